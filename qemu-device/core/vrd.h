@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The device core, as its shells see it: vrdmad, the QEMU glue and the tests.
+ *
+ * A shell makes one engine for its process (pollers, fabrics), and a device
+ * for each virtio-rdma device.  It hands over guest memory, virtqueue addresses
+ * and file descriptors; the core does the rest on threads of its own and never
+ * calls back into the shell except to log.
+ *
+ * Threading: the functions of one device are called by one shell thread at a
+ * time; different devices may be driven by different threads.  All of them may
+ * block for a short while (quiesce), none waits for the guest.
+ *
+ * The core includes nothing of QEMU, GLib, libvhost-user or libibverbs.
+ */
+#ifndef VRD_H
+#define VRD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct vrd_engine;
+struct vrd_device;
+
+/* What went wrong, and what the user can do about it.  Both are filled by the
+ * functions that take one, whenever they return a negative errno.
+ */
+struct vrd_error {
+	char msg[256];
+	char hint[256];			/* may be empty */
+};
+
+enum vrd_log_level {
+	VRD_LOG_ERROR,
+	VRD_LOG_WARN,
+	VRD_LOG_INFO,
+	VRD_LOG_DEBUG,
+};
+
+/* Called from any thread; must not call the core. */
+typedef void vrd_log_fn(void *opaque, enum vrd_log_level level, const char *msg);
+
+/* ---- engine ---------------------------------------------------------- */
+
+struct vrd_engine_config {
+	unsigned int pollers;		/* threads, 1..64; 0 means 1 */
+	const int *poller_cpus;		/* one CPU per poller to pin it to, or NULL */
+	unsigned int poll_us;		/* longest spin before a poller sleeps, microseconds;
+					 * 0: sleep at once */
+	vrd_log_fn *log;		/* or NULL */
+	void *log_opaque;
+	enum vrd_log_level log_level;	/* less important messages are not made */
+};
+
+/* Default of poll_us. */
+#define VRD_POLL_US_DEFAULT	50
+
+/* 0, or a negative errno with @err filled. */
+int vrd_engine_create(const struct vrd_engine_config *cfg, struct vrd_engine **engine,
+		      struct vrd_error *err);
+/* All devices must be gone. */
+void vrd_engine_destroy(struct vrd_engine *engine);
+
+/* ---- device ---------------------------------------------------------- */
+
+#define VRD_MAX_ALLOWED_GIDS	32
+
+/* Limits of one guest.  Zero means the default. */
+struct vrd_limits {
+	uint32_t max_ctx;
+	uint32_t max_pd;
+	uint32_t max_mr;
+	uint32_t max_cq;
+	uint32_t max_cqe;
+	uint32_t max_qp;
+	uint32_t max_qp_wr;
+	uint32_t max_sge;		/* of send and receive WQEs */
+	uint32_t max_inline;		/* bytes */
+	uint32_t max_srq;
+	uint64_t max_mr_size;		/* bytes */
+	uint64_t max_mr_bytes;		/* of all memory regions together */
+};
+
+struct vrd_device_config {
+	const char *name;		/* for messages and statistics */
+	uint8_t mac[6];			/* unicast; of the netdev to pair with */
+	uint16_t num_comp_vectors;	/* 1..VIRTIO_RDMA_MAX_COMP_VECTORS */
+	const char *backend;		/* "memory" (NULL: the same) */
+	const char *fabric;		/* devices of one fabric reach each other; NULL: "default" */
+	struct vrd_limits limits;
+	/*
+	 * GIDs that the guest may use, besides the link-local GID of its MAC:
+	 * if num_allowed_gids is 0, any that no other device of the fabric has.
+	 */
+	unsigned int num_allowed_gids;
+	uint8_t allowed_gids[VRD_MAX_ALLOWED_GIDS][16];
+};
+
+/*
+ * 0, or a negative errno with @err filled.  The device has no memory and no
+ * queues yet.  Every string and array of @cfg is copied.
+ */
+int vrd_device_create(struct vrd_engine *engine, const struct vrd_device_config *cfg,
+		      struct vrd_device **dev, struct vrd_error *err);
+
+/* Destroys all objects, unmaps the memory, closes the descriptors.  After it
+ * returned no byte moves.
+ */
+void vrd_device_destroy(struct vrd_device *dev);
+
+/* Virtio feature bits that the device offers (VERSION_1, ACCESS_PLATFORM,
+ * INDIRECT_DESC; EVENT_IDX if the core does it).
+ */
+uint64_t vrd_device_features(const struct vrd_device *dev);
+
+/*
+ * The features that the driver accepted.  -EINVAL with @err if one is not
+ * offered, or a required one (VERSION_1, ACCESS_PLATFORM) is missing.
+ */
+int vrd_device_set_features(struct vrd_device *dev, uint64_t features, struct vrd_error *err);
+
+/* Copies up to @len bytes of configuration space from @offset; the rest of
+ * @buf is zeroed.
+ */
+void vrd_device_get_config(struct vrd_device *dev, uint32_t offset, void *buf, uint32_t len);
+
+/* Virtqueues that the device has: 3 + num_comp_vectors. */
+unsigned int vrd_device_num_queues(const struct vrd_device *dev);
+
+/* ---- guest memory ---------------------------------------------------- */
+
+struct vrd_mem_region {
+	uint64_t addr;			/* device address, page aligned */
+	uint64_t size;			/* bytes, a multiple of the page size */
+	void *host;			/* where it is mapped already, valid until it leaves the
+					 * table; or NULL: the core maps @fd itself */
+	int fd;				/* or -1 with @host; the core duplicates it */
+	uint64_t fd_offset;		/* bytes */
+	bool readonly;
+};
+
+#define VRD_MAX_MEM_REGIONS	512
+
+/*
+ * Replaces the whole table.  When it returns, no thread of the core touches
+ * memory of the old table.  Memory regions and rings survive as far as their
+ * device addresses are still in the table; those that are not fail their
+ * accesses.  Overlap, wrap, misalignment, a file shorter than its region:
+ * -EINVAL with @err, and the old table stays.
+ */
+int vrd_device_set_mem_table(struct vrd_device *dev, const struct vrd_mem_region *regions,
+			     unsigned int num, struct vrd_error *err);
+
+/* ---- virtqueues ------------------------------------------------------ */
+
+struct vrd_vq_config {
+	uint16_t num;			/* size, a power of two up to 32768 */
+	uint64_t desc;			/* device addresses */
+	uint64_t avail;
+	uint64_t used;
+	uint16_t last_avail;		/* next entry of the available ring to take */
+};
+
+/*
+ * File descriptors are duplicated and made non-blocking by the core; they may
+ * be eventfds or (a call descriptor) a stream socket.  -1: none.  A new one
+ * replaces the old at any time, and a call descriptor is signalled once at
+ * once if used buffers may have been missed.
+ */
+int vrd_device_vq_set_kick(struct vrd_device *dev, unsigned int vq, int fd);
+int vrd_device_vq_set_call(struct vrd_device *dev, unsigned int vq, int fd);
+
+/*
+ * Starts a queue.  The device runs as long as its control queue is started:
+ * starting it resumes the pollers' work on this device, stopping it suspends
+ * it.  Addresses that are not RAM: -EFAULT with @err.
+ */
+int vrd_device_vq_start(struct vrd_device *dev, unsigned int vq,
+			const struct vrd_vq_config *cfg, struct vrd_error *err);
+
+/*
+ * Stops a queue, 0 if it was not started.  After it returned, this queue's
+ * memory is not touched; after the control queue was stopped, no byte moves
+ * in any guest memory of the device, and all its objects stay.  @last_avail
+ * (may be NULL) gets the next entry to take.
+ */
+int vrd_device_vq_stop(struct vrd_device *dev, unsigned int vq, uint16_t *last_avail);
+
+/* RESET: stops all queues and destroys all objects; the memory table stays. */
+void vrd_device_reset(struct vrd_device *dev);
+
+/* ---- statistics ------------------------------------------------------ */
+
+/*
+ * Calls @fn with each counter: the VIRTIO_RDMA_STAT_* ones by lower-case name
+ * ("notify", "wakeup", ...), then objects in use ("qps", "cqs", "mrs", "pds",
+ * "mr_bytes").
+ */
+void vrd_device_stats(struct vrd_device *dev,
+		      void (*fn)(void *opaque, const char *name, uint64_t value), void *opaque);
+
+/* Whole engine: "poller_spins", "poller_sleeps", "devices", ... */
+void vrd_engine_stats(struct vrd_engine *engine,
+		      void (*fn)(void *opaque, const char *name, uint64_t value), void *opaque);
+
+/*
+ * True if the core lost the device for good (corrupt virtqueue, host failure):
+ * the shell then sets NEEDS_RESET (in process) or closes the connection
+ * (vhost-user).  vrd_device_error_fd() is an eventfd, readable when that
+ * happens; it belongs to the core.
+ */
+bool vrd_device_is_broken(const struct vrd_device *dev);
+int vrd_device_error_fd(const struct vrd_device *dev);
+
+/* Bytes of guest memory that memory regions cover: the shell forbids
+ * ballooning while it is not zero.  Changes make vrd_device_pin_fd() readable
+ * (an eventfd of the core's).
+ */
+uint64_t vrd_device_mr_bytes(const struct vrd_device *dev);
+int vrd_device_pin_fd(const struct vrd_device *dev);
+
+#endif /* VRD_H */
