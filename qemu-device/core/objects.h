@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The objects of a device and who may touch them.
+ *
+ * Threads
+ *   shell     calls vrd.h, one thread at a time for each device
+ *   control   one for each device: takes commands off the control virtqueue
+ *   poller    one or more for each engine: run send queues, post completions
+ *
+ * Life time.  Objects are found by number in the device's tables, under RCU
+ * (liburcu, QSBR): pollers announce a quiescent state once per turn and are
+ * offline while they sleep.  The control thread takes an object out of its
+ * table, stops its work, waits for a grace period (vrd_engine_synchronize())
+ * and frees it.  So a pointer that a poller looked up is good until the end of
+ * its turn; one that is kept longer holds a reference that destroy waits for.
+ *
+ * Locks, outermost first:
+ *   dev->lock          control path: tables, life cycle          (mutex)
+ *   qp->sq.lock        a QP's state, send queue and requester
+ *   qp->rq.lock        receive queue and responder (of the peer)
+ *   cq->lock           ring and arming of a CQ
+ *   vq->lock           event and completion virtqueues
+ * At most one lock of each of these levels is held at a time.  Pollers never
+ * take dev->lock.
+ */
+#ifndef VRD_OBJECTS_H
+#define VRD_OBJECTS_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include <linux/virtio_rdma.h>
+
+#include "lock.h"
+#include "table.h"
+#include "timer.h"
+#include "vrd.h"
+
+struct vrd_backend_ops;
+struct vrd_poller;
+struct vrd_mem;
+struct vrd_vq;
+struct vrd_fabric;
+
+/* Upper bounds that sizes on the stack follow; devices may have lower limits. */
+#define VRD_MAX_SGE		32
+#define VRD_MAX_INLINE		512
+
+#define VRD_QPN_MASK		0xffffffU
+
+/*
+ * A buffer of guest pages that holds an object's rings.  @frames are device
+ * page numbers, as the guest gave them; @host are their translations under the
+ * current memory table, NULL where it has no writable RAM.  Both are written
+ * while no poller runs on the device (creation, quiesce).
+ */
+struct vrd_buf {
+	uint32_t num_pages;
+	uint64_t *frames;
+	void **host;
+};
+
+/* A send or receive ring; the guest writes entries and producer index. */
+struct vrd_ring {
+	struct vrd_lock lock;
+	uint32_t entries;		/* power of two; 0: no ring */
+	uint32_t stride_shift;		/* entry size is 1 << stride_shift bytes */
+	uint32_t offset;		/* of the ring in the buffer, page aligned */
+	uint32_t ctrl_offset;
+	uint32_t slot;			/* in the context's doorbell page */
+	uint32_t head;			/* entries taken so far, modulo 2^32 */
+	uint32_t tail;			/* producer index as last read and checked */
+	bool broken;			/* the producer index was impossible: QP goes to ERR */
+	struct virtio_rdma_ring_ctrl *ctrl;	/* translation, or NULL */
+};
+
+struct vrd_ctx {
+	uint32_t id;
+	bool kernel;			/* CTX_KERNEL */
+	struct vrd_device *dev;
+	struct vrd_poller *poller;	/* runs the send queues of this context */
+	uint64_t db_addr;		/* device address of the doorbell page */
+	struct virtio_rdma_db_page *db;	/* translation, or NULL */
+	uint32_t users;			/* objects that depend on it; dev->lock */
+	struct vrd_ctx_slots *slots;	/* who has which dirty byte: poller.c */
+	LIST_ENTRY(vrd_ctx) poller_link;	/* the poller's contexts: its lock */
+};
+
+struct vrd_pd {
+	uint32_t id;
+	struct vrd_ctx *ctx;
+	uint32_t users;			/* dev->lock */
+	void *backend;
+};
+
+/* Immutable once it is in dev->mrs, but for @linear (quiesce). */
+struct vrd_mr {
+	uint32_t index;			/* handle, 24 bits: upper bits of the keys */
+	uint32_t key;			/* lkey and rkey */
+	uint32_t access;		/* VIRTIO_RDMA_ACCESS_* */
+	bool dma;			/* all of guest memory, for kernel contexts */
+	struct vrd_pd *pd;
+	uint64_t iova;
+	uint64_t length;
+	uint64_t num_pages;
+	uint32_t *frames;		/* device page numbers; 16 TiB of guest memory */
+	uint8_t *linear;		/* host address of @iova if the region is contiguous
+					 * in host memory under the current table, else NULL */
+	void *backend;
+};
+
+struct vrd_cq {
+	uint32_t cqn;
+	struct vrd_device *dev;
+	struct vrd_ctx *ctx;
+	struct vrd_lock lock;		/* all below */
+	struct vrd_buf buf;
+	uint32_t entries;
+	uint32_t offset;
+	uint32_t ctrl_offset;
+	struct virtio_rdma_cq_ctrl *ctrl;	/* translation, or NULL */
+	uint32_t producer;		/* CQEs written, modulo 2^32 */
+	uint32_t consumer;		/* as last read; only the own guest is hurt by lies */
+	uint32_t vector;
+	uint32_t fired;			/* the arm word that was answered last */
+	bool event_pending;		/* waits for a buffer in the vector's queue */
+	bool error;			/* overflowed: takes no more */
+	TAILQ_ENTRY(vrd_cq) event_link;	/* vq's waiting CQs: vq->lock */
+	uint32_t users;			/* QPs; dev->lock */
+	void *backend;
+};
+
+struct vrd_qp {
+	uint32_t qpn;
+	uint8_t type;			/* VIRTIO_RDMA_QPT_* */
+	bool kernel;			/* of a kernel context: may use DMA keys */
+	struct vrd_device *dev;
+	struct vrd_ctx *ctx;
+	struct vrd_pd *pd;
+	struct vrd_cq *send_cq, *recv_cq;
+	struct vrd_poller *poller;	/* ctx->poller: runs sq */
+	struct vrd_buf buf;
+	uint32_t max_send_sge, max_recv_sge, max_inline;
+
+	/*
+	 * Written by the control thread or a poller under sq.lock and rq.lock
+	 * both, read under either.
+	 */
+	uint8_t state;			/* VIRTIO_RDMA_QPS_* */
+	struct virtio_rdma_qp_attr attr;	/* as last modified, CPU's little-endian form kept */
+
+	struct vrd_ring sq;
+	struct vrd_ring rq;
+
+	struct vrd_sched {		/* poller.c */
+		TAILQ_ENTRY(vrd_qp) link;
+		bool queued;
+		bool hot;
+		uint64_t last_used;
+	} sched;
+
+	void *backend;			/* e.g. struct vrd_mem_qp */
+};
+
+/* The port's GID table; written under dev->lock, read under RCU. */
+struct vrd_gid_entry {
+	bool valid;
+	uint8_t gid[16];
+};
+
+#define VRD_GID_TABLE_LEN	32
+
+struct vrd_device {
+	struct vrd_engine *engine;
+	const struct vrd_backend_ops *ops;
+	void *backend;
+	struct vrd_fabric *fabric;
+	char *name;
+	char *fabric_name;
+	struct virtio_rdma_config config;
+	struct vrd_limits limits;
+	unsigned int num_allowed_gids;
+	uint8_t allowed_gids[VRD_MAX_ALLOWED_GIDS][16];
+
+	pthread_mutex_t lock;
+	uint64_t features;
+	bool initialised;		/* INIT has been done */
+	uint32_t num_vectors_used;
+	struct vrd_mem *mem;		/* replaced under quiesce */
+	uint64_t mem_generation;
+
+	struct vrd_table ctxs, pds, mrs, cqs, qps;
+	uint64_t mr_bytes;
+	struct vrd_gid_entry gids[VRD_GID_TABLE_LEN];
+
+	unsigned int num_vqs;
+	struct vrd_vq **vqs;
+	struct vrd_control *control;	/* control.c: the thread */
+
+	/*
+	 * 0: pollers may work on this device.  Raised by quiesce (nests), read
+	 * by pollers at the start of each burst and slice.
+	 */
+	_Atomic uint32_t suspended;
+	_Atomic bool broken;
+	int error_fd, pin_fd;
+
+	/* VIRTIO_RDMA_STAT_*; relaxed atomics, added to once per burst. */
+	_Atomic uint64_t stats[VIRTIO_RDMA_STAT_COUNT];
+
+	LIST_ENTRY(vrd_device) engine_link;
+};
+
+static inline void vrd_stat_add(struct vrd_device *dev, unsigned int stat, uint64_t n)
+{
+	atomic_fetch_add_explicit(&dev->stats[stat], n, memory_order_relaxed);
+}
+
+#endif /* VRD_OBJECTS_H */
