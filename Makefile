@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# virtio-rdma: what a user or developer asks for.  Each target does the set-up
+# that it needs, says what it does, and resumes where it was interrupted.
+# Products of third-party sources go to a cache outside the checkout
+# (VRDMA_CACHE, by default ~/.cache/virtio-rdma); our own to build/.
+
+ifneq ($(KERNELRELEASE),)
+# Called by kbuild: make -C KERNEL_TREE M=this-folder modules
+include $(src)/Kbuild
+else
+
+SHELL := /bin/bash
+SETUP := tools/setup.sh
+
+# Which device make demo shows: vhost-user-rdma-pci (two guests on one vrdmad)
+# or virtio-rdma-pci (the device inside QEMU).
+DEVICE ?= vhost-user-rdma-pci
+
+.PHONY: help
+help:
+	@echo 'virtio-rdma: RDMA for virtual machines without an RDMA card'
+	@echo
+	@echo '  make demo [DEVICE=virtio-rdma-pci]   two Debian guests do RDMA to each other'
+	@echo '  make check                           the whole test suite'
+	@echo
+	@echo '  make modules [KDIR=...]              the guest driver, for one kernel tree'
+	@echo '  make vrdmad                          the vhost-user daemon'
+	@echo '  make provider                        the rdma-core provider (Debian 13)'
+	@echo '  make qemu                            QEMU with both devices'
+	@echo '  make setup                           only the packages and third-party parts'
+	@echo '  make shell GUEST=uml|qemu            an interactive guest'
+	@echo '  make check TIER=unit                 one tier: $(TIERS)'
+	@echo '  make clean                           removes build/ (the cache stays)'
+
+TIERS := lint abi unit uml qemu
+
+# ---- set-up -----------------------------------------------------------------
+
+.PHONY: setup setup-packages
+setup:
+	@$(SETUP) packages uml guest-root rdma-core qemu
+
+setup-packages:
+	@$(SETUP) packages
+
+# ---- products ---------------------------------------------------------------
+
+.PHONY: vrdmad provider qemu modules modules-guest modules-uml
+vrdmad: setup-packages
+	@$(MAKE) --no-print-directory -C qemu-device vrdmad
+
+provider:
+	@$(SETUP) packages guest-root rdma-core
+	@tools/build-provider.sh
+
+qemu:
+	@$(SETUP) packages qemu
+	@tools/build-qemu.sh
+
+# A user's own kernel by KDIR=, else the running one if it has headers, else
+# the Debian 13 guest's.
+KDIR ?= $(wildcard /lib/modules/$(shell uname -r)/build)
+modules:
+ifneq ($(KDIR),)
+	@tools/build-module.sh $(KDIR)
+else
+	@$(MAKE) --no-print-directory modules-guest
+endif
+
+modules-guest:
+	@$(SETUP) packages guest-root
+	@tools/build-module.sh guest
+
+modules-uml:
+	@$(SETUP) packages uml
+	@tools/build-module.sh uml
+
+# ---- the two commands ---------------------------------------------------------
+
+.PHONY: demo check shell
+demo:
+	@$(SETUP) packages guest-root rdma-core qemu
+	@$(MAKE) --no-print-directory vrdmad provider modules-guest qemu
+	@tools/demo.py --device $(DEVICE)
+
+check:
+	@tests/run.py $(TIER)
+
+GUEST ?= uml
+shell:
+	@$(SETUP) packages uml guest-root rdma-core
+	@$(MAKE) --no-print-directory vrdmad provider modules-$(if $(filter uml,$(GUEST)),uml,guest)
+	@tools/guest.py shell $(GUEST)
+
+.PHONY: clean
+clean:
+	rm -rf build
+
+endif
