@@ -1,0 +1,361 @@
+// SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+/*
+ * Completion queues: making, resizing, arming and destroying them, and taking
+ * a QP's completions out.  Polling is in poll.c.
+ *
+ * Threading: what touches a CQ's rings holds its lock; creation and
+ * destruction are the caller's alone, as verbs demand.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vrdma.h"
+#include "vrdma-abi.h"
+
+static_assert(sizeof(struct virtio_rdma_cqe) == 32, "CQE size of the ABI");
+
+/* The ring first, then its control words on lines of their own. */
+static struct vrdma_cq_gen *vrdma_cq_gen_alloc(struct vrdma_context *ctx,
+					       uint32_t entries)
+{
+	size_t ring_size = (size_t)entries * sizeof(struct virtio_rdma_cqe);
+	size_t ctrl_offset = align(ring_size, 128);
+	struct vrdma_cq_gen *gen;
+	int ret;
+
+	gen = calloc(1, sizeof(*gen));
+	if (!gen) {
+		errno = ENOMEM;
+		return NULL;
+	}
+
+	ret = vrdma_buf_alloc(&gen->buf,
+			      ctrl_offset + sizeof(struct virtio_rdma_cq_ctrl),
+			      ctx->page_size);
+	if (ret) {
+		free(gen);
+		errno = ret;
+		return NULL;
+	}
+
+	gen->ring.cqes = (struct virtio_rdma_cqe *)gen->buf.addr;
+	gen->ring.ctrl = (struct virtio_rdma_cq_ctrl *)(gen->buf.addr +
+							ctrl_offset);
+	gen->ring.mask = entries - 1;
+	gen->ring.shift = ilog32(entries) - 1;
+	return gen;
+}
+
+static void vrdma_cq_gen_free(struct vrdma_cq_gen *gen)
+{
+	vrdma_buf_free(&gen->buf);
+	free(gen);
+}
+
+static uint32_t vrdma_cq_gen_ctrl_offset(const struct vrdma_cq_gen *gen)
+{
+	return (uint8_t *)gen->ring.ctrl - gen->buf.addr;
+}
+
+static void vrdma_cq_free(struct vrdma_cq *cq)
+{
+	struct vrdma_cq_gen *gen;
+
+	while (cq->cur) {
+		gen = cq->cur;
+		cq->cur = gen->next;
+		vrdma_cq_gen_free(gen);
+	}
+	if (cq->parent)
+		atomic_fetch_sub(&cq->parent->refcount, 1);
+	vrdma_lock_destroy(&cq->lock);
+	free(cq);
+}
+
+static bool vrdma_cq_size_ok(const struct vrdma_context *ctx, int64_t cqe)
+{
+	return cqe >= 1 && cqe <= ctx->max_cqe;
+}
+
+/* What the attributes ask beyond the standard: an errno if it is not had. */
+static int vrdma_cq_check_attr(const struct vrdma_context *ctx,
+			       const struct ibv_cq_init_attr_ex *attr)
+{
+	if (!check_comp_mask(attr->comp_mask, IBV_CQ_INIT_ATTR_MASK_FLAGS |
+						      IBV_CQ_INIT_ATTR_MASK_PD))
+		return EOPNOTSUPP;
+	if (!check_comp_mask(attr->wc_flags, IBV_WC_STANDARD_FLAGS))
+		return EOPNOTSUPP;
+	if ((attr->comp_mask & IBV_CQ_INIT_ATTR_MASK_FLAGS) &&
+	    !check_comp_mask(attr->flags, IBV_CREATE_CQ_ATTR_SINGLE_THREADED))
+		return EOPNOTSUPP;
+	if ((attr->comp_mask & IBV_CQ_INIT_ATTR_MASK_PD) &&
+	    !to_vpd(attr->parent_domain)->protection)
+		return EINVAL;
+	return vrdma_cq_size_ok(ctx, attr->cqe) ? 0 : EINVAL;
+}
+
+static bool vrdma_cq_needs_lock(const struct vrdma_context *ctx,
+				const struct ibv_cq_init_attr_ex *attr)
+{
+	if (ctx->single_threaded)
+		return false;
+	if ((attr->comp_mask & IBV_CQ_INIT_ATTR_MASK_FLAGS) &&
+	    (attr->flags & IBV_CREATE_CQ_ATTR_SINGLE_THREADED))
+		return false;
+	return true;
+}
+
+static struct vrdma_cq *vrdma_cq_create(struct ibv_context *ibvctx,
+					struct ibv_cq_init_attr_ex *attr)
+{
+	struct vrdma_context *ctx = to_vctx(ibvctx);
+	struct ibv_cq_init_attr_ex cmd_attr = {};
+	struct vrdma_create_cq_resp resp = {};
+	struct vrdma_create_cq cmd = {};
+	struct vrdma_cq *cq;
+	uint32_t entries;
+	int ret;
+
+	ret = vrdma_cq_check_attr(ctx, attr);
+	if (ret) {
+		errno = ret;
+		return NULL;
+	}
+
+	cq = calloc(1, sizeof(*cq));
+	if (!cq) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	ret = vrdma_lock_init(&cq->lock, vrdma_cq_needs_lock(ctx, attr));
+	if (ret) {
+		free(cq);
+		errno = ret;
+		return NULL;
+	}
+
+	entries = roundup_pow_of_two(attr->cqe);
+	cq->cur = vrdma_cq_gen_alloc(ctx, entries);
+	if (!cq->cur) {
+		ret = errno;
+		goto err_free;
+	}
+	cq->last = cq->cur;
+
+	cmd.buf_addr = (uintptr_t)cq->cur->buf.addr;
+	cmd.buf_len = cq->cur->buf.len;
+	cmd.entries = entries;
+	cmd.cqe_size = sizeof(struct virtio_rdma_cqe);
+	cmd.ctrl_offset = vrdma_cq_gen_ctrl_offset(cq->cur);
+
+	/* Single-threadedness and parent domains are not the kernel's matter. */
+	cmd_attr.cqe = attr->cqe;
+	cmd_attr.channel = attr->channel;
+	cmd_attr.comp_vector = attr->comp_vector;
+	ret = ibv_cmd_create_cq_ex(ibvctx, &cmd_attr, &cq->vcq, &cmd.ibv_cmd,
+				   sizeof(cmd), &resp.ibv_resp, sizeof(resp),
+				   0);
+	if (ret)
+		goto err_free;
+
+	cq->vcq.cq.cqe = entries;
+	cq->cached_qpn = VIRTIO_RDMA_NONE;
+	if (attr->comp_mask & IBV_CQ_INIT_ATTR_MASK_PD) {
+		cq->parent = to_vpd(attr->parent_domain);
+		atomic_fetch_add(&cq->parent->refcount, 1);
+	}
+	return cq;
+
+err_free:
+	vrdma_cq_free(cq);
+	errno = ret;
+	return NULL;
+}
+
+struct ibv_cq *vrdma_create_cq(struct ibv_context *ibvctx, int cqe,
+			       struct ibv_comp_channel *channel, int vector)
+{
+	struct ibv_cq_init_attr_ex attr = {
+		.cqe = cqe,
+		.channel = channel,
+		.comp_vector = vector,
+	};
+	struct vrdma_cq *cq;
+
+	if (cqe < 1) {
+		errno = EINVAL;
+		return NULL;
+	}
+	cq = vrdma_cq_create(ibvctx, &attr);
+	return cq ? &cq->vcq.cq : NULL;
+}
+
+struct ibv_cq_ex *vrdma_create_cq_ex(struct ibv_context *ibvctx,
+				     struct ibv_cq_init_attr_ex *attr)
+{
+	struct vrdma_cq *cq;
+
+	cq = vrdma_cq_create(ibvctx, attr);
+	if (!cq)
+		return NULL;
+	vrdma_cq_set_ex_ops(cq, attr->wc_flags);
+	return &cq->vcq.cq_ex;
+}
+
+/*
+ * The oldest ring is empty: drops it if the device writes a newer one, and
+ * returns that; NULL if there is none, so that the CQ is empty.
+ */
+struct vrdma_cq_gen *vrdma_cq_next_gen(struct vrdma_cq *cq)
+{
+	struct vrdma_cq_gen *gen = cq->cur;
+
+	if (!gen->next)
+		return NULL;
+	cq->cur = gen->next;
+	vrdma_cq_gen_free(gen);
+	return cq->cur;
+}
+
+/* Index after the newest CQE that the device has handed over. */
+static uint32_t vrdma_cq_ring_producer(const struct vrdma_cq_ring *ring)
+{
+	uint32_t index = ring->consumer;
+	uint32_t word;
+
+	while (index - ring->consumer <= ring->mask &&
+	       vrdma_cq_ring_peek(ring, index, &word))
+		index++;
+	return index;
+}
+
+static uint32_t vrdma_cq_pending(const struct vrdma_cq *cq)
+{
+	const struct vrdma_cq_gen *gen;
+	uint32_t n = 0;
+
+	for (gen = cq->cur; gen; gen = gen->next)
+		n += vrdma_cq_ring_producer(&gen->ring) - gen->ring.consumer;
+	return n;
+}
+
+/*
+ * After the kernel's answer the device writes the new ring, from its start.
+ * CQEs in the old one stay there and are polled first.
+ */
+int vrdma_resize_cq(struct ibv_cq *ibvcq, int cqe)
+{
+	struct vrdma_context *ctx = to_vctx(ibvcq->context);
+	struct vrdma_cq *cq = to_vcq(ibvcq);
+	struct ib_uverbs_resize_cq_resp resp = {};
+	struct vrdma_resize_cq cmd = {};
+	struct vrdma_cq_gen *gen;
+	uint32_t entries;
+	int ret;
+
+	if (!vrdma_cq_size_ok(ctx, cqe))
+		return EINVAL;
+
+	entries = roundup_pow_of_two(cqe);
+	gen = vrdma_cq_gen_alloc(ctx, entries);
+	if (!gen)
+		return errno;
+
+	vrdma_lock(&cq->lock);
+	if (vrdma_cq_pending(cq) > entries) {
+		ret = EINVAL;
+		goto err_unlock;
+	}
+
+	/* A pending arming goes on in the new ring. */
+	vrdma_store(&gen->ring.ctrl->arm, cq->arm);
+
+	cmd.buf_addr = (uintptr_t)gen->buf.addr;
+	cmd.buf_len = gen->buf.len;
+	cmd.entries = entries;
+	cmd.ctrl_offset = vrdma_cq_gen_ctrl_offset(gen);
+	ret = ibv_cmd_resize_cq(ibvcq, cqe, &cmd.ibv_cmd, sizeof(cmd), &resp,
+				sizeof(resp));
+	if (ret)
+		goto err_unlock;
+
+	cq->last->next = gen;
+	cq->last = gen;
+	ibvcq->cqe = entries;
+	vrdma_unlock(&cq->lock);
+	return 0;
+
+err_unlock:
+	vrdma_unlock(&cq->lock);
+	vrdma_cq_gen_free(gen);
+	return ret;
+}
+
+int vrdma_destroy_cq(struct ibv_cq *ibvcq)
+{
+	int ret;
+
+	ret = ibv_cmd_destroy_cq(ibvcq);
+	if (ret)
+		return ret;
+	vrdma_cq_free(to_vcq(ibvcq));
+	return 0;
+}
+
+int vrdma_req_notify_cq(struct ibv_cq *ibvcq, int solicited_only)
+{
+	struct vrdma_cq *cq = to_vcq(ibvcq);
+
+	vrdma_lock(&cq->lock);
+	cq->arm = vrdma_cq_ring_arm(&cq->last->ring, cq->arm, solicited_only);
+	vrdma_unlock(&cq->lock);
+	return 0;
+}
+
+/* All of a CQE but its phase, which belongs to the slot. */
+static void vrdma_cqe_move(struct virtio_rdma_cqe *to,
+			   const struct virtio_rdma_cqe *from)
+{
+	memcpy(to, from, offsetof(struct virtio_rdma_cqe, phase));
+}
+
+/*
+ * Survivors slide towards the newest entry, so that the consumer index can
+ * pass the room that the QP's entries took.  All of these slots are ours.
+ */
+static void vrdma_cq_ring_purge(struct vrdma_cq_ring *ring, uint32_t qpn)
+{
+	uint32_t index = vrdma_cq_ring_producer(ring);
+	struct virtio_rdma_cqe *cqe;
+	uint32_t freed = 0;
+
+	while (index != ring->consumer) {
+		index--;
+		cqe = vrdma_cq_ring_entry(ring, index);
+		if (le32toh(cqe->qpn) == qpn)
+			freed++;
+		else if (freed)
+			vrdma_cqe_move(vrdma_cq_ring_entry(ring, index + freed),
+				       cqe);
+	}
+	if (freed) {
+		ring->consumer += freed;
+		vrdma_cq_ring_consume(ring);
+	}
+}
+
+/*
+ * Forgets a QP's completions.  The caller holds the CQ's lock, and the device
+ * makes no more of them.
+ */
+void vrdma_cq_purge_locked(struct vrdma_cq *cq, uint32_t qpn)
+{
+	struct vrdma_cq_gen *gen;
+
+	for (gen = cq->cur; gen; gen = gen->next)
+		vrdma_cq_ring_purge(&gen->ring, qpn);
+	if (cq->cached_qpn == qpn)
+		cq->cached_qpn = VIRTIO_RDMA_NONE;
+}

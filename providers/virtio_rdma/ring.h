@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB */
+/*
+ * The rings' inner loops: index arithmetic, publishing and validity, with the
+ * memory ordering of each.  Needs the device ABI and nothing of libibverbs, so
+ * that a test program can play the guest with this very code.
+ *
+ * Threading: a caller holds the lock of the queue that it works on, except
+ * where a function says otherwise.
+ */
+#ifndef VRDMA_RING_H
+#define VRDMA_RING_H
+
+#include <endian.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <linux/virtio_rdma.h>
+
+#ifndef likely
+#define likely(x)	__builtin_expect(!!(x), 1)
+#endif
+#ifndef unlikely
+#define unlikely(x)	__builtin_expect(!!(x), 0)
+#endif
+
+/*
+ * Orders a store before a later load.  On x86 by mfence and never by a locked
+ * instruction: an emulator with one virtual CPU drops the latter's fence,
+ * although the device runs on another host CPU.
+ */
+static inline void vrdma_full_barrier(void)
+{
+#if defined(__x86_64__) || (defined(__i386__) && defined(__SSE2__))
+	asm volatile("mfence" ::: "memory");
+#else
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+#endif
+}
+
+/* A 32-bit word of the ABI, shared with the device. */
+static inline uint32_t vrdma_load(const __le32 *word)
+{
+	return le32toh(__atomic_load_n(word, __ATOMIC_RELAXED));
+}
+
+static inline void vrdma_store(__le32 *word, uint32_t val)
+{
+	__atomic_store_n(word, htole32(val), __ATOMIC_RELAXED);
+}
+
+static inline void vrdma_store_release(__le32 *word, uint32_t val)
+{
+	__atomic_store_n(word, htole32(val), __ATOMIC_RELEASE);
+}
+
+/* ---------------- send and receive rings ---------------- */
+
+/**
+ * struct vrdma_ring - a ring of work requests, seen by its producer
+ * @base:    entry 0
+ * @ctrl:    the words shared with the device
+ * @entries: a power of two, or 0
+ * @mask:    @entries - 1
+ * @shift:   log2 of the size of an entry
+ * @slot:    its dirty byte in the doorbell page
+ * @head:    index of the next entry to write; under the queue's lock
+ * @tail:    index of the oldest entry that is not known to be complete; moved
+ *           by whoever polls the CQ, who does not hold the queue's lock
+ */
+struct vrdma_ring {
+	uint8_t *base;
+	struct virtio_rdma_ring_ctrl *ctrl;
+	uint32_t entries;
+	uint32_t mask;
+	uint32_t shift;
+	uint32_t slot;
+	uint32_t head;
+	uint32_t tail;
+};
+
+static inline void *vrdma_ring_entry(const struct vrdma_ring *ring,
+				     uint32_t index)
+{
+	return ring->base + ((size_t)(index & ring->mask) << ring->shift);
+}
+
+/*
+ * Pairs with the release in vrdma_ring_complete(): who sees the new tail may
+ * overwrite the wr_id that the poller read before it.
+ */
+static inline bool vrdma_ring_full(const struct vrdma_ring *ring, uint32_t head)
+{
+	return head - __atomic_load_n(&ring->tail, __ATOMIC_ACQUIRE) >=
+	       ring->entries;
+}
+
+/* The entry @index, and with it every earlier one, is complete. */
+static inline void vrdma_ring_complete(struct vrdma_ring *ring, uint32_t index)
+{
+	__atomic_store_n(&ring->tail, index + 1, __ATOMIC_RELEASE);
+}
+
+/*
+ * Hands the entries below @head to the device.  True when nobody watches the
+ * ring, so that its doorbell has to be rung.
+ *
+ * The barrier pairs with the device's, between its store of need_db and its
+ * last look at the producer index: one of the two sees the other.
+ */
+static inline bool vrdma_ring_publish(struct vrdma_ring *ring, uint32_t head)
+{
+	ring->head = head;
+	vrdma_store_release(&ring->ctrl->producer, head);
+	vrdma_full_barrier();
+	return vrdma_load(&ring->ctrl->need_db) != 0;
+}
+
+/* The QP is in RESET, so the device looks at neither entries nor index. */
+static inline void vrdma_ring_reset(struct vrdma_ring *ring)
+{
+	ring->head = 0;
+	__atomic_store_n(&ring->tail, 0, __ATOMIC_RELAXED);
+	vrdma_store_release(&ring->ctrl->producer, 0);
+}
+
+/*
+ * Sets the ring's dirty byte, then its group's summary byte, which the device
+ * looks at first.  True when the device's poller sleeps and has to be woken
+ * through the kernel.  Callable from any thread: bytes are only ever set here.
+ */
+static inline bool vrdma_db_ring(struct virtio_rdma_db_page *db, uint32_t slot)
+{
+	__atomic_store_n(&db->dirty[slot], 1, __ATOMIC_RELAXED);
+	__atomic_store_n(&db->summary[slot / 64], 1, __ATOMIC_RELEASE);
+	/* Pairs with the device's, between need_wakeup and its last scan. */
+	vrdma_full_barrier();
+	return vrdma_load(&db->need_wakeup) != 0;
+}
+
+/* ---------------- completion rings ---------------- */
+
+/**
+ * struct vrdma_cq_ring - a ring of completions, seen by its consumer
+ * @cqes:     entry 0
+ * @ctrl:     the words shared with the device
+ * @mask:     entries - 1
+ * @shift:    log2 of the number of entries: index >> shift counts the laps
+ * @consumer: entries consumed
+ */
+struct vrdma_cq_ring {
+	struct virtio_rdma_cqe *cqes;
+	struct virtio_rdma_cq_ctrl *ctrl;
+	uint32_t mask;
+	uint32_t shift;
+	uint32_t consumer;
+};
+
+/* The last four bytes of a CQE, which the device stores at once. */
+typedef uint32_t __attribute__((may_alias)) vrdma_cqe_word;
+
+#define VRDMA_CQE_OPCODE(word)	((word) & 0xff)
+#define VRDMA_CQE_STATUS(word)	(((word) >> 8) & 0xff)
+#define VRDMA_CQE_FLAGS(word)	(((word) >> 16) & 0xff)
+#define VRDMA_CQE_PHASE(word)	((word) >> 24)
+
+static inline struct virtio_rdma_cqe *
+vrdma_cq_ring_entry(const struct vrdma_cq_ring *ring, uint32_t index)
+{
+	return &ring->cqes[index & ring->mask];
+}
+
+/*
+ * The CQE at @index and its last word, or NULL while it is the device's.
+ * Acquire: the rest of the CQE, and what the operation wrote into the user's
+ * memory, is read after the phase.
+ */
+static inline struct virtio_rdma_cqe *
+vrdma_cq_ring_peek(const struct vrdma_cq_ring *ring, uint32_t index,
+		   uint32_t *word)
+{
+	struct virtio_rdma_cqe *cqe = vrdma_cq_ring_entry(ring, index);
+
+	*word = le32toh(__atomic_load_n((vrdma_cqe_word *)&cqe->opcode,
+					__ATOMIC_ACQUIRE));
+	if (VRDMA_CQE_PHASE(*word) != (~(index >> ring->shift) & 1))
+		return NULL;
+	return cqe;
+}
+
+/* Gives the entries below @consumer back; release: they have been read. */
+static inline void vrdma_cq_ring_consume(struct vrdma_cq_ring *ring)
+{
+	vrdma_store_release(&ring->ctrl->consumer, ring->consumer);
+}
+
+/*
+ * Asks for an event.  @last is the word of the previous arming; the new one is
+ * returned.  The caller looks at the ring afterwards: the barrier, with the
+ * device's between its CQE and its load of the word, makes sure that either
+ * the caller finds the CQE or the device finds the arming.
+ */
+static inline uint32_t vrdma_cq_ring_arm(struct vrdma_cq_ring *ring,
+					 uint32_t last, bool solicited)
+{
+	uint32_t what = solicited ? VIRTIO_RDMA_ARM_SOLICITED :
+				    VIRTIO_RDMA_ARM_ANY;
+	uint32_t arm;
+
+	/* A pending request for any completion is not weakened by a later one. */
+	if ((last & VIRTIO_RDMA_ARM_WHAT_MASK) == VIRTIO_RDMA_ARM_ANY &&
+	    vrdma_load(&ring->ctrl->fired) != last)
+		what = VIRTIO_RDMA_ARM_ANY;
+
+	arm = (((last >> VIRTIO_RDMA_ARM_SEQ_SHIFT) + 1)
+	       << VIRTIO_RDMA_ARM_SEQ_SHIFT) | what;
+	vrdma_store(&ring->ctrl->arm, arm);
+	vrdma_full_barrier();
+	return arm;
+}
+
+#endif /* VRDMA_RING_H */

@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB */
+/*
+ * The provider's objects and the functions of its files.
+ *
+ * Locks, outer to inner: the context's qp_table_mutex; then the locks of at
+ * most two CQs, the one with the lower address first; then an SQ's, then an
+ * RQ's.  The data path takes one lock only: its SQ's, RQ's or CQ's.
+ */
+#ifndef VRDMA_H
+#define VRDMA_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include <infiniband/driver.h>
+#include <util/util.h>
+
+#include "ring.h"
+
+/* QP numbers have 24 bits: a table of 2^12 leaves of 2^12. */
+#define VRDMA_QP_LEAF_SHIFT	12
+#define VRDMA_QP_LEAF_SIZE	(1U << VRDMA_QP_LEAF_SHIFT)
+#define VRDMA_QP_LEAVES		(1U << (24 - VRDMA_QP_LEAF_SHIFT))
+
+struct vrdma_qp;
+
+struct vrdma_qp_leaf {
+	unsigned int used;	/* by qp_table_mutex */
+	struct vrdma_qp *qps[VRDMA_QP_LEAF_SIZE];
+};
+
+struct vrdma_context {
+	struct verbs_context ibvctx;
+
+	struct virtio_rdma_db_page *db;
+	size_t db_size;
+	size_t page_size;
+	bool single_threaded;
+
+	/* Limits, from the device. */
+	uint32_t max_qp_wr;
+	uint32_t max_sge;
+	uint32_t max_cqe;
+	uint32_t max_inline;
+	bool mem_mgt_ext;
+
+	/* Slow path only: rung doorbells, and how many of them woke a poller. */
+	atomic_ulong doorbells;
+	atomic_ulong wakeups;
+	/* A wake-up told that the device is gone. */
+	atomic_bool dead;
+
+	/*
+	 * Held from before a QP is destroyed until its number is out of the
+	 * table and its CQEs are out of its CQs: the device may hand the number
+	 * out again at once.  Pollers read the table under a CQ's lock only;
+	 * they look for QPs of that CQ, and vrdma_destroy_qp() takes the locks
+	 * of both CQs to remove one.
+	 */
+	pthread_mutex_t qp_table_mutex;
+	struct vrdma_qp_leaf *qp_table[VRDMA_QP_LEAVES];
+};
+
+/* A spinlock that objects of one thread go without. */
+struct vrdma_lock {
+	pthread_spinlock_t spin;
+	bool needed;
+};
+
+/* Page-aligned memory that the kernel pins for an object's rings. */
+struct vrdma_buf {
+	uint8_t *addr;
+	size_t len;
+};
+
+struct vrdma_td {
+	struct ibv_td ibvtd;
+	atomic_int refcount;
+};
+
+/* A protection domain, or a parent domain on top of one. */
+struct vrdma_pd {
+	struct ibv_pd ibvpd;
+	uint32_t pdn;
+	atomic_int refcount;		/* parent domains on top */
+	struct vrdma_pd *protection;	/* parent domain only */
+	struct vrdma_td *td;		/* parent domain only; may be NULL */
+};
+
+struct vrdma_ah {
+	struct ibv_ah ibvah;
+	struct virtio_rdma_av av;	/* without dqpn and qkey */
+};
+
+/* A CQ's ring; more than one while CQEs wait in a ring that was resized. */
+struct vrdma_cq_gen {
+	struct vrdma_cq_ring ring;
+	struct vrdma_buf buf;
+	struct vrdma_cq_gen *next;
+};
+
+struct vrdma_cq {
+	struct verbs_cq vcq;
+	struct vrdma_lock lock;
+	struct vrdma_cq_gen *cur;	/* the oldest ring that may hold CQEs */
+	struct vrdma_cq_gen *last;	/* the ring that the device writes */
+	uint32_t arm;			/* the last arm word written */
+
+	/* The QP of the last CQE; vrdma_destroy_qp() forgets it. */
+	uint32_t cached_qpn;
+	struct vrdma_qp *cached_qp;
+
+	/* Extended polling, between start_poll and end_poll. */
+	struct virtio_rdma_cqe *cqe;
+	uint32_t cqe_word;
+
+	struct vrdma_pd *parent;	/* parent domain it was made with */
+};
+
+struct vrdma_wq {
+	struct vrdma_lock lock;
+	struct vrdma_ring ring;
+	uint64_t *wr_ids;		/* one for each entry, and at least one */
+	uint32_t max_sge;
+};
+
+struct vrdma_qp {
+	struct verbs_qp vqp;
+	struct vrdma_wq sq;
+	struct vrdma_wq rq;
+	struct ibv_qp_cap cap;
+	uint32_t max_inline;
+	uint32_t send_ops;		/* BIT(enum ibv_wr_opcode) that it may post */
+	bool sq_sig_all;
+	bool ud;
+	struct vrdma_buf buf;
+	struct vrdma_pd *parent;	/* parent domain it was made with */
+
+	/* Extended posting, between wr_start and wr_complete; under sq.lock. */
+	uint32_t wr_head;
+	int wr_err;
+	struct virtio_rdma_wqe_ctrl *wr_ctrl;
+	struct virtio_rdma_sge *wr_sge;
+};
+
+static inline struct vrdma_context *to_vctx(struct ibv_context *ibvctx)
+{
+	return container_of(ibvctx, struct vrdma_context, ibvctx.context);
+}
+
+static inline struct vrdma_td *to_vtd(struct ibv_td *ibvtd)
+{
+	return container_of(ibvtd, struct vrdma_td, ibvtd);
+}
+
+static inline struct vrdma_pd *to_vpd(struct ibv_pd *ibvpd)
+{
+	return container_of(ibvpd, struct vrdma_pd, ibvpd);
+}
+
+static inline struct vrdma_ah *to_vah(struct ibv_ah *ibvah)
+{
+	return container_of(ibvah, struct vrdma_ah, ibvah);
+}
+
+static inline struct vrdma_cq *to_vcq(struct ibv_cq *ibvcq)
+{
+	return container_of(ibvcq, struct vrdma_cq, vcq.cq);
+}
+
+static inline struct vrdma_cq *to_vcq_ex(struct ibv_cq_ex *ibvcq)
+{
+	return container_of(ibvcq, struct vrdma_cq, vcq.cq_ex);
+}
+
+static inline struct vrdma_qp *to_vqp(struct ibv_qp *ibvqp)
+{
+	return container_of(ibvqp, struct vrdma_qp, vqp.qp);
+}
+
+static inline struct vrdma_qp *to_vqp_ex(struct ibv_qp_ex *ibvqp)
+{
+	return container_of(ibvqp, struct vrdma_qp, vqp.qp_ex);
+}
+
+static inline int vrdma_lock_init(struct vrdma_lock *lock, bool needed)
+{
+	lock->needed = needed;
+	return pthread_spin_init(&lock->spin, PTHREAD_PROCESS_PRIVATE);
+}
+
+static inline void vrdma_lock_destroy(struct vrdma_lock *lock)
+{
+	pthread_spin_destroy(&lock->spin);
+}
+
+static inline void vrdma_lock(struct vrdma_lock *lock)
+{
+	if (lock->needed)
+		pthread_spin_lock(&lock->spin);
+}
+
+static inline void vrdma_unlock(struct vrdma_lock *lock)
+{
+	if (lock->needed)
+		pthread_spin_unlock(&lock->spin);
+}
+
+static inline bool vrdma_pd_single_threaded(const struct vrdma_pd *pd)
+{
+	return pd->td != NULL;
+}
+
+/* buf.c */
+int vrdma_buf_alloc(struct vrdma_buf *buf, size_t len, size_t page_size);
+void vrdma_buf_free(struct vrdma_buf *buf);
+
+/* db.c */
+int vrdma_doorbell(struct vrdma_qp *qp, const struct vrdma_ring *ring);
+
+/* verbs.c */
+int vrdma_query_device_ex(struct ibv_context *ibvctx,
+			  const struct ibv_query_device_ex_input *input,
+			  struct ibv_device_attr_ex *attr, size_t attr_size);
+int vrdma_query_port(struct ibv_context *ibvctx, uint8_t port,
+		     struct ibv_port_attr *attr);
+struct ibv_td *vrdma_alloc_td(struct ibv_context *ibvctx,
+			      struct ibv_td_init_attr *attr);
+int vrdma_dealloc_td(struct ibv_td *ibvtd);
+struct ibv_pd *vrdma_alloc_pd(struct ibv_context *ibvctx);
+struct ibv_pd *
+vrdma_alloc_parent_domain(struct ibv_context *ibvctx,
+			  struct ibv_parent_domain_init_attr *attr);
+int vrdma_dealloc_pd(struct ibv_pd *ibvpd);
+struct ibv_mr *vrdma_reg_mr(struct ibv_pd *ibvpd, void *addr, size_t length,
+			    uint64_t hca_va, int access);
+int vrdma_dereg_mr(struct verbs_mr *vmr);
+struct ibv_ah *vrdma_create_ah(struct ibv_pd *ibvpd, struct ibv_ah_attr *attr);
+int vrdma_destroy_ah(struct ibv_ah *ibvah);
+
+/* cq.c */
+struct ibv_cq *vrdma_create_cq(struct ibv_context *ibvctx, int cqe,
+			       struct ibv_comp_channel *channel, int vector);
+struct ibv_cq_ex *vrdma_create_cq_ex(struct ibv_context *ibvctx,
+				     struct ibv_cq_init_attr_ex *attr);
+int vrdma_resize_cq(struct ibv_cq *ibvcq, int cqe);
+int vrdma_destroy_cq(struct ibv_cq *ibvcq);
+int vrdma_req_notify_cq(struct ibv_cq *ibvcq, int solicited_only);
+struct vrdma_cq_gen *vrdma_cq_next_gen(struct vrdma_cq *cq);
+void vrdma_cq_purge_locked(struct vrdma_cq *cq, uint32_t qpn);
+
+/* poll.c */
+int vrdma_poll_cq(struct ibv_cq *ibvcq, int num, struct ibv_wc *wc);
+void vrdma_cq_set_ex_ops(struct vrdma_cq *cq, uint64_t wc_flags);
+
+/* qp.c */
+struct ibv_qp *vrdma_create_qp(struct ibv_pd *ibvpd,
+			       struct ibv_qp_init_attr *attr);
+struct ibv_qp *vrdma_create_qp_ex(struct ibv_context *ibvctx,
+				  struct ibv_qp_init_attr_ex *attr);
+int vrdma_modify_qp(struct ibv_qp *ibvqp, struct ibv_qp_attr *attr, int mask);
+int vrdma_query_qp(struct ibv_qp *ibvqp, struct ibv_qp_attr *attr, int mask,
+		   struct ibv_qp_init_attr *init_attr);
+int vrdma_destroy_qp(struct ibv_qp *ibvqp);
+
+/* post.c */
+int vrdma_post_send(struct ibv_qp *ibvqp, struct ibv_send_wr *wr,
+		    struct ibv_send_wr **bad_wr);
+int vrdma_post_recv(struct ibv_qp *ibvqp, struct ibv_recv_wr *wr,
+		    struct ibv_recv_wr **bad_wr);
+
+/* wr.c */
+int vrdma_qp_set_wr_ops(struct vrdma_qp *qp, uint64_t send_ops_flags);
+
+#endif /* VRDMA_H */
