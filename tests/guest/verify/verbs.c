@@ -1,0 +1,324 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * vrdma-verify: one side's verbs objects, and waiting for completions.
+ * Used by client and server; each QP is used by one thread at a time.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <fcntl.h>
+
+#include "verify.h"
+
+#define WR_DEPTH	256
+#define SGES		4
+
+bool is_ud(const struct side *s, int i)
+{
+	return i == s->num_qps - 1;
+}
+
+static uint64_t mix(uint64_t x)
+{
+	x ^= x >> 33;
+	x *= 0xff51afd7ed558ccdULL;
+	x ^= x >> 33;
+	return x;
+}
+
+void pattern_fill(uint8_t *buf, uint64_t length, uint64_t seed)
+{
+	for (uint64_t i = 0; i < length; i += 8) {
+		uint64_t word = mix(seed * 0x9e3779b97f4a7c15ULL + i + 1);
+
+		memcpy(buf + i, &word, length - i < 8 ? length - i : 8);
+	}
+}
+
+uint64_t pattern_check(const uint8_t *buf, uint64_t length, uint64_t seed)
+{
+	for (uint64_t i = 0; i < length; i += 8) {
+		uint64_t word = mix(seed * 0x9e3779b97f4a7c15ULL + i + 1);
+		uint64_t n = length - i < 8 ? length - i : 8;
+
+		if (memcmp(buf + i, &word, n)) {
+			const uint8_t *want = (const uint8_t *)&word;
+
+			for (uint64_t k = 0; k < n; k++)
+				if (buf[i + k] != want[k])
+					return i + k;
+		}
+	}
+	return length;
+}
+
+static int make_qp(struct side *s, int i)
+{
+	struct ibv_qp_init_attr init = {
+		.qp_type = is_ud(s, i) ? IBV_QPT_UD : IBV_QPT_RC,
+		.cap = {
+			.max_send_wr = WR_DEPTH, .max_recv_wr = WR_DEPTH,
+			.max_send_sge = SGES, .max_recv_sge = SGES,
+			.max_inline_data = 64,
+		},
+	};
+
+	s->channel[i] = ibv_create_comp_channel(s->ctx);
+	if (!s->channel[i])
+		return -errno;
+	s->cq[i] = ibv_create_cq(s->ctx, 2 * WR_DEPTH, NULL, s->channel[i], 0);
+	if (!s->cq[i])
+		return -errno;
+	init.send_cq = s->cq[i];
+	init.recv_cq = s->cq[i];
+	s->qp[i] = ibv_create_qp(s->pd, &init);
+	if (!s->qp[i])
+		return -errno;
+	s->max_inline = init.cap.max_inline_data;
+	return side_reset_qp(s, i);
+}
+
+/* To RESET and INIT, with what may be left in its CQ thrown away. */
+int side_reset_qp(struct side *s, int i)
+{
+	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_RESET };
+	int mask = IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT;
+	struct ibv_wc wc;
+	int ret;
+
+	ret = ibv_modify_qp(s->qp[i], &attr, IBV_QP_STATE);
+	if (ret)
+		return -ret;
+	while (ibv_poll_cq(s->cq[i], 1, &wc) > 0)
+		;
+	memset(&attr, 0, sizeof(attr));
+	attr.qp_state = IBV_QPS_INIT;
+	attr.port_num = 1;
+	if (is_ud(s, i)) {
+		attr.qkey = UD_QKEY;
+		mask |= IBV_QP_QKEY;
+	} else {
+		attr.qp_access_flags = IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_WRITE |
+				       IBV_ACCESS_REMOTE_ATOMIC;
+		mask |= IBV_QP_ACCESS_FLAGS;
+	}
+	return -ibv_modify_qp(s->qp[i], &attr, mask);
+}
+
+int side_connect_qp(struct side *s, int i, uint32_t psn, uint32_t peer_qpn, uint32_t peer_psn,
+		    const union ibv_gid *peer_gid, uint8_t timeout, uint8_t retry, uint8_t rnr_retry)
+{
+	struct ibv_qp_attr attr = {
+		.qp_state = IBV_QPS_RTR,
+		.path_mtu = s->mtu,
+		.dest_qp_num = peer_qpn,
+		.rq_psn = peer_psn,
+		.max_dest_rd_atomic = 4,
+		.min_rnr_timer = 12,
+		.ah_attr = {
+			.is_global = 1,
+			.port_num = 1,
+			.grh = { .dgid = *peer_gid, .sgid_index = s->gid_index, .hop_limit = 64 },
+		},
+	};
+	int mask = IBV_QP_STATE, ret;
+
+	if (!is_ud(s, i))
+		mask |= IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN |
+			IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER;
+	ret = ibv_modify_qp(s->qp[i], &attr, mask);
+	if (ret)
+		return -ret;
+	memset(&attr, 0, sizeof(attr));
+	attr.qp_state = IBV_QPS_RTS;
+	attr.sq_psn = psn;
+	attr.timeout = timeout;
+	attr.retry_cnt = retry;
+	attr.rnr_retry = rnr_retry;
+	attr.max_rd_atomic = 4;
+	mask = IBV_QP_STATE | IBV_QP_SQ_PSN;
+	if (!is_ud(s, i))
+		mask |= IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY |
+			IBV_QP_MAX_QP_RD_ATOMIC;
+	return -ibv_modify_qp(s->qp[i], &attr, mask);
+}
+
+/* The first usable GID if none is asked for: RoCE v2, IPv4 before IPv6. */
+static int choose_gid(struct side *s, int wanted)
+{
+	int best = -1, best_score = -1;
+
+	for (int i = 0; i < s->port.gid_tbl_len; i++) {
+		struct ibv_gid_entry entry;
+		int score = 0;
+
+		if (ibv_query_gid_ex(s->ctx, 1, i, &entry, 0))
+			continue;
+		if (wanted >= 0 && i != wanted)
+			continue;
+		if (entry.gid_type == IBV_GID_TYPE_ROCE_V2)
+			score += 2;
+		if (!memcmp(entry.gid.raw, "\0\0\0\0\0\0\0\0\0\0\xff\xff", 12))
+			score += 1;
+		if (score > best_score) {
+			best = i;
+			best_score = score;
+			s->gid = entry.gid;
+		}
+	}
+	s->gid_index = best;
+	return best < 0 ? -ENOENT : 0;
+}
+
+int side_open(struct side *s, const char *device, int gid_index, int num_qps)
+{
+	int all = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_WRITE |
+		  IBV_ACCESS_REMOTE_ATOMIC;
+	struct ibv_device **list = ibv_get_device_list(NULL);
+	int ret;
+
+	memset(s, 0, sizeof(*s));
+	s->num_qps = num_qps;
+	for (int i = 0; list && list[i]; i++)
+		if (!device || !strcmp(ibv_get_device_name(list[i]), device)) {
+			s->ctx = ibv_open_device(list[i]);
+			break;
+		}
+	if (list)
+		ibv_free_device_list(list);
+	if (!s->ctx) {
+		fprintf(stderr, "vrdma-verify: no RDMA device%s%s\n", device ? " named " : "",
+			device ? device : "");
+		return -ENODEV;
+	}
+	if (ibv_query_port(s->ctx, 1, &s->port))
+		return -EIO;
+	s->mtu = s->port.active_mtu;
+	ret = choose_gid(s, gid_index);
+	if (ret) {
+		fprintf(stderr, "vrdma-verify: the port has no usable GID: give its netdev an address\n");
+		return ret;
+	}
+	/* Events are read with a timeout. */
+	fcntl(s->ctx->async_fd, F_SETFL, fcntl(s->ctx->async_fd, F_GETFL) | O_NONBLOCK);
+	s->pd = ibv_alloc_pd(s->ctx);
+	s->buf = mmap(NULL, BUF_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	s->buf2 = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (!s->pd || s->buf == MAP_FAILED || s->buf2 == MAP_FAILED)
+		return -ENOMEM;
+	s->mr = ibv_reg_mr(s->pd, s->buf, BUF_SIZE, all);
+	s->mr2 = ibv_reg_mr(s->pd, s->buf2, 4096, all);
+	if (!s->mr || !s->mr2) {
+		perror("vrdma-verify: ibv_reg_mr");
+		return -errno;
+	}
+	for (int i = 0; i < num_qps; i++) {
+		ret = make_qp(s, i);
+		if (ret) {
+			fprintf(stderr, "vrdma-verify: QP %d: %s\n", i, strerror(-ret));
+			return ret;
+		}
+	}
+	return 0;
+}
+
+void side_close(struct side *s)
+{
+	for (int i = 0; i < s->num_qps; i++) {
+		if (s->qp[i])
+			ibv_destroy_qp(s->qp[i]);
+		if (s->cq[i])
+			ibv_destroy_cq(s->cq[i]);
+		if (s->channel[i])
+			ibv_destroy_comp_channel(s->channel[i]);
+	}
+	if (s->mr)
+		ibv_dereg_mr(s->mr);
+	if (s->mr2)
+		ibv_dereg_mr(s->mr2);
+	if (s->pd)
+		ibv_dealloc_pd(s->pd);
+	if (s->ctx)
+		ibv_close_device(s->ctx);
+}
+
+/* Cuts [offset, offset + length) into uneven pieces that follow each other. */
+void cut_sges(struct side *s, struct ibv_sge *sge, uint64_t offset, uint64_t length, int cuts)
+{
+	for (int i = 0; i < cuts; i++) {
+		uint64_t part = i == cuts - 1 ? length : length / (cuts - i + 1);
+
+		sge[i].addr = (uintptr_t)s->buf + offset;
+		sge[i].length = part;
+		sge[i].lkey = s->mr->lkey;
+		offset += part;
+		length -= part;
+	}
+}
+
+int side_post_recv(struct side *s, int i, uint64_t offset, uint64_t length, int cuts)
+{
+	struct ibv_sge sge[SGES];
+	struct ibv_recv_wr wr = { .wr_id = 0x5ec0000 + i, .sg_list = sge, .num_sge = cuts }, *bad;
+
+	cut_sges(s, sge, offset, length, cuts);
+	return -ibv_post_recv(s->qp[i], &wr, &bad);
+}
+
+static int64_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000LL + ts.tv_nsec / 1000000;
+}
+
+int side_poll(struct side *s, int i, int timeout_ms, struct ibv_wc *wc)
+{
+	int64_t end = now_ms() + timeout_ms;
+	int n;
+
+	memset(wc, 0, sizeof(*wc));
+	do {
+		for (int k = 0; k < 1000; k++) {
+			n = ibv_poll_cq(s->cq[i], 1, wc);
+			if (n)
+				return n < 0 ? -EIO : 0;
+		}
+	} while (now_ms() < end);
+	return -ETIMEDOUT;
+}
+
+/* Sleeps on the completion channel; the CQ was armed by the caller or is now. */
+int side_poll_event(struct side *s, int i, int timeout_ms, struct ibv_wc *wc)
+{
+	struct pollfd pfd = { .fd = s->channel[i]->fd, .events = POLLIN };
+	struct ibv_cq *cq;
+	void *context;
+	int n;
+
+	memset(wc, 0, sizeof(*wc));
+	for (;;) {
+		n = poll(&pfd, 1, timeout_ms);
+		if (n == 0)
+			return -ETIMEDOUT;
+		if (n < 0 || ibv_get_cq_event(s->channel[i], &cq, &context))
+			return -errno;
+		ibv_ack_cq_events(cq, 1);
+		if (cq != s->cq[i])
+			return -EBADF;
+		n = ibv_poll_cq(cq, 1, wc);
+		if (n)
+			return n < 0 ? -EIO : 0;
+		/* An event without a completion is allowed: arm again. */
+		if (ibv_req_notify_cq(cq, 0))
+			return -EIO;
+		n = ibv_poll_cq(cq, 1, wc);
+		if (n)
+			return n < 0 ? -EIO : 0;
+	}
+}
