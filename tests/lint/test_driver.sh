@@ -1,0 +1,77 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# The guest driver stays upstreamable: checkpatch --strict, sparse and W=1 are
+# clean, on the kernels of Debian 13 and Debian 12.  Prints TAP.
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+drivers=drivers/infiniband/hw/virtio_rdma
+n=0
+
+report() {	# NAME STATUS OUTPUT
+	n=$((n + 1))
+	if [ "$2" = 0 ]; then
+		echo "ok $n - $1"
+	else
+		echo "not ok $n - $1"
+		echo "$3" | grep -v '^$' | tail -40 | sed 's/^/# /'
+	fi
+}
+
+skip() {	# NAME WHY
+	n=$((n + 1))
+	echo "ok $n - $1 # SKIP $2"
+}
+
+uml=$(tools/setup.sh --print uml 2>/dev/null)
+if [ -n "$uml" ]; then
+	# The headers of the ABI belong to the driver.
+	for file in $drivers/*.[ch] include/uapi/linux/virtio_rdma.h include/uapi/rdma/virtio_rdma-abi.h; do
+		out=$("$uml/scripts/checkpatch.pl" --strict --no-tree --no-summary --terse \
+			--ignore FILE_PATH_CHANGES -f "$file" 2>&1)
+		if [ -n "$out" ]; then
+			report "checkpatch --strict $file" 1 "$out"
+		else
+			report "checkpatch --strict $file" 0 ""
+		fi
+	done
+else
+	skip "checkpatch" "no kernel tree: run tools/setup.sh uml"
+fi
+
+# Each build prints its warnings; a build without warnings prints none.
+warnings() { grep -E '(warning|error):' <<<"$1"; }
+
+build() {	# NAME TARGET MAKE-ARGUMENTS...
+	local name=$1 target=$2 out status
+	shift 2
+	out=$(tools/build-module.sh "$target" "$@" 2>&1)
+	status=$?
+	if [ $status = 0 ] && found=$(warnings "$out"); then
+		out=$found
+		status=1
+	fi
+	report "$name" $status "$out"
+}
+
+if [ -n "$uml" ]; then
+	build "W=1, 6.12 (UML tree)" uml W=1 OUT=build/lint/uml
+	if command -v sparse >/dev/null; then
+		build "sparse, 6.12 (UML tree)" uml C=2 CF=-D__CHECK_ENDIAN__ OUT=build/lint/sparse
+	else
+		skip "sparse" "sparse is not installed: run tools/setup.sh packages"
+	fi
+else
+	skip "W=1 and sparse on 6.12" "no kernel tree: run tools/setup.sh uml"
+fi
+if tools/setup.sh --print guest-root >/dev/null 2>&1; then
+	build "W=1, Debian 13's headers" guest W=1 OUT=build/lint/guest
+else
+	skip "W=1, Debian 13's headers" "no guest root: run tools/setup.sh guest-root"
+fi
+old=$(ls -d /usr/src/linux-headers-6.1.*-amd64 2>/dev/null | sort -V | tail -n 1)
+if [ -n "$old" ]; then
+	build "W=1, Debian 12's headers ($(basename "$old"))" "$old" W=1 OUT=build/lint/6.1
+else
+	skip "W=1, Debian 12's headers" "linux-headers-amd64 of Debian 12 is not installed"
+fi
+echo "1..$n"
