@@ -35,6 +35,7 @@
 #include <linux/virtio_rdma.h>
 
 #include "lock.h"
+#include "log.h"
 #include "table.h"
 #include "timer.h"
 #include "vrd.h"
@@ -74,7 +75,11 @@ struct vrd_ring {
 	uint32_t head;			/* entries taken so far, modulo 2^32 */
 	uint32_t tail;			/* producer index as last read and checked */
 	bool broken;			/* the producer index was impossible: QP goes to ERR */
+	bool want_db;			/* RQ: the backend wants doorbells; its lock */
 	struct virtio_rdma_ring_ctrl *ctrl;	/* translation, or NULL */
+
+	struct vrd_qp *qp;
+	LIST_ENTRY(vrd_ring) slot_link;	/* rings of its slot: the poller */
 };
 
 struct vrd_ctx {
@@ -85,8 +90,7 @@ struct vrd_ctx {
 	uint64_t db_addr;		/* device address of the doorbell page */
 	struct virtio_rdma_db_page *db;	/* translation, or NULL */
 	uint32_t users;			/* objects that depend on it; dev->lock */
-	struct vrd_ctx_slots *slots;	/* who has which dirty byte: poller.c */
-	LIST_ENTRY(vrd_ctx) poller_link;	/* the poller's contexts: its lock */
+	struct vrd_ctx_slots *slots;	/* who has which dirty byte: doorbell.c */
 };
 
 struct vrd_pd {
@@ -109,8 +113,18 @@ struct vrd_mr {
 	uint32_t *frames;		/* device page numbers; 16 TiB of guest memory */
 	uint8_t *linear;		/* host address of @iova if the region is contiguous
 					 * in host memory under the current table, else NULL */
+	uint64_t filled;		/* pages that have come; dev->lock */
+	LIST_ENTRY(vrd_mr) partial_link;	/* dev->partial_mrs until it is complete */
 	void *backend;
 };
+
+/* Registered regions: upper bits of a key are the number, the lowest byte is
+ * the key's own.
+ */
+static inline uint32_t vrd_key_index(uint32_t key)
+{
+	return key >> 8;
+}
 
 struct vrd_cq {
 	uint32_t cqn;
@@ -125,7 +139,8 @@ struct vrd_cq {
 	uint32_t producer;		/* CQEs written, modulo 2^32 */
 	uint32_t consumer;		/* as last read; only the own guest is hurt by lies */
 	uint32_t vector;
-	uint32_t fired;			/* the arm word that was answered last */
+	_Atomic uint32_t fired;		/* the arm word that was answered last; read without
+					 * the lock */
 	bool event_pending;		/* waits for a buffer in the vector's queue */
 	bool error;			/* overflowed: takes no more */
 	TAILQ_ENTRY(vrd_cq) event_link;	/* vq's waiting CQs: vq->lock */
@@ -155,11 +170,14 @@ struct vrd_qp {
 	struct vrd_ring sq;
 	struct vrd_ring rq;
 
-	struct vrd_sched {		/* poller.c */
-		TAILQ_ENTRY(vrd_qp) link;
+	struct vrd_sched {		/* sched.c; the poller's own unless it says otherwise */
+		TAILQ_ENTRY(vrd_qp) link;	/* its run queue */
 		bool queued;
-		bool hot;
-		uint64_t last_used;
+		int16_t hot;			/* place in the hot list, or -1 */
+		bool posted;			/* in the inbox: inbox lock */
+		bool detached;			/* ignore vrd_qp_schedule(): inbox lock */
+		struct vrd_qp *posted_next;	/* inbox lock */
+		_Atomic uint8_t error_state;	/* SQE or ERR to go to, or 0: any thread */
 	} sched;
 
 	void *backend;			/* e.g. struct vrd_mem_qp */
@@ -193,12 +211,19 @@ struct vrd_device {
 	uint64_t mem_generation;
 
 	struct vrd_table ctxs, pds, mrs, cqs, qps;
-	uint64_t mr_bytes;
+	LIST_HEAD(, vrd_mr) partial_mrs;	/* not in mrs yet */
+	struct vrd_mr *local_dma;	/* what LOCAL_DMA_LKEY names */
+	_Atomic uint64_t mr_bytes;	/* of registered regions */
+	_Atomic uint32_t dma_mrs;	/* regions that cover all memory */
+	uint64_t ring_pages;		/* that buffers of rings name */
+	uint8_t key_seq;		/* lowest byte of the next key */
 	struct vrd_gid_entry gids[VRD_GID_TABLE_LEN];
 
 	unsigned int num_vqs;
 	struct vrd_vq **vqs;
 	struct vrd_control *control;	/* control.c: the thread */
+	struct vrd_events *events;	/* event.c: what waits for a buffer */
+	struct vrd_ratelimit log_limit;
 
 	/*
 	 * 0: pollers may work on this device.  Raised by quiesce (nests), read
@@ -211,7 +236,9 @@ struct vrd_device {
 	/* VIRTIO_RDMA_STAT_*; relaxed atomics, added to once per burst. */
 	_Atomic uint64_t stats[VIRTIO_RDMA_STAT_COUNT];
 
-	LIST_ENTRY(vrd_device) engine_link;
+	LIST_ENTRY(vrd_device) engine_link;	/* engine.c: engine lock */
+	struct vrd_poller *poller;	/* home: ops->poll */
+	int db_kick_fd;			/* as the pollers watch it, or -1: engine lock */
 };
 
 static inline void vrd_stat_add(struct vrd_device *dev, unsigned int stat, uint64_t n)

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The slow side of the data path's locks: spinning, sleeping, and the order
+ * checks of debug builds.  See lock.h.
+ */
+#include <linux/futex.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "lock.h"
+#include "shm.h"
+
+/* About two microseconds: longer than the critical sections that are not
+ * preempted.
+ */
+#define SPINS	40
+
+void vrd_lock_wait(struct vrd_lock *lock)
+{
+	for (unsigned int i = 0; i < SPINS; i++) {
+		uint32_t word = atomic_load_explicit(&lock->word, memory_order_relaxed);
+
+		if (word == 0 &&
+		    atomic_compare_exchange_weak_explicit(&lock->word, &word, 1,
+							  memory_order_acquire,
+							  memory_order_relaxed))
+			return;
+		if (word == 2)
+			break;		/* others sleep already: queue behind them */
+		vrd_cpu_relax();
+	}
+	/* Whoever leaves this loop may leave others asleep: so it holds a 2. */
+	while (atomic_exchange_explicit(&lock->word, 2, memory_order_acquire) != 0)
+		syscall(SYS_futex, &lock->word, FUTEX_WAIT_PRIVATE, 2, NULL, NULL, 0);
+}
+
+void vrd_lock_wake(struct vrd_lock *lock)
+{
+	syscall(SYS_futex, &lock->word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
+
+#ifdef VRD_DEBUG_LOCKS
+
+static _Thread_local uint8_t vrd_locks_held[VRD_LOCK_LEVELS];
+
+void vrd_lock_note_taken(const struct vrd_lock *lock, bool tried)
+{
+	for (unsigned int level = lock->level; !tried && level < VRD_LOCK_LEVELS; level++) {
+		if (!vrd_locks_held[level])
+			continue;
+		fprintf(stderr, "vrd: lock of level %u taken while one of level %u is held\n",
+			lock->level, level);
+		abort();
+	}
+	vrd_locks_held[lock->level]++;
+}
+
+void vrd_lock_note_released(const struct vrd_lock *lock)
+{
+	vrd_locks_held[lock->level]--;
+}
+
+#endif /* VRD_DEBUG_LOCKS */

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The locks of the data path: four bytes, one atomic instruction each to take
+ * and to release when nobody else wants them.
+ *
+ * Who finds the lock taken spins for a moment (the holder is on the other CPU
+ * and works for less than a microsecond) and then sleeps in a futex, so that a
+ * holder that lost its CPU can get one: the machine may have two only.
+ *
+ * With VRD_DEBUG_LOCKS each thread counts what it holds, and taking a lock
+ * while one of the same or of an inner level is held aborts.
+ */
+#ifndef VRD_LOCK_H
+#define VRD_LOCK_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Outermost first; see objects.h.  LEAF: nothing is taken under it. */
+enum vrd_lock_level {
+	VRD_LOCK_SQ,
+	VRD_LOCK_RQ,
+	VRD_LOCK_CQ,
+	VRD_LOCK_VQ,
+	VRD_LOCK_LEAF,
+	VRD_LOCK_LEVELS,
+};
+
+struct vrd_lock {
+	_Atomic uint32_t word;		/* 0: free, 1: taken, 2: taken, others sleep */
+	uint8_t level;
+};
+
+static inline void vrd_lock_init(struct vrd_lock *lock, enum vrd_lock_level level)
+{
+	atomic_init(&lock->word, 0);
+	lock->level = level;
+}
+
+/* lock.c */
+void vrd_lock_wait(struct vrd_lock *lock);
+void vrd_lock_wake(struct vrd_lock *lock);
+
+#ifdef VRD_DEBUG_LOCKS
+void vrd_lock_note_taken(const struct vrd_lock *lock, bool tried);
+void vrd_lock_note_released(const struct vrd_lock *lock);
+#else
+static inline void vrd_lock_note_taken(const struct vrd_lock *lock, bool tried)
+{
+	(void)lock;
+	(void)tried;
+}
+
+static inline void vrd_lock_note_released(const struct vrd_lock *lock)
+{
+	(void)lock;
+}
+#endif
+
+/* Never waits, so it may be used against the order of levels. */
+static inline bool vrd_lock_try(struct vrd_lock *lock)
+{
+	uint32_t free = 0;
+
+	if (!atomic_compare_exchange_strong_explicit(&lock->word, &free, 1, memory_order_acquire,
+						     memory_order_relaxed))
+		return false;
+	vrd_lock_note_taken(lock, true);
+	return true;
+}
+
+static inline void vrd_lock(struct vrd_lock *lock)
+{
+	uint32_t free = 0;
+
+	vrd_lock_note_taken(lock, false);
+	if (!atomic_compare_exchange_strong_explicit(&lock->word, &free, 1, memory_order_acquire,
+						     memory_order_relaxed))
+		vrd_lock_wait(lock);
+}
+
+static inline void vrd_unlock(struct vrd_lock *lock)
+{
+	vrd_lock_note_released(lock);
+	if (atomic_exchange_explicit(&lock->word, 0, memory_order_release) == 2)
+		vrd_lock_wake(lock);
+}
+
+#endif /* VRD_LOCK_H */

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Pollers and the engine, as the control half of the core sees them.
+ *
+ * A poller is one thread.  What it looks at (rings, doorbell pages, timers) is
+ * its own and has no locks: others send it messages, which it takes at the
+ * start of a turn.  The functions below do that and wait; they are called by
+ * the control or shell thread of a device, with dev->lock held or not, but
+ * never under a lock of lock.h.
+ */
+#ifndef VRD_POLLER_H
+#define VRD_POLLER_H
+
+#include "objects.h"
+
+/*
+ * Before anything else uses @dev, after everything else is gone.  add gives
+ * the device its home poller, which calls ops->poll and watches the kick.
+ */
+int vrd_engine_add_device(struct vrd_device *dev);
+void vrd_engine_remove_device(struct vrd_device *dev);
+
+unsigned int vrd_engine_poller_count(const struct vrd_engine *engine);
+
+/*
+ * Chooses ctx->poller and has it scan the doorbell page, of which ctx->db is
+ * the translation (NULL: nothing to scan until the next resume).  -ENOMEM.
+ */
+int vrd_poller_ctx_attach(struct vrd_ctx *ctx);
+/* All QPs are detached.  After it the page is not touched any more. */
+void vrd_poller_ctx_detach(struct vrd_ctx *ctx);
+
+/*
+ * Sets qp->poller, and assigns sq.slot and rq.slot (VIRTIO_RDMA_NONE where
+ * there is no ring); sq.need_db becomes 1, rq.need_db 0.  The rings' other
+ * fields, qp->ctx and both ctrl translations are set before.  -ENOMEM.
+ */
+int vrd_poller_qp_attach(struct vrd_qp *qp);
+/* After it no poller runs the QP, and vrd_qp_schedule() ignores it. */
+void vrd_poller_qp_detach(struct vrd_qp *qp);
+
+/* Initialises what qp.c, wqe.c and poller.c keep in a new QP: locks, links. */
+void vrd_qp_init(struct vrd_qp *qp);
+
+/*
+ * For a transition to RESET, under both ring locks: empties the rings.  Both
+ * sides start again at index 0: the guest has set the producers to 0 before
+ * it asked.
+ */
+void vrd_qp_reset_rings(struct vrd_qp *qp);
+
+/* Lock and indices of a new CQ; buf, entries, offset and ctrl are the caller's. */
+void vrd_cq_init(struct vrd_cq *cq);
+
+/*
+ * The eventfd that the guest's doorbell notifications signal, or -1.  Belongs
+ * to the caller, who unwatches it before he closes it.  It is not drained.
+ */
+int vrd_poller_watch_kick(struct vrd_device *dev, int fd);
+void vrd_poller_unwatch_kick(struct vrd_device *dev);
+
+/* Wakes a poller if it sleeps; any thread. */
+void vrd_poller_notify(struct vrd_poller *poller);
+
+/* The poller that the calling thread is, or NULL. */
+struct vrd_poller *vrd_poller_current(void);
+
+#endif /* VRD_POLLER_H */

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Access to words that the guest shares with us, little-endian, and barriers.
+ *
+ * The guest may change any of them at any time: load once, check the copy, act
+ * on the copy.  All accesses are atomic, so that neither the compiler nor the
+ * thread sanitizer makes two of one.
+ */
+#ifndef VRD_SHM_H
+#define VRD_SHM_H
+
+#include <endian.h>
+#include <linux/types.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+static inline uint8_t vrd_load8(const __u8 *p)
+{
+	return __atomic_load_n(p, __ATOMIC_RELAXED);
+}
+
+static inline void vrd_store8(__u8 *p, uint8_t v)
+{
+	__atomic_store_n(p, v, __ATOMIC_RELAXED);
+}
+
+static inline uint16_t vrd_load16(const __le16 *p)
+{
+	return le16toh(__atomic_load_n(p, __ATOMIC_RELAXED));
+}
+
+static inline uint16_t vrd_load16_acquire(const __le16 *p)
+{
+	return le16toh(__atomic_load_n(p, __ATOMIC_ACQUIRE));
+}
+
+static inline void vrd_store16(__le16 *p, uint16_t v)
+{
+	__atomic_store_n(p, htole16(v), __ATOMIC_RELAXED);
+}
+
+static inline void vrd_store16_release(__le16 *p, uint16_t v)
+{
+	__atomic_store_n(p, htole16(v), __ATOMIC_RELEASE);
+}
+
+static inline uint32_t vrd_load32(const __le32 *p)
+{
+	return le32toh(__atomic_load_n(p, __ATOMIC_RELAXED));
+}
+
+static inline uint32_t vrd_load32_acquire(const __le32 *p)
+{
+	return le32toh(__atomic_load_n(p, __ATOMIC_ACQUIRE));
+}
+
+static inline void vrd_store32(__le32 *p, uint32_t v)
+{
+	__atomic_store_n(p, htole32(v), __ATOMIC_RELAXED);
+}
+
+static inline void vrd_store32_release(__le32 *p, uint32_t v)
+{
+	__atomic_store_n(p, htole32(v), __ATOMIC_RELEASE);
+}
+
+static inline uint64_t vrd_load64(const __le64 *p)
+{
+	return le64toh(__atomic_load_n(p, __ATOMIC_RELAXED));
+}
+
+static inline void vrd_store64(__le64 *p, uint64_t v)
+{
+	__atomic_store_n(p, htole64(v), __ATOMIC_RELAXED);
+}
+
+/*
+ * Copies a structure out of shared memory, each byte read once.  Source and
+ * destination are 8-byte aligned, @len is a multiple of 8.
+ */
+static inline void vrd_copy_in(void *dst, const void *src, size_t len)
+{
+	const uint64_t *from = src;
+	uint64_t *to = dst;
+
+	for (size_t i = 0; i < len / 8; i++)
+		to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+}
+
+/* Same for byte strings of any length and alignment. */
+static inline void vrd_copy_in_bytes(void *dst, const void *src, size_t len)
+{
+	const uint8_t *from = src;
+	uint8_t *to = dst;
+
+	for (size_t i = 0; i < len; i++)
+		to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+}
+
+/*
+ * Orders an earlier store of ours before a later load of the other side's
+ * word.  Pairs with the same barrier over there.
+ */
+static inline void vrd_full_barrier(void)
+{
+#ifdef __SANITIZE_THREAD__
+	/* It does not know fences; this is one for the CPU, and silent to it. */
+	uint32_t own = 0;
+
+	__atomic_fetch_add(&own, 1, __ATOMIC_SEQ_CST);
+	__asm__ __volatile__("" : : "r" (&own) : "memory");
+#else
+	atomic_thread_fence(memory_order_seq_cst);
+#endif
+}
+
+/* In a loop that waits for another CPU. */
+static inline void vrd_cpu_relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__) || defined(__arm__)
+	__asm__ __volatile__("yield" : : : "memory");
+#else
+	__asm__ __volatile__("" : : : "memory");
+#endif
+}
+
+#endif /* VRD_SHM_H */
