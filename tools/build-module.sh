@@ -1,0 +1,131 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Builds the guest driver out of tree, from a copy, so that the sources stay clean.
+#
+#   tools/build-module.sh guest [MAKE-ARGUMENT...]  Debian 13's kernel, in the guest root
+#   tools/build-module.sh uml|uml-debug ...         our User Mode Linux kernel
+#   tools/build-module.sh 6.1 ...                   Debian 12's kernel (compile check)
+#   tools/build-module.sh KERNEL-TREE ...           any other tree or headers folder
+#
+# MAKE-ARGUMENTs are kbuild's: W=1, C=2, V=1, ...
+# The first two put a layer for guests into build/guest and build/uml:
+# usr/lib/modules/RELEASE/updates/virtio_rdma.ko and the module index with it.
+# The others leave build/modules/RELEASE/virtio_rdma.ko.
+set -euo pipefail
+# shellcheck source=tools/setup/common.sh
+. "$(dirname "${BASH_SOURCE[0]}")/setup/common.sh"
+
+module=virtio_rdma
+[ $# -ge 1 ] || { sed -n '4,15s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+kernel=$1
+shift
+
+# The copy has the project's layout, because sources include ../include/uapi.
+copy_sources() {
+	mkdir -p "$1"
+	overlay_kept "$TOP/drivers" "$1/drivers"
+	overlay_kept "$TOP/include" "$1/include"
+	copy_if_changed "$TOP/Kbuild" "$1/Kbuild"
+}
+
+# As overlay(), but what the last build made beside the sources stays.
+overlay_kept() {
+	mkdir -p "$2"
+	rsync -rlpc --delete --exclude='*.o' --exclude='*.ko' --exclude='*.mod' --exclude='*.mod.c' \
+		--exclude='.*.cmd' --exclude='modules.order' --exclude='.module-common*' "$1/" "$2/"
+}
+
+# result OBJ: where kbuild left the module; Kbuild at the top may descend or not.
+result() {
+	local ko
+	ko=$(find "$1" -name "$module.ko" -print -quit)
+	[ -n "$ko" ] || die "the build made no $module.ko in $1"
+	echo "$ko"
+}
+
+# install_layer KO LAYER BASE RELEASE: modprobe in a guest finds what the index
+# names, so the layer brings an index of BASE's modules and ours together.
+install_layer() {
+	local ko=$1 usr=$2/usr base=$3 release=$4 to
+	to=$usr/lib/modules/$release
+	if cmp -s "$ko" "$to/updates/$module.ko" && [ "$to/modules.dep" -nt "$base/modules.dep" ]; then
+		return
+	fi
+	mkdir -p "$to/updates"
+	cp -f "$ko" "$to/updates/$module.ko"
+	# Debian 13's depmod: Debian 12's cannot write elsewhere (-o).
+	# shellcheck disable=SC2016
+	unshare --mount --propagation private sh -ec '
+		root=$1 usr=$2 base=$3 release=$4
+		mount -t tmpfs tmpfs "$root/mnt"
+		mkdir -p "$root/mnt/in/lib/modules/$release" "$root/mnt/out"
+		mount -t overlay -o "ro,lowerdir=$usr/lib/modules/$release:$base" overlay \
+			"$root/mnt/in/lib/modules/$release"
+		mount --bind "$usr" "$root/mnt/out"
+		exec chroot "$root" depmod -b /mnt/in -o /mnt/out "$release"
+		' sh "$(guest_root)" "$usr" "$base" "$release"
+	touch "$to/modules.dep"
+}
+
+guest_root() { echo "$("$TOOLS/setup.sh" --print guest-root)/root"; }
+
+build_guest() {
+	local root release obj=$TOP/build/obj/module-guest
+	VRDMA_QUIET=1 "$TOOLS/setup.sh" guest-root
+	root=$(guest_root)
+	release=$(basename "$(ls -d "$root"/usr/lib/modules/*)")
+	copy_sources "$obj"
+	"$TOOLS/in-guest-root.sh" "$obj" "make --no-print-directory -C /usr/lib/modules/$release/build M=/mnt/work -j$JOBS modules $*"
+	install_layer "$(result "$obj")" "$TOP/build/guest" "$root/usr/lib/modules/$release" "$release"
+	say "module: $TOP/build/guest/usr/lib/modules/$release/updates/$module.ko"
+}
+
+build_uml() {
+	local flavour=$1 tree release obj=$TOP/build/obj/module-$1
+	shift
+	VRDMA_QUIET=1 "$TOOLS/setup.sh" "$flavour" guest-root
+	tree=$("$TOOLS/setup.sh" --print "$flavour")
+	release=$(cat "$tree/include/config/kernel.release")
+	copy_sources "$obj"
+	make --no-print-directory -C "$tree" ARCH=um M="$obj" -j"$JOBS" modules "$@"
+	install_layer "$(result "$obj")" "$TOP/build/$flavour" "$tree/modules/usr/lib/modules/$release" "$release"
+	say "module: $TOP/build/$flavour/usr/lib/modules/$release/updates/$module.ko"
+}
+
+build_other() {
+	local tree=$1 release obj
+	shift
+	release=$(make -s -C "$tree" kernelrelease 2>/dev/null | tail -1)
+	[ -n "$release" ] || die "$tree is no kernel tree or headers folder prepared for modules"
+	obj=$TOP/build/obj/module-$release
+	copy_sources "$obj"
+	make --no-print-directory -C "$tree" M="$obj" -j"$JOBS" modules "$@"
+	copy_if_changed "$(result "$obj")" "$TOP/build/modules/$release/$module.ko"
+	say "module: $TOP/build/modules/$release/$module.ko"
+}
+
+# The headers package of Debian 12's own kernel series.
+debian_headers() {
+	VRDMA_QUIET=1 "$TOOLS/setup.sh" packages
+	# shellcheck disable=SC2012
+	ls -d /usr/src/linux-headers-"$1".*-amd64 2>/dev/null | sort -V | tail -1
+}
+
+dispatch() {
+	local tree
+	case $kernel in
+	guest)         build_guest "$@" ;;
+	uml|uml-debug) build_uml "$kernel" "$@" ;;
+	[0-9].*)
+		tree=$(debian_headers "$kernel")
+		[ -n "$tree" ] || die "no headers of Linux $kernel in /usr/src (package linux-headers-amd64)"
+		build_other "$tree" "$@" ;;
+	*)
+		[ -d "$kernel" ] || die "'$kernel' is neither guest, uml, uml-debug, 6.1 nor a folder"
+		build_other "$(cd "$kernel" && pwd)" "$@" ;;
+	esac
+}
+
+[ -e "$TOP/Kbuild" ] || die "no Kbuild in $TOP: nothing to build yet"
+with_lock "module-$(config_hash <(echo "$TOP/$kernel"))" dispatch "$@"

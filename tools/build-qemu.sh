@@ -1,0 +1,103 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Builds QEMU with our devices: Debian's source, our files laid over it by content
+# (what is equal is not touched, so only changes are compiled) and the smallest
+# possible patch.
+#
+#   tools/build-qemu.sh [NINJA-TARGET...]     default: the emulator
+#
+#   qemu-device/hw/rdma/  -> hw/rdma/          qemu-device/core/     -> hw/rdma/core/
+#   qemu-device/backends/ -> hw/rdma/backends/ include/uapi/         -> hw/rdma/uapi/
+#   qemu-device/qemu.patch, qemu-device/qemu.options (configure arguments, one per line)
+#
+# Result: build/qemu/qemu-system-x86_64, which knows where its firmware is.
+set -euo pipefail
+# shellcheck source=tools/setup/common.sh
+. "$(dirname "${BASH_SOURCE[0]}")/setup/common.sh"
+
+device=$TOP/qemu-device
+out=$TOP/build/qemu
+
+# apply_patch DIR: always to the files as they came (kept in pristine/), so that a
+# changed patch needs no undo.
+apply_patch() {
+	local dir=$1 scratch file patch=$device/qemu.patch
+	local -a touched=()
+	[ -e "$patch" ] && mapfile -t touched < <(sed -nE 's|^\+\+\+ b/([^[:space:]]+).*|\1|p' "$patch")
+	# what an earlier patch touched and this one does not goes back
+	if [ -d "$dir/pristine" ]; then
+		while IFS= read -r file; do
+			case " ${touched[*]} " in *" $file "*) ;; *) copy_if_changed "$dir/pristine/$file" "$dir/src/$file" ;; esac
+		done < <(cd "$dir/pristine" && find . -type f | sed 's|^\./||')
+	fi
+	[ ${#touched[@]} -gt 0 ] || return 0
+	scratch=$(mktemp -d)
+	for file in "${touched[@]}"; do
+		[ -e "$dir/pristine/$file" ] || copy_if_changed "$dir/src/$file" "$dir/pristine/$file"
+		mkdir -p "$scratch/$(dirname "$file")"
+		cp "$dir/pristine/$file" "$scratch/$file"
+	done
+	if ! patch -d "$scratch" -p1 --no-backup-if-mismatch <"$patch" >"$scratch/.log"; then
+		cat "$scratch/.log" >&2
+		die "qemu-device/qemu.patch does not apply to $(cat "$dir/src/VERSION")"
+	fi
+	for file in "${touched[@]}"; do
+		copy_if_changed "$scratch/$file" "$dir/src/$file"
+	done
+	rm -rf "$scratch"
+}
+
+lay_over() {
+	local to=$1/src/hw/rdma
+	[ -d "$device/hw/rdma" ] || { say "qemu: no qemu-device/hw/rdma: building QEMU as it is"; return; }
+	mkdir -p "$to"
+	rsync -rlpc --delete --exclude=/core --exclude=/backends --exclude=/uapi "$device/hw/rdma/" "$to/"
+	overlay "$device/core" "$to/core"
+	overlay "$device/backends" "$to/backends"
+	overlay "$TOP/include/uapi" "$to/uapi"
+	[ ! -d "$device/include" ] || rsync -rlpc "$device/include/" "$1/src/include/"
+}
+
+# The binary is copied out: the tree belongs to all checkouts of this user. The
+# wrapper names the firmware's folders, for which Debian has three packages.
+install_result() {
+	mkdir -p "$out/lib"
+	cmp -s "$1/build/qemu-system-x86_64" "$out/lib/qemu-system-x86_64" || {
+		cp "$1/build/qemu-system-x86_64" "$out/lib/.new"
+		mv -f "$out/lib/.new" "$out/lib/qemu-system-x86_64"   # a running guest keeps the old one
+	}
+	rm -rf "$out/lib/firmware.new"
+	mkdir "$out/lib/firmware.new"
+	ln -s /usr/share/seabios/* /usr/share/qemu/* /usr/lib/ipxe/qemu/* "$out/lib/firmware.new/" 2>/dev/null || true
+	rm -rf "$out/lib/firmware"
+	mv "$out/lib/firmware.new" "$out/lib/firmware"
+	cat >"$out/qemu-system-x86_64.new" <<-'END'
+	#!/bin/sh
+	# Written by tools/build-qemu.sh.
+	here=$(dirname "$(readlink -f "$0")")
+	exec "$here/lib/qemu-system-x86_64" -L "$here/lib/firmware" "$@"
+	END
+	chmod +x "$out/qemu-system-x86_64.new"
+	mv -f "$out/qemu-system-x86_64.new" "$out/qemu-system-x86_64"
+	say "qemu: $out/qemu-system-x86_64"
+}
+
+build() {
+	local log=$LOGS/qemu-device.log targets=("$@")
+	[ ${#targets[@]} -gt 0 ] || targets=(qemu-system-x86_64)
+	lay_over "$dir"
+	apply_patch "$dir"
+	say "qemu: building in $dir/build (source with our files: $dir/src; log: $log)"
+	if ! ninja -C "$dir/build" -j"$JOBS" "${targets[@]}" >"$log" 2>&1; then
+		grep -E -A8 '(FAILED|error:|ERROR|warning:)' "$log" | tail -n 60 >&2 || tail -n 40 "$log" >&2
+		die "QEMU did not build; the whole log is $log"
+	fi
+	grep -E -A5 'warning:.*' "$log" >&2 || true
+	install_result "$dir"
+}
+
+VRDMA_QUIET=1 "$TOOLS/setup.sh" qemu
+dir=$("$TOOLS/setup.sh" --print qemu)
+mkdir -p "$LOGS"
+with_lock qemu build "$@"
