@@ -213,6 +213,14 @@ void vrd_engine_stats(struct vrd_engine *engine,
 bool vrd_device_is_broken(const struct vrd_device *dev);
 int vrd_device_error_fd(const struct vrd_device *dev);
 
+/*
+ * For the SIGBUS handler of a process that accepts memory whose owner could
+ * shorten the file (no F_SEAL_SHRINK): true if @addr belongs to a region that
+ * the core mapped.  It was replaced by zeroes of the core's own, the device is
+ * broken, and the thread may go on.  Async-signal-safe.
+ */
+bool vrd_engine_sigbus(struct vrd_engine *engine, void *addr);
+
 /* Bytes of guest memory that memory regions cover: the shell forbids
  * ballooning while it is not zero.  Changes make vrd_device_pin_fd() readable
  * (an eventfd of the core's).

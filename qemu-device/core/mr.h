@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Memory regions and buffers of rings: what the control path does with them.
+ * The data path's lookups are declared in backend.h.  All under dev->lock.
+ */
+#ifndef VRD_MR_H
+#define VRD_MR_H
+
+#include "objects.h"
+
+/* Extents as the guest sent them: little-endian, copied, not checked yet. */
+struct vrd_extents {
+	const struct virtio_rdma_extent *ext;
+	uint32_t num;
+};
+
+/* Checks each extent by itself; -EINVAL or 0, with the sum of pages. */
+int vrd_extents_check(const struct vrd_extents *x, uint64_t *pages);
+
+/* --- buf.c --- */
+
+/*
+ * A buffer of which the first @size bytes are used.  -EINVAL: shorter than
+ * that, -EFAULT: not writable RAM, -ENOMEM: more pages than the guest's memory
+ * has.  Pages beyond @size are left out.
+ */
+int vrd_buf_create(struct vrd_device *dev, struct vrd_buf *buf, const struct vrd_extents *x,
+		   uint64_t size);
+void vrd_buf_destroy(struct vrd_device *dev, struct vrd_buf *buf);
+/* Under the memory table of the device; no poller runs on it. */
+void vrd_buf_translate(struct vrd_device *dev, struct vrd_buf *buf);
+/* Host address of an offset that is below the size and does not straddle. */
+void *vrd_buf_at(const struct vrd_buf *buf, uint32_t offset);
+
+/* After a change of the memory table, under quiesce: all rings, doorbell pages
+ * and regions of the device.
+ */
+void vrd_rings_retranslate(struct vrd_device *dev);
+
+/* --- mr.c --- */
+
+int vrd_mr_reg(struct vrd_pd *pd, uint32_t access, uint64_t iova, uint64_t length,
+	       uint64_t total_pages, const struct vrd_extents *x, struct vrd_mr **mr);
+int vrd_mr_reg_more(struct vrd_device *dev, uint32_t handle, const struct vrd_extents *x);
+int vrd_mr_reg_dma(struct vrd_pd *pd, uint32_t access, struct vrd_mr **mr);
+int vrd_mr_dereg(struct vrd_device *dev, uint32_t handle);
+void vrd_mr_retranslate(struct vrd_device *dev, struct vrd_mr *mr);
+/* All of them: reset.  Takes care of the grace period. */
+void vrd_mr_dereg_all(struct vrd_device *dev);
+
+int vrd_mr_init(struct vrd_device *dev);
+void vrd_mr_fini(struct vrd_device *dev);
+
+#endif /* VRD_MR_H */

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Split virtqueues, the device's side.
+ *
+ * Everything in a queue is written by the guest while we look at it: each word
+ * is read once, checked and then used.  A queue that breaks the rules breaks
+ * the device (vrd_vq_corrupt()): it is not looked at again until a reset.
+ *
+ * vq->lock protects all of struct vrd_vq; functions named _locked need it held.
+ * It is the innermost lock, taken by pollers for events.
+ */
+#ifndef VRD_VIRTQ_H
+#define VRD_VIRTQ_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "lock.h"
+#include "objects.h"
+
+struct vring_desc;
+struct vrd_mem;
+
+/* Descriptors of one chain, at most; a longer one breaks the queue. */
+#define VRD_VQ_MAX_SEGS		1024
+#define VRD_VQ_MAX_SIZE		32768
+
+TAILQ_HEAD(vrd_cq_list, vrd_cq);
+
+struct vrd_vq {
+	struct vrd_device *dev;
+	unsigned int index;
+	struct vrd_lock lock;
+	bool started;
+	bool running;			/* started, and the control queue as well */
+	bool broken;
+	bool event_idx;			/* negotiated */
+	uint16_t num;			/* a power of two */
+	uint16_t last_avail;		/* next entry of the available ring to take */
+	uint16_t used_idx;
+	uint16_t signalled_used;	/* used_idx of the last look at used_event */
+	bool signalled_valid;
+	bool kicks_wanted;
+
+	uint64_t desc_addr, avail_addr, used_addr;
+	/* Translations of the three rings, all or none. */
+	const struct vring_desc *desc;
+	const uint16_t *avail;		/* flags, idx, ring[num], used_event */
+	uint8_t *used;
+
+	int kick_fd;			/* ours; -1: none */
+	int call_fd;
+	bool call_is_socket;
+
+	struct vrd_cq_list waiting;	/* completion queues: CQs whose event has no buffer */
+};
+
+/* A part of a chain, as device addresses. */
+struct vrd_vq_seg {
+	uint64_t addr;
+	uint32_t len;
+};
+
+/* A chain that was taken: readable segments first. */
+struct vrd_vq_elem {
+	uint16_t head;
+	unsigned int num_readable, num_segs;
+	uint64_t readable, writable;	/* bytes */
+	struct vrd_vq_seg seg[VRD_VQ_MAX_SEGS];
+};
+
+enum vrd_vq_pop {
+	VRD_VQ_EMPTY,
+	VRD_VQ_GOT,
+	VRD_VQ_BROKEN,
+};
+
+struct vrd_vq *vrd_vq_create(struct vrd_device *dev, unsigned int index);
+void vrd_vq_destroy(struct vrd_vq *vq);
+
+/* Checks and translates; the queue is not running yet. */
+int vrd_vq_start(struct vrd_vq *vq, const struct vrd_vq_config *cfg, struct vrd_error *err);
+/* Under a new memory table; false: the rings are not RAM there. */
+bool vrd_vq_translate_locked(struct vrd_vq *vq, const struct vrd_mem *mem);
+
+/* The device is lost: error descriptor, log.  Any lock may be held. */
+void vrd_device_fail(struct vrd_device *dev, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+
+enum vrd_vq_pop vrd_vq_pop_locked(struct vrd_vq *vq, struct vrd_vq_elem *elem);
+/* Fills the used entry; the driver sees it at once. */
+void vrd_vq_push_locked(struct vrd_vq *vq, const struct vrd_vq_elem *elem, uint32_t written);
+/* Signals the call descriptor if the driver wants to know. */
+void vrd_vq_notify_locked(struct vrd_vq *vq);
+
+/*
+ * Tells the driver whether a kick is wanted for the buffer that comes next.
+ * After true the caller looks at the queue once more: a full barrier is
+ * included.
+ */
+void vrd_vq_want_kick_locked(struct vrd_vq *vq, bool want);
+
+/* Copies the first @len readable bytes; false: not RAM. */
+bool vrd_vq_read(struct vrd_vq *vq, const struct vrd_vq_elem *elem, void *buf, uint32_t len);
+/* True if the first @len writable bytes are RAM that may be written. */
+bool vrd_vq_can_write(struct vrd_vq *vq, const struct vrd_vq_elem *elem, uint32_t len);
+/* Copies to the first @len writable bytes; false: not RAM. */
+bool vrd_vq_write(struct vrd_vq *vq, const struct vrd_vq_elem *elem, const void *buf,
+		  uint32_t len);
+
+/* Takes over a duplicate of @fd, non-blocking; the caller closes the old one. */
+int vrd_vq_dup_fd(int fd, bool *is_socket);
+void vrd_vq_signal_locked(struct vrd_vq *vq);
+
+#endif /* VRD_VIRTQ_H */
