@@ -219,18 +219,6 @@ struct vrdma_cq_gen *vrdma_cq_next_gen(struct vrdma_cq *cq)
 	return cq->cur;
 }
 
-/* Index after the newest CQE that the device has handed over. */
-static uint32_t vrdma_cq_ring_producer(const struct vrdma_cq_ring *ring)
-{
-	uint32_t index = ring->consumer;
-	uint32_t word;
-
-	while (index - ring->consumer <= ring->mask &&
-	       vrdma_cq_ring_peek(ring, index, &word))
-		index++;
-	return index;
-}
-
 static uint32_t vrdma_cq_pending(const struct vrdma_cq *cq)
 {
 	const struct vrdma_cq_gen *gen;
@@ -312,38 +300,6 @@ int vrdma_req_notify_cq(struct ibv_cq *ibvcq, int solicited_only)
 	cq->arm = vrdma_cq_ring_arm(&cq->last->ring, cq->arm, solicited_only);
 	vrdma_unlock(&cq->lock);
 	return 0;
-}
-
-/* All of a CQE but its phase, which belongs to the slot. */
-static void vrdma_cqe_move(struct virtio_rdma_cqe *to,
-			   const struct virtio_rdma_cqe *from)
-{
-	memcpy(to, from, offsetof(struct virtio_rdma_cqe, phase));
-}
-
-/*
- * Survivors slide towards the newest entry, so that the consumer index can
- * pass the room that the QP's entries took.  All of these slots are ours.
- */
-static void vrdma_cq_ring_purge(struct vrdma_cq_ring *ring, uint32_t qpn)
-{
-	uint32_t index = vrdma_cq_ring_producer(ring);
-	struct virtio_rdma_cqe *cqe;
-	uint32_t freed = 0;
-
-	while (index != ring->consumer) {
-		index--;
-		cqe = vrdma_cq_ring_entry(ring, index);
-		if (le32toh(cqe->qpn) == qpn)
-			freed++;
-		else if (freed)
-			vrdma_cqe_move(vrdma_cq_ring_entry(ring, index + freed),
-				       cqe);
-	}
-	if (freed) {
-		ring->consumer += freed;
-		vrdma_cq_ring_consume(ring);
-	}
 }
 
 /*

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB */
 /*
- * The rings' inner loops: index arithmetic, publishing and validity, with the
- * memory ordering of each.  Needs the device ABI and nothing of libibverbs, so
- * that a test program can play the guest with this very code.
+ * Send and receive rings and their doorbells: index arithmetic and publishing,
+ * with the memory ordering of each step.  Needs the device ABI and nothing of
+ * libibverbs, so that a test program can play the guest with this very code.
  *
  * Threading: a caller holds the lock of the queue that it works on, except
  * where a function says otherwise.
@@ -23,6 +23,13 @@
 #ifndef unlikely
 #define unlikely(x)	__builtin_expect(!!(x), 0)
 #endif
+#ifndef __force
+#ifdef __CHECKER__
+#define __force		__attribute__((force))
+#else
+#define __force
+#endif
+#endif
 
 /*
  * Orders a store before a later load.  On x86 by mfence and never by a locked
@@ -41,20 +48,21 @@ static inline void vrdma_full_barrier(void)
 /* A 32-bit word of the ABI, shared with the device. */
 static inline uint32_t vrdma_load(const __le32 *word)
 {
-	return le32toh(__atomic_load_n(word, __ATOMIC_RELAXED));
+	return le32toh((__force __le32)__atomic_load_n(
+		(__force const uint32_t *)word, __ATOMIC_RELAXED));
 }
 
 static inline void vrdma_store(__le32 *word, uint32_t val)
 {
-	__atomic_store_n(word, htole32(val), __ATOMIC_RELAXED);
+	__atomic_store_n((__force uint32_t *)word,
+			 (__force uint32_t)htole32(val), __ATOMIC_RELAXED);
 }
 
 static inline void vrdma_store_release(__le32 *word, uint32_t val)
 {
-	__atomic_store_n(word, htole32(val), __ATOMIC_RELEASE);
+	__atomic_store_n((__force uint32_t *)word,
+			 (__force uint32_t)htole32(val), __ATOMIC_RELEASE);
 }
-
-/* ---------------- send and receive rings ---------------- */
 
 /**
  * struct vrdma_ring - a ring of work requests, seen by its producer
@@ -136,87 +144,6 @@ static inline bool vrdma_db_ring(struct virtio_rdma_db_page *db, uint32_t slot)
 	/* Pairs with the device's, between need_wakeup and its last scan. */
 	vrdma_full_barrier();
 	return vrdma_load(&db->need_wakeup) != 0;
-}
-
-/* ---------------- completion rings ---------------- */
-
-/**
- * struct vrdma_cq_ring - a ring of completions, seen by its consumer
- * @cqes:     entry 0
- * @ctrl:     the words shared with the device
- * @mask:     entries - 1
- * @shift:    log2 of the number of entries: index >> shift counts the laps
- * @consumer: entries consumed
- */
-struct vrdma_cq_ring {
-	struct virtio_rdma_cqe *cqes;
-	struct virtio_rdma_cq_ctrl *ctrl;
-	uint32_t mask;
-	uint32_t shift;
-	uint32_t consumer;
-};
-
-/* The last four bytes of a CQE, which the device stores at once. */
-typedef uint32_t __attribute__((may_alias)) vrdma_cqe_word;
-
-#define VRDMA_CQE_OPCODE(word)	((word) & 0xff)
-#define VRDMA_CQE_STATUS(word)	(((word) >> 8) & 0xff)
-#define VRDMA_CQE_FLAGS(word)	(((word) >> 16) & 0xff)
-#define VRDMA_CQE_PHASE(word)	((word) >> 24)
-
-static inline struct virtio_rdma_cqe *
-vrdma_cq_ring_entry(const struct vrdma_cq_ring *ring, uint32_t index)
-{
-	return &ring->cqes[index & ring->mask];
-}
-
-/*
- * The CQE at @index and its last word, or NULL while it is the device's.
- * Acquire: the rest of the CQE, and what the operation wrote into the user's
- * memory, is read after the phase.
- */
-static inline struct virtio_rdma_cqe *
-vrdma_cq_ring_peek(const struct vrdma_cq_ring *ring, uint32_t index,
-		   uint32_t *word)
-{
-	struct virtio_rdma_cqe *cqe = vrdma_cq_ring_entry(ring, index);
-
-	*word = le32toh(__atomic_load_n((vrdma_cqe_word *)&cqe->opcode,
-					__ATOMIC_ACQUIRE));
-	if (VRDMA_CQE_PHASE(*word) != (~(index >> ring->shift) & 1))
-		return NULL;
-	return cqe;
-}
-
-/* Gives the entries below @consumer back; release: they have been read. */
-static inline void vrdma_cq_ring_consume(struct vrdma_cq_ring *ring)
-{
-	vrdma_store_release(&ring->ctrl->consumer, ring->consumer);
-}
-
-/*
- * Asks for an event.  @last is the word of the previous arming; the new one is
- * returned.  The caller looks at the ring afterwards: the barrier, with the
- * device's between its CQE and its load of the word, makes sure that either
- * the caller finds the CQE or the device finds the arming.
- */
-static inline uint32_t vrdma_cq_ring_arm(struct vrdma_cq_ring *ring,
-					 uint32_t last, bool solicited)
-{
-	uint32_t what = solicited ? VIRTIO_RDMA_ARM_SOLICITED :
-				    VIRTIO_RDMA_ARM_ANY;
-	uint32_t arm;
-
-	/* A pending request for any completion is not weakened by a later one. */
-	if ((last & VIRTIO_RDMA_ARM_WHAT_MASK) == VIRTIO_RDMA_ARM_ANY &&
-	    vrdma_load(&ring->ctrl->fired) != last)
-		what = VIRTIO_RDMA_ARM_ANY;
-
-	arm = (((last >> VIRTIO_RDMA_ARM_SEQ_SHIFT) + 1)
-	       << VIRTIO_RDMA_ARM_SEQ_SHIFT) | what;
-	vrdma_store(&ring->ctrl->arm, arm);
-	vrdma_full_barrier();
-	return arm;
 }
 
 #endif /* VRDMA_RING_H */

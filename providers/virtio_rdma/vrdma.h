@@ -15,6 +15,7 @@
 #include <infiniband/driver.h>
 #include <util/util.h>
 
+#include "cq_ring.h"
 #include "ring.h"
 
 /* QP numbers have 24 bits: a table of 2^12 leaves of 2^12. */

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB */
+/*
+ * Completion rings: validity, consuming, arming and taking a QP's entries out.
+ * Needs the device ABI and nothing of libibverbs, as ring.h.
+ *
+ * Threading: a caller holds the CQ's lock.
+ */
+#ifndef VRDMA_CQ_RING_H
+#define VRDMA_CQ_RING_H
+
+#include <string.h>
+
+#include "ring.h"
+
+/**
+ * struct vrdma_cq_ring - a ring of completions, seen by its consumer
+ * @cqes:     entry 0
+ * @ctrl:     the words shared with the device
+ * @mask:     entries - 1
+ * @shift:    log2 of the number of entries: index >> shift counts the laps
+ * @consumer: entries consumed
+ */
+struct vrdma_cq_ring {
+	struct virtio_rdma_cqe *cqes;
+	struct virtio_rdma_cq_ctrl *ctrl;
+	uint32_t mask;
+	uint32_t shift;
+	uint32_t consumer;
+};
+
+/* The last four bytes of a CQE, which the device stores at once. */
+typedef uint32_t __attribute__((may_alias)) vrdma_cqe_word;
+
+#define VRDMA_CQE_OPCODE(word)	((word) & 0xff)
+#define VRDMA_CQE_STATUS(word)	(((word) >> 8) & 0xff)
+#define VRDMA_CQE_FLAGS(word)	(((word) >> 16) & 0xff)
+#define VRDMA_CQE_PHASE(word)	((word) >> 24)
+
+static inline struct virtio_rdma_cqe *
+vrdma_cq_ring_entry(const struct vrdma_cq_ring *ring, uint32_t index)
+{
+	return &ring->cqes[index & ring->mask];
+}
+
+/*
+ * The CQE at @index and its last word, or NULL while it is the device's.
+ * Acquire: the rest of the CQE, and what the operation wrote into the user's
+ * memory, is read after the phase.
+ */
+static inline struct virtio_rdma_cqe *
+vrdma_cq_ring_peek(const struct vrdma_cq_ring *ring, uint32_t index,
+		   uint32_t *word)
+{
+	struct virtio_rdma_cqe *cqe = vrdma_cq_ring_entry(ring, index);
+
+	*word = le32toh((__force __le32)__atomic_load_n(
+		(vrdma_cqe_word *)(void *)&cqe->opcode, __ATOMIC_ACQUIRE));
+	if (VRDMA_CQE_PHASE(*word) != (~(index >> ring->shift) & 1))
+		return NULL;
+	return cqe;
+}
+
+/* Gives the entries below @consumer back; release: they have been read. */
+static inline void vrdma_cq_ring_consume(struct vrdma_cq_ring *ring)
+{
+	vrdma_store_release(&ring->ctrl->consumer, ring->consumer);
+}
+
+/*
+ * Asks for an event.  @last is the word of the previous arming; the new one is
+ * returned.  The caller looks at the ring afterwards: the barrier, with the
+ * device's between its CQE and its load of the word, makes sure that either
+ * the caller finds the CQE or the device finds the arming.
+ */
+static inline uint32_t vrdma_cq_ring_arm(struct vrdma_cq_ring *ring,
+					 uint32_t last, bool solicited)
+{
+	uint32_t what = solicited ? VIRTIO_RDMA_ARM_SOLICITED :
+				    VIRTIO_RDMA_ARM_ANY;
+	uint32_t arm;
+
+	/* A pending request for any completion is not weakened by a later one. */
+	if ((last & VIRTIO_RDMA_ARM_WHAT_MASK) == VIRTIO_RDMA_ARM_ANY &&
+	    vrdma_load(&ring->ctrl->fired) != last)
+		what = VIRTIO_RDMA_ARM_ANY;
+
+	arm = (((last >> VIRTIO_RDMA_ARM_SEQ_SHIFT) + 1)
+	       << VIRTIO_RDMA_ARM_SEQ_SHIFT) | what;
+	vrdma_store(&ring->ctrl->arm, arm);
+	vrdma_full_barrier();
+	return arm;
+}
+
+/* Index after the newest CQE that the device has handed over. */
+static inline uint32_t
+vrdma_cq_ring_producer(const struct vrdma_cq_ring *ring)
+{
+	uint32_t index = ring->consumer;
+	uint32_t word;
+
+	while (index - ring->consumer <= ring->mask &&
+	       vrdma_cq_ring_peek(ring, index, &word))
+		index++;
+	return index;
+}
+
+/* All of a CQE but its phase, which belongs to the slot. */
+static inline void vrdma_cqe_move(struct virtio_rdma_cqe *to,
+				  const struct virtio_rdma_cqe *from)
+{
+	memcpy(to, from, offsetof(struct virtio_rdma_cqe, phase));
+}
+
+/*
+ * Takes a QP's CQEs out; the device makes no more of them.  Survivors slide
+ * towards the newest entry, so that the consumer index can pass the room that
+ * the QP's entries took.  All of these slots are ours.
+ */
+static inline void vrdma_cq_ring_purge(struct vrdma_cq_ring *ring,
+				       uint32_t qpn)
+{
+	uint32_t index = vrdma_cq_ring_producer(ring);
+	struct virtio_rdma_cqe *cqe;
+	uint32_t freed = 0;
+
+	while (index != ring->consumer) {
+		index--;
+		cqe = vrdma_cq_ring_entry(ring, index);
+		if (le32toh(cqe->qpn) == qpn)
+			freed++;
+		else if (freed)
+			vrdma_cqe_move(vrdma_cq_ring_entry(ring, index + freed),
+				       cqe);
+	}
+	if (freed) {
+		ring->consumer += freed;
+		vrdma_cq_ring_consume(ring);
+	}
+}
+
+#endif /* VRDMA_CQ_RING_H */

@@ -1,0 +1,389 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The provider's ring code against a device made of a few lines: wrap-around,
+ * phases, reclaiming, purging, arming and doorbells; then both in threads of
+ * their own, the device going to sleep whenever it finds nothing, so that a
+ * lost doorbell or event hangs the test (the runner's time limit catches it).
+ */
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <stdio.h>
+
+#include "../../providers/virtio_rdma/cq_ring.h"
+#include "../../providers/virtio_rdma/ring.h"
+
+static int tests, failures;
+
+static void ok(bool good, const char *name)
+{
+	tests++;
+	failures += !good;
+	printf("%sok %d - %s\n", good ? "" : "not ", tests, name);
+}
+
+/* Memory of one send ring, one CQ and a doorbell page, and both sides' views. */
+struct rig {
+	struct vrdma_ring sq;
+	struct vrdma_cq_ring cq;
+	struct virtio_rdma_db_page *db;
+	uint32_t entries;
+	/* the device's */
+	uint32_t sq_pos;
+	uint32_t cq_pos;
+	uint32_t answered;	/* sequence of the last arming it answered */
+	uint32_t events;
+};
+
+static void *page_alloc(size_t len)
+{
+	void *p = aligned_alloc(4096, (len + 4095) & ~(size_t)4095);
+
+	if (!p)
+		abort();
+	memset(p, 0, (len + 4095) & ~(size_t)4095);
+	return p;
+}
+
+static void rig_init(struct rig *r, uint32_t entries, uint32_t start)
+{
+	memset(r, 0, sizeof(*r));
+	r->entries = entries;
+	r->sq.base = page_alloc((size_t)entries * 64);
+	r->sq.ctrl = page_alloc(sizeof(*r->sq.ctrl));
+	r->sq.entries = entries;
+	r->sq.mask = entries - 1;
+	r->sq.shift = 6;
+	r->sq.slot = 200;
+	r->sq.head = r->sq.tail = r->sq_pos = start;
+	vrdma_store(&r->sq.ctrl->producer, start);
+	r->cq.cqes = page_alloc((size_t)entries * 32);
+	r->cq.ctrl = page_alloc(sizeof(*r->cq.ctrl));
+	r->cq.mask = entries - 1;
+	r->cq.shift = __builtin_ctz(entries);
+	r->db = page_alloc(sizeof(*r->db));
+}
+
+static void rig_free(struct rig *r)
+{
+	free(r->sq.base);
+	free(r->sq.ctrl);
+	free(r->cq.cqes);
+	free(r->cq.ctrl);
+	free(r->db);
+}
+
+/* The device writes a CQE as the specification says (6.1, 6.4.2). */
+static void dev_complete(struct rig *r, uint32_t qpn, uint32_t index)
+{
+	struct virtio_rdma_cqe *cqe = &r->cq.cqes[r->cq_pos & r->cq.mask];
+	uint32_t phase = ~(r->cq_pos >> r->cq.shift) & 1;
+	uint32_t arm;
+
+	cqe->qpn = htole32(qpn);
+	cqe->wqe_index = htole32(index);
+	cqe->byte_len = htole32(index * 3);
+	__atomic_store_n((vrdma_cqe_word *)(void *)&cqe->opcode,
+			 htole32(phase << 24), __ATOMIC_RELEASE);
+	r->cq_pos++;
+
+	vrdma_full_barrier();
+	arm = vrdma_load(&r->cq.ctrl->arm);
+	if (arm && arm >> VIRTIO_RDMA_ARM_SEQ_SHIFT != r->answered) {
+		r->answered = arm >> VIRTIO_RDMA_ARM_SEQ_SHIFT;
+		vrdma_store(&r->cq.ctrl->fired, arm);
+		__atomic_fetch_add(&r->events, 1, __ATOMIC_RELEASE);
+	}
+}
+
+static struct virtio_rdma_cqe *take(struct rig *r)
+{
+	struct virtio_rdma_cqe *cqe;
+	uint32_t word;
+
+	cqe = vrdma_cq_ring_peek(&r->cq, r->cq.consumer, &word);
+	if (cqe)
+		r->cq.consumer++;
+	return cqe;
+}
+
+/* A ring is full at its size and not before, wherever its indices stand. */
+static void test_wrap(uint32_t start, const char *name)
+{
+	struct virtio_rdma_cqe *cqe;
+	bool good = true;
+	struct rig r;
+	uint32_t i, n;
+
+	rig_init(&r, 8, start);
+	r.sq.tail = start;
+	for (n = 0; n < 100; n++) {
+		uint32_t head = r.sq.head;
+		uint32_t count = n % 8 + 1;
+
+		for (i = 0; i < count; i++, head++) {
+			good &= !vrdma_ring_full(&r.sq, head);
+			memset(vrdma_ring_entry(&r.sq, head), n, 64);
+		}
+		good &= vrdma_ring_full(&r.sq, head) == (count == 8);
+		good &= !vrdma_ring_publish(&r.sq, head);
+		good &= vrdma_load(&r.sq.ctrl->producer) == head;
+		/* One signaled at the end of each batch. */
+		dev_complete(&r, 5, head - 1);
+		cqe = take(&r);
+		good &= cqe && le32toh(cqe->wqe_index) == head - 1;
+		good &= !take(&r);
+		vrdma_ring_complete(&r.sq, head - 1);
+		vrdma_cq_ring_consume(&r.cq);
+	}
+	ok(good, name);
+	rig_free(&r);
+}
+
+/* Full CQ, three laps: each entry is seen once, in order, never early. */
+static void test_phases(void)
+{
+	bool good = true;
+	struct rig r;
+	uint32_t i, lap;
+
+	rig_init(&r, 16, 0);
+	for (lap = 0; lap < 3; lap++) {
+		good &= !take(&r);
+		for (i = 0; i < 16; i++)
+			dev_complete(&r, 1, lap * 16 + i);
+		for (i = 0; i < 16; i++) {
+			struct virtio_rdma_cqe *cqe = take(&r);
+
+			good &= cqe && le32toh(cqe->wqe_index) == lap * 16 + i;
+		}
+		good &= !take(&r);
+		vrdma_cq_ring_consume(&r.cq);
+	}
+	ok(good, "a CQ that is full each lap");
+	rig_free(&r);
+}
+
+/*
+ * Of every start position, fill and mix of two QPs: the purge leaves the other
+ * QP's CQEs whole and in order, gives the room back, and what the device writes
+ * next is seen.
+ */
+static void test_purge(void)
+{
+	bool good = true;
+	uint32_t start, fill, mix;
+
+	for (start = 0; start < 16; start++)
+		for (fill = 0; fill <= 8; fill++)
+			for (mix = 0; mix < 1U << fill; mix++) {
+				uint32_t i, kept = 0;
+				struct rig r;
+
+				rig_init(&r, 8, 0);
+				for (i = 0; i < start; i++) {
+					dev_complete(&r, 1, i);
+					good &= take(&r) != NULL;
+				}
+				for (i = 0; i < fill; i++)
+					dev_complete(&r, mix >> i & 1 ? 7 : 9, i);
+				vrdma_cq_ring_purge(&r.cq, 7);
+				for (i = 0; i < fill; i++) {
+					struct virtio_rdma_cqe *cqe;
+
+					if (mix >> i & 1)
+						continue;
+					kept++;
+					cqe = take(&r);
+					good &= cqe && le32toh(cqe->qpn) == 9 &&
+						le32toh(cqe->wqe_index) == i &&
+						le32toh(cqe->byte_len) == 3 * i;
+				}
+				good &= !take(&r);
+				good &= r.cq.consumer == r.cq_pos;
+				if (kept != fill)
+					good &= vrdma_load(&r.cq.ctrl->consumer) ==
+						r.cq.consumer - kept;
+				dev_complete(&r, 9, 77);
+				good &= take(&r) != NULL && !take(&r);
+				rig_free(&r);
+			}
+	ok(good, "purge of a QP's completions");
+}
+
+static void test_arm(void)
+{
+	uint32_t arm = 0;
+	struct rig r;
+	bool good;
+
+	rig_init(&r, 8, 0);
+	arm = vrdma_cq_ring_arm(&r.cq, arm, true);
+	good = (arm & VIRTIO_RDMA_ARM_WHAT_MASK) == VIRTIO_RDMA_ARM_SOLICITED;
+	arm = vrdma_cq_ring_arm(&r.cq, arm, false);
+	good &= (arm & VIRTIO_RDMA_ARM_WHAT_MASK) == VIRTIO_RDMA_ARM_ANY;
+	arm = vrdma_cq_ring_arm(&r.cq, arm, true);
+	good &= (arm & VIRTIO_RDMA_ARM_WHAT_MASK) == VIRTIO_RDMA_ARM_ANY;
+	ok(good, "a pending request for any completion is not weakened");
+
+	dev_complete(&r, 1, 0);
+	good = r.events == 1 && vrdma_load(&r.cq.ctrl->fired) == arm;
+	dev_complete(&r, 1, 1);
+	good &= r.events == 1;
+	arm = vrdma_cq_ring_arm(&r.cq, arm, true);
+	good &= (arm & VIRTIO_RDMA_ARM_WHAT_MASK) == VIRTIO_RDMA_ARM_SOLICITED;
+	arm = vrdma_cq_ring_arm(&r.cq, 0xfffffffeU, true);
+	good &= arm >> VIRTIO_RDMA_ARM_SEQ_SHIFT == 0 && arm != 0;
+	ok(good, "one event for one arming; the sequence wraps");
+	rig_free(&r);
+}
+
+static void test_doorbell(void)
+{
+	struct rig r;
+	bool good;
+
+	rig_init(&r, 8, 0);
+	vrdma_store(&r.sq.ctrl->need_db, 1);
+	good = vrdma_ring_publish(&r.sq, 1);
+	good &= !vrdma_db_ring(r.db, 200) && r.db->dirty[200] == 1 &&
+		r.db->summary[3] == 1;
+	vrdma_store(&r.db->need_wakeup, 1);
+	good &= vrdma_db_ring(r.db, VIRTIO_RDMA_DB_SLOTS - 1) &&
+		r.db->summary[VIRTIO_RDMA_DB_GROUPS - 1] == 1;
+	ok(good, "dirty byte, summary byte, wake-up only of a sleeper");
+	rig_free(&r);
+}
+
+/* ---------------- both sides in threads ---------------- */
+
+#define ROUNDS	200000
+
+static pthread_mutex_t kick_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t kick_cond = PTHREAD_COND_INITIALIZER;
+static unsigned int kicks;
+
+static void kick(void)
+{
+	pthread_mutex_lock(&kick_lock);
+	kicks++;
+	pthread_cond_signal(&kick_cond);
+	pthread_mutex_unlock(&kick_lock);
+}
+
+/* What a poller does with one ring that it alternately watches and leaves. */
+static bool dev_poll(struct rig *r)
+{
+	uint32_t producer = __atomic_load_n(&r->sq.ctrl->producer,
+					    __ATOMIC_ACQUIRE);
+	bool any = false;
+
+	producer = le32toh(producer);
+	while (r->sq_pos != producer) {
+		uint64_t *wqe = vrdma_ring_entry(&r->sq, r->sq_pos);
+
+		if (wqe[0] != r->sq_pos || wqe[7] != ~(uint64_t)r->sq_pos)
+			abort();
+		dev_complete(r, 1, r->sq_pos++);
+		any = true;
+	}
+	return any;
+}
+
+static void *dev_thread(void *arg)
+{
+	struct rig *r = arg;
+	unsigned int seen = 0;
+
+	while (r->sq_pos != ROUNDS) {
+		if (dev_poll(r))
+			continue;
+		vrdma_store(&r->sq.ctrl->need_db, 1);
+		vrdma_store(&r->db->need_wakeup, 1);
+		vrdma_full_barrier();
+		if (!dev_poll(r) && r->sq_pos != ROUNDS &&
+		    !__atomic_load_n(&r->db->summary[3], __ATOMIC_RELAXED)) {
+			pthread_mutex_lock(&kick_lock);
+			while (kicks == seen)
+				pthread_cond_wait(&kick_cond, &kick_lock);
+			seen = kicks;
+			pthread_mutex_unlock(&kick_lock);
+		}
+		vrdma_store(&r->db->need_wakeup, 0);
+		__atomic_store_n(&r->db->summary[3], 0, __ATOMIC_RELAXED);
+		vrdma_full_barrier();
+		__atomic_store_n(&r->db->dirty[200], 0, __ATOMIC_RELAXED);
+		vrdma_store(&r->sq.ctrl->need_db, 0);
+		vrdma_full_barrier();
+	}
+	return NULL;
+}
+
+static void test_threads(void)
+{
+	uint32_t next = 0, armed = 0;
+	unsigned int wakeups = 0;
+	pthread_t dev;
+	struct rig r;
+	bool good = true;
+
+	rig_init(&r, 64, 0);
+	if (pthread_create(&dev, NULL, dev_thread, &r))
+		abort();
+	while (next != ROUNDS) {
+		struct virtio_rdma_cqe *cqe;
+		uint32_t head = r.sq.head;
+		uint32_t batch = head % 5 + 1;
+
+		while (batch-- && head != ROUNDS &&
+		       !vrdma_ring_full(&r.sq, head)) {
+			uint64_t *wqe = vrdma_ring_entry(&r.sq, head);
+
+			wqe[0] = head;
+			wqe[7] = ~(uint64_t)head;
+			head++;
+		}
+		if (head != r.sq.head && vrdma_ring_publish(&r.sq, head) &&
+		    vrdma_db_ring(r.db, r.sq.slot)) {
+			wakeups++;
+			kick();
+		}
+		/* Poll; when there is nothing, wait for an event as a user does. */
+		cqe = take(&r);
+		if (!cqe && next != r.sq.head) {
+			uint32_t before = __atomic_load_n(&r.events,
+							  __ATOMIC_ACQUIRE);
+
+			armed = vrdma_cq_ring_arm(&r.cq, armed, false);
+			cqe = take(&r);
+			while (!cqe && __atomic_load_n(&r.events, __ATOMIC_ACQUIRE) ==
+				       before)
+				;
+			if (!cqe)
+				cqe = take(&r);
+		}
+		while (cqe) {
+			good &= le32toh(cqe->wqe_index) == next++;
+			vrdma_ring_complete(&r.sq, next - 1);
+			cqe = take(&r);
+		}
+		vrdma_cq_ring_consume(&r.cq);
+	}
+	pthread_join(dev, NULL);
+	printf("# %u posts woke the device\n", wakeups);
+	ok(good, "a device that sleeps whenever it can loses nothing");
+	rig_free(&r);
+}
+
+int main(void)
+{
+	test_wrap(0, "a send ring from index 0");
+	test_wrap(0xffffffd0U, "a send ring across the end of the index");
+	test_phases();
+	test_purge();
+	test_arm();
+	test_doorbell();
+	test_threads();
+	printf("1..%d\n", tests);
+	return failures != 0;
+}
