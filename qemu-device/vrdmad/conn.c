@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * A connected vhost-user client: see conn.h.
+ *
+ * Each read asks for no more than the current message still lacks, so that
+ * descriptors always belong to the message at hand.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "conn.h"
+
+/* SCM_MAX_FD: what the kernel passes at most, so that none is cut off unseen. */
+#define MAX_PASSED_FDS	253
+
+static void conn_lose(struct vrdmad_conn *conn)
+{
+	conn->lost(conn);
+}
+
+static void close_message_fds(struct vrdmad_conn *conn)
+{
+	for (unsigned int i = 0; i < conn->msg.num_fds; i++)
+		close(conn->msg.fds[i]);
+	conn->msg.num_fds = 0;
+}
+
+/* Keeps the descriptors of @mh; false if they are more than any message has. */
+static bool take_fds(struct vrdmad_conn *conn, struct msghdr *mh)
+{
+	bool ok = !(mh->msg_flags & MSG_CTRUNC);
+
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(mh); c; c = CMSG_NXTHDR(mh, c)) {
+		size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		for (size_t i = 0; i < n; i++) {
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
+			if (conn->msg.num_fds < VU_MAX_FDS) {
+				conn->msg.fds[conn->msg.num_fds++] = fd;
+			} else {
+				close(fd);
+				ok = false;
+			}
+		}
+	}
+	return ok;
+}
+
+enum receive_result {
+	RECEIVED,			/* all that was asked for */
+	RECEIVE_MORE,			/* the rest has not come yet */
+	RECEIVE_LOST,			/* said and to be closed */
+};
+
+/* Reads until @conn has @want bytes of the message. */
+static enum receive_result receive_upto(struct vrdmad_conn *conn, size_t want)
+{
+	while (conn->got < want) {
+		union {
+			char bytes[CMSG_SPACE(MAX_PASSED_FDS * sizeof(int))];
+			struct cmsghdr align;
+		} control;
+		struct iovec iov = {
+			.iov_base = (char *)&conn->msg.hdr + conn->got,
+			.iov_len = want - conn->got,
+		};
+		struct msghdr mh = {
+			.msg_iov = &iov,
+			.msg_iovlen = 1,
+			.msg_control = &control,
+			.msg_controllen = sizeof(control),
+		};
+		ssize_t n;
+
+		if (conn->got >= sizeof(conn->msg.hdr))
+			iov.iov_base = conn->msg.payload.bytes +
+				(conn->got - sizeof(conn->msg.hdr));
+		n = recvmsg(conn->source.fd, &mh, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+			return RECEIVE_MORE;
+		if (n < 0 && errno != ECONNRESET) {
+			vrdmad_session_log(conn->session, VRD_LOG_ERROR, "receiving: %s",
+					   strerror(errno));
+			return RECEIVE_LOST;
+		}
+		if (n <= 0) {
+			if (conn->got)
+				vrdmad_session_log(conn->session, VRD_LOG_ERROR,
+						   "the client hung up in the middle of a message");
+			return RECEIVE_LOST;
+		}
+		conn->got += (size_t)n;
+		if (!take_fds(conn, &mh)) {
+			vrdmad_session_log(conn->session, VRD_LOG_ERROR,
+					   mh.msg_flags & MSG_CTRUNC ?
+					   "descriptors were lost: raise the limit of open files (LimitNOFILE=)" :
+					   "more than %d descriptors in one message", VU_MAX_FDS);
+			return RECEIVE_LOST;
+		}
+	}
+	return RECEIVED;
+}
+
+static bool check_header(struct vrdmad_conn *conn)
+{
+	const struct vu_header *hdr = &conn->msg.hdr;
+
+	if ((hdr->flags & ~VU_FLAG_NEED_REPLY) != VU_VERSION) {
+		vrdmad_session_log(conn->session, VRD_LOG_ERROR,
+				   "message %u with flags 0x%x: this is no vhost-user client",
+				   hdr->request, hdr->flags);
+		return false;
+	}
+	if (hdr->size > VU_MAX_PAYLOAD) {
+		vrdmad_session_log(conn->session, VRD_LOG_ERROR,
+				   "%s with %u bytes of payload: no message is that long",
+				   vu_request_name(hdr->request), hdr->size);
+		return false;
+	}
+	return true;
+}
+
+static enum receive_result receive_message(struct vrdmad_conn *conn)
+{
+	const size_t hdr_size = sizeof(conn->msg.hdr);
+	enum receive_result res;
+
+	if (conn->got < hdr_size) {
+		res = receive_upto(conn, hdr_size);
+		if (res != RECEIVED)
+			return res;
+	}
+	/* Cheap enough to look again if only the payload was missing. */
+	if (!check_header(conn))
+		return RECEIVE_LOST;
+	return receive_upto(conn, hdr_size + conn->msg.hdr.size);
+}
+
+static bool send_reply(struct vrdmad_conn *conn, const struct vu_message *reply)
+{
+	struct iovec iov[2] = {
+		{ .iov_base = (void *)&reply->hdr, .iov_len = sizeof(reply->hdr) },
+		{ .iov_base = (void *)&reply->payload, .iov_len = reply->hdr.size },
+	};
+	struct msghdr mh = { .msg_iov = iov, .msg_iovlen = 2 };
+	ssize_t n;
+
+	do {
+		n = sendmsg(conn->source.fd, &mh, MSG_DONTWAIT | MSG_NOSIGNAL);
+	} while (n < 0 && errno == EINTR);
+	if (n == (ssize_t)(iov[0].iov_len + iov[1].iov_len))
+		return true;
+	/* A whole socket buffer of replies is unread, or nobody is there. */
+	if (n >= 0 || errno == EAGAIN)
+		vrdmad_session_log(conn->session, VRD_LOG_ERROR,
+				   "the client does not read its replies");
+	return false;
+}
+
+static void conn_ready(struct vrdmad_source *src, uint32_t events)
+{
+	struct vrdmad_conn *conn = vrdmad_container_of(src, struct vrdmad_conn, source);
+	static const union vu_payload zero;
+	struct vu_message reply;
+	bool ok;
+
+	(void)events;
+	switch (receive_message(conn)) {
+	case RECEIVE_LOST:
+		conn_lose(conn);
+		return;
+	case RECEIVE_MORE:
+		if (conn->got && !conn->partial_deadline_ms) {
+			conn->partial_deadline_ms = vrdmad_now_ms() + VRDMAD_PARTIAL_MS;
+			vrdmad_loop_arm(conn->loop, conn->partial_deadline_ms);
+		}
+		return;
+	case RECEIVED:
+		break;
+	}
+	conn->messages++;
+	vrdmad_log(conn->session->log, VRD_LOG_DEBUG, "%s: %s, %u bytes, %u descriptors",
+		   conn->session->opt->name, vu_request_name(conn->msg.hdr.request),
+		   conn->msg.hdr.size, conn->msg.num_fds);
+	reply.payload = zero;
+	ok = vrdmad_session_message(conn->session, &conn->msg, &reply);
+	conn->got = 0;
+	conn->partial_deadline_ms = 0;
+	if (reply.hdr.size != VU_NO_REPLY && !send_reply(conn, &reply))
+		ok = false;
+	if (!ok)
+		conn_lose(conn);
+}
+
+int vrdmad_conn_open(struct vrdmad_conn *conn, struct vrdmad_loop *loop,
+		     struct vrdmad_session *session, int fd,
+		     void (*lost)(struct vrdmad_conn *conn))
+{
+	conn->loop = loop;
+	conn->session = session;
+	conn->lost = lost;
+	conn->source.ready = conn_ready;
+	conn->got = 0;
+	conn->msg.num_fds = 0;
+	conn->partial_deadline_ms = 0;
+	return vrdmad_loop_add(loop, &conn->source, fd, EPOLLIN);
+}
+
+void vrdmad_conn_close(struct vrdmad_conn *conn)
+{
+	int fd = conn->source.fd;
+
+	if (fd < 0)
+		return;
+	close_message_fds(conn);
+	vrdmad_loop_del(conn->loop, &conn->source);
+	close(fd);
+}
+
+bool vrdmad_conn_is_open(const struct vrdmad_conn *conn)
+{
+	return conn->source.fd >= 0;
+}
+
+bool vrdmad_conn_hung_up(const struct vrdmad_conn *conn)
+{
+	struct pollfd pfd = { .fd = conn->source.fd, .events = POLLRDHUP };
+
+	return poll(&pfd, 1, 0) == 1 && pfd.revents & (POLLRDHUP | POLLHUP | POLLERR);
+}
+
+void vrdmad_conn_check_deadline(struct vrdmad_conn *conn, uint64_t now_ms)
+{
+	if (!vrdmad_conn_is_open(conn) || !conn->partial_deadline_ms)
+		return;
+	if (now_ms < conn->partial_deadline_ms) {
+		vrdmad_loop_arm(conn->loop, conn->partial_deadline_ms);
+		return;
+	}
+	vrdmad_session_log(conn->session, VRD_LOG_ERROR,
+			   "the client sent half a message and no more for %d seconds",
+			   VRDMAD_PARTIAL_MS / 1000);
+	conn_lose(conn);
+}

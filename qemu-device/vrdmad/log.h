@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The daemon's log: lines on standard error, for people and for journald.
+ *
+ * Called from any thread; a line is one write, so lines of different threads
+ * never mix.
+ */
+#ifndef VRDMAD_LOG_H
+#define VRDMAD_LOG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vrd.h"
+
+struct vrdmad_log {
+	enum vrd_log_level level;	/* less important lines are dropped */
+	bool prefix;			/* sd-daemon(3) "<N>" in front of each line */
+};
+
+void vrdmad_log_init(struct vrdmad_log *log, enum vrd_log_level level);
+
+__attribute__((format(printf, 3, 4)))
+void vrdmad_log(const struct vrdmad_log *log, enum vrd_log_level level, const char *fmt, ...);
+
+/* The core's log function; @opaque is the struct vrdmad_log. */
+void vrdmad_log_core(void *opaque, enum vrd_log_level level, const char *msg);
+
+/*
+ * Allows @burst lines in each period.  What a peer can provoke is logged
+ * through one of these, so that it cannot fill the disk.  One thread only.
+ */
+struct vrdmad_ratelimit {
+	uint64_t period_start_ms;
+	unsigned int used;
+	unsigned int suppressed;	/* in the current period */
+};
+
+#define VRDMAD_RATELIMIT_BURST		20
+#define VRDMAD_RATELIMIT_PERIOD_MS	10000
+
+/* True if a line may be logged.  @suppressed gets the number that were not in
+ * the period before, to be told once.
+ */
+bool vrdmad_ratelimit_ok(struct vrdmad_ratelimit *rl, unsigned int *suppressed);
+
+/* Milliseconds of the monotonic clock. */
+uint64_t vrdmad_now_ms(void);
+
+#endif /* VRDMAD_LOG_H */

@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * vrdmad: gives virtual machines virtio-rdma devices over vhost-user sockets.
+ *
+ * A thin shell around the device core (../core): it owns the sockets and the
+ * main loop, the core owns the threads that move data.  One thread, this one,
+ * handles all sockets; nothing in it waits for a client.
+ *
+ * Order at start: options, sockets (as the caller's user), privileges, system
+ * call filter, core, READY.  Errors end it with status 1, wrong usage with 2.
+ */
+#include <errno.h>
+#include <grp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "loop.h"
+#include "options.h"
+#include "service.h"
+#include "stats.h"
+#include "version.h"
+#include "vm.h"
+
+struct vrdmad {
+	struct vrdmad_options opts;
+	struct vrdmad_log log;
+	struct vrdmad_loop loop;
+	struct vrdmad_notify notify;
+	struct vrd_engine *engine;
+	struct vrdmad_vm *vms;		/* one per --socket */
+	unsigned int num_vms;		/* of them that listen */
+	struct vrdmad_listener stats_listener;
+	struct vrdmad_stats stats;
+	struct vrdmad_source signal_source;
+	int signal_fd;
+};
+
+static void on_signal(struct vrdmad_source *src, uint32_t events)
+{
+	struct vrdmad *d = vrdmad_container_of(src, struct vrdmad, signal_source);
+	struct signalfd_siginfo info;
+
+	(void)events;
+	if (read(src->fd, &info, sizeof(info)) != sizeof(info))
+		return;
+	vrdmad_log(&d->log, VRD_LOG_INFO, "%s: ending", strsignal((int)info.ssi_signo));
+	d->loop.stop = true;
+}
+
+static void on_timeout(void *opaque)
+{
+	struct vrdmad *d = opaque;
+	uint64_t now = vrdmad_now_ms();
+
+	for (unsigned int i = 0; i < d->num_vms; i++)
+		vrdmad_vm_check_deadline(&d->vms[i], now);
+}
+
+static void log_line(void *opaque, const char *text)
+{
+	vrdmad_log(opaque, VRD_LOG_INFO, "    %s", text);
+}
+
+static void print_line(void *opaque, const char *text)
+{
+	const char **end = opaque;
+
+	printf("%s%s", *end, text);
+	*end = " \\\n";
+}
+
+static int print_qemu_options(const struct vrdmad_options *opts)
+{
+	for (unsigned int i = 0; i < opts->num_sockets; i++) {
+		const char *end = "";
+
+		printf("%s# %s\n", i ? "\n" : "", opts->sockets[i].name);
+		vrdmad_qemu_options(&opts->sockets[i], print_line, &end);
+		putchar('\n');
+	}
+	return fflush(stdout) ? VRDMAD_EXIT_FAILURE : 0;
+}
+
+static void announce(struct vrdmad *d)
+{
+	for (unsigned int i = 0; i < d->num_vms; i++) {
+		const struct vrdmad_socket_options *opt = d->vms[i].opt;
+		char mac[18];
+
+		vrdmad_format_mac(opt->mac, mac);
+		vrdmad_log(&d->log, VRD_LOG_INFO, "%s: listening at %s (fabric %s, %u vectors, MAC %s%s); QEMU options:",
+			   opt->name, opt->path, opt->fabric, opt->vectors, mac,
+			   opt->mac_given ? "" : " made from the path");
+		vrdmad_qemu_options(opt, log_line, &d->log);
+	}
+}
+
+static int find_group(struct vrdmad *d, gid_t *gid)
+{
+	const struct group *gr;
+
+	*gid = (gid_t)-1;
+	if (!d->opts.socket_group)
+		return 0;
+	gr = getgrnam(d->opts.socket_group);
+	if (!gr) {
+		vrdmad_log(&d->log, VRD_LOG_ERROR, "--socket-group %s: there is no such group: add it, or name another",
+			   d->opts.socket_group);
+		return -ENOENT;
+	}
+	*gid = gr->gr_gid;
+	return 0;
+}
+
+static int make_sockets(struct vrdmad *d)
+{
+	struct vrdmad_listen_access access = { .mode = d->opts.socket_mode };
+	int ret;
+
+	ret = find_group(d, &access.group);
+	if (ret < 0)
+		return ret;
+	d->vms = calloc(d->opts.num_sockets, sizeof(*d->vms));
+	if (!d->vms) {
+		vrdmad_log(&d->log, VRD_LOG_ERROR, "out of memory");
+		return -ENOMEM;
+	}
+	for (unsigned int i = 0; i < d->opts.num_sockets; i++) {
+		ret = vrdmad_vm_listen(&d->vms[i], &d->opts.sockets[i], &access, &d->log);
+		if (ret < 0)
+			return ret;
+		d->num_vms++;
+	}
+	if (d->opts.stats_socket)
+		ret = vrdmad_listen(&d->stats_listener, d->opts.stats_socket, &access, &d->log);
+	return ret;
+}
+
+/*
+ * Blocked before any thread exists, so that none of the core's is interrupted;
+ * taken from a descriptor in the main loop.
+ */
+static int catch_signals(struct vrdmad *d)
+{
+	sigset_t set;
+	int ret;
+
+	signal(SIGPIPE, SIG_IGN);
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	d->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (d->signal_fd < 0)
+		return -errno;
+	d->signal_source.ready = on_signal;
+	ret = vrdmad_loop_add(&d->loop, &d->signal_source, d->signal_fd, EPOLLIN);
+	return ret;
+}
+
+static int start_engine(struct vrdmad *d)
+{
+	struct vrd_error err = { "", "" };
+	struct vrd_engine_config cfg = {
+		.pollers = d->opts.pollers,
+		.poller_cpus = d->opts.num_poller_cpus ? d->opts.poller_cpus : NULL,
+		.poll_us = d->opts.poll_us,
+		.log = vrdmad_log_core,
+		.log_opaque = &d->log,
+		.log_level = d->log.level,
+	};
+	int ret = vrd_engine_create(&cfg, &d->engine, &err);
+
+	if (ret < 0) {
+		d->engine = NULL;
+		vrdmad_log(&d->log, VRD_LOG_ERROR, "starting the pollers: %s%s%s",
+			   err.msg[0] ? err.msg : strerror(-ret), err.hint[0] ? ": " : "",
+			   err.hint);
+	}
+	return ret;
+}
+
+static int start(struct vrdmad *d)
+{
+	int ret;
+
+	vrdmad_raise_file_limit(&d->log);
+	vrdmad_notify_open(&d->notify);
+	ret = vrdmad_loop_open(&d->loop);
+	if (!ret)
+		ret = catch_signals(d);
+	if (ret < 0) {
+		vrdmad_log(&d->log, VRD_LOG_ERROR, "the main loop: %s", strerror(-ret));
+		return ret;
+	}
+	d->loop.timeout = on_timeout;
+	d->loop.timeout_opaque = d;
+
+	ret = make_sockets(d);
+	if (!ret)
+		ret = vrdmad_drop_privileges(d->opts.user, &d->log);
+	if (!ret && d->opts.sandbox)
+		ret = vrdmad_sandbox(&d->log);
+	if (!ret)
+		ret = start_engine(d);
+	for (unsigned int i = 0; !ret && i < d->num_vms; i++)
+		ret = vrdmad_vm_start(&d->vms[i], &d->loop, d->engine);
+	if (!ret && d->stats_listener.fd >= 0) {
+		ret = vrdmad_stats_start(&d->stats, &d->stats_listener, &d->loop, d->engine,
+					 d->vms, d->num_vms, &d->log);
+		if (ret < 0)
+			vrdmad_log(&d->log, VRD_LOG_ERROR, "statistics: %s", strerror(-ret));
+	}
+	return ret;
+}
+
+static void stop(struct vrdmad *d)
+{
+	vrdmad_stats_stop(&d->stats);
+	for (unsigned int i = 0; i < d->num_vms; i++)
+		vrdmad_vm_close(&d->vms[i]);
+	if (d->engine)
+		vrd_engine_destroy(d->engine);
+	vrdmad_unlisten(&d->stats_listener);
+	vrdmad_loop_del(&d->loop, &d->signal_source);
+	if (d->signal_fd >= 0)
+		close(d->signal_fd);
+	vrdmad_loop_close(&d->loop);
+	vrdmad_notify_close(&d->notify);
+	free(d->vms);
+}
+
+static int run(struct vrdmad *d)
+{
+	int ret;
+
+	d->signal_fd = -1;
+	d->signal_source.fd = -1;
+	d->stats_listener.fd = -1;
+	d->notify.fd = -1;
+	d->loop.epfd = -1;
+	ret = start(d);
+	if (!ret) {
+		announce(d);
+		vrdmad_notify_send(&d->notify, "READY=1");
+		ret = vrdmad_loop_run(&d->loop);
+		if (ret < 0)
+			vrdmad_log(&d->log, VRD_LOG_ERROR, "the main loop: %s", strerror(-ret));
+		vrdmad_notify_send(&d->notify, "STOPPING=1");
+	}
+	stop(d);
+	return ret < 0 ? VRDMAD_EXIT_FAILURE : 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct vrdmad d = { .engine = NULL };
+	int status = 0;
+
+	vrdmad_log_init(&d.log, VRD_LOG_INFO);
+	if (!vrdmad_options_parse(&d.opts, argc, argv, &d.log)) {
+		vrdmad_options_free(&d.opts);
+		return VRDMAD_EXIT_USAGE;
+	}
+	switch (d.opts.mode) {
+	case VRDMAD_MODE_HELP:
+		vrdmad_options_help();
+		break;
+	case VRDMAD_MODE_VERSION:
+		puts("vrdmad " VRDMAD_VERSION);
+		break;
+	case VRDMAD_MODE_PRINT_QEMU:
+		status = print_qemu_options(&d.opts);
+		break;
+	case VRDMAD_MODE_STATS:
+		status = vrdmad_stats_query(d.opts.stats_query, d.opts.json, &d.log);
+		break;
+	case VRDMAD_MODE_RUN:
+		status = run(&d);
+		break;
+	}
+	vrdmad_options_free(&d.opts);
+	return status;
+}

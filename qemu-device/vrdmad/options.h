@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the command line asks for.
+ */
+#ifndef VRDMAD_OPTIONS_H
+#define VRDMAD_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "log.h"
+#include "vrd.h"
+
+#define VRDMAD_MAX_SOCKETS	1024
+#define VRDMAD_MAX_POLLERS	64
+#define VRDMAD_NAME_MAX		63
+#define VRDMAD_DEFAULT_VECTORS	8
+
+/* Exit statuses. */
+#define VRDMAD_EXIT_FAILURE	1
+#define VRDMAD_EXIT_USAGE	2
+
+/* One --socket: one virtual machine's device. */
+struct vrdmad_socket_options {
+	char *path;			/* absolute */
+	char name[VRDMAD_NAME_MAX + 1];
+	char fabric[VRDMAD_NAME_MAX + 1];
+	uint8_t mac[6];
+	bool mac_given;
+	unsigned int vectors;
+	bool unsealed;			/* accept guest memory that its owner may shrink */
+	struct vrd_limits limits;
+	unsigned int num_gids;
+	uint8_t gids[VRD_MAX_ALLOWED_GIDS][16];
+};
+
+enum vrdmad_mode {
+	VRDMAD_MODE_RUN,
+	VRDMAD_MODE_STATS,		/* ask a running daemon */
+	VRDMAD_MODE_PRINT_QEMU,
+	VRDMAD_MODE_HELP,
+	VRDMAD_MODE_VERSION,
+};
+
+struct vrdmad_options {
+	enum vrdmad_mode mode;
+	struct vrdmad_socket_options *sockets;
+	unsigned int num_sockets;
+	unsigned int pollers;
+	unsigned int num_poller_cpus;	/* 0 or pollers */
+	int poller_cpus[VRDMAD_MAX_POLLERS];
+	unsigned int poll_us;
+	const char *user;
+	const char *socket_group;
+	int socket_mode;		/* -1: by the umask */
+	bool sandbox;
+	bool json;
+	const char *stats_socket;	/* where this daemon answers */
+	const char *stats_query;	/* the daemon to ask */
+	enum vrd_log_level log_level;
+};
+
+/*
+ * Fills @opts; strings point into @argv or are freed by vrdmad_options_free(),
+ * which may be called in any case.  False after one message that says what is
+ * wrong with which option.
+ */
+bool vrdmad_options_parse(struct vrdmad_options *opts, int argc, char **argv,
+			  struct vrdmad_log *log);
+void vrdmad_options_free(struct vrdmad_options *opts);
+void vrdmad_options_help(void);
+
+/* --socket's value: "PATH[,key=value...]"; ",," is a comma. */
+bool vrdmad_socket_options_parse(struct vrdmad_socket_options *sock, const char *arg,
+				 const struct vrdmad_log *log);
+/* After all of them were parsed: names, addresses and paths that clash. */
+bool vrdmad_socket_options_finish(struct vrdmad_options *opts, const struct vrdmad_log *log);
+
+/* Values of options; false if @text is none. */
+bool vrdmad_parse_u64(const char *text, uint64_t min, uint64_t max, uint64_t *value);
+bool vrdmad_parse_size(const char *text, uint64_t min, uint64_t max, uint64_t *value);
+bool vrdmad_parse_bool(const char *text, bool *value);
+bool vrdmad_parse_mac(const char *text, uint8_t mac[6]);
+bool vrdmad_parse_gid(const char *text, uint8_t gid[16]);
+bool vrdmad_parse_name(const char *text, char name[VRDMAD_NAME_MAX + 1]);
+bool vrdmad_parse_cpus(const char *text, int *cpus, unsigned int max, unsigned int *num);
+
+/* "52:54:00:12:34:56"; @buf has room for 18 bytes. */
+void vrdmad_format_mac(const uint8_t mac[6], char *buf);
+
+/* One line each: the QEMU options that fit @sock. */
+void vrdmad_qemu_options(const struct vrdmad_socket_options *sock,
+			 void (*line)(void *opaque, const char *text), void *opaque);
+
+#endif /* VRDMAD_OPTIONS_H */

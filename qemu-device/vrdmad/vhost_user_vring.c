@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Virtqueues of a vhost-user session.
+ *
+ * A ring runs while it has a kick descriptor and is enabled.  GET_VRING_BASE
+ * takes the descriptor away (QEMU: stop, pause, reset of the guest), ENABLE 0
+ * only holds it (UML, which sends nothing else when its driver goes away).
+ * Neither destroys objects: the driver's INIT command, RESET_DEVICE or the end
+ * of the connection does.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "vhost_user.h"
+
+#define MAX_RING_SIZE	32768U
+
+static int get_vring(struct vrdmad_session *s, uint64_t index, struct vrdmad_vring **v,
+		     struct vrd_error *err)
+{
+	if (index >= s->num_queues)
+		return vu_fail(err, -EINVAL, "queue %llu: the device has %u (vectors= of this --socket sets their number)",
+			       (unsigned long long)index, s->num_queues);
+	*v = &s->vrings[index];
+	return 0;
+}
+
+/* A ring whose layout is about to change. */
+static int get_stopped_vring(struct vrdmad_session *s, uint32_t index, struct vrdmad_vring **v,
+			     struct vrd_error *err)
+{
+	int ret = get_vring(s, index, v, err);
+
+	if (!ret && (*v)->running)
+		return vu_fail(err, -EBUSY, "queue %u is running", index);
+	return ret;
+}
+
+static int vring_start(struct vrdmad_session *s, unsigned int index, struct vrd_error *err)
+{
+	struct vrdmad_vring *v = &s->vrings[index];
+	struct vrd_vq_config cfg = {
+		.num = v->num,
+		.desc = v->desc,
+		.avail = v->avail,
+		.used = v->used,
+		.last_avail = v->last_avail,
+	};
+	int ret;
+
+	if (!s->has_features)
+		return vu_fail(err, -EINVAL, "queue %u is started before SET_FEATURES", index);
+	if (!v->num || !v->has_addr)
+		return vu_fail(err, -EINVAL, "queue %u is started without size or address", index);
+	ret = vrd_device_vq_start(s->dev, index, &cfg, err);
+	if (!ret)
+		v->running = true;
+	return ret;
+}
+
+static void vring_stop(struct vrdmad_session *s, unsigned int index)
+{
+	struct vrdmad_vring *v = &s->vrings[index];
+
+	if (!v->running)
+		return;
+	vrd_device_vq_stop(s->dev, index, &v->last_avail);
+	v->running = false;
+}
+
+/* Makes the core's ring what the client has asked for. */
+static int vring_update(struct vrdmad_session *s, unsigned int index, struct vrd_error *err)
+{
+	struct vrdmad_vring *v = &s->vrings[index];
+	bool run = v->kicked && v->enabled;
+
+	if (run && !v->running)
+		return vring_start(s, index, err);
+	if (!run)
+		vring_stop(s, index);
+	return 0;
+}
+
+int vu_set_vring_num(struct vrdmad_session *s, struct vu_message *msg, struct vrd_error *err)
+{
+	uint32_t num = msg->payload.state.num;
+	struct vrdmad_vring *v;
+	int ret;
+
+	ret = get_stopped_vring(s, msg->payload.state.index, &v, err);
+	if (ret < 0)
+		return ret;
+	if (!num || num > MAX_RING_SIZE || num & (num - 1))
+		return vu_fail(err, -EINVAL, "size %u is no power of two up to %u", num,
+			       MAX_RING_SIZE);
+	v->num = (uint16_t)num;
+	/* Whether the addresses hold a ring of this size has to be seen anew. */
+	v->has_addr = false;
+	return 0;
+}
+
+int vu_set_vring_base(struct vrdmad_session *s, struct vu_message *msg, struct vrd_error *err)
+{
+	uint32_t base = msg->payload.state.num;
+	struct vrdmad_vring *v;
+	int ret;
+
+	ret = get_stopped_vring(s, msg->payload.state.index, &v, err);
+	if (ret < 0)
+		return ret;
+	if (base > UINT16_MAX)
+		return vu_fail(err, -EINVAL, "base %u exceeds 16 bits", base);
+	v->last_avail = (uint16_t)base;
+	return 0;
+}
+
+int vu_get_vring_base(struct vrdmad_session *s, struct vu_message *msg, struct vu_message *reply,
+		      struct vrd_error *err)
+{
+	uint32_t index = msg->payload.state.index;
+	struct vrdmad_vring *v;
+	int ret;
+
+	ret = get_vring(s, index, &v, err);
+	if (ret < 0)
+		return ret;
+	vring_stop(s, index);
+	vrd_device_vq_set_kick(s->dev, index, -1);
+	v->kicked = false;
+	reply->payload.state.index = index;
+	reply->payload.state.num = v->last_avail;
+	reply->hdr.size = sizeof(reply->payload.state);
+	return 0;
+}
+
+static int vring_addr_error(struct vrd_error *err, const char *what, uint64_t addr)
+{
+	vu_fail(err, -EFAULT, "the %s at 0x%llx is in no memory region", what,
+		(unsigned long long)addr);
+	snprintf(err->hint, sizeof(err->hint),
+		 "is all guest memory shared, and is there no vIOMMU?");
+	return -EFAULT;
+}
+
+int vu_set_vring_addr(struct vrdmad_session *s, struct vu_message *msg, struct vrd_error *err)
+{
+	const struct vu_vring_addr *a = &msg->payload.addr;
+	struct vrdmad_vring *v;
+	int ret;
+
+	ret = get_stopped_vring(s, a->index, &v, err);
+	if (ret < 0)
+		return ret;
+	if (a->flags)
+		return vu_fail(err, -EINVAL, "flags 0x%x: logging was not offered", a->flags);
+	if (!v->num)
+		return vu_fail(err, -EINVAL, "queue %u has no size yet", a->index);
+	/* Sizes of the virtio specification, with the event index words. */
+	if (vu_translate(s, a->desc, 16ULL * v->num, &v->desc) < 0)
+		return vring_addr_error(err, "descriptor table", a->desc);
+	if (vu_translate(s, a->avail, 6 + 2ULL * v->num, &v->avail) < 0)
+		return vring_addr_error(err, "available ring", a->avail);
+	if (vu_translate(s, a->used, 6 + 8ULL * v->num, &v->used) < 0)
+		return vring_addr_error(err, "used ring", a->used);
+	if (v->desc & 15 || v->avail & 1 || v->used & 3)
+		return vu_fail(err, -EINVAL, "queue %u is not aligned", a->index);
+	v->has_addr = true;
+	return 0;
+}
+
+/*
+ * Only what can be read and written without ever blocking a poller, which
+ * serves other guests as well: eventfds, pipes and sockets, made non-blocking.
+ * A file on a file system of the client's own could stall for ever.
+ */
+static int check_notifier(int fd, struct vrd_error *err)
+{
+	char path[64], target[64];
+	struct stat st;
+	ssize_t len;
+	int flags;
+
+	if (fstat(fd, &st) < 0)
+		return vu_fail(err, -errno, "fstat: %s", strerror(errno));
+	if (!S_ISFIFO(st.st_mode) && !S_ISSOCK(st.st_mode)) {
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+		len = readlink(path, target, sizeof(target) - 1);
+		target[len < 0 ? 0 : len] = '\0';
+		if (strncmp(target, "anon_inode:[eventfd", 19))
+			return vu_fail(err, -EINVAL,
+				       "the descriptor is no eventfd, pipe or socket");
+	}
+	flags = fcntl(fd, F_GETFL);
+	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
+		return vu_fail(err, -errno, "O_NONBLOCK: %s", strerror(errno));
+	return 0;
+}
+
+/* The common part of KICK, CALL and ERR; *@fd is -1 if there is none. */
+static int get_vring_fd(struct vrdmad_session *s, struct vu_message *msg, unsigned int *index,
+			struct vrdmad_vring **v, int *fd, struct vrd_error *err)
+{
+	uint64_t word = msg->payload.u64;
+	bool nofd = word & VU_VRING_NOFD;
+	int ret;
+
+	if (word & ~(VU_VRING_INDEX_MASK | VU_VRING_NOFD))
+		return vu_fail(err, -EINVAL, "unknown bits in 0x%llx", (unsigned long long)word);
+	*index = word & VU_VRING_INDEX_MASK;
+	ret = get_vring(s, *index, v, err);
+	if (ret < 0)
+		return ret;
+	if (msg->num_fds != (nofd ? 0 : 1))
+		return vu_fail(err, -EINVAL, "%u descriptors instead of %u", msg->num_fds,
+			       nofd ? 0 : 1);
+	*fd = nofd ? -1 : msg->fds[0];
+	return nofd ? 0 : check_notifier(*fd, err);
+}
+
+int vu_set_vring_kick(struct vrdmad_session *s, struct vu_message *msg, struct vrd_error *err)
+{
+	struct vrdmad_vring *v;
+	unsigned int index;
+	int fd, ret;
+
+	ret = get_vring_fd(s, msg, &index, &v, &fd, err);
+	if (ret < 0)
+		return ret;
+	if (fd < 0)
+		return vu_fail(err, -EOPNOTSUPP, "queue %u without a kick descriptor (ioeventfd=off?) is not supported",
+			       index);
+	ret = vrd_device_vq_set_kick(s->dev, index, fd);
+	if (ret < 0)
+		return vu_fail(err, ret, "kick descriptor of queue %u: %s", index, strerror(-ret));
+	v->kicked = true;
+	ret = vring_update(s, index, err);
+	if (ret < 0) {
+		/* Or a later ENABLE would try again with what has just failed. */
+		v->kicked = false;
+		vrd_device_vq_set_kick(s->dev, index, -1);
+	}
+	return ret;
+}
+
+int vu_set_vring_call(struct vrdmad_session *s, struct vu_message *msg, struct vrd_error *err)
+{
+	struct vrdmad_vring *v;
+	unsigned int index;
+	int fd, ret;
+
+	ret = get_vring_fd(s, msg, &index, &v, &fd, err);
+	if (ret < 0)
+		return ret;
+	ret = vrd_device_vq_set_call(s->dev, index, fd);
+	if (ret < 0)
+		return vu_fail(err, ret, "call descriptor of queue %u: %s", index, strerror(-ret));
+	return 0;
+}
+
+int vu_set_vring_err(struct vrdmad_session *s, struct vu_message *msg, struct vrd_error *err)
+{
+	struct vrdmad_vring *v;
+	unsigned int index;
+	int fd, ret;
+
+	ret = get_vring_fd(s, msg, &index, &v, &fd, err);
+	if (ret < 0)
+		return ret;
+	if (v->err_fd >= 0)
+		close(v->err_fd);
+	v->err_fd = fd;
+	if (fd >= 0)
+		msg->fds[0] = -1;
+	return 0;
+}
+
+int vu_set_vring_enable(struct vrdmad_session *s, struct vu_message *msg, struct vrd_error *err)
+{
+	uint32_t enable = msg->payload.state.num;
+	struct vrdmad_vring *v;
+	int ret;
+
+	ret = get_vring(s, msg->payload.state.index, &v, err);
+	if (ret < 0)
+		return ret;
+	if (enable > 1)
+		return vu_fail(err, -EINVAL, "%u is neither 0 nor 1", enable);
+	if (s->has_features && !s->protocol_negotiated)
+		return vu_fail(err, -EINVAL, "protocol features were not negotiated");
+	v->enabled = enable;
+	ret = vring_update(s, msg->payload.state.index, err);
+	if (ret < 0)
+		v->enabled = false;
+	return ret;
+}
+
+void vu_vrings_stop(struct vrdmad_session *s, bool forget)
+{
+	/* The control queue first: it suspends the pollers once, for all others. */
+	for (unsigned int i = 0; i < s->num_queues; i++) {
+		struct vrdmad_vring *v = &s->vrings[i];
+
+		vring_stop(s, i);
+		v->enabled = false;
+		if (!forget)
+			continue;
+		vrd_device_vq_set_kick(s->dev, i, -1);
+		v->kicked = false;
+		v->has_addr = false;
+		v->num = 0;
+		v->last_avail = 0;
+	}
+}
+
+bool vu_vrings_running(const struct vrdmad_session *s)
+{
+	for (unsigned int i = 0; i < s->num_queues; i++)
+		if (s->vrings[i].running)
+			return true;
+	return false;
+}
