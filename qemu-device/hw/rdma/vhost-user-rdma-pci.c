@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * vhost-user-rdma-pci: the PCI device around vhost-user-rdma
+ *
+ * Modern virtio only.  Its class is that of RDMA adapters, InfiniBand
+ * controller, so that lspci and hwloc know it for one.
+ */
+
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qemu/module.h"
+#include "hw/pci/pci.h"
+#include "hw/qdev-properties.h"
+#include "hw/virtio/virtio-pci.h"
+#include "qom/object.h"
+#include "virtio-rdma.h"
+
+/* PCI_CLASS_NETWORK, programming interface of the InfiniBand controllers. */
+#define PCI_CLASS_NETWORK_INFINIBAND 0x0207
+
+#define TYPE_VHOST_USER_RDMA_PCI "vhost-user-rdma-pci-base"
+OBJECT_DECLARE_SIMPLE_TYPE(VHostUserRDMAPCI, VHOST_USER_RDMA_PCI)
+
+struct VHostUserRDMAPCI {
+    VirtIOPCIProxy parent_obj;
+    VHostUserRDMA vdev;
+};
+
+static const Property vhost_user_rdma_pci_properties[] = {
+    DEFINE_PROP_UINT32("vectors", VirtIOPCIProxy, nvectors,
+                       DEV_NVECTORS_UNSPECIFIED),
+};
+
+static void vhost_user_rdma_pci_realize(VirtIOPCIProxy *vpci_dev, Error **errp)
+{
+    VHostUserRDMAPCI *dev = VHOST_USER_RDMA_PCI(vpci_dev);
+    VirtIORDMABase *base = VIRTIO_RDMA_BASE(&dev->vdev);
+    unsigned int num;
+
+    /* A vector for each queue, and one for configuration changes. */
+    if (vpci_dev->nvectors == DEV_NVECTORS_UNSPECIFIED) {
+        num = base->num_comp_vectors ?: virtio_rdma_default_comp_vectors();
+        vpci_dev->nvectors = MIN(num, VIRTIO_RDMA_MAX_COMP_VECTORS) +
+                             VIRTIO_RDMA_VQ_COMP_BASE + 1;
+    }
+    virtio_pci_force_virtio_1(vpci_dev);
+    qdev_realize(DEVICE(&dev->vdev), BUS(&vpci_dev->bus), errp);
+}
+
+static void vhost_user_rdma_pci_class_init(ObjectClass *klass, void *data)
+{
+    DeviceClass *dc = DEVICE_CLASS(klass);
+    VirtioPCIClass *k = VIRTIO_PCI_CLASS(klass);
+    PCIDeviceClass *pcidev_k = PCI_DEVICE_CLASS(klass);
+
+    k->realize = vhost_user_rdma_pci_realize;
+    set_bit(DEVICE_CATEGORY_NETWORK, dc->categories);
+    device_class_set_props(dc, vhost_user_rdma_pci_properties);
+    pcidev_k->vendor_id = PCI_VENDOR_ID_REDHAT_QUMRANET;
+    pcidev_k->device_id = 0; /* set by virtio-pci: 0x1040 + VIRTIO_ID_RDMA */
+    pcidev_k->revision = VIRTIO_PCI_ABI_VERSION;
+    pcidev_k->class_id = PCI_CLASS_NETWORK_INFINIBAND;
+}
+
+static void vhost_user_rdma_pci_instance_init(Object *obj)
+{
+    VHostUserRDMAPCI *dev = VHOST_USER_RDMA_PCI(obj);
+
+    virtio_instance_init_common(obj, &dev->vdev, sizeof(dev->vdev),
+                                TYPE_VHOST_USER_RDMA);
+}
+
+static const VirtioPCIDeviceTypeInfo vhost_user_rdma_pci_info = {
+    .base_name = TYPE_VHOST_USER_RDMA_PCI,
+    .generic_name = "vhost-user-rdma-pci",
+    .instance_size = sizeof(VHostUserRDMAPCI),
+    .instance_init = vhost_user_rdma_pci_instance_init,
+    .class_init = vhost_user_rdma_pci_class_init,
+};
+
+static void vhost_user_rdma_pci_register_types(void)
+{
+    virtio_pci_types_register(&vhost_user_rdma_pci_info);
+}
+
+type_init(vhost_user_rdma_pci_register_types)

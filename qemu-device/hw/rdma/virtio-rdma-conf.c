@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * virtio-rdma: from the options of -device virtio-rdma-pci to what the core
+ * wants to know: which Ethernet device of the guest the port pairs with, and
+ * which addresses the guest may use.  Called at realize.
+ */
+
+#include "qemu/osdep.h"
+#include <arpa/inet.h>
+#include "qapi/error.h"
+#include "net/net.h"
+#include "virtio-rdma.h"
+
+/*
+ * @id names a -netdev that a NIC uses, or the NIC itself.  Returns the NIC's
+ * address, NULL with @errp if there is none (yet).
+ */
+static const MACAddr *virtio_rdma_find_mac(const char *id, Error **errp)
+{
+    ERRP_GUARD();
+    NetClientState *ncs[MAX_QUEUE_NUM];
+    int num, i;
+
+    num = qemu_find_net_clients_except(id, ncs, NET_CLIENT_DRIVER__MAX,
+                                       ARRAY_SIZE(ncs));
+    for (i = 0; i < MIN(num, (int)ARRAY_SIZE(ncs)); i++) {
+        NetClientState *nc = ncs[i];
+
+        if (nc->info->type != NET_CLIENT_DRIVER_NIC) {
+            nc = nc->peer;
+        }
+        if (nc && nc->info->type == NET_CLIENT_DRIVER_NIC) {
+            return &qemu_get_nic(nc)->conf->macaddr;
+        }
+    }
+    if (num) {
+        error_setg(errp, "netdev=%s: no network device of the guest uses it",
+                   id);
+        error_append_hint(errp, "Put -device virtio-net-pci,netdev=%s before "
+                          "the virtio-rdma device.\n", id);
+    } else {
+        error_setg(errp, "netdev=%s: there is no -netdev and no network device "
+                   "with this id", id);
+        error_append_hint(errp, "Add -netdev ...,id=%s and -device "
+                          "virtio-net-pci,netdev=%s before the virtio-rdma "
+                          "device.\n", id, id);
+    }
+    return NULL;
+}
+
+static bool virtio_rdma_conf_mac(VirtIORDMAConf *conf, Error **errp)
+{
+    ERRP_GUARD();
+    static const MACAddr zero;
+    bool has_mac = memcmp(&conf->mac, &zero, sizeof(zero));
+    const MACAddr *mac;
+
+    if (has_mac && conf->netdev) {
+        error_setg(errp, "mac= and netdev= exclude each other");
+        error_append_hint(errp, "netdev=%s alone takes the address of the "
+                          "network device that uses it.\n", conf->netdev);
+        return false;
+    }
+    if (conf->netdev) {
+        mac = virtio_rdma_find_mac(conf->netdev, errp);
+        if (!mac) {
+            return false;
+        }
+        conf->mac = *mac;
+    } else if (!has_mac) {
+        error_setg(errp, "a virtio-rdma device needs the address of the "
+                   "guest's Ethernet device that it pairs with");
+        error_append_hint(errp, "Give netdev=ID, the -netdev of a -device "
+                          "virtio-net-pci that stands before it, or mac=.\n");
+        return false;
+    }
+    if (conf->mac.a[0] & 1) {
+        error_setg(errp, "mac=%02x:%02x:%02x:%02x:%02x:%02x is a multicast "
+                   "address", conf->mac.a[0], conf->mac.a[1], conf->mac.a[2],
+                   conf->mac.a[3], conf->mac.a[4], conf->mac.a[5]);
+        error_append_hint(errp, "Give the address of the guest's Ethernet "
+                          "device, for example 52:54:00:12:34:56.\n");
+        return false;
+    }
+    return true;
+}
+
+/* An IPv4 or IPv6 address as a GID. */
+static bool virtio_rdma_parse_gid(const char *str, uint8_t gid[16])
+{
+    struct in_addr in;
+
+    if (inet_pton(AF_INET6, str, gid) == 1) {
+        return true;
+    }
+    if (inet_pton(AF_INET, str, &in) == 1) {
+        memset(gid, 0, 10);
+        memset(gid + 10, 0xff, 2);
+        memcpy(gid + 12, &in, 4);
+        return true;
+    }
+    return false;
+}
+
+static bool virtio_rdma_conf_gids(const VirtIORDMAConf *conf,
+                                  struct vrd_device_config *cfg, Error **errp)
+{
+    ERRP_GUARD();
+    g_auto(GStrv) list = NULL;
+    unsigned int i;
+
+    if (!conf->gids) {
+        return true;
+    }
+    list = g_strsplit(conf->gids, "+", -1);
+    for (i = 0; list[i]; i++) {
+        if (i == VRD_MAX_ALLOWED_GIDS) {
+            error_setg(errp, "gids= has more than %d addresses",
+                       VRD_MAX_ALLOWED_GIDS);
+            return false;
+        }
+        if (!virtio_rdma_parse_gid(list[i], cfg->allowed_gids[i])) {
+            error_setg(errp, "gids=: '%s' is no IP address", list[i]);
+            error_append_hint(errp, "Give the guest's IP addresses with + "
+                              "between them: gids=10.0.0.2+fd00::2\n");
+            return false;
+        }
+    }
+    cfg->num_allowed_gids = i;
+    return true;
+}
+
+bool virtio_rdma_conf_to_core(VirtIORDMAConf *conf, const char *name,
+                              struct vrd_device_config *cfg, Error **errp)
+{
+    if (!virtio_rdma_conf_mac(conf, errp) ||
+        !virtio_rdma_conf_gids(conf, cfg, errp)) {
+        return false;
+    }
+    cfg->name = name;
+    cfg->fabric = conf->fabric;
+    cfg->limits = conf->limits;
+    memcpy(cfg->mac, conf->mac.a, sizeof(cfg->mac));
+    return true;
+}

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * virtio-rdma: the device core's engine, one for this QEMU process
+ *
+ * All in-process devices share its pollers, and reach each other through its
+ * fabrics.  The first device makes it, the last one destroys it.  Called with
+ * the BQL held; the log function is called by any thread of the core.
+ */
+
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qemu/error-report.h"
+#include "virtio-rdma.h"
+#include "trace.h"
+
+static struct {
+    struct vrd_engine *engine;
+    unsigned int refs;
+    uint32_t pollers;
+    uint32_t poll_us;
+} shared;
+
+void virtio_rdma_error_set(Error **errp, const struct vrd_error *err)
+{
+    ERRP_GUARD();
+
+    error_setg(errp, "%s", err->msg);
+    if (err->hint[0]) {
+        error_append_hint(errp, "%s\n", err->hint);
+    }
+}
+
+/*
+ * The main loop and vCPU threads take their signals where they expect them:
+ * threads that the core makes inherit a mask that leaves only faults of their
+ * own.
+ */
+void virtio_rdma_block_signals(sigset_t *old)
+{
+    sigset_t set;
+
+    sigfillset(&set);
+    sigdelset(&set, SIGSEGV);
+    sigdelset(&set, SIGFPE);
+    sigdelset(&set, SIGILL);
+    sigdelset(&set, SIGBUS);
+    pthread_sigmask(SIG_SETMASK, &set, old);
+}
+
+void virtio_rdma_restore_signals(const sigset_t *old)
+{
+    pthread_sigmask(SIG_SETMASK, old, NULL);
+}
+
+static void virtio_rdma_log(void *opaque, enum vrd_log_level level,
+                            const char *msg)
+{
+    switch (level) {
+    case VRD_LOG_ERROR:
+        error_report("virtio-rdma: %s", msg);
+        break;
+    case VRD_LOG_WARN:
+        warn_report("virtio-rdma: %s", msg);
+        break;
+    default:
+        trace_virtio_rdma_core_log(msg);
+        break;
+    }
+}
+
+struct vrd_engine *virtio_rdma_engine_get(const VirtIORDMAConf *conf,
+                                          Error **errp)
+{
+    ERRP_GUARD();
+    uint32_t pollers = conf->pollers ? conf->pollers : 1;
+    uint32_t poll_us = conf->poll_us == UINT32_MAX ? VRD_POLL_US_DEFAULT :
+                                                     conf->poll_us;
+    struct vrd_engine_config cfg = {
+        .pollers = pollers,
+        .poll_us = poll_us,
+        .log = virtio_rdma_log,
+        .log_level = VRD_LOG_INFO,
+    };
+    struct vrd_error err = {};
+    sigset_t old;
+    int ret;
+
+    if (shared.refs) {
+        if (conf->pollers && conf->pollers != shared.pollers) {
+            error_setg(errp, "pollers=%u differs from pollers=%u of an earlier "
+                       "virtio-rdma device", conf->pollers, shared.pollers);
+            error_append_hint(errp, "All of them share one set of pollers: "
+                              "give pollers= to the first one only.\n");
+            return NULL;
+        }
+        if (conf->poll_us != UINT32_MAX && conf->poll_us != shared.poll_us) {
+            error_setg(errp, "poll-us=%u differs from poll-us=%u of an earlier "
+                       "virtio-rdma device", conf->poll_us, shared.poll_us);
+            error_append_hint(errp, "All of them share one set of pollers: "
+                              "give poll-us= to the first one only.\n");
+            return NULL;
+        }
+        shared.refs++;
+        return shared.engine;
+    }
+
+    if (trace_event_get_state(TRACE_VIRTIO_RDMA_CORE_LOG)) {
+        cfg.log_level = VRD_LOG_DEBUG;
+    }
+    virtio_rdma_block_signals(&old);
+    ret = vrd_engine_create(&cfg, &shared.engine, &err);
+    virtio_rdma_restore_signals(&old);
+    if (ret < 0) {
+        virtio_rdma_error_set(errp, &err);
+        return NULL;
+    }
+    shared.refs = 1;
+    shared.pollers = pollers;
+    shared.poll_us = poll_us;
+    trace_virtio_rdma_engine_create(pollers, poll_us);
+    return shared.engine;
+}
+
+void virtio_rdma_engine_put(void)
+{
+    assert(shared.refs);
+    if (--shared.refs == 0) {
+        trace_virtio_rdma_engine_destroy();
+        vrd_engine_destroy(shared.engine);
+        shared.engine = NULL;
+    }
+}

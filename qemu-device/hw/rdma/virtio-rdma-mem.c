@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * virtio-rdma: the guest's RAM, for the device core in this process
+ *
+ * A memory listener keeps the table of RAM sections and hands it to the core
+ * as a whole.  A section's MemoryRegion is referenced from before the core sees
+ * it until after the core let go of it, so that no poller touches memory that
+ * QEMU unmapped.  Only RAM is named: no ROM, no device memory, and nothing
+ * whose changes QEMU has to see (frame buffers).
+ *
+ * Runs with the BQL held.  vrd_device_set_mem_table() waits for the pollers to
+ * leave the old table, and pollers never wait for the BQL.
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/error-report.h"
+#include "qemu/int128.h"
+#include "exec/address-spaces.h"
+#include "exec/memory.h"
+#include "virtio-rdma.h"
+#include "trace.h"
+
+static bool virtio_rdma_mem_wanted(MemoryRegionSection *section)
+{
+    MemoryRegion *mr = section->mr;
+    uint8_t handled = (1 << DIRTY_MEMORY_MIGRATION) | (1 << DIRTY_MEMORY_CODE);
+
+    return memory_region_is_ram(mr) && !memory_region_is_rom(mr) &&
+           !memory_region_is_ram_device(mr) &&
+           !(memory_region_get_dirty_log_mask(mr) & ~handled);
+}
+
+static void virtio_rdma_mem_begin(MemoryListener *listener)
+{
+    VirtIORDMAMem *mem = container_of(listener, VirtIORDMAMem, listener);
+
+    mem->new_sections = g_array_new(false, false, sizeof(MemoryRegionSection));
+}
+
+static void virtio_rdma_mem_add(MemoryListener *listener,
+                                MemoryRegionSection *section)
+{
+    VirtIORDMAMem *mem = container_of(listener, VirtIORDMAMem, listener);
+    MemoryRegionSection *last;
+    uint64_t size;
+
+    if (!virtio_rdma_mem_wanted(section)) {
+        return;
+    }
+    /* Sections arrive in the order of their addresses. */
+    if (mem->new_sections->len) {
+        last = &g_array_index(mem->new_sections, MemoryRegionSection,
+                              mem->new_sections->len - 1);
+        size = int128_get64(last->size);
+        if (last->mr == section->mr && last->readonly == section->readonly &&
+            last->offset_within_address_space + size ==
+            section->offset_within_address_space &&
+            last->offset_within_region + size ==
+            section->offset_within_region) {
+            last->size = int128_add(last->size, section->size);
+            return;
+        }
+    }
+    memory_region_ref(section->mr);
+    g_array_append_val(mem->new_sections, *section);
+}
+
+static void virtio_rdma_mem_put_sections(GArray *sections)
+{
+    unsigned int i;
+
+    for (i = 0; i < sections->len; i++) {
+        memory_region_unref(g_array_index(sections, MemoryRegionSection,
+                                          i).mr);
+    }
+    g_array_unref(sections);
+}
+
+/*
+ * MemoryRegionSection_eq() would tell sections of different flat views apart:
+ * there is a new view at each change of anything, RAM or not.
+ */
+static bool virtio_rdma_mem_same(GArray *a, GArray *b)
+{
+    unsigned int i;
+
+    if (a->len != b->len) {
+        return false;
+    }
+    for (i = 0; i < a->len; i++) {
+        MemoryRegionSection *x = &g_array_index(a, MemoryRegionSection, i);
+        MemoryRegionSection *y = &g_array_index(b, MemoryRegionSection, i);
+
+        if (x->mr != y->mr || x->readonly != y->readonly ||
+            x->offset_within_region != y->offset_within_region ||
+            x->offset_within_address_space != y->offset_within_address_space ||
+            !int128_eq(x->size, y->size)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Whole pages of a section; false if it has none. */
+static bool virtio_rdma_mem_region(const MemoryRegionSection *section,
+                                   struct vrd_mem_region *region)
+{
+    uint64_t start = section->offset_within_address_space;
+    uint64_t end = start + int128_get64(section->size);
+    uint64_t first = ROUND_UP(start, VIRTIO_RDMA_PAGE_SIZE);
+    uint64_t last = QEMU_ALIGN_DOWN(end, VIRTIO_RDMA_PAGE_SIZE);
+
+    if (last <= first) {
+        return false;
+    }
+    *region = (struct vrd_mem_region) {
+        .addr = first,
+        .size = last - first,
+        .host = memory_region_get_ram_ptr(section->mr) +
+                section->offset_within_region + (first - start),
+        .fd = -1,
+        .readonly = section->readonly,
+    };
+    return true;
+}
+
+static void virtio_rdma_mem_commit(MemoryListener *listener)
+{
+    VirtIORDMAMem *mem = container_of(listener, VirtIORDMAMem, listener);
+    VirtIORDMA *s = container_of(mem, VirtIORDMA, mem);
+    g_autofree struct vrd_mem_region *regions = NULL;
+    GArray *old = mem->sections;
+    struct vrd_error err = {};
+    unsigned int i, num = 0;
+    int ret;
+
+    if (virtio_rdma_mem_same(old, mem->new_sections)) {
+        virtio_rdma_mem_put_sections(g_steal_pointer(&mem->new_sections));
+        return;
+    }
+    mem->sections = g_steal_pointer(&mem->new_sections);
+
+    regions = g_new(struct vrd_mem_region, mem->sections->len);
+    for (i = 0; i < mem->sections->len; i++) {
+        if (virtio_rdma_mem_region(&g_array_index(mem->sections,
+                                                  MemoryRegionSection, i),
+                                   &regions[num])) {
+            trace_virtio_rdma_mem_region(s, regions[num].addr,
+                                         regions[num].size, regions[num].host);
+            num++;
+        }
+    }
+
+    ret = vrd_device_set_mem_table(s->dev, regions, num, &err);
+    trace_virtio_rdma_mem_commit(s, num, ret);
+    if (ret < 0) {
+        /*
+         * The core still has the old table, whose memory may go away now: it
+         * has to let go of everything, and the driver has to start over.
+         */
+        error_report("virtio-rdma: %s", err.msg);
+        if (err.hint[0]) {
+            error_printf("%s\n", err.hint);
+        }
+        vrd_device_set_mem_table(s->dev, NULL, 0, &err);
+        virtio_rdma_base_set_needs_reset(VIRTIO_RDMA_BASE(s));
+    }
+    virtio_rdma_mem_put_sections(old);
+}
+
+/*
+ * Memory regions may pin pages: a balloon that discards them would leave the
+ * guest and the device with different ones.
+ */
+void virtio_rdma_mem_update_discard(VirtIORDMA *s)
+{
+    bool disable = s->dev && vrd_device_mr_bytes(s->dev) != 0;
+    int ret;
+
+    if (disable == s->mem.discard_disabled) {
+        return;
+    }
+    ret = ram_block_uncoordinated_discard_disable(disable);
+    trace_virtio_rdma_mem_discard(s, disable, ret);
+    if (ret < 0) {
+        warn_report_once("virtio-rdma: ballooning could not be disabled: %s",
+                         strerror(-ret));
+        return;
+    }
+    s->mem.discard_disabled = disable;
+}
+
+void virtio_rdma_mem_init(VirtIORDMA *s)
+{
+    VirtIORDMAMem *mem = &s->mem;
+
+    mem->discard_disabled = false;
+    mem->sections = g_array_new(false, false, sizeof(MemoryRegionSection));
+    mem->listener = (MemoryListener) {
+        .name = "virtio-rdma",
+        .begin = virtio_rdma_mem_begin,
+        .region_add = virtio_rdma_mem_add,
+        .region_nop = virtio_rdma_mem_add,
+        .commit = virtio_rdma_mem_commit,
+        .priority = MEMORY_LISTENER_PRIORITY_DEV_BACKEND,
+    };
+    /* There is no vIOMMU: device addresses are guest-physical. */
+    memory_listener_register(&mem->listener, &address_space_memory);
+}
+
+/* Unregistering commits an empty table. */
+void virtio_rdma_mem_cleanup(VirtIORDMA *s)
+{
+    memory_listener_unregister(&s->mem.listener);
+    virtio_rdma_mem_put_sections(g_steal_pointer(&s->mem.sections));
+    if (s->mem.discard_disabled) {
+        ram_block_uncoordinated_discard_disable(false);
+        s->mem.discard_disabled = false;
+    }
+}
