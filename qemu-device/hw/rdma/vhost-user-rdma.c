@@ -377,8 +377,8 @@ static void vhost_user_rdma_event(void *opaque, QEMUChrEvent event)
  * many as the guest has vCPUs, but no more than the daemon has: this takes a
  * first conversation with the daemon, before the queues are made.
  */
-static bool vhost_user_rdma_auto_vectors(VHostUserRDMA *s, unsigned int *vectors,
-                                         Error **errp)
+static bool vhost_user_rdma_auto_vectors(VHostUserRDMA *s,
+                                         unsigned int *vectors, Error **errp)
 {
     bool ok;
 
@@ -400,10 +400,6 @@ static bool vhost_user_rdma_realize_connect(VHostUserRDMA *s, Error **errp)
     VirtIORDMABase *base = VIRTIO_RDMA_BASE(s);
     unsigned int vectors = base->num_comp_vectors;
 
-    if (!qemu_chr_fe_backend_open(&s->chardev)) {
-        info_report("vhost-user-rdma: waiting for the daemon at chardev '%s'",
-                    s->chardev.chr->label);
-    }
     if (qemu_chr_fe_wait_connected(&s->chardev, errp) < 0) {
         return false;
     }

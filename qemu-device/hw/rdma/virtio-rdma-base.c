@@ -54,9 +54,9 @@ void virtio_rdma_base_set_num_vqs(VirtIORDMABase *base,
     }
     base->vqs = g_renew(VirtQueue *, base->vqs, num);
     while (base->num_vqs < num) {
-        base->vqs[base->num_vqs++] = virtio_add_queue(vdev,
-                                                      VIRTIO_RDMA_QUEUE_SIZE,
-                                                      virtio_rdma_handle_output);
+        base->vqs[base->num_vqs++] =
+            virtio_add_queue(vdev, VIRTIO_RDMA_QUEUE_SIZE,
+                             virtio_rdma_handle_output);
     }
     base->num_comp_vectors = num_comp_vectors;
 }

@@ -115,14 +115,14 @@ static bool virtio_rdma_conf_gids(const VirtIORDMAConf *conf,
     list = g_strsplit(conf->gids, "+", -1);
     for (i = 0; list[i]; i++) {
         if (i == VRD_MAX_ALLOWED_GIDS) {
-            error_setg(errp, "gids= has more than %d addresses",
+            error_setg(errp, "allow-gids= has more than %d addresses",
                        VRD_MAX_ALLOWED_GIDS);
             return false;
         }
         if (!virtio_rdma_parse_gid(list[i], cfg->allowed_gids[i])) {
-            error_setg(errp, "gids=: '%s' is no IP address", list[i]);
+            error_setg(errp, "allow-gids=: '%s' is no IP address", list[i]);
             error_append_hint(errp, "Give the guest's IP addresses with + "
-                              "between them: gids=10.0.0.2+fd00::2\n");
+                              "between them: allow-gids=10.0.0.2+fd00::2\n");
             return false;
         }
     }

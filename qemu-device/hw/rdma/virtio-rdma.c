@@ -403,7 +403,7 @@ static const Property virtio_rdma_properties[] = {
     DEFINE_PROP_MACADDR("mac", VirtIORDMA, conf.mac),
     DEFINE_PROP_STRING("netdev", VirtIORDMA, conf.netdev),
     DEFINE_PROP_STRING("fabric", VirtIORDMA, conf.fabric),
-    DEFINE_PROP_STRING("gids", VirtIORDMA, conf.gids),
+    DEFINE_PROP_STRING("allow-gids", VirtIORDMA, conf.gids),
     DEFINE_PROP_UINT32("pollers", VirtIORDMA, conf.pollers, 0),
     DEFINE_PROP_UINT32("poll-us", VirtIORDMA, conf.poll_us, UINT32_MAX),
     DEFINE_PROP_UINT32("max-ctx", VirtIORDMA, conf.limits.max_ctx, 0),
