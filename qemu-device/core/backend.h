@@ -44,6 +44,11 @@ struct vrd_backend_ops {
 	void (*device_close)(struct vrd_device *dev);
 	void (*device_query)(struct vrd_device *dev, struct vrd_caps *caps);
 	uint8_t (*port_state)(struct vrd_device *dev);	/* VIRTIO_RDMA_PORT_* */
+	/*
+	 * The device, which had been suspended, runs again (dev->suspended is
+	 * zero): whoever waited for it may go on.  Any thread but a poller.
+	 */
+	void (*device_resumed)(struct vrd_device *dev);
 
 	/* @gid is allowed by the owner; -EEXIST if another device has it. */
 	int (*gid_add)(struct vrd_device *dev, uint32_t index, const uint8_t gid[16]);
