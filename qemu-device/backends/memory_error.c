@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Memory backend: how requests fail, on both sides, and how the queues of a QP
+ * in error are flushed.  Runs on pollers.
+ *
+ * A requester's error is completed in its place among the send completions and
+ * moves the QP to ERR (a datagram QP: to SQE); vrd_mem_sq_run() does that with
+ * burst.status once the peer is unlocked.  A responder's error moves the peer to
+ * ERR at once and is told by the completion of the receive that was consumed,
+ * or else by an event.
+ */
+#include "memory.h"
+
+enum vrd_mem_step vrd_mem_fail(struct vrd_mem_burst *b, uint8_t status)
+{
+	b->status = status;
+	return VRD_MEM_FAILED;
+}
+
+/*
+ * The locked peer refuses the request, no receive having been consumed.  An
+ * unreliable requester never hears of it, and its peer drops the message.
+ */
+enum vrd_mem_step vrd_mem_refuse(struct vrd_mem_burst *b, uint8_t status, uint32_t event)
+{
+	if (b->qp->type == VIRTIO_RDMA_QPT_UC)
+		return VRD_MEM_DONE;
+	vrd_event_raise(b->peer->dev, event, b->peer->qpn);
+	vrd_qp_error(b->peer, VIRTIO_RDMA_QPS_ERR, VRD_HELD_RQ);
+	return vrd_mem_fail(b, status);
+}
+
+/* The locked peer's receive fails with @recv_status, the request with @status. */
+enum vrd_mem_step vrd_mem_recv_failed(struct vrd_mem_burst *b, const struct vrd_recv_wr *recv,
+				      uint8_t recv_status, uint8_t status)
+{
+	struct vrd_mem_qp *pmq = vrd_mem_qp(b->peer);
+
+	vrd_mem_complete_recv(b->peer, recv, recv_status);
+	if (pmq->recv)
+		pmq->recv->active = false;
+	vrd_qp_error(b->peer, VIRTIO_RDMA_QPS_ERR, VRD_HELD_RQ);
+	if (b->qp->type == VIRTIO_RDMA_QPT_UC || vrd_mem_is_datagram(b->qp))
+		return VRD_MEM_DONE;
+	return vrd_mem_fail(b, status);
+}
+
+/* An error completion of a receive; rq.lock. */
+void vrd_mem_complete_recv(struct vrd_qp *qp, const struct vrd_recv_wr *recv, uint8_t status)
+{
+	struct virtio_rdma_cqe cqe = {
+		.qpn = htole32(qp->qpn),
+		.wqe_index = htole32(recv->index),
+		.opcode = VIRTIO_RDMA_WC_RECV,
+		.status = status,
+	};
+
+	vrd_cq_post(qp->recv_cq, &cqe, true);
+}
+
+/* rq.lock; true: there is more. */
+static bool vrd_mem_flush_recvs(struct vrd_qp *qp, unsigned int budget)
+{
+	struct vrd_mem_qp *mq = vrd_mem_qp(qp);
+
+	/* A message that was under way holds the oldest receive. */
+	if (mq->recv && mq->recv->active) {
+		mq->recv->active = false;
+		vrd_mem_complete_recv(qp, &mq->recv->wr, VIRTIO_RDMA_WC_WR_FLUSH_ERR);
+	}
+	if (!mq->rq_doorbell) {
+		mq->rq_doorbell = true;
+		vrd_rq_want_doorbell(qp, true);
+	}
+	return vrd_rq_flush(qp, budget);
+}
+
+/* QP in ERR or SQE; sq.lock. */
+enum vrd_run vrd_mem_flush(struct vrd_qp *qp, unsigned int budget)
+{
+	struct vrd_mem_qp *mq = vrd_mem_qp(qp);
+	bool more;
+
+	/* What was under way is still at sq.head and is flushed with the rest. */
+	vrd_mem_wait_end(mq);
+	if (mq->progress)
+		mq->progress->active = false;
+
+	more = vrd_sq_flush(qp, budget);
+	if (qp->state == VIRTIO_RDMA_QPS_ERR) {
+		vrd_lock(&qp->rq.lock);
+		more |= vrd_mem_flush_recvs(qp, budget);
+		vrd_unlock(&qp->rq.lock);
+	}
+	return more ? VRD_RUN_MORE : VRD_RUN_IDLE;
+}
+
+/* Receives were posted in ERR, or a sender waits for them. */
+void vrd_mem_rq_run(struct vrd_qp *qp)
+{
+	struct vrd_mem_qp *mq = vrd_mem_qp(qp);
+	bool flush;
+
+	vrd_lock(&qp->rq.lock);
+	flush = qp->state == VIRTIO_RDMA_QPS_ERR;
+	if (!flush && mq->rq_doorbell) {
+		mq->rq_doorbell = false;
+		vrd_rq_want_doorbell(qp, false);
+	}
+	if (flush)
+		vrd_qp_schedule(qp);
+	else if (!vrd_mem_is_datagram(qp))
+		vrd_mem_wake_peer(qp);
+	vrd_unlock(&qp->rq.lock);
+}

@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Memory backend: datagrams, of UD QPs and of QP 1.
+ *
+ * The address vector comes with each request.  Only what is wrong on the
+ * sender's own side fails the request; what the network or the receiver does
+ * not like is dropped, and the sender has succeeded.  Runs on the sender's
+ * poller with sq.lock held, in an RCU read section.
+ *
+ * A receive gets 40 bytes of header before the payload, as RoCE v2 has it: the
+ * IPv6 header, or 20 bytes of nothing and the IPv4 header.
+ */
+#include <string.h>
+
+#include "memory.h"
+
+#define VRD_MEM_IP_PROTO_UDP	17
+/* Behind the IP header: UDP, BTH, DETH; after the payload: ICRC. */
+#define VRD_MEM_ROCE_OVERHEAD	(8 + 12 + 8 + 4)
+
+static const uint8_t vrd_mem_v4_prefix[12] = { [10] = 0xff, [11] = 0xff };
+
+static bool vrd_mem_gid_is_v4(const uint8_t gid[16])
+{
+	return !memcmp(gid, vrd_mem_v4_prefix, sizeof(vrd_mem_v4_prefix));
+}
+
+/* ---- the header -------------------------------------------------------------- */
+
+static void vrd_mem_put16(uint8_t *p, uint16_t v)
+{
+	p[0] = v >> 8;
+	p[1] = v;
+}
+
+static uint16_t vrd_mem_ip_checksum(const uint8_t *header)
+{
+	uint32_t sum = 0;
+
+	for (unsigned int i = 0; i < 20; i += 2)
+		sum += header[i] << 8 | header[i + 1];
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return ~sum;
+}
+
+/* @length: behind the IP header. */
+static void vrd_mem_header_v4(uint8_t grh[VRD_MEM_GRH_LEN], const uint8_t sgid[16],
+			      const struct virtio_rdma_av *av, uint32_t length)
+{
+	uint8_t *ip = grh + 20;
+
+	ip[0] = 0x45;			/* version 4, 5 words */
+	ip[1] = av->tclass;
+	vrd_mem_put16(ip + 2, 20 + length);
+	ip[6] = 0x40;			/* do not fragment */
+	ip[8] = av->hop_limit;
+	ip[9] = VRD_MEM_IP_PROTO_UDP;
+	memcpy(ip + 12, sgid + 12, 4);
+	memcpy(ip + 16, av->dgid + 12, 4);
+	vrd_mem_put16(ip + 10, vrd_mem_ip_checksum(ip));
+}
+
+static void vrd_mem_header_v6(uint8_t grh[VRD_MEM_GRH_LEN], const uint8_t sgid[16],
+			      const struct virtio_rdma_av *av, uint32_t length)
+{
+	uint32_t flow = le32toh(av->flow_label);
+
+	grh[0] = 0x60 | av->tclass >> 4;
+	grh[1] = av->tclass << 4 | ((flow >> 16) & 0xf);
+	vrd_mem_put16(grh + 2, flow);
+	vrd_mem_put16(grh + 4, length);
+	grh[6] = VRD_MEM_IP_PROTO_UDP;
+	grh[7] = av->hop_limit;
+	memcpy(grh + 8, sgid, 16);
+	memcpy(grh + 24, av->dgid, 16);
+}
+
+/* Flags of the CQE. */
+static uint8_t vrd_mem_header(uint8_t grh[VRD_MEM_GRH_LEN], const uint8_t sgid[16],
+			      const struct vrd_wr *wr)
+{
+	uint32_t length = VRD_MEM_ROCE_OVERHEAD + ((wr->length + 3) & ~3U);
+
+	if (wr->opcode == VIRTIO_RDMA_WR_SEND_WITH_IMM)
+		length += 4;
+	memset(grh, 0, VRD_MEM_GRH_LEN);
+	if (vrd_mem_gid_is_v4(sgid) && vrd_mem_gid_is_v4(wr->av.dgid)) {
+		vrd_mem_header_v4(grh, sgid, &wr->av, length);
+		return VIRTIO_RDMA_CQE_GRH | VIRTIO_RDMA_CQE_IPV4;
+	}
+	vrd_mem_header_v6(grh, sgid, &wr->av, length);
+	return VIRTIO_RDMA_CQE_GRH;
+}
+
+/* ---- receiving ------------------------------------------------------------------ */
+
+static enum vrd_mem_step vrd_mem_drop(struct vrd_mem_burst *b)
+{
+	b->ud_drops++;
+	return VRD_MEM_DONE;
+}
+
+/*
+ * The Q_Key that the datagram carries.  IBTA 10.2.5: one with the top bit set
+ * is privileged; a request that names one gets the QP's own instead, which
+ * only the kernel can have made a privileged one.  So no process can talk to
+ * QP 1.
+ */
+static uint32_t vrd_mem_send_qkey(const struct vrd_qp *qp, const struct vrd_wr *wr)
+{
+	uint32_t qkey = le32toh(wr->av.qkey);
+
+	return qkey & 0x80000000U ? le32toh(qp->attr.qkey) : qkey;
+}
+
+static bool vrd_mem_ud_accepts(const struct vrd_qp *qp, uint32_t qkey)
+{
+	return vrd_mem_is_datagram(qp) && qp->state >= VIRTIO_RDMA_QPS_RTR &&
+	       qp->state <= VIRTIO_RDMA_QPS_SQE && le32toh(qp->attr.qkey) == qkey;
+}
+
+static void vrd_mem_ud_put_receive(struct vrd_mem_burst *b, const struct vrd_wr *wr, uint8_t flags)
+{
+	struct vrd_qp *peer = b->peer;
+	struct virtio_rdma_cqe cqe = {
+		.qpn = htole32(peer->qpn),
+		.wqe_index = htole32(b->recv.index),
+		.byte_len = htole32(VRD_MEM_GRH_LEN + wr->length),
+		.src_qp = htole32(b->qp->qpn),
+		.sl = wr->av.sl,
+		.opcode = VIRTIO_RDMA_WC_RECV,
+		.status = VIRTIO_RDMA_WC_SUCCESS,
+		.flags = flags,
+	};
+
+	if (wr->opcode == VIRTIO_RDMA_WR_SEND_WITH_IMM) {
+		cqe.imm = wr->imm;
+		cqe.flags |= VIRTIO_RDMA_CQE_IMM;
+	}
+	b->peer_recv++;
+	b->peer_rx += wr->length;
+	vrd_cq_post(peer->recv_cq, &cqe, wr->flags & VIRTIO_RDMA_WQE_SOLICITED);
+}
+
+/* burst.peer is the locked receiver. */
+static enum vrd_mem_step vrd_mem_ud_deliver(struct vrd_mem_burst *b, const struct vrd_wr *wr,
+					    struct vrd_mem_side *payload, const uint8_t sgid[16])
+{
+	struct vrd_qp *peer = b->peer;
+	uint8_t grh[VRD_MEM_GRH_LEN], flags;
+	struct vrd_mem_side header, dst;
+	enum vrd_mem_fault fault;
+
+	if (!vrd_mem_ud_accepts(peer, vrd_mem_send_qkey(b->qp, wr)))
+		return vrd_mem_drop(b);
+	switch (vrd_rq_take(peer, &b->recv)) {
+	case VRD_FETCH_EMPTY:
+		return vrd_mem_drop(b);
+	case VRD_FETCH_OK:
+		break;
+	default:
+		return vrd_mem_recv_failed(b, &b->recv, VIRTIO_RDMA_WC_LOC_QP_OP_ERR, 0);
+	}
+	if (b->recv.length < VRD_MEM_GRH_LEN + wr->length) {
+		/* Dropped without a trace, so the receive is not lost either. */
+		peer->rq.head--;
+		return vrd_mem_drop(b);
+	}
+	vrd_mem_side_sges(&dst, peer, b->recv.sge, b->recv.num_sge, VRD_MEM_GRH_LEN + wr->length,
+			  VIRTIO_RDMA_ACCESS_LOCAL_WRITE, false);
+	if (!vrd_mem_side_check(&dst))
+		return vrd_mem_recv_failed(b, &b->recv, VIRTIO_RDMA_WC_LOC_PROT_ERR, 0);
+
+	flags = vrd_mem_header(grh, sgid, wr);
+	vrd_mem_side_host(&header, grh, sizeof(grh));
+	fault = vrd_mem_copy(&dst, &header, sizeof(grh), false);
+	if (!fault)
+		fault = vrd_mem_copy(&dst, payload, wr->length, false);
+	if (fault == VRD_MEM_FAULT_DST)
+		return vrd_mem_recv_failed(b, &b->recv, VIRTIO_RDMA_WC_LOC_PROT_ERR, 0);
+	if (fault) {
+		/* The sender's page left its memory table: nothing was sent. */
+		peer->rq.head--;
+		return vrd_mem_fail(b, VIRTIO_RDMA_WC_LOC_PROT_ERR);
+	}
+	vrd_mem_ud_put_receive(b, wr, flags);
+	return VRD_MEM_DONE;
+}
+
+/* ---- sending ---------------------------------------------------------------------- */
+
+/* What the sender itself did wrong: VIRTIO_RDMA_WC_*. */
+static uint8_t vrd_mem_ud_check(struct vrd_mem_burst *b, const struct vrd_wr *wr,
+				struct vrd_mem_side *payload, const struct vrd_mem_gid **sgid)
+{
+	if (wr->opcode != VIRTIO_RDMA_WR_SEND && wr->opcode != VIRTIO_RDMA_WR_SEND_WITH_IMM)
+		return VIRTIO_RDMA_WC_LOC_QP_OP_ERR;
+	if (le32toh(wr->av.pd) != b->qp->pd->id || wr->pkey_index)
+		return VIRTIO_RDMA_WC_LOC_QP_OP_ERR;
+	/* The source address is one of the sender's own, or nothing goes out. */
+	*sgid = vrd_mem_sgid(b->mq->port, wr->av.sgid_index);
+	if (!*sgid)
+		return VIRTIO_RDMA_WC_LOC_QP_OP_ERR;
+	if (!wr->length_ok || wr->length > VRD_MEM_MTU)
+		return VIRTIO_RDMA_WC_LOC_LEN_ERR;
+	if (wr->flags & VIRTIO_RDMA_WQE_INLINE)
+		vrd_mem_side_host(payload, (void *)wr->inline_data, wr->inline_len);
+	else
+		vrd_mem_side_sges(payload, b->qp, wr->sge, wr->num_sge, wr->length, 0, false);
+	return vrd_mem_side_check(payload) ? VIRTIO_RDMA_WC_SUCCESS : VIRTIO_RDMA_WC_LOC_PROT_ERR;
+}
+
+enum vrd_mem_step vrd_mem_ud_step(struct vrd_mem_burst *b, const struct vrd_wr *wr)
+{
+	const struct vrd_mem_gid *sgid;
+	struct vrd_mem_side payload;
+	enum vrd_mem_step step;
+	struct vrd_qp *peer;
+	uint8_t status;
+
+	status = vrd_mem_ud_check(b, wr, &payload, &sgid);
+	if (status)
+		return vrd_mem_fail(b, status);
+	b->slice -= wr->length < b->slice ? wr->length : b->slice;
+
+	peer = vrd_mem_find_qp(b->mq->port->fabric, wr->av.dgid, le32toh(wr->av.dqpn));
+	/*
+	 * A receiver that is suspended gets nothing: waiting for one paused
+	 * guest would keep the datagrams of all others waiting.
+	 */
+	if (!peer || vrd_device_suspended(peer->dev))
+		return vrd_mem_drop(b);
+
+	vrd_lock(&peer->rq.lock);
+	b->peer = peer;
+	step = vrd_mem_ud_deliver(b, wr, &payload, sgid->gid);
+	vrd_mem_unlock_peer(b);
+	return step;
+}
