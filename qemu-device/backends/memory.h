@@ -37,12 +37,11 @@
 #define VRD_MEM_GRH_LEN		40U
 
 /*
- * Bytes that one turn of a send queue copies: the short one when another QP
- * waits for the same poller.  The long one bounds how long a quiesce or
- * dereg_mr waits for the turn to end (some 100 us).
+ * After so many bytes a send queue asks its poller whether somebody else waits
+ * (another QP, or a thread for the end of the turn: dereg_mr, quiesce), and
+ * lets it go first.
  */
-#define VRD_MEM_SLICE_SHARED	(64U << 10)
-#define VRD_MEM_SLICE_ALONE	(1U << 20)
+#define VRD_MEM_SLICE		(64U << 10)
 
 /* ---- fabric and ports ------------------------------------------------- */
 
@@ -208,6 +207,11 @@ static inline bool vrd_mem_sq_busy(const struct vrd_mem_qp *mq)
 	return mq->wait != VRD_MEM_WAIT_NONE || (mq->progress && mq->progress->active);
 }
 
+static inline bool vrd_mem_is_rc(const struct vrd_qp *qp)
+{
+	return qp->type == VIRTIO_RDMA_QPT_RC;
+}
+
 static inline bool vrd_mem_is_datagram(const struct vrd_qp *qp)
 {
 	return qp->type == VIRTIO_RDMA_QPT_UD || qp->type == VIRTIO_RDMA_QPT_GSI;
@@ -218,7 +222,7 @@ struct vrd_mem_burst {
 	struct vrd_qp *qp;
 	struct vrd_mem_qp *mq;
 	struct vrd_qp *peer;		/* with its rq.lock held, or NULL */
-	uint64_t slice, slice_size;	/* bytes that may be copied yet, and in all */
+	uint64_t slice;			/* bytes that may be copied before asking again */
 	uint8_t status;			/* of the request that failed: VIRTIO_RDMA_WC_* */
 	/* Counted here, added to the devices' statistics once. */
 	uint64_t send, write, read, atomic, tx, rx, rnr, retry, ud_drops;
@@ -255,6 +259,7 @@ bool vrd_mem_park(struct vrd_mem_qp *mq, struct vrd_mem_port *port);
 void vrd_mem_unpark(struct vrd_mem_qp *mq);
 
 /* memory_sq.c */
+bool vrd_mem_next_slice(struct vrd_mem_burst *b);
 enum vrd_run vrd_mem_sq_run(struct vrd_qp *qp, unsigned int budget);
 void vrd_mem_rq_run(struct vrd_qp *qp);
 
@@ -288,6 +293,7 @@ enum vrd_mem_step vrd_mem_fail(struct vrd_mem_burst *b, uint8_t status);
 enum vrd_mem_step vrd_mem_refuse(struct vrd_mem_burst *b, uint8_t status, uint32_t event);
 enum vrd_mem_step vrd_mem_recv_failed(struct vrd_mem_burst *b, const struct vrd_recv_wr *recv,
 				      uint8_t recv_status, uint8_t status);
+enum vrd_mem_step vrd_mem_recv_bad(struct vrd_mem_burst *b, const struct vrd_recv_wr *recv);
 void vrd_mem_complete_recv(struct vrd_qp *qp, const struct vrd_recv_wr *recv, uint8_t status);
 enum vrd_run vrd_mem_flush(struct vrd_qp *qp, unsigned int budget);
 void vrd_mem_flush_rq(struct vrd_qp *qp);

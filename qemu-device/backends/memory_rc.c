@@ -148,8 +148,8 @@ static enum vrd_mem_step vrd_mem_rc_more(struct vrd_mem_burst *b, struct vrd_mem
 }
 
 /*
- * A message that is longer than what this turn may copy.  All of its state
- * goes into memory that outlives the turn.
+ * A message that may need more than this turn.  All of its state goes into
+ * memory that outlives the turn.
  */
 static enum vrd_mem_step vrd_mem_rc_sliced(struct vrd_mem_burst *b, const struct vrd_wr *wr)
 {
@@ -188,8 +188,12 @@ enum vrd_mem_step vrd_mem_rc_step(struct vrd_mem_burst *b, const struct vrd_wr *
 	if (p && p->active)
 		return vrd_mem_rc_more(b, p);
 	/* (One that is too long to be valid never moves a byte.) */
-	if (wr->length_ok && wr->length > b->slice && wr->length <= VRD_MEM_MAX_MSG)
-		return wr->length > b->slice_size ? vrd_mem_rc_sliced(b, wr) : VRD_MEM_MORE;
+	if (wr->length_ok && wr->length > b->slice && wr->length <= VRD_MEM_MAX_MSG) {
+		if (wr->length > VRD_MEM_SLICE)
+			return vrd_mem_rc_sliced(b, wr);
+		if (!vrd_mem_next_slice(b))
+			return VRD_MEM_MORE;
+	}
 
 	if (wr->length_ok) {
 		status = vrd_mem_check_local(b, wr, &x);

@@ -66,8 +66,7 @@ static enum vrd_mem_step vrd_mem_take_receive(struct vrd_mem_burst *b, struct vr
 			return vrd_mem_wait_rnr(b);
 	}
 	if (fetch == VRD_FETCH_BAD)
-		return vrd_mem_recv_failed(b, recv, VIRTIO_RDMA_WC_LOC_QP_OP_ERR,
-					   VIRTIO_RDMA_WC_REM_OP_ERR);
+		return vrd_mem_recv_bad(b, recv);
 	if (sliced)
 		pmq->recv->active = true;
 	x->recv = recv;
@@ -114,23 +113,28 @@ static enum vrd_mem_step vrd_mem_copy_failed(struct vrd_mem_burst *b, const stru
 	return vrd_mem_refuse(b, VIRTIO_RDMA_WC_REM_ACCESS_ERR, VIRTIO_RDMA_EVENT_QP_ACCESS_ERR);
 }
 
-/* Copies what is left of the message, as far as the turn's bytes go. */
+/* Copies what is left of the message, as far as the turn goes. */
 enum vrd_mem_step vrd_mem_respond_more(struct vrd_mem_burst *b, const struct vrd_wr *wr,
 				       struct vrd_mem_xfer *x)
 {
 	bool read = wr->opcode == VIRTIO_RDMA_WR_RDMA_READ;
 	struct vrd_mem_side *dst = read ? &x->local : &x->remote;
 	struct vrd_mem_side *src = read ? &x->remote : &x->local;
-	uint64_t n = x->left < b->slice ? x->left : b->slice;
 	enum vrd_mem_fault fault;
+	uint64_t n;
 
-	fault = vrd_mem_copy(dst, src, n, n == x->left);
-	if (fault)
-		return vrd_mem_copy_failed(b, wr, x, (fault == VRD_MEM_FAULT_DST) == read);
-	x->left -= n;
-	b->slice -= n;
-	if (x->left)
-		return VRD_MEM_MORE;
+	for (;;) {
+		n = x->left < b->slice ? x->left : b->slice;
+		fault = vrd_mem_copy(dst, src, n, n == x->left);
+		if (fault)
+			return vrd_mem_copy_failed(b, wr, x, (fault == VRD_MEM_FAULT_DST) == read);
+		x->left -= n;
+		b->slice -= n;
+		if (!x->left)
+			break;
+		if (!vrd_mem_next_slice(b))
+			return VRD_MEM_MORE;
+	}
 
 	if (read)
 		b->peer_tx += wr->length;

@@ -116,6 +116,16 @@ static enum vrd_fetch vrd_mem_next(struct vrd_mem_burst *b, const struct vrd_wr 
 	return vrd_sq_peek(b->qp, &b->wr);
 }
 
+/* The slice is used up: true if the turn may go on with another. */
+bool vrd_mem_next_slice(struct vrd_mem_burst *b)
+{
+	if (vrd_poller_has_other_work(b->qp->poller, b->qp) || vrd_device_suspended(b->qp->dev) ||
+	    (b->peer && vrd_device_suspended(b->peer->dev)))
+		return false;
+	b->slice = VRD_MEM_SLICE;
+	return true;
+}
+
 static enum vrd_run vrd_mem_burst_run(struct vrd_mem_burst *b, unsigned int budget)
 {
 	bool datagram = vrd_mem_is_datagram(b->qp);
@@ -146,7 +156,7 @@ static enum vrd_run vrd_mem_burst_run(struct vrd_mem_burst *b, unsigned int budg
 		case VRD_MEM_WAIT:
 			return VRD_RUN_WAIT;
 		}
-		if (!b->slice)
+		if (!b->slice && !vrd_mem_next_slice(b))
 			break;
 	}
 	return VRD_RUN_MORE;
@@ -199,9 +209,7 @@ enum vrd_run vrd_mem_sq_run(struct vrd_qp *qp, unsigned int budget)
 	b.qp = qp;
 	b.mq = mq;
 	b.peer = NULL;
-	b.slice_size = vrd_poller_has_other_work(qp->poller, qp) ? VRD_MEM_SLICE_SHARED
-								 : VRD_MEM_SLICE_ALONE;
-	b.slice = b.slice_size;
+	b.slice = VRD_MEM_SLICE;
 	b.send = b.write = b.read = b.atomic = 0;
 	b.tx = b.rx = b.rnr = b.retry = b.ud_drops = 0;
 	b.peer_recv = b.peer_tx = b.peer_rx = 0;

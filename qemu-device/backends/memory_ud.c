@@ -160,7 +160,7 @@ static enum vrd_mem_step vrd_mem_ud_deliver(struct vrd_mem_burst *b, const struc
 	case VRD_FETCH_OK:
 		break;
 	default:
-		return vrd_mem_recv_failed(b, &b->recv, VIRTIO_RDMA_WC_LOC_QP_OP_ERR, 0);
+		return vrd_mem_recv_bad(b, &b->recv);
 	}
 	if (b->recv.length < VRD_MEM_GRH_LEN + wr->length) {
 		/* Dropped without a trace, so the receive is not lost either. */
