@@ -44,8 +44,7 @@ void vrd_qp_init(struct vrd_qp *qp);
 
 /*
  * For a transition to RESET, under both ring locks: empties the rings.  Both
- * sides start again at index 0: the guest has set the producers to 0 before
- * it asked.
+ * sides start again at index 0.
  */
 void vrd_qp_reset_rings(struct vrd_qp *qp);
 

@@ -14,6 +14,11 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
+
+/* Words of structures of any type. */
+typedef uint32_t __attribute__((__may_alias__)) vrd_shm32;
+typedef uint64_t __attribute__((__may_alias__)) vrd_shm64;
 
 static inline uint8_t vrd_load8(const __u8 *p)
 {
@@ -76,16 +81,19 @@ static inline void vrd_store64(__le64 *p, uint64_t v)
 }
 
 /*
- * Copies a structure out of shared memory, each byte read once.  Source and
- * destination are 8-byte aligned, @len is a multiple of 8.
+ * Copies a structure out of shared memory, each byte read once.  The source is
+ * 8-byte aligned, @len is a multiple of 8.
  */
 static inline void vrd_copy_in(void *dst, const void *src, size_t len)
 {
-	const uint64_t *from = src;
-	uint64_t *to = dst;
+	const vrd_shm64 *from = src;
+	uint8_t *to = dst;
 
-	for (size_t i = 0; i < len / 8; i++)
-		to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+	for (size_t i = 0; i < len / 8; i++) {
+		uint64_t word = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+
+		memcpy(to + 8 * i, &word, 8);
+	}
 }
 
 /* Same for byte strings of any length and alignment. */

@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The engine: pollers, devices, fabrics; grace periods and quiesce.
+ *
+ * Threading: shells and control threads, any number of them; engine->lock for
+ * the lists.  It is never held while a poller is waited for, but the pollers
+ * take no engine lock, so that would be no deadlock either.
+ */
+#define _LGPL_SOURCE
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <urcu/urcu-qsbr.h>
+
+#include "poller_internal.h"
+
+#define MAX_POLLERS	64
+
+const struct vrd_log_target *vrd_engine_log_target(const struct vrd_engine *engine)
+{
+	return &engine->log;
+}
+
+unsigned int vrd_engine_poller_count(const struct vrd_engine *engine)
+{
+	return engine->num_pollers;
+}
+
+static void stop_pollers(struct vrd_engine *engine, unsigned int num)
+{
+	while (num)
+		vrd_poller_stop(&engine->pollers[--num]);
+}
+
+int vrd_engine_create(const struct vrd_engine_config *cfg, struct vrd_engine **engine_out,
+		      struct vrd_error *err)
+{
+	unsigned int num = cfg->pollers ? cfg->pollers : 1;
+	struct vrd_engine *engine;
+
+	if (num > MAX_POLLERS)
+		return vrd_fail(err, -EINVAL, "ask for 1 to 64 pollers", "%u pollers are too many",
+				num);
+	engine = calloc(1, sizeof(*engine));
+	if (!engine)
+		return vrd_fail(err, -ENOMEM, NULL, "out of memory");
+	engine->log.fn = cfg->log;
+	engine->log.opaque = cfg->log_opaque;
+	engine->log.level = cfg->log_level;
+	engine->poll_ns = cfg->poll_us * 1000ULL;
+	LIST_INIT(&engine->devices);
+	LIST_INIT(&engine->fabrics);
+	pthread_mutex_init(&engine->lock, NULL);
+
+	/* Lines of their own: each poller writes its own all the time. */
+	engine->pollers = aligned_alloc(_Alignof(struct vrd_poller), num * sizeof(struct vrd_poller));
+	if (!engine->pollers) {
+		vrd_fail(err, -ENOMEM, NULL, "out of memory");
+		goto free_engine;
+	}
+	memset(engine->pollers, 0, num * sizeof(struct vrd_poller));
+	engine->num_pollers = num;
+	for (unsigned int i = 0; i < num; i++) {
+		struct vrd_poller *poller = &engine->pollers[i];
+		int ret;
+
+		poller->engine = engine;
+		poller->index = i;
+		poller->cpu = cfg->poller_cpus ? cfg->poller_cpus[i] : -1;
+		ret = vrd_poller_start(poller, err);
+		if (ret) {
+			stop_pollers(engine, i);
+			free(engine->pollers);
+			pthread_mutex_destroy(&engine->lock);
+			free(engine);
+			return ret;
+		}
+	}
+	*engine_out = engine;
+	return 0;
+
+free_engine:
+	pthread_mutex_destroy(&engine->lock);
+	free(engine);
+	return -ENOMEM;
+}
+
+void vrd_engine_destroy(struct vrd_engine *engine)
+{
+	if (!engine)
+		return;
+	stop_pollers(engine, engine->num_pollers);
+	free(engine->pollers);
+	pthread_mutex_destroy(&engine->lock);
+	free(engine);
+}
+
+/* ---- devices ------------------------------------------------------------------ */
+
+/* Arguments of the messages; @poller_devs has one for each poller. */
+struct add_device {
+	struct vrd_device *dev;
+	struct vrd_poller_dev **pdevs;
+};
+
+static void add_device(struct vrd_poller *poller, void *arg)
+{
+	struct add_device *add = arg;
+	struct vrd_poller_dev *pdev = add->pdevs[poller->index];
+
+	pdev->dev = add->dev;
+	pdev->kick_fd = -1;
+	pdev->polled = add->dev->poller == poller && add->dev->ops->poll;
+	poller->num_polled += pdev->polled;
+	TAILQ_INIT(&pdev->asleep);
+	LIST_INSERT_HEAD(&poller->devs, pdev, link);
+}
+
+int vrd_engine_add_device(struct vrd_device *dev)
+{
+	struct vrd_engine *engine = dev->engine;
+	struct vrd_poller_dev *pdevs[MAX_POLLERS];
+	struct add_device add = { dev, pdevs };
+
+	for (unsigned int i = 0; i < engine->num_pollers; i++) {
+		pdevs[i] = calloc(1, sizeof(*pdevs[i]));
+		if (pdevs[i])
+			continue;
+		while (i)
+			free(pdevs[--i]);
+		return -ENOMEM;
+	}
+
+	pthread_mutex_lock(&engine->lock);
+	dev->poller = &engine->pollers[engine->num_devices++ % engine->num_pollers];
+	dev->db_kick_fd = -1;
+	LIST_INSERT_HEAD(&engine->devices, dev, engine_link);
+	pthread_mutex_unlock(&engine->lock);
+
+	for (unsigned int i = 0; i < engine->num_pollers; i++)
+		vrd_poller_call(&engine->pollers[i], add_device, &add);
+	return 0;
+}
+
+static void remove_device(struct vrd_poller *poller, void *dev)
+{
+	struct vrd_poller_dev *pdev = vrd_poller_dev_find(poller, dev);
+
+	poller->num_polled -= pdev->polled;
+	if (pdev->sweep)
+		poller->num_sweeps--;
+	LIST_REMOVE(pdev, link);
+	free(pdev);
+}
+
+void vrd_engine_remove_device(struct vrd_device *dev)
+{
+	struct vrd_engine *engine = dev->engine;
+
+	vrd_poller_unwatch_kick(dev);
+	for (unsigned int i = 0; i < engine->num_pollers; i++)
+		vrd_poller_call(&engine->pollers[i], remove_device, dev);
+	pthread_mutex_lock(&engine->lock);
+	LIST_REMOVE(dev, engine_link);
+	engine->num_devices--;
+	pthread_mutex_unlock(&engine->lock);
+}
+
+/* ---- notifications of the doorbell queue ---------------------------------------- */
+
+struct watch_kick {
+	struct vrd_device *dev;
+	int fd;
+	int error;
+};
+
+static void watch_kick(struct vrd_poller *poller, void *arg)
+{
+	struct watch_kick *watch = arg;
+	struct vrd_poller_dev *pdev = vrd_poller_dev_find(poller, watch->dev);
+	/*
+	 * Edge triggered: each signal wakes every poller that the device has
+	 * contexts on, and none has to drain it for the others.
+	 */
+	struct epoll_event event = { .events = EPOLLIN | EPOLLET, .data.ptr = pdev };
+
+	if (pdev->kick_fd >= 0)
+		epoll_ctl(poller->epoll_fd, EPOLL_CTL_DEL, pdev->kick_fd, NULL);
+	pdev->kick_fd = -1;
+	if (watch->fd < 0)
+		return;
+	if (epoll_ctl(poller->epoll_fd, EPOLL_CTL_ADD, watch->fd, &event))
+		watch->error = -errno;
+	else
+		pdev->kick_fd = watch->fd;
+}
+
+int vrd_poller_watch_kick(struct vrd_device *dev, int fd)
+{
+	struct watch_kick watch = { .dev = dev, .fd = fd };
+
+	for (unsigned int i = 0; i < dev->engine->num_pollers; i++)
+		vrd_poller_call(&dev->engine->pollers[i], watch_kick, &watch);
+	if (watch.error) {
+		vrd_poller_unwatch_kick(dev);
+		return watch.error;
+	}
+	dev->db_kick_fd = fd;
+	return 0;
+}
+
+void vrd_poller_unwatch_kick(struct vrd_device *dev)
+{
+	struct watch_kick watch = { .dev = dev, .fd = -1 };
+
+	for (unsigned int i = 0; i < dev->engine->num_pollers; i++)
+		vrd_poller_call(&dev->engine->pollers[i], watch_kick, &watch);
+	dev->db_kick_fd = -1;
+}
+
+/* ---- grace periods, quiesce ---------------------------------------------------------- */
+
+void vrd_engine_synchronize(struct vrd_engine *engine)
+{
+	/* Long copies end their burst when they see this. */
+	atomic_fetch_add(&engine->waiters, 1);
+	urcu_qsbr_synchronize_rcu();
+	/*
+	 * For the thread sanitizer, which does not see into liburcu: what the
+	 * pollers did in the turns that have ended happened before.
+	 */
+	for (unsigned int i = 0; i < engine->num_pollers; i++)
+		(void)atomic_load_explicit(&engine->pollers[i].stat_turns, memory_order_acquire);
+	atomic_fetch_sub(&engine->waiters, 1);
+}
+
+void vrd_device_quiesce(struct vrd_device *dev)
+{
+	atomic_fetch_add(&dev->suspended, 1);
+	/*
+	 * A poller takes the message between two turns: the one before may have
+	 * begun when the device was not suspended, the next one sees that it is.
+	 */
+	for (unsigned int i = 0; i < dev->engine->num_pollers; i++)
+		vrd_poller_call(&dev->engine->pollers[i], vrd_doorbell_suspend, dev);
+}
+
+void vrd_device_resume(struct vrd_device *dev)
+{
+	if (atomic_fetch_sub(&dev->suspended, 1) != 1)
+		return;
+	for (unsigned int i = 0; i < dev->engine->num_pollers; i++)
+		vrd_poller_call(&dev->engine->pollers[i], vrd_doorbell_resume, dev);
+	if (dev->ops->device_resumed)
+		dev->ops->device_resumed(dev);
+}
+
+/* ---- fabrics ------------------------------------------------------------------------ */
+
+struct vrd_fabric *vrd_fabric_get(struct vrd_engine *engine, const char *name)
+{
+	struct vrd_fabric *fabric;
+
+	pthread_mutex_lock(&engine->lock);
+	LIST_FOREACH(fabric, &engine->fabrics, link)
+		if (!strcmp(fabric->name, name))
+			break;
+	if (!fabric) {
+		fabric = calloc(1, sizeof(*fabric));
+		if (fabric)
+			fabric->name = strdup(name);
+		if (!fabric || !fabric->name) {
+			free(fabric);
+			pthread_mutex_unlock(&engine->lock);
+			return NULL;
+		}
+		fabric->engine = engine;
+		pthread_mutex_init(&fabric->lock, NULL);
+		LIST_INSERT_HEAD(&engine->fabrics, fabric, link);
+	}
+	fabric->refs++;
+	pthread_mutex_unlock(&engine->lock);
+	return fabric;
+}
+
+void vrd_fabric_put(struct vrd_fabric *fabric)
+{
+	struct vrd_engine *engine = fabric->engine;
+	bool last;
+
+	pthread_mutex_lock(&engine->lock);
+	last = !--fabric->refs;
+	if (last)
+		LIST_REMOVE(fabric, link);
+	pthread_mutex_unlock(&engine->lock);
+	if (!last)
+		return;
+	if (fabric->destroy)
+		fabric->destroy(fabric);
+	pthread_mutex_destroy(&fabric->lock);
+	free(fabric->name);
+	free(fabric);
+}
+
+/* ---- statistics ----------------------------------------------------------------------- */
+
+void vrd_engine_stats(struct vrd_engine *engine,
+		      void (*fn)(void *opaque, const char *name, uint64_t value), void *opaque)
+{
+	uint64_t turns = 0, idle = 0, sleeps = 0, preempted = 0;
+	unsigned int devices;
+
+	for (unsigned int i = 0; i < engine->num_pollers; i++) {
+		struct vrd_poller *poller = &engine->pollers[i];
+
+		turns += atomic_load_explicit(&poller->stat_turns, memory_order_relaxed);
+		idle += atomic_load_explicit(&poller->stat_idle, memory_order_relaxed);
+		sleeps += atomic_load_explicit(&poller->stat_sleeps, memory_order_relaxed);
+		preempted += atomic_load_explicit(&poller->stat_preempted, memory_order_relaxed);
+	}
+	pthread_mutex_lock(&engine->lock);
+	devices = engine->num_devices;
+	pthread_mutex_unlock(&engine->lock);
+
+	fn(opaque, "pollers", engine->num_pollers);
+	fn(opaque, "devices", devices);
+	fn(opaque, "poller_turns", turns);
+	fn(opaque, "poller_spins", idle);
+	fn(opaque, "poller_sleeps", sleeps);
+	fn(opaque, "poller_preempted", preempted);
+}

@@ -1,0 +1,464 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The poller thread: its turns, its messages, and when it sleeps.
+ *
+ * A turn takes messages, runs the queue pairs that have work, looks at doorbell
+ * pages and timers, and ends with a quiescent state.  After turns without work
+ * the poller spins on for its budget and then sleeps on its eventfds.
+ *
+ * The budget adapts.  On a machine with a CPU to spare it is the configured
+ * one.  Where the kernel has to preempt the poller to let others run, spinning
+ * keeps the very guests from the CPU whose requests it waits for: so an
+ * involuntary context switch sets the budget to zero, for a while that doubles
+ * if it happens again, and it grows back slowly.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#define _LGPL_SOURCE
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+#include <urcu/urcu-qsbr.h>
+
+#include "poller_internal.h"
+
+/* The clock is read once in so many idle turns. */
+#define IDLE_TURNS_PER_CLOCK	16
+/* And this often while there is work. */
+#define BUSY_TURNS_PER_CLOCK	256
+/* How often the kernel is asked about preemption. */
+#define SAMPLE_NS		100000ULL
+/* A preempted poller does not spin for so long at first, and at most. */
+#define PENALTY_MIN_NS		10000000ULL
+#define PENALTY_MAX_NS		640000000ULL
+/* After the penalty the budget grows by an eighth in each of these. */
+#define GROW_NS			10000000ULL
+/* Without preemption for so long, the next penalty is a short one again. */
+#define FORGIVE_NS		1000000000ULL
+
+static _Thread_local struct vrd_poller *current_poller;
+
+struct vrd_poller *vrd_poller_current(void)
+{
+	return current_poller;
+}
+
+uint64_t vrd_clock_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
+}
+
+uint64_t vrd_poller_now(struct vrd_poller *poller)
+{
+	if (vrd_poller_current() != poller)
+		return vrd_clock_ns();
+	if (!poller->now_valid) {
+		poller->now = vrd_clock_ns();
+		poller->now_valid = true;
+	}
+	return poller->now;
+}
+
+static void count(_Atomic uint64_t *counter, uint64_t n)
+{
+	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n,
+			      memory_order_relaxed);
+}
+
+/* ---- messages ------------------------------------------------------------- */
+
+static void signal_wake_fd(struct vrd_poller *poller)
+{
+	uint64_t one = 1;
+
+	/* It cannot fail: the counter does not fill up in the life of a machine. */
+	if (write(poller->wake_fd, &one, sizeof(one)) < 0)
+		return;
+}
+
+void vrd_poller_notify(struct vrd_poller *poller)
+{
+	/* pairs with the one in try_sleep(): it sees our flag, or we see it sleep */
+	vrd_full_barrier();
+	if (atomic_load_explicit(&poller->sleeping, memory_order_relaxed) &&
+	    atomic_exchange(&poller->sleeping, false))
+		signal_wake_fd(poller);
+}
+
+void vrd_poller_attend(struct vrd_poller *poller)
+{
+	atomic_store_explicit(&poller->attention, true, memory_order_release);
+	vrd_poller_notify(poller);
+}
+
+void vrd_poller_call(struct vrd_poller *poller, void (*fn)(struct vrd_poller *poller, void *arg),
+		     void *arg)
+{
+	struct vrd_message msg = { .fn = fn, .arg = arg };
+	sem_t done;
+
+	if (vrd_poller_current() == poller) {
+		fn(poller, arg);
+		return;
+	}
+	sem_init(&done, 0, 0);
+	msg.done = &done;
+	vrd_lock(&poller->inbox_lock);
+	if (poller->msg_last)
+		poller->msg_last->next = &msg;
+	else
+		poller->msg_first = &msg;
+	poller->msg_last = &msg;
+	vrd_unlock(&poller->inbox_lock);
+	vrd_poller_attend(poller);
+	while (sem_wait(&done))
+		;
+	sem_destroy(&done);
+}
+
+/* What others left in the inbox.  QPs first: a message may take one out. */
+static void take_inbox(struct vrd_poller *poller)
+{
+	struct vrd_message *msg;
+	struct vrd_qp *qp;
+
+	atomic_exchange_explicit(&poller->attention, false, memory_order_acquire);
+	vrd_lock(&poller->inbox_lock);
+	while ((qp = poller->posted_first)) {
+		poller->posted_first = qp->sched.posted_next;
+		qp->sched.posted = false;
+		vrd_run_queue_add(poller, qp);
+	}
+	poller->posted_last = NULL;
+	msg = poller->msg_first;
+	poller->msg_first = NULL;
+	poller->msg_last = NULL;
+	vrd_unlock(&poller->inbox_lock);
+
+	while (msg) {
+		/* It is on the sender's stack, and gone after the post. */
+		struct vrd_message *next = msg->next;
+		sem_t *done = msg->done;
+
+		msg->fn(poller, msg->arg);
+		sem_post(done);
+		msg = next;
+	}
+	if (atomic_load_explicit(&poller->cq_failed, memory_order_relaxed) &&
+	    atomic_exchange(&poller->cq_failed, false))
+		vrd_doorbell_cq_failed(poller);
+}
+
+/* ---- turns ------------------------------------------------------------------ */
+
+static bool poll_backends(struct vrd_poller *poller)
+{
+	struct vrd_poller_dev *pdev;
+	bool worked = false;
+
+	LIST_FOREACH(pdev, &poller->devs, link)
+		if (pdev->polled && !vrd_device_suspended(pdev->dev))
+			worked |= pdev->dev->ops->poll(pdev->dev);
+	return worked;
+}
+
+/* True if there was something to do. */
+static bool turn(struct vrd_poller *poller)
+{
+	bool worked = false;
+
+	poller->turn++;
+	poller->now_valid = false;
+	if (atomic_load_explicit(&poller->attention, memory_order_relaxed)) {
+		take_inbox(poller);
+		worked = true;
+	}
+	if (atomic_load_explicit(&poller->next_deadline, memory_order_relaxed) != UINT64_MAX &&
+	    atomic_load_explicit(&poller->next_deadline, memory_order_relaxed) <=
+	    vrd_poller_now(poller)) {
+		vrd_timers_run(poller);
+		worked = true;
+	}
+	worked |= vrd_hot_scan(poller);
+	if (poller->run_len)
+		worked |= vrd_run_queue_run(poller);
+	worked |= vrd_doorbell_turn(poller);
+	if (poller->num_polled)
+		worked |= poll_backends(poller);
+	if (poller->failed_walks)
+		worked |= vrd_doorbell_walk_failed(poller);
+	/* What receives, timers and backends completed outside of a burst. */
+	if (poller->num_touched)
+		vrd_cq_flush_touched(poller);
+
+	/* With the thread sanitizer, who waits for a grace period reads this. */
+	atomic_store_explicit(&poller->stat_turns, poller->turn, memory_order_release);
+	urcu_qsbr_quiescent_state();
+	return worked;
+}
+
+/* ---- the budget --------------------------------------------------------------- */
+
+static void sample_preemption(struct vrd_poller *poller)
+{
+	uint64_t now = vrd_poller_now(poller);
+	uint64_t full = poller->engine->poll_ns;
+	struct rusage usage;
+
+	if (now - poller->sampled_at < SAMPLE_NS)
+		return;
+	poller->sampled_at = now;
+	if (getrusage(RUSAGE_THREAD, &usage))
+		return;
+
+	if (usage.ru_nivcsw != poller->preempted) {
+		count(&poller->stat_preempted, usage.ru_nivcsw - poller->preempted);
+		poller->preempted = usage.ru_nivcsw;
+		if (now > poller->penalty_until + FORGIVE_NS)
+			poller->penalty_ns = PENALTY_MIN_NS;
+		else if (now > poller->penalty_until && poller->penalty_ns < PENALTY_MAX_NS)
+			poller->penalty_ns *= 2;
+		poller->penalty_until = now + poller->penalty_ns;
+		poller->budget_ns = 0;
+	} else if (poller->budget_ns < full && now > poller->penalty_until &&
+		   now - poller->grown_at > GROW_NS) {
+		poller->grown_at = now;
+		poller->budget_ns += full / 8 + 1;
+		if (poller->budget_ns > full)
+			poller->budget_ns = full;
+	}
+}
+
+/* ---- sleep ----------------------------------------------------------------------- */
+
+static int wait_for_events(struct vrd_poller *poller, struct epoll_event *events, int max)
+{
+	uint64_t deadline = atomic_load_explicit(&poller->next_deadline, memory_order_relaxed);
+	struct timespec timeout = { 0 };
+	uint64_t now;
+	int n;
+
+	if (deadline == UINT64_MAX)
+		return epoll_wait(poller->epoll_fd, events, max, -1);
+	now = vrd_clock_ns();
+	if (deadline > now) {
+		timeout.tv_sec = (deadline - now) / 1000000000;
+		timeout.tv_nsec = (deadline - now) % 1000000000;
+	}
+#ifdef SYS_epoll_pwait2
+	n = syscall(SYS_epoll_pwait2, poller->epoll_fd, events, max, &timeout, NULL, 0);
+	if (n >= 0 || (errno != ENOSYS && errno != EPERM))
+		return n;
+#endif
+	/* Older kernels know milliseconds only. */
+	if (timeout.tv_sec > 1000)
+		timeout.tv_sec = 1000;
+	return epoll_wait(poller->epoll_fd, events, max,
+			  timeout.tv_sec * 1000 + (timeout.tv_nsec + 999999) / 1000000);
+}
+
+/*
+ * Nobody looks from here on, so all shared words have to say so before the last
+ * look.  False: something came up.
+ */
+static bool prepare_sleep(struct vrd_poller *poller)
+{
+	vrd_hot_set_need_db(poller, 1);
+	vrd_doorbell_set_need_wakeup(poller, 1);
+	atomic_store(&poller->sleeping, true);
+	/*
+	 * Pairs with the driver's barriers before it loads need_db and
+	 * need_wakeup, and with the one in vrd_poller_notify().
+	 */
+	vrd_full_barrier();
+	if (!atomic_load(&poller->attention) && !vrd_hot_scan(poller) &&
+	    !vrd_doorbell_pending(poller))
+		return true;
+
+	atomic_store(&poller->sleeping, false);
+	vrd_hot_set_need_db(poller, 0);
+	vrd_doorbell_set_need_wakeup(poller, 0);
+	return false;
+}
+
+/* Deals with what woke us; devices whose queue was notified get a sweep. */
+static void take_events(struct vrd_poller *poller, const struct epoll_event *events, int n)
+{
+	for (int i = 0; i < n; i++) {
+		struct vrd_poller_dev *pdev = events[i].data.ptr;
+
+		if (!pdev)
+			continue;
+		vrd_stat_add(pdev->dev, VIRTIO_RDMA_STAT_WAKEUP, 1);
+		vrd_doorbell_kicked(poller, pdev);
+	}
+}
+
+static void sleep_now(struct vrd_poller *poller)
+{
+	struct epoll_event events[16];
+	int n;
+
+	if (!prepare_sleep(poller))
+		return;
+	vrd_hot_clear(poller);
+	vrd_doorbell_sleep(poller);
+
+	count(&poller->stat_sleeps, 1);
+	/*
+	 * Objects may go, and devices be suspended, while we are off line.  But
+	 * a kick's pdev goes by a message, which this thread takes later.
+	 */
+	urcu_qsbr_thread_offline();
+	n = wait_for_events(poller, events, 16);
+	atomic_store(&poller->sleeping, false);
+	urcu_qsbr_thread_online();
+	take_events(poller, events, n);
+}
+
+static void idle(struct vrd_poller *poller)
+{
+	count(&poller->stat_idle, 1);
+	/* A lock was not free, or a QP waits behind one that worked. */
+	if (poller->run_len) {
+		sched_yield();
+		return;
+	}
+	if (poller->idle_turns++ % IDLE_TURNS_PER_CLOCK && poller->budget_ns) {
+		vrd_cpu_relax();
+		return;
+	}
+	if (!poller->idle_since)
+		poller->idle_since = vrd_poller_now(poller);
+	sample_preemption(poller);
+	if (vrd_poller_now(poller) - poller->idle_since < poller->budget_ns)
+		return;
+	sleep_now(poller);
+	poller->idle_since = 0;
+	poller->idle_turns = 0;
+}
+
+static void *poller_main(void *arg)
+{
+	struct vrd_poller *poller = arg;
+	unsigned int busy = 0;
+
+	current_poller = poller;
+	prctl(PR_SET_TIMERSLACK, 1000);
+	urcu_qsbr_register_thread();
+
+	while (!atomic_load_explicit(&poller->stop, memory_order_relaxed)) {
+		if (!turn(poller)) {
+			idle(poller);
+			continue;
+		}
+		poller->idle_since = 0;
+		poller->idle_turns = 0;
+		if (++busy % BUSY_TURNS_PER_CLOCK == 0)
+			sample_preemption(poller);
+	}
+
+	urcu_qsbr_unregister_thread();
+	return NULL;
+}
+
+/* ---- start and stop ------------------------------------------------------------------ */
+
+static int start_thread(struct vrd_poller *poller, struct vrd_error *err)
+{
+	sigset_t all, old;
+	char name[16];
+	int ret;
+
+	/* Signals are the shell's, but for faults, which are this thread's own. */
+	sigfillset(&all);
+	sigdelset(&all, SIGBUS);
+	sigdelset(&all, SIGSEGV);
+	sigdelset(&all, SIGFPE);
+	sigdelset(&all, SIGILL);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	ret = pthread_create(&poller->thread, NULL, poller_main, poller);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (ret)
+		return vrd_fail(err, -ret, NULL, "cannot start a poller thread: %s",
+				strerror(ret));
+	poller->started = true;
+
+	snprintf(name, sizeof(name), "vrd-poll%u", poller->index);
+	pthread_setname_np(poller->thread, name);
+	if (poller->cpu >= 0) {
+		cpu_set_t cpus;
+
+		CPU_ZERO(&cpus);
+		if (poller->cpu < CPU_SETSIZE)
+			CPU_SET(poller->cpu, &cpus);
+		ret = pthread_setaffinity_np(poller->thread, sizeof(cpus), &cpus);
+		if (ret)
+			return vrd_fail(err, -ret, "name a CPU that this process may use",
+					"cannot pin poller %u to CPU %d: %s", poller->index,
+					poller->cpu, strerror(ret));
+	}
+	return 0;
+}
+
+int vrd_poller_start(struct vrd_poller *poller, struct vrd_error *err)
+{
+	/* Edge triggered, so that nobody has to drain it; NULL: not a device's. */
+	struct epoll_event event = { .events = EPOLLIN | EPOLLET };
+	int ret;
+
+	vrd_lock_init(&poller->inbox_lock, VRD_LOCK_LEAF);
+	vrd_lock_init(&poller->timer_lock, VRD_LOCK_LEAF);
+	atomic_init(&poller->next_deadline, UINT64_MAX);
+	TAILQ_INIT(&poller->run_queue);
+	TAILQ_INIT(&poller->awake);
+	TAILQ_INIT(&poller->rotation);
+	LIST_INIT(&poller->devs);
+	poller->budget_ns = poller->engine->poll_ns;
+	poller->penalty_ns = PENALTY_MIN_NS;
+	poller->wake_fd = -1;
+
+	poller->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (poller->epoll_fd >= 0)
+		poller->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (poller->wake_fd < 0 ||
+	    epoll_ctl(poller->epoll_fd, EPOLL_CTL_ADD, poller->wake_fd, &event)) {
+		ret = vrd_fail(err, -errno, "raise the limit of open files",
+			       "cannot make a poller's file descriptors: %s", strerror(errno));
+		vrd_poller_stop(poller);
+		return ret;
+	}
+	ret = start_thread(poller, err);
+	if (ret)
+		vrd_poller_stop(poller);
+	return ret;
+}
+
+void vrd_poller_stop(struct vrd_poller *poller)
+{
+	if (poller->started) {
+		atomic_store(&poller->stop, true);
+		vrd_poller_attend(poller);
+		pthread_join(poller->thread, NULL);
+		poller->started = false;
+	}
+	if (poller->wake_fd >= 0)
+		close(poller->wake_fd);
+	if (poller->epoll_fd >= 0)
+		close(poller->epoll_fd);
+}

@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What engine.c, poller.c, sched.c, doorbell.c and timer.c share.  Nobody else
+ * includes it.
+ *
+ * Unless it says otherwise, a field of struct vrd_poller, struct vrd_poller_dev
+ * and struct vrd_ctx_slots is touched by the poller's own thread only; others
+ * send a message (vrd_poller_call()).
+ */
+#ifndef VRD_POLLER_INTERNAL_H
+#define VRD_POLLER_INTERNAL_H
+
+#include "backend.h"
+#include "log.h"
+#include "poller.h"
+#include "shm.h"
+
+/* Rings whose producer is read every turn: more lines cost latency. */
+#define VRD_HOT_RINGS		64
+/* A ring leaves the hot list for another after so many turns without work. */
+#define VRD_HOT_IDLE_TURNS	4096
+/* Work requests of one QP, before the next QP has its turn. */
+#define VRD_SQ_BUDGET		64
+/* After so long, a copy lets others have a turn, whoever they are. */
+#define VRD_BURST_NS		200000
+/* Doorbell pages that one turn looks at, of those awake and of the others. */
+#define VRD_SCAN_AWAKE		8
+#define VRD_SCAN_ASLEEP		2
+/* Groups of 64 dirty bytes that one turn serves in one page. */
+#define VRD_SCAN_GROUPS		4
+/* CQs that wait for the end of a burst to have their arming looked at. */
+#define VRD_TOUCHED_CQS		16
+
+TAILQ_HEAD(vrd_run_queue, vrd_qp);
+TAILQ_HEAD(vrd_slots_list, vrd_ctx_slots);
+LIST_HEAD(vrd_ring_list, vrd_ring);
+
+struct vrd_slot_group {
+	struct vrd_ring_list rings[64];
+};
+
+/* A context's doorbell page, and the rings behind its slots. */
+struct vrd_ctx_slots {
+	struct vrd_ctx *ctx;
+	TAILQ_ENTRY(vrd_ctx_slots) link;	/* poller's awake list, or device's asleep list */
+	struct vrd_poller_dev *pdev;
+	bool awake;				/* its need_wakeup is 0 */
+	uint32_t next_group;			/* where the scan goes on */
+	uint32_t failed_group;			/* walk for QPs of failed CQs; GROUPS: none */
+	_Atomic bool cq_failed;			/* start that walk: any thread */
+	struct vrd_slot_group *groups[VIRTIO_RDMA_DB_GROUPS];	/* made by dev->lock */
+
+	/* Allocation of slots: dev->lock */
+	uint64_t used[VIRTIO_RDMA_DB_GROUPS];
+	uint32_t next_shared;
+	uint32_t *sharers;			/* by slot, once all are taken */
+};
+
+/* A device, as one poller knows it. */
+struct vrd_poller_dev {
+	struct vrd_device *dev;
+	LIST_ENTRY(vrd_poller_dev) link;
+	TAILQ_ENTRY(vrd_poller_dev) turn_link;	/* rotation, if it has sleeping contexts */
+	struct vrd_slots_list asleep;		/* contexts whose need_wakeup is 1 */
+	unsigned int num_asleep, num_awake;
+	unsigned int sweep;			/* sleeping contexts to look at since the kick */
+	bool in_rotation;
+	bool polled;				/* ops->poll is called here */
+	int kick_fd;				/* in the epoll set, or -1 */
+};
+
+struct vrd_hot_ring {
+	const __le32 *producer;
+	uint32_t seen;				/* value that the QP was scheduled for */
+	uint64_t used;				/* turn */
+	struct vrd_qp *qp;
+};
+
+struct vrd_message {
+	void (*fn)(struct vrd_poller *poller, void *arg);
+	void *arg;
+	void *done;				/* sem_t */
+	struct vrd_message *next;
+};
+
+struct vrd_poller {
+	struct vrd_engine *engine;
+
+	/* Read every turn. */
+	_Atomic bool attention;			/* something is in the inbox or in the flags */
+	unsigned int num_hot;
+	uint64_t turn;
+	struct vrd_run_queue run_queue;
+	unsigned int run_len;
+	struct vrd_slots_list awake;
+	unsigned int num_awake;
+	TAILQ_HEAD(, vrd_poller_dev) rotation;	/* devices with sleeping contexts */
+	unsigned int num_sweeps;		/* devices whose sweep is not zero */
+	unsigned int num_polled;
+	_Atomic uint64_t next_deadline;		/* of the timers, or UINT64_MAX: timer lock */
+	uint64_t now;
+	bool now_valid;
+	uint64_t burst_start;			/* first question for other work in a burst, or 0 */
+	struct vrd_hot_ring hot[VRD_HOT_RINGS];
+
+	unsigned int num_touched;		/* cq.c */
+	struct vrd_touched {
+		struct vrd_cq *cq;
+		bool solicited;
+	} touched[VRD_TOUCHED_CQS];
+
+	LIST_HEAD(, vrd_poller_dev) devs;
+	unsigned int failed_walks;		/* contexts with failed_group < GROUPS */
+
+	/* Spinning and sleeping: poller.c */
+	uint64_t budget_ns;			/* 0..engine's poll_us */
+	uint64_t idle_since;
+	uint64_t idle_turns;
+	uint64_t sampled_at, penalty_until, penalty_ns, grown_at;
+	long preempted;				/* ru_nivcsw as last sampled */
+	int epoll_fd, wake_fd;
+	pthread_t thread;
+	unsigned int index;
+	int cpu;				/* or -1 */
+
+	/* Counters: written by the poller, read by any thread. */
+	_Atomic uint64_t stat_turns, stat_idle, stat_sleeps, stat_preempted;
+
+	/* Other threads write these. */
+	_Alignas(64) struct vrd_lock inbox_lock;	/* a leaf */
+	struct vrd_qp *posted_first, *posted_last;
+	struct vrd_message *msg_first, *msg_last;
+	_Atomic bool sleeping;			/* wake_fd has to be signalled */
+	_Atomic bool cq_failed;			/* some context's cq_failed is set */
+	_Atomic bool stop;
+	unsigned int num_ctxs;			/* engine lock */
+	bool started;
+
+	_Alignas(64) struct vrd_lock timer_lock;	/* a leaf */
+	struct vrd_timer *timers;		/* heap */
+	struct vrd_timer *running;		/* its function is being called */
+};
+
+struct vrd_engine {
+	struct vrd_log_target log;
+	uint64_t poll_ns;
+	unsigned int num_pollers;
+	struct vrd_poller *pollers;
+	_Atomic uint32_t waiters;		/* threads in vrd_engine_synchronize() */
+
+	pthread_mutex_t lock;
+	LIST_HEAD(, vrd_device) devices;
+	unsigned int num_devices;
+	LIST_HEAD(, vrd_fabric) fabrics;
+};
+
+/* ---- poller.c ---- */
+
+/* On failure nothing is left. */
+int vrd_poller_start(struct vrd_poller *poller, struct vrd_error *err);
+void vrd_poller_stop(struct vrd_poller *poller);
+/* Runs @fn on the poller at the start of a turn, and waits for it. */
+void vrd_poller_call(struct vrd_poller *poller, void (*fn)(struct vrd_poller *poller, void *arg),
+		     void *arg);
+/* After a flag or the inbox was written: the poller looks at them soon. */
+void vrd_poller_attend(struct vrd_poller *poller);
+/* CLOCK_MONOTONIC */
+uint64_t vrd_clock_ns(void);
+
+/* ---- sched.c ---- */
+
+void vrd_run_queue_add(struct vrd_poller *poller, struct vrd_qp *qp);
+void vrd_run_queue_remove(struct vrd_poller *poller, struct vrd_qp *qp);
+/* One burst of each QP that is queued; true if one had work. */
+bool vrd_run_queue_run(struct vrd_poller *poller);
+/* Schedules the QPs of hot rings whose producer moved; true if there were. */
+bool vrd_hot_scan(struct vrd_poller *poller);
+/* Watches a ring that was rung, if there is room. */
+void vrd_hot_add(struct vrd_poller *poller, struct vrd_qp *qp);
+/* Forgets it; its need_db is not written. */
+void vrd_hot_remove(struct vrd_poller *poller, struct vrd_qp *qp);
+/* Forgets the rings of a device, without touching them. */
+void vrd_hot_drop(struct vrd_poller *poller, const struct vrd_device *dev);
+/* need_db of all hot rings. */
+void vrd_hot_set_need_db(struct vrd_poller *poller, uint32_t need_db);
+void vrd_hot_clear(struct vrd_poller *poller);
+
+/* ---- doorbell.c ---- */
+
+struct vrd_poller_dev *vrd_poller_dev_find(struct vrd_poller *poller,
+					   const struct vrd_device *dev);
+/* Looks at some doorbell pages; true if a byte was set or more are due. */
+bool vrd_doorbell_turn(struct vrd_poller *poller);
+/* The doorbell queue of @pdev's device was notified. */
+void vrd_doorbell_kicked(struct vrd_poller *poller, struct vrd_poller_dev *pdev);
+/* True if a page that is awake has a byte set. */
+bool vrd_doorbell_pending(struct vrd_poller *poller);
+/* need_wakeup of all pages that are awake. */
+void vrd_doorbell_set_need_wakeup(struct vrd_poller *poller, uint32_t need_wakeup);
+/* All pages sleep now; need_wakeup has been written. */
+void vrd_doorbell_sleep(struct vrd_poller *poller);
+/* Messages: leave a suspended device alone; look at all of one that came back. */
+void vrd_doorbell_suspend(struct vrd_poller *poller, void *dev);
+void vrd_doorbell_resume(struct vrd_poller *poller, void *dev);
+/* QPs whose CQ failed go to ERR: begins walks, and does a part of them. */
+void vrd_doorbell_cq_failed(struct vrd_poller *poller);
+bool vrd_doorbell_walk_failed(struct vrd_poller *poller);
+
+/* ---- timer.c ---- */
+
+void vrd_timers_run(struct vrd_poller *poller);
+
+/* ---- cq.c ---- */
+
+/* True if @cq (may be NULL) overflowed; without its lock. */
+bool vrd_cq_failed(const struct vrd_cq *cq);
+
+/* Looks at the arming of the CQs that got completions since the last call. */
+void vrd_cq_flush_touched(struct vrd_poller *poller);
+
+/* ---- qp.c ---- */
+
+/* Carries out a deferred change of state; both ring locks are held. */
+void vrd_qp_apply_error(struct vrd_qp *qp);
+
+#endif /* VRD_POLLER_INTERNAL_H */

@@ -1,0 +1,353 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Work requests: taken off the rings, copied once, checked.
+ *
+ * An entry lies in memory that a guest's process may change while we read it.
+ * Its first line (a receive's first 32 bytes) is copied; all that decides how
+ * much more there is to copy is taken from that copy, and each further byte is
+ * copied once.  What the backend gets is never read again.
+ *
+ * Threading: sq.lock or rq.lock of the ring is held.
+ */
+#include <string.h>
+
+#include "backend.h"
+#include "shm.h"
+
+#define WQE_LINE	64
+#define MAX_LENGTH	(1ULL << 31)
+
+/* ---- rings ----------------------------------------------------------------- */
+
+/* Where entry @index lies, or NULL if that page is no RAM now. */
+static inline const uint8_t *entry_at(const struct vrd_qp *qp, const struct vrd_ring *ring,
+				      uint32_t index)
+{
+	uint32_t offset = ring->offset + ((index & (ring->entries - 1)) << ring->stride_shift);
+	const uint8_t *page = qp->buf.host[offset / VIRTIO_RDMA_PAGE_SIZE];
+
+	return page ? page + offset % VIRTIO_RDMA_PAGE_SIZE : NULL;
+}
+
+enum look { LOOK_EMPTY, LOOK_READY, LOOK_BROKEN };
+
+/* Is there an entry at head?  The producer index is read when the last value
+ * has been used up.
+ */
+static inline enum look ring_look(struct vrd_ring *ring)
+{
+	uint32_t producer;
+
+	/* First, because head moves past the entry that was reported as bad. */
+	if (ring->broken)
+		return LOOK_BROKEN;
+	if (ring->head != ring->tail)
+		return LOOK_READY;
+	if (!ring->entries || !ring->ctrl)
+		return LOOK_EMPTY;
+	/* pairs with the driver's release after it wrote the entries */
+	producer = vrd_load32_acquire(&ring->ctrl->producer);
+	if (producer - ring->head > ring->entries) {
+		ring->broken = true;
+		return LOOK_BROKEN;
+	}
+	ring->tail = producer;
+	return producer == ring->head ? LOOK_EMPTY : LOOK_READY;
+}
+
+bool vrd_sq_has_work(struct vrd_qp *qp)
+{
+	return ring_look(&qp->sq) != LOOK_EMPTY;
+}
+
+bool vrd_rq_has_work(struct vrd_qp *qp)
+{
+	return ring_look(&qp->rq) != LOOK_EMPTY;
+}
+
+void vrd_rq_want_doorbell(struct vrd_qp *qp, bool want)
+{
+	if (qp->rq.want_db == want)
+		return;
+	qp->rq.want_db = want;
+	if (qp->rq.ctrl)
+		vrd_store32(&qp->rq.ctrl->need_db, want);
+	/* pairs with the driver's, between producer and need_db */
+	if (want)
+		vrd_full_barrier();
+}
+
+/* ---- send WQEs --------------------------------------------------------------- */
+
+/* The first line, under each of its names. */
+union line {
+	uint64_t words[WQE_LINE / 8];
+	struct virtio_rdma_wqe_ctrl ctrl;
+	struct virtio_rdma_rc_wqe rc;
+	struct virtio_rdma_atomic_wqe atomic;
+	struct virtio_rdma_ud_wqe ud;
+	uint8_t bytes[WQE_LINE];
+};
+
+#define BIT(n)		(1U << (n))
+#define OPS_SEND	(BIT(VIRTIO_RDMA_WR_SEND) | BIT(VIRTIO_RDMA_WR_SEND_WITH_IMM))
+#define OPS_WRITE	(BIT(VIRTIO_RDMA_WR_RDMA_WRITE) | \
+			 BIT(VIRTIO_RDMA_WR_RDMA_WRITE_WITH_IMM))
+#define OPS_ATOMIC	(BIT(VIRTIO_RDMA_WR_ATOMIC_CMP_AND_SWP) | \
+			 BIT(VIRTIO_RDMA_WR_ATOMIC_FETCH_AND_ADD))
+#define OPS_READ	BIT(VIRTIO_RDMA_WR_RDMA_READ)
+
+/* What a QP may ask for.  No device has memory windows or fast registration. */
+static uint32_t allowed_ops(uint8_t qp_type)
+{
+	switch (qp_type) {
+	case VIRTIO_RDMA_QPT_RC:
+		return OPS_SEND | OPS_WRITE | OPS_READ | OPS_ATOMIC;
+	case VIRTIO_RDMA_QPT_UC:
+		return OPS_SEND | OPS_WRITE;
+	case VIRTIO_RDMA_QPT_UD:
+	case VIRTIO_RDMA_QPT_GSI:
+		return OPS_SEND;
+	default:
+		return 0;
+	}
+}
+
+#define KNOWN_FLAGS	(VIRTIO_RDMA_WQE_SIGNALED | VIRTIO_RDMA_WQE_SOLICITED | \
+			 VIRTIO_RDMA_WQE_FENCE | VIRTIO_RDMA_WQE_INLINE)
+
+static inline uint64_t add_sge(struct vrd_sge *to, const struct virtio_rdma_sge *from)
+{
+	to->addr = le64toh(from->addr);
+	to->length = le32toh(from->length);
+	to->lkey = le32toh(from->lkey);
+	return to->length;
+}
+
+/*
+ * The SGE list, which begins @offset bytes into the entry: what the copied line
+ * has of it, the rest from the ring.
+ */
+static void take_sges(struct vrd_wr *wr, const union line *line, const uint8_t *entry,
+		      uint32_t offset)
+{
+	uint64_t sum = 0;
+
+	for (unsigned int i = 0; i < wr->num_sge; i++, offset += sizeof(struct virtio_rdma_sge)) {
+		struct virtio_rdma_sge sge;
+
+		if (offset < WQE_LINE)
+			memcpy(&sge, &line->bytes[offset], sizeof(sge));
+		else
+			vrd_copy_in(&sge, entry + offset, sizeof(sge));
+		sum += add_sge(&wr->sge[i], &sge);
+	}
+	wr->length = sum;
+	wr->length_ok = sum <= MAX_LENGTH;
+}
+
+static void take_inline(struct vrd_wr *wr, const union line *line, const uint8_t *entry,
+			uint32_t offset)
+{
+	uint32_t here = offset < WQE_LINE ? WQE_LINE - offset : 0;
+	uint32_t whole;
+
+	if (here > wr->inline_len)
+		here = wr->inline_len;
+	if (here)
+		memcpy(wr->inline_data, &line->bytes[offset], here);
+	/* Whole words first; the entry ends at a multiple of 64. */
+	whole = (wr->inline_len - here) & ~7U;
+	vrd_copy_in(wr->inline_data + here, entry + offset + here, whole);
+	vrd_copy_in_bytes(wr->inline_data + here + whole, entry + offset + here + whole,
+			  wr->inline_len - here - whole);
+	wr->length = wr->inline_len;
+	wr->length_ok = true;
+}
+
+/* What both kinds of entry have in their first 16 bytes. */
+static inline bool take_ctrl(const struct vrd_qp *qp, struct vrd_wr *wr,
+			     const struct virtio_rdma_wqe_ctrl *ctrl)
+{
+	wr->opcode = ctrl->opcode;
+	wr->num_sge = ctrl->num_sge;
+	wr->flags = le16toh(ctrl->flags);
+	wr->inline_len = le32toh(ctrl->inline_len);
+	wr->imm = ctrl->imm;
+	wr->pkey_index = le16toh(ctrl->pkey_index);
+
+	if (wr->opcode > 31 || !(allowed_ops(qp->type) & BIT(wr->opcode)))
+		return false;
+	if (wr->flags & ~KNOWN_FLAGS || ctrl->reserved)
+		return false;
+	if (wr->pkey_index && qp->type != VIRTIO_RDMA_QPT_GSI)
+		return false;
+	if (wr->flags & VIRTIO_RDMA_WQE_INLINE)
+		return !wr->num_sge && wr->inline_len <= qp->max_inline &&
+		       wr->inline_len <= VRD_MAX_INLINE &&
+		       BIT(wr->opcode) & (OPS_SEND | OPS_WRITE);
+	return !wr->inline_len && wr->num_sge <= qp->max_send_sge && wr->num_sge <= VRD_MAX_SGE;
+}
+
+static bool take_av(struct vrd_wr *wr, const struct virtio_rdma_av *av)
+{
+	uint8_t reserved = 0;
+
+	wr->av = *av;
+	for (unsigned int i = 0; i < sizeof(av->reserved); i++)
+		reserved |= av->reserved[i];
+	return !reserved && av->sl < 16 && !(le32toh(av->flow_label) >> 20);
+}
+
+static bool take_atomic(struct vrd_wr *wr, const struct virtio_rdma_atomic_wqe *wqe)
+{
+	if (wr->num_sge != 1)
+		return false;
+	wr->swap_add = le64toh(wqe->swap_add);
+	wr->compare = le64toh(wqe->compare);
+	wr->length = add_sge(&wr->sge[0], &wqe->sge);
+	wr->length_ok = true;
+	return wr->length == 8;
+}
+
+static bool take_wqe(const struct vrd_qp *qp, struct vrd_wr *wr, const uint8_t *entry)
+{
+	uint32_t stride = 1U << qp->sq.stride_shift;
+	uint32_t offset;
+	union line line;
+
+	vrd_copy_in(line.words, entry, sizeof(line));
+	if (!take_ctrl(qp, wr, &line.ctrl))
+		return false;
+
+	if (qp->type == VIRTIO_RDMA_QPT_UD || qp->type == VIRTIO_RDMA_QPT_GSI) {
+		offset = sizeof(struct virtio_rdma_ud_wqe);
+		if (stride < 2 * WQE_LINE || !take_av(wr, &line.ud.av))
+			return false;
+	} else {
+		offset = sizeof(struct virtio_rdma_rc_wqe);
+		wr->remote_addr = le64toh(line.rc.remote_addr);
+		wr->rkey = le32toh(line.rc.rkey);
+		if (line.rc.reserved)
+			return false;
+		if (BIT(wr->opcode) & OPS_ATOMIC)
+			return take_atomic(wr, &line.atomic);
+	}
+
+	if (wr->flags & VIRTIO_RDMA_WQE_INLINE) {
+		if (offset + wr->inline_len > stride)
+			return false;
+		take_inline(wr, &line, entry, offset);
+	} else {
+		if (offset + wr->num_sge * sizeof(struct virtio_rdma_sge) > stride)
+			return false;
+		take_sges(wr, &line, entry, offset);
+	}
+	return true;
+}
+
+enum vrd_fetch vrd_sq_peek(struct vrd_qp *qp, struct vrd_wr *wr)
+{
+	struct vrd_ring *sq = &qp->sq;
+	const uint8_t *entry;
+
+	wr->index = sq->head;
+	switch (ring_look(sq)) {
+	case LOOK_EMPTY:
+		return VRD_FETCH_EMPTY;
+	case LOOK_BROKEN:
+		return VRD_FETCH_BAD;
+	case LOOK_READY:
+		break;
+	}
+	entry = entry_at(qp, sq, sq->head);
+	/* The guest's CPU wrote the line; fetch one that is needed soon as well. */
+	if (sq->tail - sq->head > 2) {
+		const uint8_t *ahead = entry_at(qp, sq, sq->head + 2);
+
+		if (ahead)
+			__builtin_prefetch(ahead);
+	}
+	return entry && take_wqe(qp, wr, entry) ? VRD_FETCH_OK : VRD_FETCH_BAD;
+}
+
+/* ---- receive WQEs -------------------------------------------------------------- */
+
+static bool take_recv(const struct vrd_qp *qp, struct vrd_recv_wr *wr, const uint8_t *entry)
+{
+	union {
+		uint64_t words[4];
+		struct virtio_rdma_recv_wqe wqe;
+		uint8_t bytes[32];
+	} first;
+	uint32_t offset = sizeof(struct virtio_rdma_recv_wqe);
+	uint32_t stride = 1U << qp->rq.stride_shift;
+
+	vrd_copy_in(first.words, entry, sizeof(first));
+	wr->num_sge = le32toh(first.wqe.num_sge);
+	wr->length = 0;
+	if (first.wqe.reserved || wr->num_sge > qp->max_recv_sge || wr->num_sge > VRD_MAX_SGE ||
+	    offset + wr->num_sge * sizeof(struct virtio_rdma_sge) > stride)
+		return false;
+	for (unsigned int i = 0; i < wr->num_sge; i++, offset += sizeof(struct virtio_rdma_sge)) {
+		struct virtio_rdma_sge sge;
+
+		if (!i)
+			memcpy(&sge, &first.bytes[offset], sizeof(sge));
+		else
+			vrd_copy_in(&sge, entry + offset, sizeof(sge));
+		wr->length += add_sge(&wr->sge[i], &sge);
+	}
+	return true;
+}
+
+enum vrd_fetch vrd_rq_take(struct vrd_qp *qp, struct vrd_recv_wr *wr)
+{
+	struct vrd_ring *rq = &qp->rq;
+	const uint8_t *entry;
+
+	wr->index = rq->head;
+	switch (ring_look(rq)) {
+	case LOOK_EMPTY:
+		return VRD_FETCH_EMPTY;
+	case LOOK_BROKEN:
+		return VRD_FETCH_BAD;
+	case LOOK_READY:
+		break;
+	}
+	entry = entry_at(qp, rq, rq->head);
+	rq->head++;
+	return entry && take_recv(qp, wr, entry) ? VRD_FETCH_OK : VRD_FETCH_BAD;
+}
+
+/* ---- flush ------------------------------------------------------------------------ */
+
+static bool flush(struct vrd_qp *qp, struct vrd_ring *ring, struct vrd_cq *cq, uint8_t opcode,
+		  unsigned int budget)
+{
+	struct virtio_rdma_cqe cqe = {
+		.qpn = htole32(qp->qpn),
+		.opcode = opcode,
+		.status = VIRTIO_RDMA_WC_WR_FLUSH_ERR,
+	};
+
+	/* A broken ring ends here: nobody knows what was posted. */
+	while (ring_look(ring) == LOOK_READY) {
+		if (!budget--)
+			return true;
+		cqe.wqe_index = htole32(ring->head);
+		ring->head++;
+		vrd_cq_post(cq, &cqe, true);
+	}
+	return false;
+}
+
+bool vrd_sq_flush(struct vrd_qp *qp, unsigned int budget)
+{
+	return flush(qp, &qp->sq, qp->send_cq, VIRTIO_RDMA_WC_SEND, budget);
+}
+
+bool vrd_rq_flush(struct vrd_qp *qp, unsigned int budget)
+{
+	return flush(qp, &qp->rq, qp->recv_cq, VIRTIO_RDMA_WC_RECV, budget);
+}
