@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+/*
+ * Memory that the device may access: pinned user memory (MRs, user rings) or
+ * pages of the driver's own (kernel rings, doorbell pages), told to the device
+ * as extents.  Called by the verbs, in process context.
+ *
+ * Nothing is freed before the device confirmed that it has let go: otherwise
+ * the buffer is parked until the device was reset.
+ */
+#include <linux/dma-mapping.h>
+#include <linux/mm.h>
+
+#include "vrdma.h"
+
+/* Largest contiguous piece that a ring asks the page allocator for. */
+#define VRDMA_CHUNK_MAX		SZ_64K
+
+/* Pins the user's memory [@addr, @addr + @len). */
+struct vrdma_buf *vrdma_buf_pin(struct vrdma_dev *dev, u64 addr, u64 len,
+				int access)
+{
+	struct vrdma_buf *buf;
+
+	buf = kzalloc(sizeof(*buf), GFP_KERNEL);
+	if (!buf)
+		return ERR_PTR(-ENOMEM);
+	buf->umem = ib_umem_get(&dev->ibdev, addr, len, access);
+	if (IS_ERR(buf->umem)) {
+		int ret = PTR_ERR(buf->umem);
+
+		kfree(buf);
+		return ERR_PTR(ret);
+	}
+	buf->len = len;
+	return buf;
+}
+
+static void vrdma_buf_free(struct vrdma_dev *dev, struct vrdma_buf *buf)
+{
+	struct device *dma_dev = dev->vdev->dev.parent;
+	u32 i;
+
+	if (buf->umem)
+		ib_umem_release(buf->umem);
+	for (i = 0; i < buf->num_chunks; i++)
+		dma_free_pages(dma_dev, 1UL << buf->chunk_shift, buf->chunk[i],
+			       buf->dma[i], DMA_BIDIRECTIONAL);
+	kvfree(buf->chunk);
+	kvfree(buf->dma);
+	kfree(buf);
+}
+
+static struct vrdma_buf *vrdma_buf_try_alloc(struct vrdma_dev *dev, size_t len,
+					     u8 shift, gfp_t gfp)
+{
+	struct device *dma_dev = dev->vdev->dev.parent;
+	u32 num = DIV_ROUND_UP(len, 1UL << shift);
+	struct vrdma_buf *buf;
+
+	buf = kzalloc(sizeof(*buf), GFP_KERNEL);
+	if (!buf)
+		return NULL;
+	buf->chunk_shift = shift;
+	buf->len = len;
+	buf->chunk = kvcalloc(num, sizeof(*buf->chunk), GFP_KERNEL);
+	buf->dma = kvcalloc(num, sizeof(*buf->dma), GFP_KERNEL);
+	if (!buf->chunk || !buf->dma)
+		goto err_free;
+	while (buf->num_chunks < num) {
+		u32 i = buf->num_chunks;
+
+		buf->chunk[i] = dma_alloc_pages(dma_dev, 1UL << shift,
+						&buf->dma[i], DMA_BIDIRECTIONAL,
+						gfp);
+		if (!buf->chunk[i])
+			goto err_free;
+		memset(page_address(buf->chunk[i]), 0, 1UL << shift);
+		buf->num_chunks++;
+	}
+	return buf;
+
+err_free:
+	vrdma_buf_free(dev, buf);
+	return NULL;
+}
+
+/*
+ * Zeroed memory of the driver's own: @len bytes, in contiguous chunks of at
+ * most 64 KiB, or single pages where memory is fragmented.
+ */
+struct vrdma_buf *vrdma_buf_alloc(struct vrdma_dev *dev, size_t len)
+{
+	size_t chunk = clamp_t(size_t, roundup_pow_of_two(len), PAGE_SIZE,
+			       max_t(size_t, VRDMA_CHUNK_MAX, PAGE_SIZE));
+	struct vrdma_buf *buf = NULL;
+
+	len = PAGE_ALIGN(len);
+	if (chunk > PAGE_SIZE)
+		buf = vrdma_buf_try_alloc(dev, len, ilog2(chunk), GFP_KERNEL |
+					  __GFP_NOWARN | __GFP_NORETRY);
+	if (!buf)
+		buf = vrdma_buf_try_alloc(dev, len, PAGE_SHIFT, GFP_KERNEL);
+	return buf ?: ERR_PTR(-ENOMEM);
+}
+
+/* Frees @buf if the device has @confirmed to have let go, else parks it. */
+void vrdma_buf_release(struct vrdma_dev *dev, struct vrdma_buf *buf,
+		       bool confirmed)
+{
+	if (confirmed) {
+		vrdma_buf_free(dev, buf);
+		return;
+	}
+	spin_lock(&dev->park_lock);
+	list_add_tail(&buf->parked, &dev->parked);
+	spin_unlock(&dev->park_lock);
+}
+
+/* After the device was reset; nobody parks any more. */
+void vrdma_buf_free_parked(struct vrdma_dev *dev)
+{
+	struct vrdma_buf *buf, *next;
+
+	list_for_each_entry_safe(buf, next, &dev->parked, parked) {
+		list_del(&buf->parked);
+		vrdma_buf_free(dev, buf);
+	}
+}
+
+/*
+ * Address of byte @offset of the driver's own memory.  An entry of a ring has a
+ * power-of-two size up to a page, so it lies in one chunk.
+ */
+void *vrdma_buf_at(const struct vrdma_buf *buf, size_t offset)
+{
+	size_t mask = (1UL << buf->chunk_shift) - 1;
+
+	return page_address(buf->chunk[offset >> buf->chunk_shift]) +
+	       (offset & mask);
+}
+
+/*
+ * Starts a walk over @pages pages of 4 KiB of @buf, leaving out the first
+ * @skip.
+ */
+void vrdma_extent_start(struct vrdma_extent_iter *it,
+			const struct vrdma_buf *buf, u64 skip, u64 pages)
+{
+	it->buf = buf;
+	it->sg = buf->umem ? buf->umem->sgt_append.sgt.sgl : NULL;
+	it->index = 0;
+	it->skip = skip;
+	it->left = pages;
+}
+
+/* The next run of contiguous memory, as the DMA API has merged it. */
+static bool vrdma_extent_run(struct vrdma_extent_iter *it, u64 *addr,
+			     u64 *bytes)
+{
+	const struct vrdma_buf *buf = it->buf;
+
+	if (buf->umem) {
+		if (it->index >= buf->umem->sgt_append.sgt.nents)
+			return false;
+		*addr = sg_dma_address(it->sg);
+		*bytes = sg_dma_len(it->sg);
+		it->sg = sg_next(it->sg);
+	} else {
+		if (it->index >= buf->num_chunks)
+			return false;
+		*addr = buf->dma[it->index];
+		*bytes = 1UL << buf->chunk_shift;
+	}
+	it->index++;
+	return true;
+}
+
+/*
+ * The next extents, at most @max, written to @ext unless that is NULL.  Returns
+ * their number; the walk ends when it->left is zero.
+ */
+u32 vrdma_extent_fill(struct vrdma_extent_iter *it,
+		      struct virtio_rdma_extent *ext, u32 max)
+{
+	u64 addr, bytes, pages;
+	u32 num = 0;
+
+	while (it->left && num < max && vrdma_extent_run(it, &addr, &bytes)) {
+		pages = bytes >> VIRTIO_RDMA_PAGE_SHIFT;
+		if (it->skip >= pages) {
+			it->skip -= pages;
+			continue;
+		}
+		addr += it->skip << VIRTIO_RDMA_PAGE_SHIFT;
+		pages = min(pages - it->skip, it->left);
+		it->skip = 0;
+		it->left -= pages;
+		if (ext) {
+			ext[num].addr = cpu_to_le64(addr);
+			ext[num].pages = cpu_to_le32(pages);
+		}
+		num++;
+	}
+	return num;
+}
+
+u32 vrdma_extent_count(const struct vrdma_buf *buf, u64 skip, u64 pages)
+{
+	struct vrdma_extent_iter it;
+
+	vrdma_extent_start(&it, buf, skip, pages);
+	return vrdma_extent_fill(&it, NULL, U32_MAX);
+}

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB */
+/*
+ * Commands to the device: the engine (cmd.c) and the typed functions above it
+ * (cmd_device.c, cmd_object.c).  All of them sleep, for up to the module
+ * parameter cmd_timeout; all fail with EIO on a dead device.
+ */
+#ifndef VRDMA_CMD_H
+#define VRDMA_CMD_H
+
+#include <linux/scatterlist.h>
+
+#include "vrdma.h"
+
+/* The largest request: headers and a full list of extents, in pages. */
+#define VRDMA_CMD_MAX_REQ \
+	(sizeof(struct virtio_rdma_create_qp_req) + \
+	 VIRTIO_RDMA_MAX_CMD_EXTENTS * sizeof(struct virtio_rdma_extent))
+#define VRDMA_CMD_MAX_SEGS	DIV_ROUND_UP(VRDMA_CMD_MAX_REQ, PAGE_SIZE)
+
+enum vrdma_cmd_state {
+	VRDMA_CMD_IDLE,		/* not given to the device */
+	VRDMA_CMD_PENDING,	/* the device has it */
+	VRDMA_CMD_DONE,		/* the device has answered */
+	VRDMA_CMD_ABANDONED,	/* given up; the device may still write to it */
+};
+
+/**
+ * struct vrdma_cmd - one command
+ * @node:   on vrdma_ctrl.pending or .zombies, under vrdma_ctrl.lock
+ * @state:  under vrdma_ctrl.lock while the device has it
+ * @done:   completed on the step to DONE or ABANDONED
+ * @req:    request; memory of its own, may be vmalloc'ed
+ * @rsp:    response; memory of its own
+ * @used:   bytes of @rsp that the device says it wrote
+ */
+struct vrdma_cmd {
+	struct list_head node;
+	enum vrdma_cmd_state state;
+	struct completion done;
+	u32 opcode;
+	size_t req_len;
+	size_t rsp_len;
+	void *req;
+	void *rsp;
+	u32 used;
+	struct scatterlist out[VRDMA_CMD_MAX_SEGS];
+	struct scatterlist in;
+};
+
+/* cmd.c */
+struct vrdma_cmd *vrdma_cmd_alloc(u32 opcode, size_t req_len, size_t rsp_len);
+int vrdma_cmd_exec(struct vrdma_dev *dev, struct vrdma_cmd *cmd);
+void vrdma_cmd_put(struct vrdma_cmd *cmd);
+int vrdma_status_to_errno(u32 status);
+void vrdma_ctrl_init(struct vrdma_dev *dev);
+void vrdma_ctrl_done(struct virtqueue *vq);
+void vrdma_ctrl_free_zombies(struct vrdma_dev *dev);
+void vrdma_dev_kill(struct vrdma_dev *dev, const char *why);
+unsigned long vrdma_cmd_timeout(void);
+
+/* cmd_device.c */
+int vrdma_cmd_init(struct vrdma_dev *dev, u32 num_comp);
+int vrdma_cmd_query_device(struct vrdma_dev *dev, struct vrdma_attr *attr);
+int vrdma_cmd_query_port(struct vrdma_dev *dev, struct vrdma_port_attr *attr);
+int vrdma_cmd_query_stats(struct vrdma_dev *dev, u64 *counters, u32 num);
+int vrdma_cmd_add_gid(struct vrdma_dev *dev, u32 index, const u8 *gid);
+int vrdma_cmd_del_gid(struct vrdma_dev *dev, u32 index);
+int vrdma_cmd_create_ctx(struct vrdma_dev *dev, u32 flags, u64 db_page,
+			 u32 *ctx);
+int vrdma_cmd_alloc_pd(struct vrdma_dev *dev, u32 ctx, u32 *pdn);
+
+/*
+ * Destroy by handle: DESTROY_CTX, DEALLOC_PD, DEREG_MR, DESTROY_CQ,
+ * DESTROY_QP.  True if the device confirmed, so that it lets go of the
+ * object's memory.
+ */
+bool vrdma_cmd_destroy(struct vrdma_dev *dev, u32 opcode, u32 handle);
+
+/* cmd_object.c */
+struct vrdma_mr_params {
+	u32 pdn;
+	u32 access;
+	u64 iova;
+	u64 length;
+	const struct vrdma_buf *buf;
+	u64 skip;		/* pages of the buffer before the first */
+};
+
+struct vrdma_cq_params {
+	u32 ctx;
+	u32 entries;
+	u32 vector;
+	u32 ring_offset;
+	u32 ctrl_offset;
+	const struct vrdma_buf *buf;
+};
+
+struct vrdma_qp_params {
+	u32 ctx;
+	u32 pdn;
+	u32 send_cqn;
+	u32 recv_cqn;
+	u8 qp_type;
+	u8 sq_stride;
+	u8 rq_stride;
+	u32 sq_entries;
+	u32 rq_entries;
+	u32 max_send_sge;
+	u32 max_recv_sge;
+	u32 max_inline;
+	u32 sq_offset;
+	u32 rq_offset;
+	u32 sq_ctrl_offset;
+	u32 rq_ctrl_offset;
+	const struct vrdma_buf *buf;
+};
+
+struct vrdma_mr_keys {
+	u32 handle;
+	u32 lkey;
+	u32 rkey;
+};
+
+struct vrdma_qp_numbers {
+	u32 qpn;
+	u32 sq_slot;
+	u32 rq_slot;
+};
+
+int vrdma_cmd_reg_mr(struct vrdma_dev *dev, const struct vrdma_mr_params *p,
+		     struct vrdma_mr_keys *keys, bool *confirmed);
+int vrdma_cmd_reg_dma_mr(struct vrdma_dev *dev, u32 pdn, u32 access,
+			 struct vrdma_mr_keys *keys);
+int vrdma_cmd_create_cq(struct vrdma_dev *dev, const struct vrdma_cq_params *p,
+			u32 *cqn);
+int vrdma_cmd_resize_cq(struct vrdma_dev *dev, u32 cqn,
+			const struct vrdma_cq_params *p);
+int vrdma_cmd_create_qp(struct vrdma_dev *dev, const struct vrdma_qp_params *p,
+			struct vrdma_qp_numbers *num);
+int vrdma_cmd_modify_qp(struct vrdma_dev *dev, u32 qpn, u32 mask,
+			const struct virtio_rdma_qp_attr *attr);
+int vrdma_cmd_query_qp(struct vrdma_dev *dev, u32 qpn,
+		       struct virtio_rdma_qp_attr *attr);
+
+#endif /* VRDMA_CMD_H */

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+/*
+ * Typed commands on the device as a whole: INIT, queries, GIDs, contexts, PDs
+ * and the common form of the destroys.  Called by the verbs, in process
+ * context; one function per command, which knows its layout and nothing else.
+ */
+#include "cmd.h"
+
+static int vrdma_cmd_run(struct vrdma_dev *dev, struct vrdma_cmd *cmd)
+{
+	return cmd ? vrdma_cmd_exec(dev, cmd) : -ENOMEM;
+}
+
+static void vrdma_cmd_done(struct vrdma_cmd *cmd)
+{
+	if (cmd)
+		vrdma_cmd_put(cmd);
+}
+
+int vrdma_cmd_init(struct vrdma_dev *dev, u32 num_comp)
+{
+	struct virtio_rdma_init_req *req;
+	struct virtio_rdma_init_rsp *rsp;
+	struct vrdma_cmd *cmd;
+	u32 version;
+	int ret;
+
+	cmd = vrdma_cmd_alloc(VIRTIO_RDMA_CMD_INIT, sizeof(*req), sizeof(*rsp));
+	if (!cmd)
+		return -ENOMEM;
+	req = cmd->req;
+	req->abi_version = cpu_to_le32(VIRTIO_RDMA_ABI_VERSION);
+	req->num_comp_vectors = cpu_to_le32(num_comp);
+	ret = vrdma_cmd_exec(dev, cmd);
+	if (!ret) {
+		rsp = cmd->rsp;
+		version = le32_to_cpu(rsp->abi_version);
+		if (version != VIRTIO_RDMA_ABI_VERSION) {
+			dev_err(&dev->vdev->dev,
+				"the device speaks ABI version %u, this driver version %u\n",
+				version, VIRTIO_RDMA_ABI_VERSION);
+			ret = -EPROTONOSUPPORT;
+		}
+	}
+	vrdma_cmd_put(cmd);
+	return ret;
+}
+
+int vrdma_cmd_query_device(struct vrdma_dev *dev, struct vrdma_attr *attr)
+{
+	struct virtio_rdma_query_device_rsp *rsp;
+	struct vrdma_cmd *cmd;
+	int ret;
+
+	cmd = vrdma_cmd_alloc(VIRTIO_RDMA_CMD_QUERY_DEVICE,
+			      sizeof(struct virtio_rdma_query_device_req),
+			      sizeof(*rsp));
+	ret = vrdma_cmd_run(dev, cmd);
+	if (ret)
+		goto out;
+	rsp = cmd->rsp;
+	attr->caps = le64_to_cpu(rsp->caps);
+	attr->node_guid = le64_to_cpu(rsp->node_guid);
+	attr->fw_ver = le64_to_cpu(rsp->fw_ver);
+	attr->max_mr_size = le64_to_cpu(rsp->max_mr_size);
+	attr->vendor_id = le32_to_cpu(rsp->vendor_id);
+	attr->vendor_part_id = le32_to_cpu(rsp->vendor_part_id);
+	attr->hw_ver = le32_to_cpu(rsp->hw_ver);
+	attr->max_pd = le32_to_cpu(rsp->max_pd);
+	attr->max_mr = le32_to_cpu(rsp->max_mr);
+	attr->max_cq = le32_to_cpu(rsp->max_cq);
+	attr->max_cqe = le32_to_cpu(rsp->max_cqe);
+	attr->max_qp = le32_to_cpu(rsp->max_qp);
+	attr->max_qp_wr = le32_to_cpu(rsp->max_qp_wr);
+	attr->max_send_sge = le32_to_cpu(rsp->max_send_sge);
+	attr->max_send_sge_ud = le32_to_cpu(rsp->max_send_sge_ud);
+	attr->max_recv_sge = le32_to_cpu(rsp->max_recv_sge);
+	attr->max_sge_rd = le32_to_cpu(rsp->max_sge_rd);
+	attr->max_inline = le32_to_cpu(rsp->max_inline);
+	attr->max_qp_rd_atom = le32_to_cpu(rsp->max_qp_rd_atom);
+	attr->max_qp_init_rd_atom = le32_to_cpu(rsp->max_qp_init_rd_atom);
+	attr->local_ca_ack_delay = le32_to_cpu(rsp->local_ca_ack_delay);
+out:
+	vrdma_cmd_done(cmd);
+	return ret;
+}
+
+int vrdma_cmd_query_port(struct vrdma_dev *dev, struct vrdma_port_attr *attr)
+{
+	struct virtio_rdma_query_port_req *req;
+	struct virtio_rdma_query_port_rsp *rsp;
+	struct vrdma_cmd *cmd;
+	int ret;
+
+	cmd = vrdma_cmd_alloc(VIRTIO_RDMA_CMD_QUERY_PORT, sizeof(*req),
+			      sizeof(*rsp));
+	if (!cmd)
+		return -ENOMEM;
+	req = cmd->req;
+	req->port_num = cpu_to_le32(1);
+	ret = vrdma_cmd_exec(dev, cmd);
+	if (!ret) {
+		rsp = cmd->rsp;
+		attr->state = rsp->state;
+		attr->max_mtu = rsp->max_mtu;
+		attr->active_mtu = rsp->active_mtu;
+		attr->active_width = rsp->active_width;
+		attr->active_speed = le16_to_cpu(rsp->active_speed);
+		attr->gid_tbl_len = le32_to_cpu(rsp->gid_tbl_len);
+		attr->max_msg_sz = le32_to_cpu(rsp->max_msg_sz);
+	}
+	vrdma_cmd_put(cmd);
+	return ret;
+}
+
+/* Fills @counters[0..@num); those that the device does not have are zero. */
+int vrdma_cmd_query_stats(struct vrdma_dev *dev, u64 *counters, u32 num)
+{
+	struct virtio_rdma_query_stats_rsp *rsp;
+	struct vrdma_cmd *cmd;
+	u32 i, count;
+	int ret;
+
+	cmd = vrdma_cmd_alloc(VIRTIO_RDMA_CMD_QUERY_STATS,
+			      sizeof(struct virtio_rdma_query_stats_req),
+			      sizeof(*rsp));
+	ret = vrdma_cmd_run(dev, cmd);
+	if (ret)
+		goto out;
+	rsp = cmd->rsp;
+	count = min_t(u32, le32_to_cpu(rsp->count), ARRAY_SIZE(rsp->counters));
+	for (i = 0; i < num; i++)
+		counters[i] = i < count ? le64_to_cpu(rsp->counters[i]) : 0;
+out:
+	vrdma_cmd_done(cmd);
+	return ret;
+}
+
+int vrdma_cmd_add_gid(struct vrdma_dev *dev, u32 index, const u8 *gid)
+{
+	struct virtio_rdma_add_gid_req *req;
+	struct vrdma_cmd *cmd;
+	int ret;
+
+	cmd = vrdma_cmd_alloc(VIRTIO_RDMA_CMD_ADD_GID, sizeof(*req),
+			      sizeof(struct virtio_rdma_rsp_hdr));
+	if (!cmd)
+		return -ENOMEM;
+	req = cmd->req;
+	req->index = cpu_to_le32(index);
+	memcpy(req->gid, gid, sizeof(req->gid));
+	ret = vrdma_cmd_exec(dev, cmd);
+	vrdma_cmd_put(cmd);
+	return ret;
+}
+
+int vrdma_cmd_del_gid(struct vrdma_dev *dev, u32 index)
+{
+	struct virtio_rdma_del_gid_req *req;
+	struct vrdma_cmd *cmd;
+	int ret;
+
+	cmd = vrdma_cmd_alloc(VIRTIO_RDMA_CMD_DEL_GID, sizeof(*req),
+			      sizeof(struct virtio_rdma_rsp_hdr));
+	if (!cmd)
+		return -ENOMEM;
+	req = cmd->req;
+	req->index = cpu_to_le32(index);
+	ret = vrdma_cmd_exec(dev, cmd);
+	vrdma_cmd_put(cmd);
+	return ret;
+}
+
+int vrdma_cmd_create_ctx(struct vrdma_dev *dev, u32 flags, u64 db_page,
+			 u32 *ctx)
+{
+	struct virtio_rdma_create_ctx_req *req;
+	struct virtio_rdma_create_ctx_rsp *rsp;
+	struct vrdma_cmd *cmd;
+	int ret;
+
+	cmd = vrdma_cmd_alloc(VIRTIO_RDMA_CMD_CREATE_CTX, sizeof(*req),
+			      sizeof(*rsp));
+	if (!cmd)
+		return -ENOMEM;
+	req = cmd->req;
+	req->flags = cpu_to_le32(flags);
+	req->db_page = cpu_to_le64(db_page);
+	ret = vrdma_cmd_exec(dev, cmd);
+	if (!ret) {
+		rsp = cmd->rsp;
+		*ctx = le32_to_cpu(rsp->ctx);
+	}
+	vrdma_cmd_put(cmd);
+	return ret;
+}
+
+int vrdma_cmd_alloc_pd(struct vrdma_dev *dev, u32 ctx, u32 *pdn)
+{
+	struct virtio_rdma_alloc_pd_req *req;
+	struct virtio_rdma_alloc_pd_rsp *rsp;
+	struct vrdma_cmd *cmd;
+	int ret;
+
+	cmd = vrdma_cmd_alloc(VIRTIO_RDMA_CMD_ALLOC_PD, sizeof(*req),
+			      sizeof(*rsp));
+	if (!cmd)
+		return -ENOMEM;
+	req = cmd->req;
+	req->ctx = cpu_to_le32(ctx);
+	ret = vrdma_cmd_exec(dev, cmd);
+	if (!ret) {
+		rsp = cmd->rsp;
+		*pdn = le32_to_cpu(rsp->pd);
+	}
+	vrdma_cmd_put(cmd);
+	return ret;
+}
+
+bool vrdma_cmd_destroy(struct vrdma_dev *dev, u32 opcode, u32 handle)
+{
+	struct virtio_rdma_destroy_req *req;
+	struct vrdma_cmd *cmd;
+	int ret;
+
+	if (vrdma_dead(dev))
+		return false;
+	cmd = vrdma_cmd_alloc(opcode, sizeof(*req),
+			      sizeof(struct virtio_rdma_rsp_hdr));
+	if (!cmd) {
+		ret = -ENOMEM;
+		goto out;
+	}
+	req = cmd->req;
+	req->handle = cpu_to_le32(handle);
+	ret = vrdma_cmd_exec(dev, cmd);
+	vrdma_cmd_put(cmd);
+out:
+	/* The verb succeeds all the same: the object's memory gets parked. */
+	if (ret && !vrdma_dead(dev))
+		dev_warn_ratelimited(&dev->vdev->dev,
+				     "destroy command %u of %#x failed (%d): its memory is kept until the device is reset\n",
+				     opcode, handle, ret);
+	return !ret;
+}

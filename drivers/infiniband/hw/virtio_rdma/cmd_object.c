@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+/*
+ * Typed commands on memory regions, CQs and QPs.  Called by the verbs, in
+ * process context; one function per command.
+ */
+#include "cmd.h"
+
+/* Extents in one command of a registration: the request fits four pages. */
+#define VRDMA_MR_EXTENTS	1000
+
+static_assert(VRDMA_MR_EXTENTS <= VIRTIO_RDMA_MAX_CMD_EXTENTS);
+
+static int vrdma_cmd_reg_mr_first(struct vrdma_dev *dev,
+				  const struct vrdma_mr_params *p,
+				  struct vrdma_extent_iter *it,
+				  struct vrdma_mr_keys *keys)
+{
+	struct virtio_rdma_reg_mr_req *req;
+	struct virtio_rdma_reg_mr_rsp *rsp;
+	u64 pages = it->left;
+	struct vrdma_cmd *cmd;
+	u32 num;
+	int ret;
+
+	num = min_t(u64, pages, VRDMA_MR_EXTENTS);
+	cmd = vrdma_cmd_alloc(VIRTIO_RDMA_CMD_REG_MR,
+			      struct_size(req, extents, num), sizeof(*rsp));
+	if (!cmd)
+		return -ENOMEM;
+	req = cmd->req;
+	num = vrdma_extent_fill(it, req->extents, num);
+	cmd->req_len = struct_size(req, extents, num);
+	req->pd = cpu_to_le32(p->pdn);
+	req->access = cpu_to_le32(p->access);
+	req->iova = cpu_to_le64(p->iova);
+	req->length = cpu_to_le64(p->length);
+	req->total_pages = cpu_to_le64(pages);
+	req->num_extents = cpu_to_le32(num);
+	ret = vrdma_cmd_exec(dev, cmd);
+	if (!ret) {
+		rsp = cmd->rsp;
+		keys->handle = le32_to_cpu(rsp->mr);
+		keys->lkey = le32_to_cpu(rsp->lkey);
+		keys->rkey = le32_to_cpu(rsp->rkey);
+	}
+	vrdma_cmd_put(cmd);
+	return ret;
+}
+
+static int vrdma_cmd_reg_mr_more(struct vrdma_dev *dev, u32 handle,
+				 struct vrdma_extent_iter *it)
+{
+	struct virtio_rdma_reg_mr_more_req *req;
+	struct vrdma_cmd *cmd;
+	u32 num;
+	int ret;
+
+	num = min_t(u64, it->left, VRDMA_MR_EXTENTS);
+	cmd = vrdma_cmd_alloc(VIRTIO_RDMA_CMD_REG_MR_MORE,
+			      struct_size(req, extents, num),
+			      sizeof(struct virtio_rdma_rsp_hdr));
+	if (!cmd)
+		return -ENOMEM;
+	req = cmd->req;
+	num = vrdma_extent_fill(it, req->extents, num);
+	cmd->req_len = struct_size(req, extents, num);
+	req->mr = cpu_to_le32(handle);
+	req->num_extents = cpu_to_le32(num);
+	/* Fewer pages pinned than the region has: never without a bug. */
+	ret = WARN_ON_ONCE(!num) ? -EFAULT : vrdma_cmd_exec(dev, cmd);
+	vrdma_cmd_put(cmd);
+	return ret;
+}
+
+/*
+ * REG_MR and as many REG_MR_MORE as the extents take.  On failure, @confirmed
+ * says whether the device is known not to use the memory.
+ */
+int vrdma_cmd_reg_mr(struct vrdma_dev *dev, const struct vrdma_mr_params *p,
+		     struct vrdma_mr_keys *keys, bool *confirmed)
+{
+	u64 offset = p->iova & (VIRTIO_RDMA_PAGE_SIZE - 1);
+	struct vrdma_extent_iter it;
+	u64 pages;
+	int ret;
+
+	pages = (offset + p->length + VIRTIO_RDMA_PAGE_SIZE - 1) >>
+		VIRTIO_RDMA_PAGE_SHIFT;
+	vrdma_extent_start(&it, p->buf, p->skip, pages);
+	ret = vrdma_cmd_reg_mr_first(dev, p, &it, keys);
+	if (ret) {
+		*confirmed = !vrdma_dead(dev);
+		return ret;
+	}
+	while (it.left) {
+		ret = vrdma_cmd_reg_mr_more(dev, keys->handle, &it);
+		if (ret) {
+			*confirmed = vrdma_cmd_destroy(dev,
+						       VIRTIO_RDMA_CMD_DEREG_MR,
+						       keys->handle);
+			return ret;
+		}
+	}
+	return 0;
+}
+
+int vrdma_cmd_reg_dma_mr(struct vrdma_dev *dev, u32 pdn, u32 access,
+			 struct vrdma_mr_keys *keys)
+{
+	struct virtio_rdma_reg_dma_mr_req *req;
+	struct virtio_rdma_reg_mr_rsp *rsp;
+	struct vrdma_cmd *cmd;
+	int ret;
+
+	cmd = vrdma_cmd_alloc(VIRTIO_RDMA_CMD_REG_DMA_MR, sizeof(*req),
+			      sizeof(*rsp));
+	if (!cmd)
+		return -ENOMEM;
+	req = cmd->req;
+	req->pd = cpu_to_le32(pdn);
+	req->access = cpu_to_le32(access);
+	ret = vrdma_cmd_exec(dev, cmd);
+	if (!ret) {
+		rsp = cmd->rsp;
+		keys->handle = le32_to_cpu(rsp->mr);
+		keys->lkey = le32_to_cpu(rsp->lkey);
+		keys->rkey = le32_to_cpu(rsp->rkey);
+	}
+	vrdma_cmd_put(cmd);
+	return ret;
+}
+
+/* The extents of a ring's whole buffer, which have to fit one command. */
+static int vrdma_ring_extents(struct vrdma_dev *dev,
+			      const struct vrdma_buf *buf, u32 *num)
+{
+	*num = vrdma_extent_count(buf, 0, buf->len >> VIRTIO_RDMA_PAGE_SHIFT);
+	if (*num <= VIRTIO_RDMA_MAX_CMD_EXTENTS)
+		return 0;
+	dev_notice_ratelimited(&dev->vdev->dev,
+			       "a ring of %zu bytes lies in %u pieces, more than the %u of one command: ask for fewer entries, or use huge pages\n",
+			       buf->len, *num, VIRTIO_RDMA_MAX_CMD_EXTENTS);
+	return -ENOMEM;
+}
+
+static void vrdma_ring_fill(const struct vrdma_buf *buf,
+			    struct virtio_rdma_extent *ext, u32 num)
+{
+	struct vrdma_extent_iter it;
+
+	vrdma_extent_start(&it, buf, 0, buf->len >> VIRTIO_RDMA_PAGE_SHIFT);
+	vrdma_extent_fill(&it, ext, num);
+}
+
+int vrdma_cmd_create_cq(struct vrdma_dev *dev, const struct vrdma_cq_params *p,
+			u32 *cqn)
+{
+	struct virtio_rdma_create_cq_req *req;
+	struct virtio_rdma_create_cq_rsp *rsp;
+	struct vrdma_cmd *cmd;
+	u32 num;
+	int ret;
+
+	ret = vrdma_ring_extents(dev, p->buf, &num);
+	if (ret)
+		return ret;
+	cmd = vrdma_cmd_alloc(VIRTIO_RDMA_CMD_CREATE_CQ,
+			      struct_size(req, extents, num), sizeof(*rsp));
+	if (!cmd)
+		return -ENOMEM;
+	req = cmd->req;
+	req->ctx = cpu_to_le32(p->ctx);
+	req->entries = cpu_to_le32(p->entries);
+	req->cqe_size = cpu_to_le32(sizeof(struct virtio_rdma_cqe));
+	req->vector = cpu_to_le32(p->vector);
+	req->ring_offset = cpu_to_le32(p->ring_offset);
+	req->ctrl_offset = cpu_to_le32(p->ctrl_offset);
+	req->buf.num_extents = cpu_to_le32(num);
+	vrdma_ring_fill(p->buf, req->extents, num);
+	ret = vrdma_cmd_exec(dev, cmd);
+	if (!ret) {
+		rsp = cmd->rsp;
+		*cqn = le32_to_cpu(rsp->cqn);
+	}
+	vrdma_cmd_put(cmd);
+	return ret;
+}
+
+int vrdma_cmd_resize_cq(struct vrdma_dev *dev, u32 cqn,
+			const struct vrdma_cq_params *p)
+{
+	struct virtio_rdma_resize_cq_req *req;
+	struct vrdma_cmd *cmd;
+	u32 num;
+	int ret;
+
+	ret = vrdma_ring_extents(dev, p->buf, &num);
+	if (ret)
+		return ret;
+	cmd = vrdma_cmd_alloc(VIRTIO_RDMA_CMD_RESIZE_CQ,
+			      struct_size(req, extents, num),
+			      sizeof(struct virtio_rdma_rsp_hdr));
+	if (!cmd)
+		return -ENOMEM;
+	req = cmd->req;
+	req->cqn = cpu_to_le32(cqn);
+	req->entries = cpu_to_le32(p->entries);
+	req->ring_offset = cpu_to_le32(p->ring_offset);
+	req->ctrl_offset = cpu_to_le32(p->ctrl_offset);
+	req->buf.num_extents = cpu_to_le32(num);
+	vrdma_ring_fill(p->buf, req->extents, num);
+	ret = vrdma_cmd_exec(dev, cmd);
+	vrdma_cmd_put(cmd);
+	return ret;
+}
+
+int vrdma_cmd_create_qp(struct vrdma_dev *dev, const struct vrdma_qp_params *p,
+			struct vrdma_qp_numbers *num)
+{
+	struct virtio_rdma_create_qp_req *req;
+	struct virtio_rdma_create_qp_rsp *rsp;
+	struct vrdma_cmd *cmd;
+	u32 extents;
+	int ret;
+
+	ret = vrdma_ring_extents(dev, p->buf, &extents);
+	if (ret)
+		return ret;
+	cmd = vrdma_cmd_alloc(VIRTIO_RDMA_CMD_CREATE_QP,
+			      struct_size(req, extents, extents), sizeof(*rsp));
+	if (!cmd)
+		return -ENOMEM;
+	req = cmd->req;
+	req->ctx = cpu_to_le32(p->ctx);
+	req->pd = cpu_to_le32(p->pdn);
+	req->send_cqn = cpu_to_le32(p->send_cqn);
+	req->recv_cqn = cpu_to_le32(p->recv_cqn);
+	req->srqn = cpu_to_le32(VIRTIO_RDMA_NONE);
+	req->qp_type = p->qp_type;
+	req->sq_stride_shift = p->sq_stride;
+	req->rq_stride_shift = p->rq_stride;
+	req->sq_entries = cpu_to_le32(p->sq_entries);
+	req->rq_entries = cpu_to_le32(p->rq_entries);
+	req->max_send_sge = cpu_to_le32(p->max_send_sge);
+	req->max_recv_sge = cpu_to_le32(p->max_recv_sge);
+	req->max_inline = cpu_to_le32(p->max_inline);
+	req->sq_offset = cpu_to_le32(p->sq_offset);
+	req->rq_offset = cpu_to_le32(p->rq_offset);
+	req->sq_ctrl_offset = cpu_to_le32(p->sq_ctrl_offset);
+	req->rq_ctrl_offset = cpu_to_le32(p->rq_ctrl_offset);
+	req->buf.num_extents = cpu_to_le32(extents);
+	vrdma_ring_fill(p->buf, req->extents, extents);
+	ret = vrdma_cmd_exec(dev, cmd);
+	if (!ret) {
+		rsp = cmd->rsp;
+		num->qpn = le32_to_cpu(rsp->qpn);
+		num->sq_slot = le32_to_cpu(rsp->sq_slot);
+		num->rq_slot = le32_to_cpu(rsp->rq_slot);
+	}
+	vrdma_cmd_put(cmd);
+	return ret;
+}
+
+int vrdma_cmd_modify_qp(struct vrdma_dev *dev, u32 qpn, u32 mask,
+			const struct virtio_rdma_qp_attr *attr)
+{
+	struct virtio_rdma_modify_qp_req *req;
+	struct vrdma_cmd *cmd;
+	int ret;
+
+	cmd = vrdma_cmd_alloc(VIRTIO_RDMA_CMD_MODIFY_QP, sizeof(*req),
+			      sizeof(struct virtio_rdma_rsp_hdr));
+	if (!cmd)
+		return -ENOMEM;
+	req = cmd->req;
+	req->qpn = cpu_to_le32(qpn);
+	req->mask = cpu_to_le32(mask);
+	req->attr = *attr;
+	ret = vrdma_cmd_exec(dev, cmd);
+	vrdma_cmd_put(cmd);
+	return ret;
+}
+
+int vrdma_cmd_query_qp(struct vrdma_dev *dev, u32 qpn,
+		       struct virtio_rdma_qp_attr *attr)
+{
+	struct virtio_rdma_query_qp_req *req;
+	struct virtio_rdma_query_qp_rsp *rsp;
+	struct vrdma_cmd *cmd;
+	int ret;
+
+	cmd = vrdma_cmd_alloc(VIRTIO_RDMA_CMD_QUERY_QP, sizeof(*req),
+			      sizeof(*rsp));
+	if (!cmd)
+		return -ENOMEM;
+	req = cmd->req;
+	req->qpn = cpu_to_le32(qpn);
+	ret = vrdma_cmd_exec(dev, cmd);
+	if (!ret) {
+		rsp = cmd->rsp;
+		*attr = rsp->attr;
+	}
+	vrdma_cmd_put(cmd);
+	return ret;
+}

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+/*
+ * Completion queues: creation, resizing and destruction.  Called by the core in
+ * process context.  Polling and arming are in poll.c.
+ */
+#include <rdma/uverbs_ioctl.h>
+
+#include "cmd.h"
+
+/* The CQ with a reference, or NULL.  Any context. */
+struct vrdma_cq *vrdma_cq_get(struct vrdma_dev *dev, u32 cqn)
+{
+	struct vrdma_cq *cq;
+	unsigned long flags;
+
+	xa_lock_irqsave(&dev->cqs, flags);
+	cq = xa_load(&dev->cqs, cqn);
+	if (cq)
+		refcount_inc(&cq->refs);
+	xa_unlock_irqrestore(&dev->cqs, flags);
+	return cq;
+}
+
+void vrdma_cq_put(struct vrdma_cq *cq)
+{
+	if (refcount_dec_and_test(&cq->refs))
+		complete(&cq->unused);
+}
+
+/* Pins the process's ring and checks its layout, which the process wrote. */
+static struct vrdma_buf *vrdma_cq_pin(struct vrdma_dev *dev, u64 addr, u64 len,
+				      const struct vrdma_cq_params *p)
+{
+	if (!is_power_of_2(p->entries) ||
+	    p->entries > roundup_pow_of_two(dev->attr.max_cqe) ||
+	    !PAGE_ALIGNED(addr) || !PAGE_ALIGNED(len) || !len ||
+	    !vrdma_range_ok(len, p->ring_offset, p->entries, VRDMA_CQE_SHIFT,
+			    VIRTIO_RDMA_PAGE_SIZE) ||
+	    !vrdma_range_ok(len, p->ctrl_offset, 1, ilog2(VRDMA_CTRL_ALIGN),
+			    VRDMA_CTRL_ALIGN))
+		return ERR_PTR(-EINVAL);
+	return vrdma_buf_pin(dev, addr, len, IB_ACCESS_LOCAL_WRITE);
+}
+
+static int vrdma_cq_prepare_user(struct vrdma_dev *dev, struct vrdma_cq *cq,
+				 struct vrdma_cq_params *p, int cqe,
+				 struct ib_udata *udata)
+{
+	struct virtio_rdma_create_cq req;
+	struct vrdma_ucontext *uc;
+	int ret;
+
+	if (udata->inlen < sizeof(req))
+		return -EINVAL;
+	ret = ib_copy_from_udata(&req, udata, sizeof(req));
+	if (ret)
+		return ret;
+	if (req.comp_mask)
+		return -EOPNOTSUPP;
+	if (req.cqe_size != sizeof(struct virtio_rdma_cqe) || req.reserved ||
+	    req.entries < cqe)
+		return -EINVAL;
+	uc = rdma_udata_to_drv_context(udata, struct vrdma_ucontext, ibuc);
+	p->ctx = uc->ctx;
+	p->entries = req.entries;
+	p->ring_offset = req.ring_offset;
+	p->ctrl_offset = req.ctrl_offset;
+	cq->user = true;
+	cq->buf = vrdma_cq_pin(dev, req.buf_addr, req.buf_len, p);
+	return PTR_ERR_OR_ZERO(cq->buf);
+}
+
+static int vrdma_cq_prepare_kernel(struct vrdma_dev *dev, struct vrdma_cq *cq,
+				   struct vrdma_cq_params *p, int cqe)
+{
+	size_t ring;
+
+	p->ctx = dev->kctx;
+	p->entries = roundup_pow_of_two(cqe);
+	ring = (size_t)p->entries << VRDMA_CQE_SHIFT;
+	p->ring_offset = 0;
+	/* On a page of its own if the ring ends at one, else behind it. */
+	p->ctrl_offset = ALIGN(ring, VRDMA_CTRL_ALIGN);
+	cq->buf = vrdma_buf_alloc(dev, p->ctrl_offset + VRDMA_CTRL_ALIGN);
+	if (IS_ERR(cq->buf))
+		return PTR_ERR(cq->buf);
+	cq->ctrl = vrdma_buf_at(cq->buf, p->ctrl_offset);
+	return 0;
+}
+
+int vrdma_create_cq(struct ib_cq *ibcq, const struct ib_cq_init_attr *attr,
+		    struct vrdma_cq_attrs *attrs)
+{
+	struct ib_udata *udata = vrdma_cq_udata(attrs);
+	struct vrdma_dev *dev = to_vrdma_dev(ibcq->device);
+	struct virtio_rdma_create_cq_resp resp = {};
+	struct vrdma_cq_params p = {};
+	struct vrdma_cq *cq = to_vrdma_cq(ibcq);
+	int ret;
+
+	if (attr->flags)
+		return -EOPNOTSUPP;
+	if (!attr->cqe || attr->cqe > dev->attr.max_cqe ||
+	    attr->comp_vector >= dev->num_comp)
+		return -EINVAL;
+	if (udata)
+		ret = vrdma_cq_prepare_user(dev, cq, &p, attr->cqe, udata);
+	else
+		ret = vrdma_cq_prepare_kernel(dev, cq, &p, attr->cqe);
+	if (ret)
+		return ret;
+
+	cq->ctx = p.ctx;
+	cq->entries = p.entries;
+	refcount_set(&cq->refs, 1);
+	init_completion(&cq->unused);
+	spin_lock_init(&cq->lock);
+	INIT_LIST_HEAD(&cq->send_qps);
+	INIT_LIST_HEAD(&cq->recv_qps);
+	ibcq->cqe = p.entries;
+
+	p.buf = cq->buf;
+	p.vector = attr->comp_vector;
+	ret = vrdma_cmd_create_cq(dev, &p, &cq->cqn);
+	if (ret) {
+		vrdma_buf_release(dev, cq->buf, !vrdma_dead(dev));
+		return ret;
+	}
+	if (udata) {
+		resp.cqn = cq->cqn;
+		ret = ib_copy_to_udata(udata, &resp,
+				       min(sizeof(resp), udata->outlen));
+		if (ret)
+			goto err_destroy;
+	}
+	/* Last: from here on events find it. */
+	ret = xa_insert_irq(&dev->cqs, cq->cqn, cq, GFP_KERNEL);
+	if (ret)
+		goto err_destroy;
+	return 0;
+
+err_destroy:
+	vrdma_buf_release(dev, cq->buf,
+			  vrdma_cmd_destroy(dev, VIRTIO_RDMA_CMD_DESTROY_CQ,
+					    cq->cqn));
+	return ret;
+}
+
+/*
+ * For processes only: no kernel user resizes a CQ.  The device moves on to the
+ * new ring; what is left in the old one is read by the process, whose memory
+ * it is.
+ */
+int vrdma_resize_cq(struct ib_cq *ibcq, int cqe, struct ib_udata *udata)
+{
+	struct vrdma_dev *dev = to_vrdma_dev(ibcq->device);
+	struct vrdma_cq *cq = to_vrdma_cq(ibcq);
+	struct virtio_rdma_resize_cq req;
+	struct vrdma_cq_params p = {};
+	struct vrdma_buf *buf;
+	int ret;
+
+	if (!udata || !cq->user)
+		return -EOPNOTSUPP;
+	if (cqe < 1 || cqe > dev->attr.max_cqe || udata->inlen < sizeof(req))
+		return -EINVAL;
+	ret = ib_copy_from_udata(&req, udata, sizeof(req));
+	if (ret)
+		return ret;
+	if (req.comp_mask)
+		return -EOPNOTSUPP;
+	if (req.entries < cqe)
+		return -EINVAL;
+	p.entries = req.entries;
+	p.ring_offset = req.ring_offset;
+	p.ctrl_offset = req.ctrl_offset;
+	buf = vrdma_cq_pin(dev, req.buf_addr, req.buf_len, &p);
+	if (IS_ERR(buf))
+		return PTR_ERR(buf);
+	p.buf = buf;
+	ret = vrdma_cmd_resize_cq(dev, cq->cqn, &p);
+	if (ret) {
+		vrdma_buf_release(dev, buf, !vrdma_dead(dev));
+		return ret;
+	}
+	/* The core lets one command at a time use the CQ's handle for this. */
+	swap(cq->buf, buf);
+	cq->entries = p.entries;
+	ibcq->cqe = p.entries;
+	vrdma_buf_release(dev, buf, true);
+	return 0;
+}
+
+int vrdma_destroy_cq(struct ib_cq *ibcq, struct ib_udata *udata)
+{
+	struct vrdma_dev *dev = to_vrdma_dev(ibcq->device);
+	struct vrdma_cq *cq = to_vrdma_cq(ibcq);
+
+	/* First forgotten: the device may give its number away at once. */
+	xa_erase_irq(&dev->cqs, cq->cqn);
+	vrdma_cq_put(cq);
+	wait_for_completion(&cq->unused);
+
+	vrdma_buf_release(dev, cq->buf,
+			  vrdma_cmd_destroy(dev, VIRTIO_RDMA_CMD_DESTROY_CQ,
+					    cq->cqn));
+	return 0;
+}

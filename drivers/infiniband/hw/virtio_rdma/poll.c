@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+/*
+ * The kernel's data path, upwards: polling and arming CQs, and the end of a
+ * QP's completions.  Any context; the CQ's lock serialises its pollers.
+ *
+ * A dead device writes no more completions, but users wait for them: then every
+ * work request that is still outstanding is flushed in software, once the ring
+ * is empty.
+ */
+#include <asm/barrier.h>
+
+#include "encode.h"
+#include "vrdma.h"
+
+/* The last four bytes of a CQE, which the device writes at once. */
+#define VRDMA_CQE_LAST	(sizeof(struct virtio_rdma_cqe) - sizeof(__le32))
+
+static_assert(offsetof(struct virtio_rdma_cqe, opcode) == VRDMA_CQE_LAST);
+static_assert(offsetof(struct virtio_rdma_cqe, phase) ==
+	      sizeof(struct virtio_rdma_cqe) - 1);
+
+static struct virtio_rdma_cqe *vrdma_cqe_at(const struct vrdma_cq *cq,
+					    u32 index)
+{
+	return vrdma_buf_at(cq->buf, vrdma_ring_offset(index, cq->entries,
+						       VRDMA_CQE_SHIFT));
+}
+
+/* Entry @index if the device has written it. */
+static struct virtio_rdma_cqe *vrdma_cq_peek(const struct vrdma_cq *cq,
+					     u32 index)
+{
+	struct virtio_rdma_cqe *cqe = vrdma_cqe_at(cq, index);
+	__le32 *last = (void *)cqe + VRDMA_CQE_LAST;
+
+	/* Pairs with the device's release store of the same word. */
+	if (le32_to_cpu(virt_load_acquire(last)) >> 24 !=
+	    vrdma_cqe_phase(index, cq->entries))
+		return NULL;
+	return cqe;
+}
+
+/*
+ * Completes everything up to @index; false if that is no outstanding entry: the
+ * device's index is not trusted.  The CQ's lock is held.
+ */
+static bool vrdma_ring_complete(struct vrdma_ring *ring, u32 index, u64 *wr_id)
+{
+	/* Pairs with the release in vrdma_ring_commit(). */
+	u32 head = smp_load_acquire(&ring->head);
+
+	if (!vrdma_ring_holds(head, ring->tail, index))
+		return false;
+	*wr_id = ring->wr_id[index & (ring->entries - 1)];
+	/* The entry and its wr_id may be used again after this. */
+	smp_store_release(&ring->tail, index + 1);
+	return true;
+}
+
+/* One CQE, copied out of the ring; false if it belongs to no living QP. */
+static bool vrdma_poll_one(struct vrdma_dev *dev,
+			   const struct virtio_rdma_cqe *cqe, struct ib_wc *wc)
+{
+	struct vrdma_ring *ring;
+	struct vrdma_qp *qp;
+	u64 wr_id;
+
+	/*
+	 * No reference needed: a QP that is being destroyed becomes invisible
+	 * here, and then waits for this CQ's lock (vrdma_cq_detach_qp).
+	 */
+	qp = xa_load(&dev->qps, le32_to_cpu(cqe->qpn));
+	if (!qp || qp->user)
+		return false;
+	ring = cqe->opcode & VIRTIO_RDMA_WC_RECV_BIT ? &qp->rq : &qp->sq;
+	if (!vrdma_ring_complete(ring, le32_to_cpu(cqe->wqe_index), &wr_id))
+		return false;
+	vrdma_decode_cqe(cqe, wc);
+	wc->wr_id = wr_id;
+	wc->qp = &qp->ibqp;
+	return true;
+}
+
+static int vrdma_poll_ring(struct vrdma_dev *dev, struct vrdma_cq *cq, int num,
+			   struct ib_wc *wc)
+{
+	struct virtio_rdma_cqe *cqe, copy;
+	u32 old = cq->consumer;
+	int done = 0;
+
+	while (done < num && (cqe = vrdma_cq_peek(cq, cq->consumer))) {
+		copy = *cqe;
+		WRITE_ONCE(cq->consumer, cq->consumer + 1);
+		if (vrdma_poll_one(dev, &copy, &wc[done]))
+			done++;
+	}
+	if (cq->consumer != old)
+		/* The entries were read; now the device may write them again. */
+		virt_store_release(&cq->ctrl->consumer,
+				   cpu_to_le32(cq->consumer));
+	return done;
+}
+
+static int vrdma_flush_ring(struct vrdma_qp *qp, struct vrdma_ring *ring,
+			    enum ib_wc_opcode opcode, int num, struct ib_wc *wc)
+{
+	int done = 0;
+	u64 wr_id;
+
+	while (done < num && vrdma_ring_complete(ring, ring->tail, &wr_id)) {
+		memset(&wc[done], 0, sizeof(*wc));
+		wc[done].wr_id = wr_id;
+		wc[done].status = IB_WC_WR_FLUSH_ERR;
+		wc[done].opcode = opcode;
+		wc[done].qp = &qp->ibqp;
+		done++;
+	}
+	return done;
+}
+
+/* In place of a dead device. */
+static int vrdma_poll_flush(struct vrdma_cq *cq, int num, struct ib_wc *wc)
+{
+	struct vrdma_qp *qp;
+	int done = 0;
+
+	list_for_each_entry(qp, &cq->send_qps, send_link)
+		done += vrdma_flush_ring(qp, &qp->sq, IB_WC_SEND, num - done,
+					 wc + done);
+	list_for_each_entry(qp, &cq->recv_qps, recv_link)
+		done += vrdma_flush_ring(qp, &qp->rq, IB_WC_RECV, num - done,
+					 wc + done);
+	return done;
+}
+
+int vrdma_poll_cq(struct ib_cq *ibcq, int num, struct ib_wc *wc)
+{
+	struct vrdma_dev *dev = to_vrdma_dev(ibcq->device);
+	struct vrdma_cq *cq = to_vrdma_cq(ibcq);
+	unsigned long flags;
+	int done;
+
+	if (cq->user)
+		return -EOPNOTSUPP;
+	spin_lock_irqsave(&cq->lock, flags);
+	done = vrdma_poll_ring(dev, cq, num, wc);
+	if (unlikely(vrdma_dead(dev)) && done < num)
+		done += vrdma_poll_flush(cq, num - done, wc + done);
+	spin_unlock_irqrestore(&cq->lock, flags);
+	return done;
+}
+
+/* Whether a dead device's CQ has work requests to flush; cq->lock is held. */
+static bool vrdma_cq_has_flush(const struct vrdma_cq *cq)
+{
+	const struct vrdma_qp *qp;
+
+	list_for_each_entry(qp, &cq->send_qps, send_link)
+		if (READ_ONCE(qp->sq.head) != qp->sq.tail)
+			return true;
+	list_for_each_entry(qp, &cq->recv_qps, recv_link)
+		if (READ_ONCE(qp->rq.head) != qp->rq.tail)
+			return true;
+	return false;
+}
+
+int vrdma_req_notify_cq(struct ib_cq *ibcq, enum ib_cq_notify_flags flags)
+{
+	bool solicited = (flags & IB_CQ_SOLICITED_MASK) == IB_CQ_SOLICITED;
+	struct vrdma_dev *dev = to_vrdma_dev(ibcq->device);
+	struct vrdma_cq *cq = to_vrdma_cq(ibcq);
+	unsigned long irq_flags;
+	int ret = 0;
+
+	/* Processes arm by writing the word themselves. */
+	if (cq->user)
+		return -EOPNOTSUPP;
+	spin_lock_irqsave(&cq->lock, irq_flags);
+	WRITE_ONCE(cq->arm,
+		   vrdma_arm_next(cq->arm,
+				  le32_to_cpu(READ_ONCE(cq->ctrl->fired)),
+				  solicited));
+	WRITE_ONCE(cq->ctrl->arm, cpu_to_le32(cq->arm));
+	/*
+	 * The arm word before the look at the ring; the device writes a CQE,
+	 * then reads the word.  One of the two sees the other's store.
+	 */
+	virt_mb();
+	if ((flags & IB_CQ_REPORT_MISSED_EVENTS) &&
+	    (vrdma_cq_peek(cq, cq->consumer) ||
+	     (vrdma_dead(dev) && vrdma_cq_has_flush(cq))))
+		ret = 1;
+	spin_unlock_irqrestore(&cq->lock, irq_flags);
+	return ret;
+}
+
+/*
+ * Calls the handlers of the kernel's CQs of a dead device, so that their users
+ * poll and find the flushed work requests.  Queued when the device dies, and by
+ * every post after that.
+ */
+void vrdma_flush_work(struct work_struct *work)
+{
+	struct vrdma_dev *dev = container_of(work, struct vrdma_dev,
+					     flush_work);
+	unsigned long cqn;
+	struct vrdma_cq *cq;
+
+	xa_for_each(&dev->cqs, cqn, cq) {
+		/* It may have gone by now. */
+		cq = vrdma_cq_get(dev, cqn);
+		if (!cq)
+			continue;
+		if (!cq->user && cq->ibcq.comp_handler)
+			cq->ibcq.comp_handler(&cq->ibcq, cq->ibcq.cq_context);
+		vrdma_cq_put(cq);
+	}
+}
+
+void vrdma_cq_attach_qp(struct vrdma_qp *qp)
+{
+	struct vrdma_cq *send_cq = to_vrdma_cq(qp->ibqp.send_cq);
+	struct vrdma_cq *recv_cq = to_vrdma_cq(qp->ibqp.recv_cq);
+
+	if (qp->user)
+		return;
+	spin_lock_irq(&send_cq->lock);
+	list_add_tail(&qp->send_link, &send_cq->send_qps);
+	spin_unlock_irq(&send_cq->lock);
+
+	spin_lock_irq(&recv_cq->lock);
+	list_add_tail(&qp->recv_link, &recv_cq->recv_qps);
+	spin_unlock_irq(&recv_cq->lock);
+}
+
+/*
+ * Makes the polls skip what QP @qpn has in the ring.  The entries belong to the
+ * driver until the consumer index passes them, so their number can be struck
+ * out.  cq->lock is held.
+ */
+static void vrdma_cq_purge_locked(struct vrdma_cq *cq, u32 qpn)
+{
+	struct virtio_rdma_cqe *cqe;
+	u32 i;
+
+	lockdep_assert_held(&cq->lock);
+	for (i = 0; i < cq->entries; i++) {
+		cqe = vrdma_cq_peek(cq, cq->consumer + i);
+		if (!cqe)
+			break;
+		if (le32_to_cpu(cqe->qpn) == qpn)
+			cqe->qpn = cpu_to_le32(VIRTIO_RDMA_NONE);
+	}
+}
+
+/* Takes the QP, which no poll finds any more, and its CQEs out of its CQs. */
+void vrdma_cq_detach_qp(struct vrdma_qp *qp)
+{
+	struct vrdma_cq *send_cq = to_vrdma_cq(qp->ibqp.send_cq);
+	struct vrdma_cq *recv_cq = to_vrdma_cq(qp->ibqp.recv_cq);
+
+	if (qp->user)
+		return;
+	spin_lock_irq(&send_cq->lock);
+	list_del_init(&qp->send_link);
+	vrdma_cq_purge_locked(send_cq, qp->qpn);
+	spin_unlock_irq(&send_cq->lock);
+
+	spin_lock_irq(&recv_cq->lock);
+	list_del_init(&qp->recv_link);
+	vrdma_cq_purge_locked(recv_cq, qp->qpn);
+	spin_unlock_irq(&recv_cq->lock);
+}
+
+/*
+ * A kernel QP is about to move to RESET: nothing may be posted from the command
+ * on until its rings were reset.
+ */
+void vrdma_qp_stop_posts(struct vrdma_qp *qp)
+{
+	WRITE_ONCE(qp->state, IB_QPS_RESET);
+	/* Whoever saw the old state is through after this. */
+	spin_lock_irq(&qp->sq.lock);
+	spin_unlock_irq(&qp->sq.lock);
+	spin_lock_irq(&qp->rq.lock);
+	spin_unlock_irq(&qp->rq.lock);
+}
+
+/* One ring of a QP back to its start; its CQ's lock is held. */
+static void vrdma_ring_reset(struct vrdma_ring *ring)
+{
+	spin_lock(&ring->lock);
+	ring->head = 0;
+	ring->tail = 0;
+	/* A queue without entries has no control words. */
+	if (ring->entries)
+		WRITE_ONCE(ring->ctrl->producer, 0);
+	spin_unlock(&ring->lock);
+}
+
+/*
+ * A kernel QP has moved to RESET: the device reads its rings no more, and will
+ * start at entry 0.  The locks nest CQ, then ring; nobody nests them otherwise.
+ */
+void vrdma_qp_reset_rings(struct vrdma_qp *qp)
+{
+	struct vrdma_cq *send_cq = to_vrdma_cq(qp->ibqp.send_cq);
+	struct vrdma_cq *recv_cq = to_vrdma_cq(qp->ibqp.recv_cq);
+
+	spin_lock_irq(&send_cq->lock);
+	vrdma_cq_purge_locked(send_cq, qp->qpn);
+	vrdma_ring_reset(&qp->sq);
+	spin_unlock_irq(&send_cq->lock);
+
+	spin_lock_irq(&recv_cq->lock);
+	vrdma_cq_purge_locked(recv_cq, qp->qpn);
+	vrdma_ring_reset(&qp->rq);
+	spin_unlock_irq(&recv_cq->lock);
+}

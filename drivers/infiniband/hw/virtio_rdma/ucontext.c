@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+/*
+ * Contexts, their doorbell pages, and PDs.  A context of the device belongs to
+ * each process that opened it, and one to the kernel.  Called by the core in
+ * process context; mmap_free also when the last mapping goes.
+ */
+#include <linux/mm.h>
+#include <rdma/uverbs_ioctl.h>
+
+#include "cmd.h"
+
+/* The doorbell page of a process: lives until its last mapping is gone. */
+struct vrdma_db_entry {
+	struct rdma_user_mmap_entry entry;
+	struct vrdma_buf *buf;
+	bool confirmed;		/* the device has destroyed the context */
+};
+
+static_assert(sizeof(struct virtio_rdma_db_page) <= PAGE_SIZE);
+
+void vrdma_mmap_free(struct rdma_user_mmap_entry *entry)
+{
+	struct vrdma_db_entry *db = container_of(entry, struct vrdma_db_entry,
+						 entry);
+	struct vrdma_dev *dev = to_vrdma_dev(entry->ucontext->device);
+
+	vrdma_buf_release(dev, db->buf, db->confirmed);
+	kfree(db);
+}
+
+int vrdma_alloc_ucontext(struct ib_ucontext *ibuc, struct ib_udata *udata)
+{
+	struct vrdma_dev *dev = to_vrdma_dev(ibuc->device);
+	struct virtio_rdma_alloc_ucontext_resp resp = {};
+	struct vrdma_ucontext *uc = to_vrdma_uc(ibuc);
+	struct vrdma_db_entry *db;
+	struct vrdma_buf *buf;
+	int ret;
+
+	db = kzalloc(sizeof(*db), GFP_KERNEL);
+	if (!db)
+		return -ENOMEM;
+	buf = vrdma_buf_alloc(dev, PAGE_SIZE);
+	if (IS_ERR(buf)) {
+		ret = PTR_ERR(buf);
+		goto err_db;
+	}
+	db->buf = buf;
+	ret = vrdma_cmd_create_ctx(dev, 0, buf->dma[0], &uc->ctx);
+	if (ret) {
+		vrdma_buf_release(dev, buf, !vrdma_dead(dev));
+		goto err_db;
+	}
+	ret = rdma_user_mmap_entry_insert(ibuc, &db->entry, PAGE_SIZE);
+	if (ret)
+		goto err_ctx;
+	uc->db_entry = &db->entry;
+
+	resp.db_mmap_size = PAGE_SIZE;
+	resp.db_mmap_offset = rdma_user_mmap_get_offset(&db->entry);
+	resp.max_inline = dev->attr.max_inline;
+	ret = ib_copy_to_udata(udata, &resp, min(sizeof(resp), udata->outlen));
+	if (ret) {
+		/* From here on the entry owns the page. */
+		vrdma_dealloc_ucontext(ibuc);
+		return ret;
+	}
+	return 0;
+
+err_ctx:
+	vrdma_buf_release(dev, buf,
+			  vrdma_cmd_destroy(dev, VIRTIO_RDMA_CMD_DESTROY_CTX,
+					    uc->ctx));
+err_db:
+	kfree(db);
+	return ret;
+}
+
+void vrdma_dealloc_ucontext(struct ib_ucontext *ibuc)
+{
+	struct vrdma_dev *dev = to_vrdma_dev(ibuc->device);
+	struct vrdma_ucontext *uc = to_vrdma_uc(ibuc);
+	struct vrdma_db_entry *db = container_of(uc->db_entry,
+						 struct vrdma_db_entry, entry);
+
+	db->confirmed = vrdma_cmd_destroy(dev, VIRTIO_RDMA_CMD_DESTROY_CTX,
+					  uc->ctx);
+	rdma_user_mmap_entry_remove(&db->entry);
+}
+
+int vrdma_mmap(struct ib_ucontext *ibuc, struct vm_area_struct *vma)
+{
+	struct rdma_user_mmap_entry *entry;
+	struct vrdma_db_entry *db;
+	int ret;
+
+	entry = rdma_user_mmap_entry_get(ibuc, vma);
+	if (!entry)
+		return -EINVAL;
+	db = container_of(entry, struct vrdma_db_entry, entry);
+	/* The core tracks the mapping and takes it away on disassociation. */
+	ret = rdma_user_mmap_io(ibuc, vma, page_to_pfn(db->buf->chunk[0]),
+				PAGE_SIZE, vma->vm_page_prot, entry);
+	rdma_user_mmap_entry_put(entry);
+	return ret;
+}
+
+/*
+ * The core zaps the mappings and destroys the objects; nothing of a context is
+ * shared with the device otherwise.
+ */
+void vrdma_disassociate_ucontext(struct ib_ucontext *ibuc)
+{
+}
+
+int vrdma_kctx_open(struct vrdma_dev *dev)
+{
+	struct vrdma_buf *buf;
+	int ret;
+
+	buf = vrdma_buf_alloc(dev, PAGE_SIZE);
+	if (IS_ERR(buf))
+		return PTR_ERR(buf);
+	ret = vrdma_cmd_create_ctx(dev, VIRTIO_RDMA_CTX_KERNEL, buf->dma[0],
+				   &dev->kctx);
+	if (ret) {
+		vrdma_buf_release(dev, buf, !vrdma_dead(dev));
+		return ret;
+	}
+	dev->db_buf = buf;
+	dev->db = vrdma_buf_at(buf, 0);
+	return 0;
+}
+
+void vrdma_kctx_close(struct vrdma_dev *dev)
+{
+	vrdma_buf_release(dev, dev->db_buf,
+			  vrdma_cmd_destroy(dev, VIRTIO_RDMA_CMD_DESTROY_CTX,
+					    dev->kctx));
+	dev->db_buf = NULL;
+	dev->db = NULL;
+}
+
+int vrdma_alloc_pd(struct ib_pd *ibpd, struct ib_udata *udata)
+{
+	struct vrdma_ucontext *uc = rdma_udata_to_drv_context(udata,
+							      struct vrdma_ucontext,
+							      ibuc);
+	struct vrdma_dev *dev = to_vrdma_dev(ibpd->device);
+	struct virtio_rdma_alloc_pd_resp resp = {};
+	struct vrdma_pd *pd = to_vrdma_pd(ibpd);
+	int ret;
+
+	pd->ctx = uc ? uc->ctx : dev->kctx;
+	ret = vrdma_cmd_alloc_pd(dev, pd->ctx, &pd->pdn);
+	if (ret || !udata)
+		return ret;
+	resp.pdn = pd->pdn;
+	ret = ib_copy_to_udata(udata, &resp, min(sizeof(resp), udata->outlen));
+	if (ret)
+		vrdma_cmd_destroy(dev, VIRTIO_RDMA_CMD_DEALLOC_PD, pd->pdn);
+	return ret;
+}
+
+int vrdma_dealloc_pd(struct ib_pd *ibpd, struct ib_udata *udata)
+{
+	vrdma_cmd_destroy(to_vrdma_dev(ibpd->device),
+			  VIRTIO_RDMA_CMD_DEALLOC_PD, to_vrdma_pd(ibpd)->pdn);
+	return 0;
+}

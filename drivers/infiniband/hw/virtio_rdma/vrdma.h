@@ -1,0 +1,497 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB */
+/*
+ * virtio-rdma guest driver: its objects, and what each file offers the others.
+ *
+ * Layers, each calling only downwards:
+ *   verbs      ucontext.c mr.c cq.c qp.c ah.c post.c poll.c port.c stats.c ...
+ *   commands   cmd_device.c cmd_object.c    one function per device command
+ *   engine     cmd.c                        requests on the control queue
+ *   queues     vq.c                         virtqueues, events, completions
+ *
+ * A struct vrdma_vdev lives as long as the virtio device is bound.  A struct
+ * vrdma_dev is one incarnation of it as an ib_device: after a device reset a
+ * new one takes its place, while the old one's contexts are disassociated.
+ */
+#ifndef VRDMA_H
+#define VRDMA_H
+
+#include <linux/completion.h>
+#include <linux/list.h>
+#include <linux/mutex.h>
+#include <linux/netdevice.h>
+#include <linux/refcount.h>
+#include <linux/spinlock.h>
+#include <linux/virtio.h>
+#include <linux/virtio_rdma.h>
+#include <linux/workqueue.h>
+#include <linux/xarray.h>
+#include <rdma/ib_umem.h>
+#include <rdma/ib_verbs.h>
+#include <rdma/virtio_rdma-abi.h>
+
+#include "compat.h"
+#include "ring.h"
+
+struct vrdma_dev;
+
+/**
+ * struct vrdma_buf - memory that the device may access
+ * @umem:        pinned user memory, or NULL for the driver's own
+ * @chunk:       the driver's own memory, in chunks of equal size
+ * @dma:         device address of each chunk
+ * @chunk_shift: log2 of a chunk's bytes
+ * @num_chunks:  entries of @chunk and @dma
+ * @len:         bytes
+ * @parked:      on vrdma_dev.parked, until the device was reset
+ *
+ * Allocated on its own, so that it can outlive its object: what the device did
+ * not confirm to have let go is parked, not freed.
+ */
+struct vrdma_buf {
+	struct ib_umem *umem;
+	struct page **chunk;
+	dma_addr_t *dma;
+	u8 chunk_shift;
+	u32 num_chunks;
+	size_t len;
+	struct list_head parked;
+};
+
+/**
+ * struct vrdma_ctrl - the command engine
+ * @vq:      control queue
+ * @lock:    protects @vq, @pending, @zombies, vrdma_cmd.state and the step to
+ *           vrdma_dev.dead; taken in interrupts
+ * @pending: commands that the device has
+ * @zombies: commands that were given up while the device had them; their
+ *           buffers are freed after a reset
+ * @room:    woken when the device has returned a chain
+ */
+struct vrdma_ctrl {
+	struct virtqueue *vq;
+	spinlock_t lock;		/* see above */
+	struct list_head pending;
+	struct list_head zombies;
+	wait_queue_head_t room;
+};
+
+/**
+ * struct vrdma_inq - a queue of buffers that the device writes (events)
+ * @vq:    the virtqueue
+ * @lock:  protects @vq; taken in interrupts
+ * @bufs:  @num entries of @size bytes
+ * @name:  shown in /proc/interrupts
+ */
+struct vrdma_inq {
+	struct virtqueue *vq;
+	spinlock_t lock;		/* see above */
+	void *bufs;
+	unsigned int num;
+	unsigned int size;
+	char name[16];
+};
+
+/* What QUERY_DEVICE and QUERY_PORT said, in host order. */
+struct vrdma_attr {
+	u64 caps;
+	u64 node_guid;
+	u64 fw_ver;
+	u64 max_mr_size;
+	u32 vendor_id;
+	u32 vendor_part_id;
+	u32 hw_ver;
+	u32 max_pd;
+	u32 max_mr;
+	u32 max_cq;
+	u32 max_cqe;
+	u32 max_qp;
+	u32 max_qp_wr;
+	u32 max_send_sge;
+	u32 max_send_sge_ud;
+	u32 max_recv_sge;
+	u32 max_sge_rd;
+	u32 max_inline;
+	u32 max_qp_rd_atom;
+	u32 max_qp_init_rd_atom;
+	u32 local_ca_ack_delay;
+};
+
+struct vrdma_port_attr {
+	u8 state;
+	u8 max_mtu;
+	u8 active_mtu;
+	u8 active_width;
+	u16 active_speed;
+	u32 gid_tbl_len;
+	u32 max_msg_sz;
+};
+
+/**
+ * struct vrdma_dev - one incarnation of the device as an ib_device
+ * @ibdev:       the core's part
+ * @vdev:        the virtio device
+ * @dead:        no command will be answered: set once, under ctrl.lock
+ * @ctrl:        command engine
+ * @eventq:      event queue
+ * @compq:       one queue per completion vector
+ * @num_comp:    entries of @compq
+ * @doorbell:    doorbell queue; carries no buffers, only notifications
+ * @wq:          runs @event_work, @death_work, @flush_work, @pair_work
+ * @attr:        limits, constant
+ * @port:        the port's attributes; under @port_lock
+ * @port_up:     state last told to the core; under @port_mutex
+ * @port_mutex:  one comparison of the port's state at a time
+ * @netdev:      paired Ethernet device; under @port_lock, and changed with the
+ *               rtnl held.  The core holds the reference (ib_device_set_netdev)
+ * @netdev_stop: the notifier is on its way out: pair no more
+ * @kctx:        the device's handle of the kernel's own context
+ * @db_buf:      its doorbell page
+ * @db:          the same, mapped
+ * @qps:         qpn -> struct vrdma_qp
+ * @cqs:         cqn -> struct vrdma_cq
+ * @qpn_free:    woken when a destroyed QP's number may be used again
+ * @parked:      memory to be freed after the reset; under @park_lock
+ * @kicks:       notifications of the doorbell queue
+ * @comp_irqs:   interrupts of the completion queues
+ */
+struct vrdma_dev {
+	struct ib_device ibdev;
+	struct virtio_device *vdev;
+	bool dead;
+
+	struct vrdma_ctrl ctrl;
+	struct vrdma_inq eventq;
+	struct vrdma_inq *compq;
+	u32 num_comp;
+	struct virtqueue *doorbell;
+
+	struct workqueue_struct *wq;
+	struct work_struct event_work;
+	struct work_struct death_work;
+	struct work_struct flush_work;
+	struct work_struct pair_work;
+
+	struct vrdma_attr attr;
+	struct vrdma_port_attr port;
+	spinlock_t port_lock;		/* see @port and @netdev */
+	bool port_up;
+	struct mutex port_mutex;	/* see @port_up */
+	struct net_device *netdev;
+	struct notifier_block netdev_nb;
+	bool netdev_stop;
+	u8 mac[ETH_ALEN];
+
+	u32 kctx;
+	struct vrdma_buf *db_buf;
+	struct virtio_rdma_db_page *db;
+
+	struct xarray qps;
+	struct xarray cqs;
+	wait_queue_head_t qpn_free;
+
+	struct list_head parked;
+	spinlock_t park_lock;		/* see @parked */
+
+	atomic64_t kicks;
+	atomic64_t comp_irqs;
+	atomic64_t async_events;
+};
+
+/**
+ * struct vrdma_vdev - the driver's part of a bound virtio device
+ * @vdev:       the virtio device
+ * @lock:       protects @dev against reset, suspend and removal at once
+ * @dev:        the living incarnation, or NULL
+ * @reset_work: starts a new incarnation when the device asks for it
+ * @frozen:     suspended: resume makes the new incarnation
+ */
+struct vrdma_vdev {
+	struct virtio_device *vdev;
+	struct mutex lock;		/* see @dev */
+	struct vrdma_dev *dev;
+	struct work_struct reset_work;
+	bool frozen;
+};
+
+struct vrdma_ucontext {
+	struct ib_ucontext ibuc;
+	u32 ctx;
+	struct rdma_user_mmap_entry *db_entry;
+};
+
+struct vrdma_pd {
+	struct ib_pd ibpd;
+	u32 pdn;
+	u32 ctx;
+};
+
+struct vrdma_mr {
+	struct ib_mr ibmr;
+	u32 handle;
+	struct vrdma_buf *buf;		/* NULL for a DMA MR */
+};
+
+struct vrdma_ah {
+	struct ib_ah ibah;
+	struct virtio_rdma_av av;	/* as it goes into a WQE */
+};
+
+/**
+ * struct vrdma_cq - completion queue
+ * @refs:      one for being reachable in vrdma_dev.cqs, one per running handler
+ * @unused:    completed when @refs has dropped to zero
+ * @user:      polled and armed by a process: the fields below are unused
+ * @lock:      protects all below; taken in interrupts, before no other lock
+ * @ctrl:      the shared words
+ * @consumer:  CQEs consumed
+ * @arm:       last arm word
+ * @send_qps:  kernel QPs whose sends complete here (vrdma_qp.send_link)
+ * @recv_qps:  the same for receives
+ */
+struct vrdma_cq {
+	struct ib_cq ibcq;
+	u32 cqn;
+	u32 ctx;
+	refcount_t refs;
+	struct completion unused;
+	bool user;
+	u32 entries;
+	struct vrdma_buf *buf;
+
+	spinlock_t lock;		/* see above */
+	struct virtio_rdma_cq_ctrl *ctrl;
+	u32 consumer;
+	u32 arm;
+	struct list_head send_qps;
+	struct list_head recv_qps;
+};
+
+/**
+ * struct vrdma_ring - driver's side of a kernel QP's SQ or RQ
+ * @lock:    protects @head and the entries; taken in interrupts
+ * @head:    WRs posted; read without the lock by pollers (acquire)
+ * @tail:    WRs completed; written under the CQ's lock, read by posters
+ *           (acquire): the entry and its wr_id may be reused after that
+ * @ctrl:    shared words
+ * @base:    byte offset of the ring in the QP's buffer
+ * @shift:   log2 of the entry's bytes
+ * @slot:    dirty byte in the kernel context's doorbell page
+ */
+struct vrdma_ring {
+	spinlock_t lock;		/* see above */
+	u32 head;
+	u32 tail;
+	u32 entries;
+	u32 base;
+	u32 slot;
+	u32 max_sge;
+	u8 shift;
+	struct virtio_rdma_ring_ctrl *ctrl;
+	u64 *wr_id;
+};
+
+/**
+ * struct vrdma_qp - queue pair
+ * @refs:   one for being reachable in vrdma_dev.qps, one per running handler
+ * @unused: completed when @refs has dropped to zero
+ * @mutex:  one modify or query at a time; protects writes of @state and @qkey
+ * @state:  as far as the driver knows: the device also moves QPs to ERR or SQE.
+ *          Read by posters under their ring's lock
+ * @user:   posted to by a process: the rings below are unused
+ */
+struct vrdma_qp {
+	struct ib_qp ibqp;
+	u32 qpn;
+	refcount_t refs;
+	struct completion unused;
+	struct mutex mutex;		/* see above */
+	enum ib_qp_state state;
+	u32 qkey;
+	bool user;
+	bool sig_all;
+	struct ib_qp_cap cap;
+	struct vrdma_buf *buf;
+
+	struct vrdma_ring sq;
+	struct vrdma_ring rq;
+	struct list_head send_link;	/* send CQ's lock */
+	struct list_head recv_link;	/* receive CQ's lock */
+};
+
+static inline struct vrdma_dev *to_vrdma_dev(struct ib_device *ibdev)
+{
+	return container_of(ibdev, struct vrdma_dev, ibdev);
+}
+
+static inline struct vrdma_ucontext *to_vrdma_uc(struct ib_ucontext *ibuc)
+{
+	return container_of(ibuc, struct vrdma_ucontext, ibuc);
+}
+
+static inline struct vrdma_pd *to_vrdma_pd(struct ib_pd *ibpd)
+{
+	return container_of(ibpd, struct vrdma_pd, ibpd);
+}
+
+static inline struct vrdma_mr *to_vrdma_mr(struct ib_mr *ibmr)
+{
+	return container_of(ibmr, struct vrdma_mr, ibmr);
+}
+
+static inline struct vrdma_ah *to_vrdma_ah(struct ib_ah *ibah)
+{
+	return container_of(ibah, struct vrdma_ah, ibah);
+}
+
+static inline struct vrdma_cq *to_vrdma_cq(struct ib_cq *ibcq)
+{
+	return container_of(ibcq, struct vrdma_cq, ibcq);
+}
+
+static inline struct vrdma_qp *to_vrdma_qp(struct ib_qp *ibqp)
+{
+	return container_of(ibqp, struct vrdma_qp, ibqp);
+}
+
+static inline bool vrdma_dead(const struct vrdma_dev *dev)
+{
+	return READ_ONCE(dev->dead);
+}
+
+static inline bool vrdma_has_cap(const struct vrdma_dev *dev, u64 cap)
+{
+	return dev->attr.caps & cap;
+}
+
+/* buf.c */
+struct vrdma_buf *vrdma_buf_pin(struct vrdma_dev *dev, u64 addr, u64 len,
+				int access);
+struct vrdma_buf *vrdma_buf_alloc(struct vrdma_dev *dev, size_t len);
+void vrdma_buf_release(struct vrdma_dev *dev, struct vrdma_buf *buf,
+		       bool confirmed);
+void vrdma_buf_free_parked(struct vrdma_dev *dev);
+void *vrdma_buf_at(const struct vrdma_buf *buf, size_t offset);
+
+/**
+ * struct vrdma_extent_iter - walks a buffer's pages as extents
+ * @skip: pages of 4 KiB still to be left out at the front
+ * @left: pages of 4 KiB still to be told
+ */
+struct vrdma_extent_iter {
+	const struct vrdma_buf *buf;
+	struct scatterlist *sg;
+	u32 index;
+	u64 skip;
+	u64 left;
+};
+
+void vrdma_extent_start(struct vrdma_extent_iter *it,
+			const struct vrdma_buf *buf, u64 skip, u64 pages);
+u32 vrdma_extent_fill(struct vrdma_extent_iter *it,
+		      struct virtio_rdma_extent *ext, u32 max);
+u32 vrdma_extent_count(const struct vrdma_buf *buf, u64 skip, u64 pages);
+
+/* vq.c */
+int vrdma_vqs_open(struct vrdma_dev *dev, u32 num_comp);
+int vrdma_vqs_fill(struct vrdma_dev *dev);
+void vrdma_vqs_close(struct vrdma_dev *dev);
+void vrdma_event_work(struct work_struct *work);
+
+/* netdev.c */
+int vrdma_netdev_start(struct vrdma_dev *dev);
+void vrdma_netdev_stop(struct vrdma_dev *dev);
+void vrdma_netdev_pair(struct vrdma_dev *dev);
+bool vrdma_netdev_up(struct vrdma_dev *dev);
+
+/* port.c */
+int vrdma_query_device(struct ib_device *ibdev, struct ib_device_attr *attr,
+		       struct ib_udata *udata);
+int vrdma_query_port(struct ib_device *ibdev, u32 port,
+		     struct ib_port_attr *attr);
+int vrdma_get_port_immutable(struct ib_device *ibdev, u32 port,
+			     struct ib_port_immutable *immutable);
+enum rdma_link_layer vrdma_get_link_layer(struct ib_device *ibdev, u32 port);
+int vrdma_query_pkey(struct ib_device *ibdev, u32 port, u16 index, u16 *pkey);
+int vrdma_add_gid(const struct ib_gid_attr *attr, void **context);
+int vrdma_del_gid(const struct ib_gid_attr *attr, void **context);
+void vrdma_get_fw_str(struct ib_device *ibdev, char *str);
+const struct cpumask *vrdma_get_vector_affinity(struct ib_device *ibdev,
+						int vector);
+int vrdma_port_refresh(struct vrdma_dev *dev);
+void vrdma_port_check(struct vrdma_dev *dev);
+
+/* ucontext.c */
+int vrdma_alloc_ucontext(struct ib_ucontext *ibuc, struct ib_udata *udata);
+void vrdma_dealloc_ucontext(struct ib_ucontext *ibuc);
+int vrdma_mmap(struct ib_ucontext *ibuc, struct vm_area_struct *vma);
+void vrdma_mmap_free(struct rdma_user_mmap_entry *entry);
+void vrdma_disassociate_ucontext(struct ib_ucontext *ibuc);
+int vrdma_kctx_open(struct vrdma_dev *dev);
+void vrdma_kctx_close(struct vrdma_dev *dev);
+int vrdma_alloc_pd(struct ib_pd *ibpd, struct ib_udata *udata);
+int vrdma_dealloc_pd(struct ib_pd *ibpd, struct ib_udata *udata);
+
+/* mr.c */
+struct ib_mr *vrdma_get_dma_mr(struct ib_pd *ibpd, int access);
+struct ib_mr *vrdma_reg_user_mr(struct ib_pd *ibpd, u64 start, u64 length,
+				u64 iova, int access, struct ib_udata *udata);
+int vrdma_dereg_mr(struct ib_mr *ibmr, struct ib_udata *udata);
+
+/* ah.c */
+int vrdma_av_from_ah_attr(struct virtio_rdma_av *av,
+			  const struct rdma_ah_attr *attr);
+void vrdma_av_to_ah_attr(const struct virtio_rdma_av *av,
+			 struct rdma_ah_attr *attr);
+int vrdma_create_ah(struct ib_ah *ibah, struct rdma_ah_init_attr *init,
+		    struct ib_udata *udata);
+int vrdma_query_ah(struct ib_ah *ibah, struct rdma_ah_attr *attr);
+int vrdma_destroy_ah(struct ib_ah *ibah, u32 flags);
+
+/* cq.c */
+int vrdma_create_cq(struct ib_cq *ibcq, const struct ib_cq_init_attr *attr,
+		    struct vrdma_cq_attrs *attrs);
+int vrdma_resize_cq(struct ib_cq *ibcq, int cqe, struct ib_udata *udata);
+int vrdma_destroy_cq(struct ib_cq *ibcq, struct ib_udata *udata);
+struct vrdma_cq *vrdma_cq_get(struct vrdma_dev *dev, u32 cqn);
+void vrdma_cq_put(struct vrdma_cq *cq);
+
+/* qp.c */
+int vrdma_create_qp(struct ib_qp *ibqp, struct ib_qp_init_attr *init,
+		    struct ib_udata *udata);
+int vrdma_destroy_qp(struct ib_qp *ibqp, struct ib_udata *udata);
+struct vrdma_qp *vrdma_qp_get(struct vrdma_dev *dev, u32 qpn);
+void vrdma_qp_put(struct vrdma_qp *qp);
+
+/* qp_state.c */
+int vrdma_modify_qp(struct ib_qp *ibqp, struct ib_qp_attr *attr, int mask,
+		    struct ib_udata *udata);
+int vrdma_query_qp(struct ib_qp *ibqp, struct ib_qp_attr *attr, int mask,
+		   struct ib_qp_init_attr *init);
+
+/* post.c */
+int vrdma_post_send(struct ib_qp *ibqp, const struct ib_send_wr *wr,
+		    const struct ib_send_wr **bad_wr);
+int vrdma_post_recv(struct ib_qp *ibqp, const struct ib_recv_wr *wr,
+		    const struct ib_recv_wr **bad_wr);
+
+/* poll.c */
+int vrdma_poll_cq(struct ib_cq *ibcq, int num, struct ib_wc *wc);
+int vrdma_req_notify_cq(struct ib_cq *ibcq, enum ib_cq_notify_flags flags);
+void vrdma_cq_attach_qp(struct vrdma_qp *qp);
+void vrdma_cq_detach_qp(struct vrdma_qp *qp);
+void vrdma_cq_purge(struct vrdma_cq *cq, u32 qpn);
+void vrdma_qp_stop_posts(struct vrdma_qp *qp);
+void vrdma_qp_reset_rings(struct vrdma_qp *qp);
+void vrdma_flush_work(struct work_struct *work);
+
+/* stats.c */
+struct rdma_hw_stats *vrdma_alloc_hw_device_stats(struct ib_device *ibdev);
+int vrdma_get_hw_stats(struct ib_device *ibdev, struct rdma_hw_stats *stats,
+		       u32 port, int index);
+
+/* restrack.c */
+int vrdma_fill_res_mr(struct sk_buff *msg, struct ib_mr *ibmr);
+int vrdma_fill_res_cq(struct sk_buff *msg, struct ib_cq *ibcq);
+int vrdma_fill_res_qp(struct sk_buff *msg, struct ib_qp *ibqp);
+
+#endif /* VRDMA_H */
