@@ -84,7 +84,11 @@ int vrdmad_listen(struct vrdmad_listener *l, const char *path,
 		close(fd);
 		return ret;
 	}
-	/* From here on there is a file to remove. */
+	/* From here on there is a file to remove, and somebody may wait for it. */
+	if (listen(fd, 16) < 0) {
+		ret = fail(log, path, "listen", errno);
+		goto remove;
+	}
 	if (lstat(path, &st) < 0) {
 		ret = fail(log, path, "looking at it", errno);
 		goto remove;
@@ -92,10 +96,6 @@ int vrdmad_listen(struct vrdmad_listener *l, const char *path,
 	ret = set_access(path, access, log);
 	if (ret < 0)
 		goto remove;
-	if (listen(fd, 16) < 0) {
-		ret = fail(log, path, "listen", errno);
-		goto remove;
-	}
 	l->fd = fd;
 	l->dev = st.st_dev;
 	l->ino = st.st_ino;

@@ -162,6 +162,34 @@ static int catch_signals(struct vrdmad *d)
 	return ret;
 }
 
+/*
+ * A guest's memory that its owner has shortened (possible with unsealed=on),
+ * or huge pages that the host has run out of: the core puts zeroes in its place
+ * and gives up that one device.  The only state outside main(), because a
+ * signal handler gets no other.
+ */
+static struct vrd_engine *_Atomic sigbus_engine;
+
+static void on_sigbus(int sig, siginfo_t *info, void *context)
+{
+	struct vrd_engine *engine = sigbus_engine;
+	int saved = errno;
+
+	(void)context;
+	/* Not a guest's memory: the access is repeated, and ends the process. */
+	if (!engine || info->si_code <= 0 || !vrd_engine_sigbus(engine, info->si_addr))
+		signal(sig, SIG_DFL);
+	errno = saved;
+}
+
+static int catch_sigbus(struct vrd_engine *engine)
+{
+	struct sigaction sa = { .sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO };
+
+	sigbus_engine = engine;
+	return sigaction(SIGBUS, &sa, NULL) < 0 ? -errno : 0;
+}
+
 static int start_engine(struct vrdmad *d)
 {
 	struct vrd_error err = { "", "" };
@@ -180,7 +208,11 @@ static int start_engine(struct vrdmad *d)
 		vrdmad_log(&d->log, VRD_LOG_ERROR, "starting the pollers: %s%s%s",
 			   err.msg[0] ? err.msg : strerror(-ret), err.hint[0] ? ": " : "",
 			   err.hint);
+		return ret;
 	}
+	ret = catch_sigbus(d->engine);
+	if (ret < 0)
+		vrdmad_log(&d->log, VRD_LOG_ERROR, "SIGBUS: %s", strerror(-ret));
 	return ret;
 }
 
@@ -223,6 +255,7 @@ static void stop(struct vrdmad *d)
 	vrdmad_stats_stop(&d->stats);
 	for (unsigned int i = 0; i < d->num_vms; i++)
 		vrdmad_vm_close(&d->vms[i]);
+	sigbus_engine = NULL;
 	if (d->engine)
 		vrd_engine_destroy(d->engine);
 	vrdmad_unlisten(&d->stats_listener);

@@ -61,7 +61,7 @@ void vrdmad_options_help(void)
 	     "      vectors=N         completion vectors, best one per vCPU (default: 8)\n"
 	     "      allow-gid=IP      an address that the guest may use; repeat it\n"
 	     "                        (default: any that no other guest has)\n"
-	     "      unsealed=on       accept guest memory that can shrink (UML, plain files)\n"
+	     "      unsealed=on       accept guest memory in plain files (UML)\n"
 	     "      max-qp=N, max-cq=N, max-mr=N, max-mr-bytes=SIZE, ...  limits, see vrdmad(8)\n"
 	     "  --allow-unsealed      unsealed=on for every socket\n"
 	     "  --pollers N           threads that move data (default: 1)\n"

@@ -7,10 +7,11 @@
  * whole: it maps the regions itself, and swaps tables without its threads ever
  * touching an old one.
  *
- * Memory that the client could shrink later would kill this process, and with
- * it all other guests, at the next access (SIGBUS).  So files have to be sealed
- * against it, as QEMU's memory-backend-memfd does by itself; "unsealed=on" is
- * the owner's word that a client will not.
+ * Memory that the client could shrink later would fail at the next access.  So
+ * files have to be sealed against it, as QEMU's memory-backend-memfd does by
+ * itself.  "unsealed=on" accepts others: main.c's SIGBUS handler then gives up
+ * the device whose memory went.  A file system that never answers (FUSE, NFS)
+ * would still stall a poller for ever: this is why the default is no.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -608,6 +608,32 @@ def garbage_rings(daemon):
     return None
 
 
+def shrinking_memory(binary):
+    """Memory that vanishes costs its guest the device, and nobody else anything."""
+    daemon = Daemon(binary, ["vm0,unsealed=on", "vm1"])
+    if not daemon.ready:
+        return "not ready: " + daemon.log()
+    with Client(daemon.paths[1]) as other:
+        other.start()
+        for _ in range(3):
+            with Client(daemon.paths[0]) as c:
+                c.negotiate()
+                memory = c.keep(vu.memfd(seals=0))
+                c.must(vu.ADD_MEM_REG, u64(0) + vu.region(), [memory])
+                kicks = []
+                for i in range(3):
+                    kicks.append(c.start_vring(i)[0])
+                os.ftruncate(memory, 0)
+                for kick in kicks:
+                    os.eventfd_write(kick, 1)
+                if not c.closed():
+                    return "the connection stays open"
+        other.ask_u64(vu.GET_FEATURES)
+    with Client(daemon.paths[0]) as c:
+        c.negotiate()
+    return daemon.stop()
+
+
 # ---- the service -----------------------------------------------------------------
 
 def statistics(binary, daemon):
@@ -735,6 +761,7 @@ def main():
             tap.run("idle, it uses no CPU", idle_cpu, daemon)
         tap.run("SIGTERM ends it cleanly", daemon.stop)
         tap.ok(not any(os.path.exists(p) for p in daemon.paths), "its sockets are gone")
+    tap.run("memory that shrinks costs its own guest the device", shrinking_memory, binary)
     tap.run("sandboxed, as another user, without capabilities", sandboxed, binary)
     return tap.done()
 
