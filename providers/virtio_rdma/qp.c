@@ -126,6 +126,12 @@ static int vrdma_qp_size(struct vrdma_context *ctx, struct vrdma_qp *qp,
 	    cap->max_inline_data > ctx->max_inline)
 		return EINVAL;
 
+	/* The smallest entry has room for one; atomics need it. */
+	if (!cap->max_send_sge)
+		cap->max_send_sge = 1;
+	if (!cap->max_recv_sge)
+		cap->max_recv_sge = 1;
+
 	data = cap->max_send_sge * sizeof(struct virtio_rdma_sge);
 	if (data < cap->max_inline_data)
 		data = cap->max_inline_data;

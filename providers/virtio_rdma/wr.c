@@ -221,11 +221,6 @@ static void vrdma_wr_set_sge(struct ibv_qp_ex *ibvqp, uint32_t lkey,
 
 	if (!vrdma_wr_open(qp))
 		return;
-	/* An atomic's entry has room for one even if no SGE was asked for. */
-	if (unlikely(!qp->sq.max_sge)) {
-		qp->wr_err = EINVAL;
-		return;
-	}
 	qp->wr_ctrl->num_sge = 1;
 	vrdma_set_sge(qp->wr_sge, addr, length, lkey);
 }
