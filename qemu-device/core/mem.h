@@ -4,9 +4,9 @@
  * translation of device addresses.
  *
  * A table is immutable.  dev->mem is replaced by the shell's thread under
- * dev->lock while the pollers are quiesced and all virtqueue locks have been
- * taken in turn; so a poller may use it during its turn, the control thread
- * under dev->lock, and a virtqueue under vq->lock.
+ * dev->lock while the pollers are quiesced; so a poller may use it during its
+ * turn, and the control thread under dev->lock.  Virtqueues have a pointer of
+ * their own, which changes under vq->lock.
  */
 #ifndef VRD_MEM_H
 #define VRD_MEM_H

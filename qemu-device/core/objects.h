@@ -180,10 +180,11 @@ struct vrd_qp {
 		_Atomic uint8_t error_state;	/* SQE or ERR to go to, or 0: any thread */
 	} sched;
 
+	struct vrd_qp *dead_next;	/* on its way out: dev->lock */
 	void *backend;			/* e.g. struct vrd_mem_qp */
 };
 
-/* The port's GID table; written under dev->lock, read under RCU. */
+/* The port's GID table; written under dev->lock, read under RCU (vrd_gid_at()). */
 struct vrd_gid_entry {
 	bool valid;
 	uint8_t gid[16];
@@ -206,12 +207,14 @@ struct vrd_device {
 	pthread_mutex_t lock;
 	uint64_t features;
 	bool initialised;		/* INIT has been done */
+	bool running;			/* the control queue is started */
 	uint32_t num_vectors_used;
 	struct vrd_mem *mem;		/* replaced under quiesce */
 	uint64_t mem_generation;
 
 	struct vrd_table ctxs, pds, mrs, cqs, qps;
 	LIST_HEAD(, vrd_mr) partial_mrs;	/* not in mrs yet */
+	uint32_t num_partial;
 	struct vrd_mr *local_dma;	/* what LOCAL_DMA_LKEY names */
 	_Atomic uint64_t mr_bytes;	/* of registered regions */
 	_Atomic uint32_t dma_mrs;	/* regions that cover all memory */
@@ -240,6 +243,15 @@ struct vrd_device {
 	struct vrd_poller *poller;	/* home: ops->poll */
 	int db_kick_fd;			/* as the pollers watch it, or -1: engine lock */
 };
+
+/* The GID at @index, or NULL; good until the end of the caller's turn. */
+static inline const uint8_t *vrd_gid_at(const struct vrd_device *dev, uint32_t index)
+{
+	if (index >= VRD_GID_TABLE_LEN ||
+	    !__atomic_load_n(&dev->gids[index].valid, __ATOMIC_ACQUIRE))
+		return NULL;
+	return dev->gids[index].gid;
+}
 
 static inline void vrd_stat_add(struct vrd_device *dev, unsigned int stat, uint64_t n)
 {

@@ -22,8 +22,11 @@
 struct vring_desc;
 struct vrd_mem;
 
-/* Descriptors of one chain, at most; a longer one breaks the queue. */
-#define VRD_VQ_MAX_SEGS		1024
+/* Descriptors of one chain, at most; a longer one breaks the queue.  Buffers of
+ * the event and completion queues have 16 bytes.
+ */
+#define VRD_VQ_CMD_SEGS		1024
+#define VRD_VQ_EVENT_SEGS	16
 #define VRD_VQ_MAX_SIZE		32768
 
 TAILQ_HEAD(vrd_cq_list, vrd_cq);
@@ -44,6 +47,7 @@ struct vrd_vq {
 	bool kicks_wanted;
 
 	uint64_t desc_addr, avail_addr, used_addr;
+	const struct vrd_mem *mem;	/* dev->mem; changes under the lock */
 	/* Translations of the three rings, all or none. */
 	const struct vring_desc *desc;
 	const uint16_t *avail;		/* flags, idx, ring[num], used_event */
@@ -53,6 +57,7 @@ struct vrd_vq {
 	int call_fd;
 	bool call_is_socket;
 
+	struct vrd_vq_elem *elem;	/* the chain at hand */
 	struct vrd_cq_list waiting;	/* completion queues: CQs whose event has no buffer */
 };
 
@@ -67,7 +72,8 @@ struct vrd_vq_elem {
 	uint16_t head;
 	unsigned int num_readable, num_segs;
 	uint64_t readable, writable;	/* bytes */
-	struct vrd_vq_seg seg[VRD_VQ_MAX_SEGS];
+	unsigned int max_segs;
+	struct vrd_vq_seg seg[];
 };
 
 enum vrd_vq_pop {

@@ -1,0 +1,390 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Commands about queue pairs.  Control thread, under dev->lock; the rules of
+ * MODIFY_QP are in qp_rules.c, errors of a running QP in qp.c.
+ */
+#include <endian.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "control.h"
+#include "event.h"
+#include "poller.h"
+#include "qp_rules.h"
+#include "trace.h"
+
+#define SQ_STRIDE	64U			/* smallest entries */
+#define RQ_STRIDE	32U
+#define SQ_MAX_SHIFT	6			/* up to a page */
+#define RQ_MAX_SHIFT	7
+
+/* A request in the CPU's order, with its objects. */
+struct create {
+	const struct virtio_rdma_create_qp_req *req;
+	struct vrd_ctx *ctx;
+	struct vrd_pd *pd;
+	struct vrd_cq *send_cq, *recv_cq;
+	uint32_t sq_entries, rq_entries, max_send_sge, max_recv_sge, max_inline;
+	uint32_t sq_offset, rq_offset, sq_ctrl, rq_ctrl;
+	uint64_t size;			/* of the buffer, as far as it is used */
+};
+
+static int check_type(struct vrd_device *dev, const struct create *c)
+{
+	uint64_t caps = vrd_device_caps(dev).caps;
+
+	switch (c->req->qp_type) {
+	case VIRTIO_RDMA_QPT_RC:
+		return caps & VIRTIO_RDMA_CAP_RC ? 0 : -EOPNOTSUPP;
+	case VIRTIO_RDMA_QPT_UC:
+		return caps & VIRTIO_RDMA_CAP_UC ? 0 : -EOPNOTSUPP;
+	case VIRTIO_RDMA_QPT_UD:
+		return caps & VIRTIO_RDMA_CAP_UD ? 0 : -EOPNOTSUPP;
+	case VIRTIO_RDMA_QPT_GSI:
+		/* QP 1 speaks for the port, so a process must not have it. */
+		return c->ctx->kernel ? 0 : -EPERM;
+	default:
+		return -EOPNOTSUPP;
+	}
+}
+
+static int find_objects(struct vrd_device *dev, struct create *c)
+{
+	c->ctx = vrd_table_find(&dev->ctxs, le32toh(c->req->ctx));
+	c->pd = vrd_table_find(&dev->pds, le32toh(c->req->pd));
+	c->send_cq = vrd_table_find(&dev->cqs, le32toh(c->req->send_cqn));
+	c->recv_cq = vrd_table_find(&dev->cqs, le32toh(c->req->recv_cqn));
+	if (!c->ctx || !c->pd || !c->send_cq || !c->recv_cq)
+		return -ENOENT;
+	if (c->pd->ctx != c->ctx || c->send_cq->ctx != c->ctx || c->recv_cq->ctx != c->ctx)
+		return -EINVAL;
+	return 0;
+}
+
+static bool is_datagram(uint8_t type)
+{
+	return type == VIRTIO_RDMA_QPT_UD || type == VIRTIO_RDMA_QPT_GSI;
+}
+
+/* What the entries must hold, and how many there may be. */
+static int check_sizes(struct vrd_device *dev, const struct create *c)
+{
+	const struct vrd_limits *l = &dev->limits;
+	uint64_t max_wr = vrd_round_up_power_of_two(l->max_qp_wr);
+	uint32_t head = is_datagram(c->req->qp_type) ? sizeof(struct virtio_rdma_ud_wqe) :
+						       sizeof(struct virtio_rdma_rc_wqe);
+	uint32_t stride, data;
+
+	if (c->req->sq_stride_shift > SQ_MAX_SHIFT || c->req->rq_stride_shift > RQ_MAX_SHIFT ||
+	    c->max_send_sge > l->max_sge || c->max_recv_sge > l->max_sge ||
+	    c->max_inline > l->max_inline)
+		return -EINVAL;
+	if (c->sq_entries) {
+		stride = SQ_STRIDE << c->req->sq_stride_shift;
+		data = c->max_send_sge * (uint32_t)sizeof(struct virtio_rdma_sge);
+		if (data < c->max_inline)
+			data = c->max_inline;
+		/* a datagram's data begin in its second line, needed or not */
+		if (!vrd_is_power_of_two(c->sq_entries) || c->sq_entries > max_wr ||
+		    head + data > stride || head == stride)
+			return -EINVAL;
+	}
+	if (c->rq_entries) {
+		stride = RQ_STRIDE << c->req->rq_stride_shift;
+		data = c->max_recv_sge * (uint32_t)sizeof(struct virtio_rdma_sge);
+		if (!vrd_is_power_of_two(c->rq_entries) || c->rq_entries > max_wr ||
+		    sizeof(struct virtio_rdma_recv_wqe) + data > stride)
+			return -EINVAL;
+	}
+	return 0;
+}
+
+static int check_layout(struct create *c)
+{
+	const uint32_t page = VIRTIO_RDMA_PAGE_SIZE - 1, ctrl = sizeof(struct virtio_rdma_ring_ctrl);
+	struct vrd_span span[4];
+	unsigned int n = 0;
+
+	if (c->sq_entries) {
+		if (c->sq_offset & page || c->sq_ctrl & (ctrl - 1))
+			return -EINVAL;
+		span[n++] = (struct vrd_span) {
+			c->sq_offset, (uint64_t)c->sq_entries * (SQ_STRIDE << c->req->sq_stride_shift)
+		};
+		span[n++] = (struct vrd_span) { c->sq_ctrl, ctrl };
+	}
+	if (c->rq_entries) {
+		if (c->rq_offset & page || c->rq_ctrl & (ctrl - 1))
+			return -EINVAL;
+		span[n++] = (struct vrd_span) {
+			c->rq_offset, (uint64_t)c->rq_entries * (RQ_STRIDE << c->req->rq_stride_shift)
+		};
+		span[n++] = (struct vrd_span) { c->rq_ctrl, ctrl };
+	} else if (c->rq_ctrl) {
+		return -EINVAL;
+	}
+	return vrd_spans_check(span, n, &c->size);
+}
+
+static int parse_create(struct vrd_device *dev, const struct virtio_rdma_create_qp_req *req,
+			struct create *c)
+{
+	int ret;
+
+	*c = (struct create) {
+		.req = req,
+		.sq_entries = le32toh(req->sq_entries),
+		.rq_entries = le32toh(req->rq_entries),
+		.max_send_sge = le32toh(req->max_send_sge),
+		.max_recv_sge = le32toh(req->max_recv_sge),
+		.max_inline = le32toh(req->max_inline),
+		.sq_offset = le32toh(req->sq_offset),
+		.rq_offset = le32toh(req->rq_offset),
+		.sq_ctrl = le32toh(req->sq_ctrl_offset),
+		.rq_ctrl = le32toh(req->rq_ctrl_offset),
+	};
+	if (req->reserved0 || req->reserved1 || req->buf.reserved || req->reserved[0] ||
+	    req->reserved[1])
+		return -EINVAL;
+	if (le32toh(req->srqn) != VIRTIO_RDMA_NONE)
+		return -EOPNOTSUPP;
+	ret = find_objects(dev, c);
+	if (!ret)
+		ret = check_type(dev, c);
+	if (!ret)
+		ret = check_sizes(dev, c);
+	if (!ret)
+		ret = check_layout(c);
+	return ret;
+}
+
+static struct vrd_qp *qp_new(struct vrd_device *dev, const struct create *c)
+{
+	struct vrd_qp *qp = calloc(1, sizeof(*qp));
+
+	if (!qp)
+		return NULL;
+	qp->dev = dev;
+	qp->type = c->req->qp_type;
+	qp->kernel = c->ctx->kernel;
+	qp->ctx = c->ctx;
+	qp->pd = c->pd;
+	qp->send_cq = c->send_cq;
+	qp->recv_cq = c->recv_cq;
+	qp->max_send_sge = c->max_send_sge;
+	qp->max_recv_sge = c->max_recv_sge;
+	qp->max_inline = c->max_inline;
+	qp->state = VIRTIO_RDMA_QPS_RESET;
+	vrd_qp_init(qp);
+
+	qp->sq.entries = c->sq_entries;
+	qp->sq.stride_shift = 6U + c->req->sq_stride_shift;
+	qp->sq.offset = c->sq_offset;
+	qp->sq.ctrl_offset = c->sq_ctrl;
+	qp->sq.slot = VIRTIO_RDMA_NONE;
+	qp->rq.entries = c->rq_entries;
+	qp->rq.stride_shift = 5U + c->req->rq_stride_shift;
+	qp->rq.offset = c->rq_offset;
+	qp->rq.ctrl_offset = c->rq_ctrl;
+	qp->rq.slot = VIRTIO_RDMA_NONE;
+	return qp;
+}
+
+int vrd_cmd_create_qp(struct vrd_cmd *cmd)
+{
+	struct virtio_rdma_create_qp_rsp *rsp = cmd->rsp;
+	struct vrd_device *dev = cmd->dev;
+	struct create c;
+	struct vrd_qp *qp;
+	int ret;
+
+	ret = parse_create(dev, cmd->req, &c);
+	if (ret)
+		return ret;
+	/* The backend chooses the number, so the table cannot refuse before it. */
+	if (dev->qps.count >= dev->limits.max_qp)
+		return -ENOMEM;
+	qp = qp_new(dev, &c);
+	if (!qp)
+		return -ENOMEM;
+	if (c.size) {
+		ret = vrd_buf_create(dev, &qp->buf, &cmd->extents, c.size);
+		if (ret)
+			goto free;
+	}
+	if (c.sq_entries)
+		qp->sq.ctrl = vrd_buf_at(&qp->buf, c.sq_ctrl);
+	if (c.rq_entries)
+		qp->rq.ctrl = vrd_buf_at(&qp->buf, c.rq_ctrl);
+	ret = dev->ops->qp_create(qp);
+	if (ret)
+		goto free_buf;
+	ret = vrd_poller_qp_attach(qp);
+	if (ret)
+		goto destroy;
+
+	c.ctx->users++;
+	c.pd->users++;
+	c.send_cq->users++;
+	c.recv_cq->users++;
+	vrd_table_publish(&dev->qps, qp->qpn, qp);
+	vrd_trace_qp_state(dev->name, qp->qpn, VIRTIO_RDMA_QPS_RESET, VIRTIO_RDMA_QPS_RESET);
+	rsp->qpn = htole32(qp->qpn);
+	rsp->sq_slot = htole32(qp->sq.slot);
+	rsp->rq_slot = htole32(qp->rq.slot);
+	return 0;
+destroy:
+	dev->ops->qp_destroy(qp);
+	vrd_engine_synchronize(dev->engine);
+	dev->ops->qp_free(qp);
+free_buf:
+	vrd_buf_destroy(dev, &qp->buf);
+free:
+	free(qp);
+	return ret;
+}
+
+/* ---- modify and query -------------------------------------------------- */
+
+static int qp_modify_locked(struct vrd_qp *qp, const struct virtio_rdma_qp_attr *attr,
+			    uint32_t mask, uint8_t *from)
+{
+	struct vrd_device *dev = qp->dev;
+	struct vrd_caps caps = vrd_device_caps(dev);
+	uint8_t to = mask & VIRTIO_RDMA_QP_STATE ? attr->state : qp->state;
+	int ret;
+
+	*from = qp->state;
+	if ((mask & VIRTIO_RDMA_QP_CUR_STATE) && attr->cur_state != qp->state)
+		return -EINVAL;
+	ret = vrd_qp_check_transition(qp->type, qp->state, to, mask);
+	if (!ret)
+		ret = vrd_qp_check_attr(dev, &caps, attr, mask);
+	if (!ret && dev->ops->qp_modify)
+		ret = dev->ops->qp_modify(qp, to, attr, mask);
+	if (ret)
+		return ret;
+	if (to == VIRTIO_RDMA_QPS_RESET) {
+		qp->attr = (struct virtio_rdma_qp_attr) { 0 };
+		vrd_qp_reset_rings(qp);
+	} else {
+		vrd_qp_merge_attr(&qp->attr, attr, mask);
+	}
+	qp->state = to;
+	return 0;
+}
+
+int vrd_cmd_modify_qp(struct vrd_cmd *cmd)
+{
+	const struct virtio_rdma_modify_qp_req *req = cmd->req;
+	struct vrd_device *dev = cmd->dev;
+	struct vrd_qp *qp;
+	uint8_t from, to;
+	int ret;
+
+	qp = vrd_table_find(&dev->qps, le32toh(req->qpn));
+	if (!qp)
+		return -ENOENT;
+	vrd_lock(&qp->sq.lock);
+	vrd_lock(&qp->rq.lock);
+	ret = qp_modify_locked(qp, &req->attr, le32toh(req->mask), &from);
+	to = qp->state;
+	vrd_unlock(&qp->rq.lock);
+	vrd_unlock(&qp->sq.lock);
+	if (ret)
+		return ret;
+
+	vrd_trace_qp_state(dev->name, qp->qpn, from, to);
+	vrd_dev_log(dev, VRD_LOG_DEBUG, "QP %u: state %u to %u", qp->qpn, from, to);
+	if (to == VIRTIO_RDMA_QPS_RESET)
+		vrd_event_forget_qp(dev, qp->qpn);
+	/* To flush, to drain, or to look at what was posted before RTS. */
+	vrd_qp_schedule(qp);
+	return 0;
+}
+
+int vrd_cmd_query_qp(struct vrd_cmd *cmd)
+{
+	const struct virtio_rdma_query_qp_req *req = cmd->req;
+	struct virtio_rdma_query_qp_rsp *rsp = cmd->rsp;
+	struct vrd_device *dev = cmd->dev;
+	struct vrd_qp *qp;
+
+	if (req->reserved)
+		return -EINVAL;
+	qp = vrd_table_find(&dev->qps, le32toh(req->qpn));
+	if (!qp)
+		return -ENOENT;
+	vrd_lock(&qp->sq.lock);
+	vrd_lock(&qp->rq.lock);
+	rsp->attr = qp->attr;
+	rsp->attr.state = qp->state;
+	rsp->attr.cur_state = qp->state;
+	if (dev->ops->qp_query)
+		dev->ops->qp_query(qp, &rsp->attr);
+	vrd_unlock(&qp->rq.lock);
+	vrd_unlock(&qp->sq.lock);
+	return 0;
+}
+
+/* ---- destroy ----------------------------------------------------------- */
+
+/* Nobody finds it any more; those who have found it may go on for their turn. */
+static void qp_take_out(struct vrd_qp *qp)
+{
+	struct vrd_device *dev = qp->dev;
+
+	vrd_table_unpublish(&dev->qps, qp->qpn);
+	dev->ops->qp_destroy(qp);
+	vrd_poller_qp_detach(qp);
+}
+
+/* After a grace period. */
+static void qp_free(struct vrd_qp *qp)
+{
+	struct vrd_device *dev = qp->dev;
+
+	vrd_event_forget_qp(dev, qp->qpn);
+	dev->ops->qp_free(qp);
+	qp->send_cq->users--;
+	qp->recv_cq->users--;
+	qp->pd->users--;
+	qp->ctx->users--;
+	vrd_buf_destroy(dev, &qp->buf);
+	free(qp);
+}
+
+int vrd_cmd_destroy_qp(struct vrd_cmd *cmd)
+{
+	const struct virtio_rdma_destroy_req *req = cmd->req;
+	struct vrd_device *dev = cmd->dev;
+	struct vrd_qp *qp;
+
+	if (req->reserved)
+		return -EINVAL;
+	qp = vrd_table_find(&dev->qps, le32toh(req->handle));
+	if (!qp)
+		return -ENOENT;
+	qp_take_out(qp);
+	vrd_engine_synchronize(dev->engine);
+	qp_free(qp);
+	return 0;
+}
+
+void vrd_qp_destroy_all(struct vrd_device *dev)
+{
+	struct vrd_qp *qp, *list = NULL;
+	uint32_t pos;
+
+	for (pos = 0; (qp = vrd_table_next(&dev->qps, &pos));) {
+		qp_take_out(qp);
+		qp->dead_next = list;
+		list = qp;
+	}
+	if (list)
+		vrd_engine_synchronize(dev->engine);
+	while ((qp = list)) {
+		list = qp->dead_next;
+		qp_free(qp);
+	}
+}

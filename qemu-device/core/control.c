@@ -1,0 +1,426 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The control thread: takes commands off the control virtqueue, one at a time
+ * and in order, and refills the event and completion queues when the driver
+ * kicks them.
+ *
+ * A command's bytes are copied once and never read again; what is checked here
+ * (length, header, room for the answer) the commands need not look at.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE		/* pthread_setname_np() */
+#endif
+#include <endian.h>
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "control.h"
+#include "event.h"
+#include "trace.h"
+#include "virtq.h"
+
+#define EXTENT_SIZE	sizeof(struct virtio_rdma_extent)
+#define MAX_FIXED	256
+#define MAX_REQUEST	(MAX_FIXED + VIRTIO_RDMA_MAX_CMD_EXTENTS * EXTENT_SIZE)
+#define MAX_RESPONSE	512
+
+/* epoll's datum of the internal eventfd; others are queue numbers. */
+#define WAKE		UINT32_MAX
+
+struct vrd_control {
+	pthread_t thread;
+	int epoll_fd, wake_fd;
+	_Atomic bool stop;
+	_Atomic unsigned int shell_waits;	/* shell threads that want dev->lock */
+	uint64_t req[MAX_REQUEST / sizeof(uint64_t)];
+	uint64_t rsp[MAX_RESPONSE / sizeof(uint64_t)];
+};
+
+/* ---- commands ---------------------------------------------------------- */
+
+struct command {
+	const char *name;
+	uint16_t req_size;		/* without extents */
+	uint16_t rsp_size;
+	uint16_t num_extents;		/* offset of that field; 0: the command has none */
+	vrd_cmd_fn *fn;
+};
+
+#define SIZE(name)	sizeof(struct virtio_rdma_##name)
+#define NUM(name, field) offsetof(struct virtio_rdma_##name, field)
+
+static const struct command commands[] = {
+	[VIRTIO_RDMA_CMD_INIT] =
+		{ "INIT", SIZE(init_req), SIZE(init_rsp), 0, vrd_cmd_init },
+	[VIRTIO_RDMA_CMD_QUERY_DEVICE] =
+		{ "QUERY_DEVICE", SIZE(query_device_req), SIZE(query_device_rsp), 0,
+		  vrd_cmd_query_device },
+	[VIRTIO_RDMA_CMD_QUERY_PORT] =
+		{ "QUERY_PORT", SIZE(query_port_req), SIZE(query_port_rsp), 0,
+		  vrd_cmd_query_port },
+	[VIRTIO_RDMA_CMD_ADD_GID] =
+		{ "ADD_GID", SIZE(add_gid_req), SIZE(rsp_hdr), 0, vrd_cmd_add_gid },
+	[VIRTIO_RDMA_CMD_DEL_GID] =
+		{ "DEL_GID", SIZE(del_gid_req), SIZE(rsp_hdr), 0, vrd_cmd_del_gid },
+	[VIRTIO_RDMA_CMD_CREATE_CTX] =
+		{ "CREATE_CTX", SIZE(create_ctx_req), SIZE(create_ctx_rsp), 0,
+		  vrd_cmd_create_ctx },
+	[VIRTIO_RDMA_CMD_DESTROY_CTX] =
+		{ "DESTROY_CTX", SIZE(destroy_req), SIZE(rsp_hdr), 0, vrd_cmd_destroy_ctx },
+	[VIRTIO_RDMA_CMD_ALLOC_PD] =
+		{ "ALLOC_PD", SIZE(alloc_pd_req), SIZE(alloc_pd_rsp), 0, vrd_cmd_alloc_pd },
+	[VIRTIO_RDMA_CMD_DEALLOC_PD] =
+		{ "DEALLOC_PD", SIZE(destroy_req), SIZE(rsp_hdr), 0, vrd_cmd_dealloc_pd },
+	[VIRTIO_RDMA_CMD_REG_MR] =
+		{ "REG_MR", SIZE(reg_mr_req), SIZE(reg_mr_rsp), NUM(reg_mr_req, num_extents),
+		  vrd_cmd_reg_mr },
+	[VIRTIO_RDMA_CMD_REG_MR_MORE] =
+		{ "REG_MR_MORE", SIZE(reg_mr_more_req), SIZE(rsp_hdr),
+		  NUM(reg_mr_more_req, num_extents), vrd_cmd_reg_mr_more },
+	[VIRTIO_RDMA_CMD_REG_DMA_MR] =
+		{ "REG_DMA_MR", SIZE(reg_dma_mr_req), SIZE(reg_mr_rsp), 0, vrd_cmd_reg_dma_mr },
+	[VIRTIO_RDMA_CMD_DEREG_MR] =
+		{ "DEREG_MR", SIZE(destroy_req), SIZE(rsp_hdr), 0, vrd_cmd_dereg_mr },
+	[VIRTIO_RDMA_CMD_CREATE_CQ] =
+		{ "CREATE_CQ", SIZE(create_cq_req), SIZE(create_cq_rsp),
+		  NUM(create_cq_req, buf.num_extents), vrd_cmd_create_cq },
+	[VIRTIO_RDMA_CMD_RESIZE_CQ] =
+		{ "RESIZE_CQ", SIZE(resize_cq_req), SIZE(rsp_hdr),
+		  NUM(resize_cq_req, buf.num_extents), vrd_cmd_resize_cq },
+	[VIRTIO_RDMA_CMD_DESTROY_CQ] =
+		{ "DESTROY_CQ", SIZE(destroy_req), SIZE(rsp_hdr), 0, vrd_cmd_destroy_cq },
+	[VIRTIO_RDMA_CMD_CREATE_QP] =
+		{ "CREATE_QP", SIZE(create_qp_req), SIZE(create_qp_rsp),
+		  NUM(create_qp_req, buf.num_extents), vrd_cmd_create_qp },
+	[VIRTIO_RDMA_CMD_MODIFY_QP] =
+		{ "MODIFY_QP", SIZE(modify_qp_req), SIZE(rsp_hdr), 0, vrd_cmd_modify_qp },
+	[VIRTIO_RDMA_CMD_QUERY_QP] =
+		{ "QUERY_QP", SIZE(query_qp_req), SIZE(query_qp_rsp), 0, vrd_cmd_query_qp },
+	[VIRTIO_RDMA_CMD_DESTROY_QP] =
+		{ "DESTROY_QP", SIZE(destroy_req), SIZE(rsp_hdr), 0, vrd_cmd_destroy_qp },
+	[VIRTIO_RDMA_CMD_QUERY_STATS] =
+		{ "QUERY_STATS", SIZE(query_stats_req), SIZE(query_stats_rsp), 0,
+		  vrd_cmd_query_stats },
+};
+
+_Static_assert(SIZE(create_qp_req) <= MAX_FIXED && SIZE(modify_qp_req) <= MAX_FIXED,
+	       "the largest requests fit");
+_Static_assert(SIZE(query_stats_rsp) <= MAX_RESPONSE && SIZE(query_device_rsp) <= MAX_RESPONSE,
+	       "the largest responses fit");
+
+static const struct command *find_command(uint32_t opcode)
+{
+	if (opcode >= sizeof(commands) / sizeof(commands[0]) || !commands[opcode].fn)
+		return NULL;
+	return &commands[opcode];
+}
+
+/* Each status has one meaning; so has each errno that a command returns. */
+static uint32_t status_of(int ret)
+{
+	switch (-ret) {
+	case 0:			return VIRTIO_RDMA_S_OK;
+	case EINVAL:		return VIRTIO_RDMA_S_INVAL;
+	case EOPNOTSUPP:	return VIRTIO_RDMA_S_UNSUPPORTED;
+	case ENOMEM:		return VIRTIO_RDMA_S_NOMEM;
+	case ENOENT:		return VIRTIO_RDMA_S_NOENT;
+	case EBUSY:		return VIRTIO_RDMA_S_BUSY;
+	case EPERM:		return VIRTIO_RDMA_S_PERM;
+	case EFAULT:		return VIRTIO_RDMA_S_FAULT;
+	case EEXIST:		return VIRTIO_RDMA_S_EXIST;
+	case ETIMEDOUT:		return VIRTIO_RDMA_S_TIMEOUT;
+	case ENODEV:		return VIRTIO_RDMA_S_NOT_READY;
+	case EADDRNOTAVAIL:	return VIRTIO_RDMA_S_ADDR;
+	case EPROTONOSUPPORT:	return VIRTIO_RDMA_S_VERSION;
+	default:		return VIRTIO_RDMA_S_IO;
+	}
+}
+
+/* The extents' number has to agree with the bytes that came. */
+static int find_extents(const struct command *c, struct vrd_cmd *cmd, uint32_t len)
+{
+	uint32_t num;
+
+	if (!c->num_extents)
+		return len == c->req_size ? 0 : -EINVAL;
+	if (len < c->req_size)
+		return -EINVAL;
+	memcpy(&num, (const uint8_t *)cmd->req + c->num_extents, sizeof(num));
+	num = le32toh(num);
+	if (!num || num > VIRTIO_RDMA_MAX_CMD_EXTENTS || len != c->req_size + num * EXTENT_SIZE)
+		return -EINVAL;
+	cmd->extents.ext = (const void *)((const uint8_t *)cmd->req + c->req_size);
+	cmd->extents.num = num;
+	return 0;
+}
+
+/* Room for all of the response, or nothing is done. */
+static int check_room(struct vrd_vq *vq, const struct vrd_vq_elem *elem, const struct command *c)
+{
+	if (elem->writable < c->rsp_size)
+		return -EINVAL;
+	return vrd_vq_can_write(vq, elem, c->rsp_size) ? 0 : -EFAULT;
+}
+
+/* Returns the bytes of response. */
+static uint32_t carry_out(struct vrd_device *dev, struct vrd_vq *vq,
+			  const struct vrd_vq_elem *elem, uint32_t len)
+{
+	struct vrd_control *ctl = dev->control;
+	const struct virtio_rdma_cmd_hdr *hdr = (const void *)ctl->req;
+	struct virtio_rdma_rsp_hdr *rsp = (void *)ctl->rsp;
+	struct vrd_cmd cmd = { .dev = dev, .req = ctl->req, .rsp = ctl->rsp };
+	const struct command *c = NULL;
+	uint32_t opcode = 0, status;
+	int ret = -EINVAL;
+
+	memset(ctl->rsp, 0, sizeof(ctl->rsp));
+	if (len < sizeof(*hdr) || elem->readable > MAX_REQUEST)
+		goto answer;
+	opcode = le32toh(hdr->opcode);
+	c = find_command(opcode);
+	if (hdr->reserved)
+		goto answer;
+	ret = -ENODEV;
+	if (!dev->initialised && opcode != VIRTIO_RDMA_CMD_INIT)
+		goto answer;
+	ret = -EOPNOTSUPP;
+	if (!c)
+		goto answer;
+	ret = find_extents(c, &cmd, len);
+	if (!ret)
+		ret = check_room(vq, elem, c);
+	if (!ret)
+		ret = c->fn(&cmd);
+answer:
+	status = status_of(ret);
+	vrd_stat_add(dev, VIRTIO_RDMA_STAT_COMMANDS, 1);
+	vrd_trace_command(dev->name, opcode, status, len);
+	vrd_dev_log(dev, VRD_LOG_DEBUG, "command %s (%u), %u bytes: status %u",
+		    c ? c->name : "?", opcode, len, status);
+	if (ret) {
+		memset(ctl->rsp, 0, sizeof(ctl->rsp));
+		rsp->status = htole32(status);
+		return sizeof(*rsp);
+	}
+	return c->rsp_size;
+}
+
+/* One command, under dev->lock.  False: there is none. */
+static bool run_command(struct vrd_device *dev)
+{
+	struct vrd_vq *vq = dev->vqs[VIRTIO_RDMA_VQ_CONTROL];
+	struct vrd_control *ctl = dev->control;
+	struct vrd_vq_elem *elem = vq->elem;
+	uint32_t len, written = 0;
+	enum vrd_vq_pop got;
+
+	/*
+	 * Only this thread takes chains, and whatever else changes the queue
+	 * needs dev->lock: so vq->lock, which must be the innermost, can be let
+	 * go while the command runs.
+	 */
+	vrd_lock(&vq->lock);
+	got = vrd_vq_pop_locked(vq, elem);
+	if (got == VRD_VQ_EMPTY) {
+		vrd_vq_want_kick_locked(vq, true);
+		got = vrd_vq_pop_locked(vq, elem);
+	}
+	vrd_unlock(&vq->lock);
+	if (got != VRD_VQ_GOT)
+		return false;
+
+	/* Where no status can go, nothing is done. */
+	if (elem->writable >= sizeof(struct virtio_rdma_rsp_hdr) &&
+	    vrd_vq_can_write(vq, elem, sizeof(struct virtio_rdma_rsp_hdr))) {
+		len = elem->readable < MAX_REQUEST ? (uint32_t)elem->readable : MAX_REQUEST;
+		if (!vrd_vq_read(vq, elem, ctl->req, len))
+			len = 0;
+		written = carry_out(dev, vq, elem, len);
+		if (!vrd_vq_write(vq, elem, ctl->rsp, written))
+			written = 0;
+	}
+
+	vrd_lock(&vq->lock);
+	vrd_vq_push_locked(vq, elem, written);
+	vrd_vq_notify_locked(vq);
+	vrd_unlock(&vq->lock);
+	return true;
+}
+
+/* ---- the thread -------------------------------------------------------- */
+
+void vrd_device_lock(struct vrd_device *dev)
+{
+	atomic_fetch_add(&dev->control->shell_waits, 1);
+	pthread_mutex_lock(&dev->lock);
+	atomic_fetch_sub(&dev->control->shell_waits, 1);
+}
+
+void vrd_device_unlock(struct vrd_device *dev)
+{
+	pthread_mutex_unlock(&dev->lock);
+}
+
+/* A mutex is not fair: who gives it back and wants it again at once gets it. */
+static void let_shell_in(struct vrd_control *ctl)
+{
+	static const struct timespec moment = { .tv_nsec = 20000 };
+
+	while (atomic_load(&ctl->shell_waits))
+		nanosleep(&moment, NULL);
+}
+
+static void run_commands(struct vrd_device *dev)
+{
+	bool more = true;
+
+	while (more && !atomic_load(&dev->control->stop)) {
+		let_shell_in(dev->control);
+		pthread_mutex_lock(&dev->lock);
+		more = run_command(dev);
+		pthread_mutex_unlock(&dev->lock);
+	}
+}
+
+static void refill(struct vrd_device *dev, unsigned int index)
+{
+	if (index == VIRTIO_RDMA_VQ_EVENT || index >= VIRTIO_RDMA_VQ_COMP_BASE)
+		vrd_event_refill(dev, dev->vqs[index]);
+}
+
+/* Reads a kick away; a descriptor that cannot be read any more is let go, or
+ * epoll would report it for ever.
+ */
+static void drain_kick(struct vrd_device *dev, struct vrd_vq *vq)
+{
+	uint64_t count;
+	ssize_t n;
+
+	vrd_lock(&vq->lock);
+	if (vq->kick_fd >= 0) {
+		n = read(vq->kick_fd, &count, sizeof(count));
+		if (!n || (n < 0 && errno != EAGAIN && errno != EINTR))
+			vrd_control_unwatch(dev, vq->kick_fd);
+	}
+	vrd_unlock(&vq->lock);
+}
+
+static void *control_main(void *opaque)
+{
+	struct vrd_device *dev = opaque;
+	struct vrd_control *ctl = dev->control;
+	struct epoll_event ev[16];
+	uint64_t count;
+	unsigned int q;
+	int i, n;
+
+	while (!atomic_load(&ctl->stop)) {
+		n = epoll_wait(ctl->epoll_fd, ev, 16, -1);
+		for (i = 0; i < n; i++) {
+			if (ev[i].data.u32 != WAKE) {
+				drain_kick(dev, dev->vqs[ev[i].data.u32]);
+				refill(dev, ev[i].data.u32);
+				continue;
+			}
+			/* nothing to be told by an error: the count does not matter */
+			if (read(ctl->wake_fd, &count, sizeof(count)) < 0)
+				continue;
+			for (q = 0; q < dev->num_vqs; q++)
+				refill(dev, q);
+		}
+		run_commands(dev);
+	}
+	return NULL;
+}
+
+void vrd_control_wake(struct vrd_device *dev)
+{
+	uint64_t one = 1;
+
+	if (write(dev->control->wake_fd, &one, sizeof(one)) < 0 && errno != EAGAIN)
+		vrd_log(dev->engine, VRD_LOG_ERROR, "%s: cannot wake the control thread: %s",
+			dev->name, strerror(errno));
+}
+
+int vrd_control_watch(struct vrd_device *dev, unsigned int vq, int fd)
+{
+	struct epoll_event ev = { .events = EPOLLIN, .data.u32 = vq };
+
+	return epoll_ctl(dev->control->epoll_fd, EPOLL_CTL_ADD, fd, &ev) ? -errno : 0;
+}
+
+void vrd_control_unwatch(struct vrd_device *dev, int fd)
+{
+	/* It may have been let go already. */
+	(void)epoll_ctl(dev->control->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+}
+
+int vrd_control_create(struct vrd_device *dev, struct vrd_error *err)
+{
+	struct epoll_event ev = { .events = EPOLLIN, .data.u32 = WAKE };
+	struct vrd_control *ctl;
+	sigset_t all, old;
+	char name[16];
+	int ret;
+
+	ctl = calloc(1, sizeof(*ctl));
+	if (!ctl)
+		return vrd_fail(err, -ENOMEM, "", "out of memory");
+	ctl->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	ctl->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (ctl->epoll_fd < 0 || ctl->wake_fd < 0 ||
+	    epoll_ctl(ctl->epoll_fd, EPOLL_CTL_ADD, ctl->wake_fd, &ev)) {
+		ret = vrd_fail(err, -errno, "raise the limit of open files (ulimit -n)",
+			       "control thread of %s: %s", dev->name, strerror(errno));
+		goto close;
+	}
+	dev->control = ctl;
+
+	/* The process's signals belong to the shell's threads. */
+	sigfillset(&all);
+	sigdelset(&all, SIGBUS);
+	sigdelset(&all, SIGSEGV);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	ret = pthread_create(&ctl->thread, NULL, control_main, dev);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (ret) {
+		ret = vrd_fail(err, -ret, "", "control thread of %s: %s", dev->name,
+			       strerror(ret));
+		dev->control = NULL;
+		goto close;
+	}
+	snprintf(name, sizeof(name), "vrd-ctl %.7s", dev->name);
+	pthread_setname_np(ctl->thread, name);
+	return 0;
+close:
+	if (ctl->wake_fd >= 0)
+		close(ctl->wake_fd);
+	if (ctl->epoll_fd >= 0)
+		close(ctl->epoll_fd);
+	free(ctl);
+	return ret;
+}
+
+void vrd_control_destroy(struct vrd_device *dev)
+{
+	struct vrd_control *ctl = dev->control;
+
+	if (!ctl)
+		return;
+	atomic_store(&ctl->stop, true);
+	vrd_control_wake(dev);
+	pthread_join(ctl->thread, NULL);
+	close(ctl->wake_fd);
+	close(ctl->epoll_fd);
+	free(ctl);
+	dev->control = NULL;
+}

@@ -1,0 +1,584 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * A device: life cycle, configuration space, features, memory table and
+ * virtqueues, as vrd.h offers them to shells.
+ *
+ * All of it runs on the shell's thread of this device, under dev->lock.
+ */
+#include <endian.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <linux/virtio_config.h>
+#include <linux/virtio_ring.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "control.h"
+#include "event.h"
+#include "mem.h"
+#include "poller.h"
+#include "virtq.h"
+
+#define FEATURES_REQUIRED	((1ULL << VIRTIO_F_VERSION_1) | (1ULL << VIRTIO_F_ACCESS_PLATFORM))
+#define FEATURES		(FEATURES_REQUIRED | (1ULL << VIRTIO_RING_F_INDIRECT_DESC) | \
+				 (1ULL << VIRTIO_RING_F_EVENT_IDX))
+
+/* ---- limits ------------------------------------------------------------ */
+
+struct limit {
+	const char *name;
+	size_t offset;
+	uint32_t def, max;
+};
+
+#define LIMIT(field, def, max) { #field, offsetof(struct vrd_limits, field), def, max }
+
+/* Upper bounds keep numbers in their bits and sums in 64. */
+static const struct limit limits32[] = {
+	LIMIT(max_ctx, 1024, 1U << 20),
+	LIMIT(max_pd, 16384, 1U << 22),
+	LIMIT(max_mr, 262144, 1U << 23),
+	LIMIT(max_cq, 65536, 1U << 22),
+	LIMIT(max_cqe, 262144, 1U << 22),
+	LIMIT(max_qp, 65536, 1U << 22),
+	LIMIT(max_qp_wr, 16384, 1U << 16),
+	LIMIT(max_sge, VRD_MAX_SGE, VRD_MAX_SGE),
+	LIMIT(max_inline, VRD_MAX_INLINE, VRD_MAX_INLINE),
+	LIMIT(max_srq, 65536, 1U << 22),
+};
+
+#define MAX_MR_BYTES_DEFAULT	(1ULL << 38)	/* costs the host a thousandth of it */
+
+static int set_limits(struct vrd_limits *limits, const struct vrd_limits *wanted,
+		      struct vrd_error *err)
+{
+	const uint64_t space = 1ULL << VRD_MEM_ADDR_BITS;
+	unsigned int i;
+	uint32_t *v;
+
+	*limits = *wanted;
+	for (i = 0; i < sizeof(limits32) / sizeof(limits32[0]); i++) {
+		v = (uint32_t *)((uint8_t *)limits + limits32[i].offset);
+		if (!*v)
+			*v = limits32[i].def;
+		if (*v > limits32[i].max)
+			return vrd_fail(err, -EINVAL, "lower it", "%s=%u is above %u",
+					limits32[i].name, *v, limits32[i].max);
+	}
+	if (!limits->max_mr_bytes)
+		limits->max_mr_bytes = MAX_MR_BYTES_DEFAULT;
+	if (!limits->max_mr_size)
+		limits->max_mr_size = limits->max_mr_bytes;
+	if (limits->max_mr_size > space || limits->max_mr_bytes > space * 1024)
+		return vrd_fail(err, -EINVAL, "lower it",
+				"max_mr_size is above 2^44, or max_mr_bytes above 2^54");
+	return 0;
+}
+
+/* ---- creation ---------------------------------------------------------- */
+
+static const struct vrd_backend_ops *const backends[] = {
+	&vrd_mem_backend,
+};
+
+static const struct vrd_backend_ops *find_backend(const char *name)
+{
+	unsigned int i;
+
+	for (i = 0; i < sizeof(backends) / sizeof(backends[0]); i++) {
+		if (!strcmp(backends[i]->name, name))
+			return backends[i];
+	}
+	return NULL;
+}
+
+static int check_config(const struct vrd_device_config *cfg, struct vrd_error *err)
+{
+	static const uint8_t zero[6];
+
+	if (!cfg->name || !cfg->name[0])
+		return vrd_fail(err, -EINVAL, "", "a device needs a name");
+	if ((cfg->mac[0] & 1) || !memcmp(cfg->mac, zero, sizeof(zero)))
+		return vrd_fail(err, -EINVAL, "set mac= to that of the guest's network device",
+				"%02x:%02x:%02x:%02x:%02x:%02x is no unicast MAC address",
+				cfg->mac[0], cfg->mac[1], cfg->mac[2], cfg->mac[3], cfg->mac[4],
+				cfg->mac[5]);
+	if (!cfg->num_comp_vectors || cfg->num_comp_vectors > VIRTIO_RDMA_MAX_COMP_VECTORS)
+		return vrd_fail(err, -EINVAL, "", "%u completion vectors: 1 to %u are possible",
+				cfg->num_comp_vectors, VIRTIO_RDMA_MAX_COMP_VECTORS);
+	if (cfg->num_allowed_gids > VRD_MAX_ALLOWED_GIDS)
+		return vrd_fail(err, -EINVAL, "", "%u allowed GIDs: at most %u are possible",
+				cfg->num_allowed_gids, VRD_MAX_ALLOWED_GIDS);
+	return 0;
+}
+
+static int make_tables(struct vrd_device *dev)
+{
+	const struct vrd_limits *l = &dev->limits;
+
+	/* Zero is no object; QP 0 and 1 are special. */
+	if (vrd_table_init(&dev->ctxs, l->max_ctx, 1, 0) ||
+	    vrd_table_init(&dev->pds, l->max_pd, 1, 0) ||
+	    vrd_table_init(&dev->mrs, l->max_mr, 1, 0) ||
+	    vrd_table_init(&dev->cqs, l->max_cq, 1, 0) ||
+	    vrd_table_init(&dev->qps, l->max_qp, 2, 0))
+		return -ENOMEM;
+	return 0;
+}
+
+static int make_vqs(struct vrd_device *dev)
+{
+	unsigned int i;
+
+	dev->num_vqs = VIRTIO_RDMA_VQ_COMP_BASE + le16toh(dev->config.num_comp_vectors);
+	dev->vqs = calloc(dev->num_vqs, sizeof(dev->vqs[0]));
+	if (!dev->vqs)
+		return -ENOMEM;
+	for (i = 0; i < dev->num_vqs; i++) {
+		dev->vqs[i] = vrd_vq_create(dev, i);
+		if (!dev->vqs[i])
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+/* What needs neither threads nor the backend; free_parts() undoes all of it. */
+static int make_parts(struct vrd_device *dev, const struct vrd_device_config *cfg)
+{
+	dev->error_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	dev->pin_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (dev->error_fd < 0 || dev->pin_fd < 0)
+		return -errno;
+	dev->name = strdup(cfg->name);
+	dev->fabric_name = strdup(cfg->fabric ? cfg->fabric : "default");
+	if (!dev->name || !dev->fabric_name)
+		return -ENOMEM;
+	memcpy(dev->config.mac, cfg->mac, sizeof(dev->config.mac));
+	dev->config.num_comp_vectors = htole16(cfg->num_comp_vectors);
+	dev->config.abi_version = htole32(VIRTIO_RDMA_ABI_VERSION);
+	dev->num_allowed_gids = cfg->num_allowed_gids;
+	memcpy(dev->allowed_gids, cfg->allowed_gids, sizeof(dev->allowed_gids));
+	if (make_tables(dev) || make_vqs(dev) || vrd_mr_init(dev) || vrd_event_init(dev))
+		return -ENOMEM;
+	return 0;
+}
+
+static void free_parts(struct vrd_device *dev)
+{
+	unsigned int i;
+
+	vrd_event_fini(dev);
+	vrd_mr_fini(dev);
+	for (i = 0; dev->vqs && i < dev->num_vqs; i++)
+		vrd_vq_destroy(dev->vqs[i]);
+	free(dev->vqs);
+	vrd_table_destroy(&dev->qps);
+	vrd_table_destroy(&dev->cqs);
+	vrd_table_destroy(&dev->mrs);
+	vrd_table_destroy(&dev->pds);
+	vrd_table_destroy(&dev->ctxs);
+	vrd_mem_destroy(dev->mem);
+	free(dev->fabric_name);
+	free(dev->name);
+	if (dev->pin_fd >= 0)
+		close(dev->pin_fd);
+	if (dev->error_fd >= 0)
+		close(dev->error_fd);
+	pthread_mutex_destroy(&dev->lock);
+	free(dev);
+}
+
+static void close_backend(struct vrd_device *dev)
+{
+	if (!dev->ops->device_close)
+		return;
+	pthread_mutex_lock(&dev->lock);
+	dev->ops->device_close(dev);
+	pthread_mutex_unlock(&dev->lock);
+}
+
+int vrd_device_create(struct vrd_engine *engine, const struct vrd_device_config *cfg,
+		      struct vrd_device **out, struct vrd_error *err)
+{
+	const char *backend = cfg->backend ? cfg->backend : "memory";
+	struct vrd_device *dev;
+	int ret;
+
+	ret = check_config(cfg, err);
+	if (ret)
+		return ret;
+	dev = calloc(1, sizeof(*dev));
+	if (!dev)
+		return vrd_fail(err, -ENOMEM, "", "out of memory");
+	dev->engine = engine;
+	dev->error_fd = -1;
+	dev->pin_fd = -1;
+	dev->db_kick_fd = -1;
+	pthread_mutex_init(&dev->lock, NULL);
+	atomic_store(&dev->suspended, 1);	/* until the control queue starts */
+
+	dev->ops = find_backend(backend);
+	if (!dev->ops) {
+		ret = vrd_fail(err, -EINVAL, "\"memory\" is always there",
+			       "there is no backend \"%.64s\"", backend);
+		goto free;
+	}
+	ret = set_limits(&dev->limits, &cfg->limits, err);
+	if (ret)
+		goto free;
+	ret = make_parts(dev, cfg);
+	if (ret) {
+		vrd_fail(err, ret, "", "device %s: %s", cfg->name, strerror(-ret));
+		goto free;
+	}
+	dev->fabric = vrd_fabric_get(engine, dev->fabric_name);
+	if (!dev->fabric) {
+		ret = vrd_fail(err, -ENOMEM, "", "out of memory");
+		goto free;
+	}
+	ret = vrd_engine_add_device(dev);
+	if (ret) {
+		vrd_fail(err, ret, "", "device %s: %s", dev->name, strerror(-ret));
+		goto put_fabric;
+	}
+	if (dev->ops->device_open) {
+		pthread_mutex_lock(&dev->lock);
+		ret = dev->ops->device_open(dev, err);
+		pthread_mutex_unlock(&dev->lock);
+		if (ret)
+			goto remove;
+	}
+	ret = vrd_control_create(dev, err);
+	if (ret)
+		goto close;
+	vrd_log(engine, VRD_LOG_INFO, "%s: created on fabric %s, backend %s", dev->name,
+		dev->fabric_name, dev->ops->name);
+	*out = dev;
+	return 0;
+close:
+	close_backend(dev);
+remove:
+	vrd_engine_remove_device(dev);
+put_fabric:
+	vrd_fabric_put(dev->fabric);
+free:
+	free_parts(dev);
+	return ret;
+}
+
+void vrd_device_destroy(struct vrd_device *dev)
+{
+	unsigned int i;
+
+	vrd_device_reset(dev);
+	/* Kicks are not watched any more when their descriptors are closed. */
+	for (i = 0; i < dev->num_vqs; i++)
+		vrd_device_vq_set_kick(dev, i, -1);
+	vrd_control_destroy(dev);
+	close_backend(dev);
+	vrd_engine_remove_device(dev);
+	vrd_fabric_put(dev->fabric);
+	vrd_log(dev->engine, VRD_LOG_INFO, "%s: destroyed", dev->name);
+	free_parts(dev);
+}
+
+/* ---- virtio ------------------------------------------------------------ */
+
+uint64_t vrd_device_features(const struct vrd_device *dev)
+{
+	(void)dev;
+	return FEATURES;
+}
+
+int vrd_device_set_features(struct vrd_device *dev, uint64_t features, struct vrd_error *err)
+{
+	if (features & ~FEATURES)
+		return vrd_fail(err, -EINVAL, "", "features 0x%" PRIx64 " are not offered",
+				(uint64_t)(features & ~FEATURES));
+	if (~features & FEATURES_REQUIRED)
+		return vrd_fail(err, -EINVAL,
+				"the driver has to be a virtio 1 driver that uses the DMA API",
+				"features 0x%" PRIx64 " are required",
+				(uint64_t)(~features & FEATURES_REQUIRED));
+	vrd_device_lock(dev);
+	dev->features = features;
+	vrd_device_unlock(dev);
+	return 0;
+}
+
+void vrd_device_get_config(struct vrd_device *dev, uint32_t offset, void *buf, uint32_t len)
+{
+	uint32_t n = 0;
+
+	if (offset < sizeof(dev->config)) {
+		n = sizeof(dev->config) - offset;
+		if (n > len)
+			n = len;
+		memcpy(buf, (const uint8_t *)&dev->config + offset, n);
+	}
+	memset((uint8_t *)buf + n, 0, len - n);
+}
+
+unsigned int vrd_device_num_queues(const struct vrd_device *dev)
+{
+	return dev->num_vqs;
+}
+
+bool vrd_device_is_broken(const struct vrd_device *dev)
+{
+	return atomic_load(&dev->broken);
+}
+
+int vrd_device_error_fd(const struct vrd_device *dev)
+{
+	return dev->error_fd;
+}
+
+uint64_t vrd_device_mr_bytes(const struct vrd_device *dev)
+{
+	uint64_t bytes = atomic_load(&dev->mr_bytes);
+
+	/* A DMA region is all of memory: dev->mem is the shell's own to change. */
+	if (atomic_load(&dev->dma_mrs) && dev->mem)
+		bytes += dev->mem->pages << VIRTIO_RDMA_PAGE_SHIFT;
+	return bytes;
+}
+
+int vrd_device_pin_fd(const struct vrd_device *dev)
+{
+	return dev->pin_fd;
+}
+
+/* ---- memory table ------------------------------------------------------ */
+
+int vrd_device_set_mem_table(struct vrd_device *dev, const struct vrd_mem_region *regions,
+			     unsigned int num, struct vrd_error *err)
+{
+	struct vrd_mem *mem, *old;
+	unsigned int i;
+	int ret;
+
+	ret = vrd_mem_create(dev, regions, num, &mem, err);
+	if (ret)
+		return ret;
+
+	vrd_device_lock(dev);
+	vrd_device_quiesce(dev);
+	old = dev->mem;
+	dev->mem = mem;
+	dev->mem_generation++;
+	vrd_rings_retranslate(dev);
+	for (i = 0; i < dev->num_vqs; i++) {
+		struct vrd_vq *vq = dev->vqs[i];
+
+		vrd_lock(&vq->lock);
+		/* A queue whose rings are gone is found out when it is used. */
+		if (vq->started)
+			vrd_vq_translate_locked(vq, mem);
+		vrd_unlock(&vq->lock);
+	}
+	vrd_device_resume(dev);
+	vrd_device_unlock(dev);
+
+	vrd_mem_destroy(old);
+	vrd_control_wake(dev);
+	vrd_log(dev->engine, VRD_LOG_DEBUG, "%s: memory table of %u regions, %" PRIu64 " MiB",
+		dev->name, num, mem->pages >> (20 - VIRTIO_RDMA_PAGE_SHIFT));
+	return 0;
+}
+
+/* ---- virtqueues -------------------------------------------------------- */
+
+static struct vrd_vq *get_vq(struct vrd_device *dev, unsigned int index)
+{
+	return index < dev->num_vqs ? dev->vqs[index] : NULL;
+}
+
+/* The doorbell queue's kick goes to the pollers, while the queue is started. */
+static void watch_doorbell(struct vrd_device *dev)
+{
+	struct vrd_vq *vq = dev->vqs[VIRTIO_RDMA_VQ_DOORBELL];
+
+	vrd_poller_unwatch_kick(dev);
+	if (vq->started && vq->kick_fd >= 0 && vrd_poller_watch_kick(dev, vq->kick_fd))
+		vrd_dev_log(dev, VRD_LOG_ERROR, "cannot watch the doorbell queue");
+}
+
+int vrd_device_vq_set_kick(struct vrd_device *dev, unsigned int index, int fd)
+{
+	struct vrd_vq *vq = get_vq(dev, index);
+	int own = -1, old, ret = 0;
+
+	if (!vq)
+		return -EINVAL;
+	if (fd >= 0) {
+		own = vrd_vq_dup_fd(fd, NULL);
+		if (own < 0)
+			return own;
+	}
+	vrd_device_lock(dev);
+	if (index == VIRTIO_RDMA_VQ_DOORBELL) {
+		vrd_poller_unwatch_kick(dev);
+		old = vq->kick_fd;
+		vq->kick_fd = own;
+		watch_doorbell(dev);
+	} else {
+		vrd_lock(&vq->lock);
+		old = vq->kick_fd;
+		if (old >= 0)
+			vrd_control_unwatch(dev, old);
+		vq->kick_fd = own;
+		if (own >= 0)
+			ret = vrd_control_watch(dev, index, own);
+		if (ret) {
+			vq->kick_fd = -1;
+			close(own);
+		}
+		vrd_unlock(&vq->lock);
+		/* A kick that only the old descriptor saw must not get lost. */
+		vrd_control_wake(dev);
+	}
+	vrd_device_unlock(dev);
+	if (old >= 0)
+		close(old);
+	return ret;
+}
+
+int vrd_device_vq_set_call(struct vrd_device *dev, unsigned int index, int fd)
+{
+	struct vrd_vq *vq = get_vq(dev, index);
+	bool is_socket = false;
+	int own = -1, old;
+
+	if (!vq)
+		return -EINVAL;
+	if (fd >= 0) {
+		own = vrd_vq_dup_fd(fd, &is_socket);
+		if (own < 0)
+			return own;
+	}
+	vrd_lock(&vq->lock);
+	old = vq->call_fd;
+	vq->call_fd = own;
+	vq->call_is_socket = is_socket;
+	if (vq->started)
+		vrd_vq_signal_locked(vq);
+	vrd_unlock(&vq->lock);
+	if (old >= 0)
+		close(old);
+	return 0;
+}
+
+/* Queues are looked at while they and the control queue are started. */
+static void update_running(struct vrd_device *dev)
+{
+	unsigned int i;
+
+	for (i = 0; i < dev->num_vqs; i++) {
+		struct vrd_vq *vq = dev->vqs[i];
+
+		vrd_lock(&vq->lock);
+		vq->running = vq->started && dev->running;
+		vrd_unlock(&vq->lock);
+	}
+}
+
+int vrd_device_vq_start(struct vrd_device *dev, unsigned int index,
+			const struct vrd_vq_config *cfg, struct vrd_error *err)
+{
+	struct vrd_vq *vq = get_vq(dev, index);
+	int ret;
+
+	if (!vq)
+		return vrd_fail(err, -EINVAL, "", "there is no virtqueue %u: the device has %u",
+				index, dev->num_vqs);
+	vrd_device_lock(dev);
+	if (vq->started) {
+		ret = vrd_fail(err, -EBUSY, "", "virtqueue %u is started already", index);
+		goto unlock;
+	}
+	ret = vrd_vq_start(vq, cfg, err);
+	if (ret)
+		goto unlock;
+	if (index == VIRTIO_RDMA_VQ_DOORBELL)
+		watch_doorbell(dev);
+	if (index == VIRTIO_RDMA_VQ_CONTROL)
+		dev->running = true;
+	update_running(dev);
+	if (index == VIRTIO_RDMA_VQ_CONTROL)
+		vrd_device_resume(dev);
+	/* What came before the start is looked at, whether or not it is kicked. */
+	vrd_control_wake(dev);
+unlock:
+	vrd_device_unlock(dev);
+	return ret;
+}
+
+static int stop_vq(struct vrd_device *dev, struct vrd_vq *vq, uint16_t *last_avail)
+{
+	bool was;
+
+	vrd_lock(&vq->lock);
+	was = vq->started;
+	vq->started = false;
+	vq->running = false;
+	if (last_avail)
+		*last_avail = vq->last_avail;
+	vrd_unlock(&vq->lock);
+	if (!was)
+		return 0;
+	if (vq->index == VIRTIO_RDMA_VQ_DOORBELL)
+		watch_doorbell(dev);
+	if (vq->index == VIRTIO_RDMA_VQ_CONTROL) {
+		dev->running = false;
+		update_running(dev);
+		vrd_device_quiesce(dev);
+	}
+	return 0;
+}
+
+int vrd_device_vq_stop(struct vrd_device *dev, unsigned int index, uint16_t *last_avail)
+{
+	struct vrd_vq *vq = get_vq(dev, index);
+	int ret;
+
+	if (!vq)
+		return -EINVAL;
+	vrd_device_lock(dev);
+	ret = stop_vq(dev, vq, last_avail);
+	vrd_device_unlock(dev);
+	return ret;
+}
+
+/* ---- reset ------------------------------------------------------------- */
+
+void vrd_device_clear(struct vrd_device *dev)
+{
+	vrd_qp_destroy_all(dev);
+	vrd_cq_destroy_all(dev);
+	vrd_mr_dereg_all(dev);
+	vrd_pd_destroy_all(dev);
+	vrd_ctx_destroy_all(dev);
+	vrd_gid_del_all(dev);
+	vrd_event_reset(dev);
+}
+
+void vrd_device_reset(struct vrd_device *dev)
+{
+	uint64_t count;
+	unsigned int i;
+
+	vrd_device_lock(dev);
+	for (i = 0; i < dev->num_vqs; i++)
+		stop_vq(dev, dev->vqs[i], NULL);
+	vrd_device_clear(dev);
+	dev->initialised = false;
+	dev->num_vectors_used = 0;
+	atomic_store(&dev->broken, false);
+	/* not readable any more; it need not have been */
+	if (read(dev->error_fd, &count, sizeof(count)) > 0)
+		vrd_log(dev->engine, VRD_LOG_DEBUG, "%s: no longer broken", dev->name);
+	vrd_device_unlock(dev);
+}

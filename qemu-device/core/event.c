@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Event queue and completion vectors.
+ *
+ * A guest that gives no buffers must not make us keep much, and must not lose
+ * what it was promised.  Completion events: each CQ waits in its vector's line
+ * at most once.  Asynchronous events: a ring of MAX_EVENTS in which no two are
+ * alike; when it is full, the guest has ignored that many events of different
+ * objects, and gets DEVICE_FATAL as the last one: nothing after it until INIT.
+ *
+ * Pollers call in here with locks of QPs and CQs held; buffers are looked for
+ * under the virtqueue's lock, which also protects what waits for it.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "backend.h"
+#include "event.h"
+#include "shm.h"
+#include "virtq.h"
+
+#define MAX_EVENTS	1024
+
+struct waiting_event {
+	uint32_t type, id;
+};
+
+/* The event virtqueue's lock protects it. */
+struct vrd_events {
+	struct waiting_event ring[MAX_EVENTS];
+	uint32_t head, num;
+	bool fatal;			/* DEVICE_FATAL is the last entry, or was delivered */
+};
+
+/*
+ * Writes @data into the next buffer.  False: there is none, and the driver has
+ * been asked for a kick.
+ */
+static bool deliver_locked(struct vrd_vq *vq, const void *data, uint32_t len)
+{
+	struct vrd_vq_elem *elem = vq->elem;
+	enum vrd_vq_pop got;
+
+	if (!vq->running || vq->broken)
+		return false;
+	for (;;) {
+		got = vrd_vq_pop_locked(vq, elem);
+		if (got == VRD_VQ_EMPTY && !vq->kicks_wanted) {
+			vrd_vq_want_kick_locked(vq, true);
+			got = vrd_vq_pop_locked(vq, elem);
+		}
+		if (got != VRD_VQ_GOT)
+			return false;
+		if (elem->writable >= len && vrd_vq_write(vq, elem, data, len)) {
+			vrd_vq_push_locked(vq, elem, len);
+			return true;
+		}
+		/* A buffer that is too small or no RAM is given back empty; the
+		 * loop ends because each turn takes one.
+		 */
+		vrd_vq_push_locked(vq, elem, 0);
+	}
+}
+
+/* ---- completion events ------------------------------------------------- */
+
+static struct vrd_vq *vector_of(const struct vrd_cq *cq)
+{
+	return cq->dev->vqs[VIRTIO_RDMA_VQ_COMP_BASE + cq->vector];
+}
+
+static bool deliver_cq_locked(struct vrd_vq *vq, const struct vrd_cq *cq)
+{
+	struct virtio_rdma_comp_event ev = { .cqn = htole32(cq->cqn) };
+
+	if (!deliver_locked(vq, &ev, sizeof(ev)))
+		return false;
+	vrd_stat_add(vq->dev, VIRTIO_RDMA_STAT_COMP_EVENTS, 1);
+	return true;
+}
+
+void vrd_event_cq(struct vrd_cq *cq)
+{
+	struct vrd_vq *vq = vector_of(cq);
+
+	vrd_lock(&vq->lock);
+	if (!cq->event_pending) {
+		/* those who wait already come first */
+		if (TAILQ_EMPTY(&vq->waiting) && deliver_cq_locked(vq, cq)) {
+			vrd_vq_notify_locked(vq);
+		} else {
+			cq->event_pending = true;
+			TAILQ_INSERT_TAIL(&vq->waiting, cq, event_link);
+		}
+	}
+	vrd_unlock(&vq->lock);
+}
+
+void vrd_event_cq_forget(struct vrd_cq *cq)
+{
+	struct vrd_vq *vq = vector_of(cq);
+
+	vrd_lock(&vq->lock);
+	if (cq->event_pending) {
+		TAILQ_REMOVE(&vq->waiting, cq, event_link);
+		cq->event_pending = false;
+	}
+	vrd_unlock(&vq->lock);
+}
+
+static void refill_vector_locked(struct vrd_vq *vq)
+{
+	bool any = false;
+	struct vrd_cq *cq;
+
+	while ((cq = TAILQ_FIRST(&vq->waiting))) {
+		if (!deliver_cq_locked(vq, cq))
+			break;
+		TAILQ_REMOVE(&vq->waiting, cq, event_link);
+		cq->event_pending = false;
+		any = true;
+	}
+	if (!cq)
+		vrd_vq_want_kick_locked(vq, false);
+	if (any)
+		vrd_vq_notify_locked(vq);
+}
+
+/* ---- asynchronous events ----------------------------------------------- */
+
+static struct waiting_event *waiting_at(struct vrd_events *evs, uint32_t i)
+{
+	return &evs->ring[(evs->head + i) % MAX_EVENTS];
+}
+
+static bool deliver_event_locked(struct vrd_vq *vq, uint32_t type, uint32_t id)
+{
+	struct virtio_rdma_event ev = { .type = htole32(type), .id = htole32(id) };
+
+	return deliver_locked(vq, &ev, sizeof(ev));
+}
+
+static void keep_event(struct vrd_device *dev, uint32_t type, uint32_t id)
+{
+	struct vrd_events *evs = dev->events;
+	uint32_t i;
+
+	for (i = 0; i < evs->num; i++) {
+		const struct waiting_event *w = waiting_at(evs, i);
+
+		if (w->type == type && w->id == id)
+			return;
+	}
+	if (evs->num == MAX_EVENTS - 1) {
+		evs->fatal = true;
+		type = VIRTIO_RDMA_EVENT_DEVICE_FATAL;
+		id = 0;
+		vrd_dev_log(dev, VRD_LOG_WARN, "the driver takes no events: %u wait", evs->num);
+	}
+	*waiting_at(evs, evs->num++) = (struct waiting_event) { .type = type, .id = id };
+}
+
+void vrd_event_raise(struct vrd_device *dev, uint32_t type, uint32_t id)
+{
+	struct vrd_vq *vq = dev->vqs[VIRTIO_RDMA_VQ_EVENT];
+	struct vrd_events *evs = dev->events;
+
+	vrd_dev_log(dev, VRD_LOG_DEBUG, "event %u of %u", type, id);
+	vrd_lock(&vq->lock);
+	if (!evs->fatal) {
+		if (!evs->num && deliver_event_locked(vq, type, id))
+			vrd_vq_notify_locked(vq);
+		else
+			keep_event(dev, type, id);
+	}
+	vrd_unlock(&vq->lock);
+}
+
+static void refill_events_locked(struct vrd_device *dev, struct vrd_vq *vq)
+{
+	struct vrd_events *evs = dev->events;
+	bool any = false;
+
+	while (evs->num) {
+		const struct waiting_event *w = waiting_at(evs, 0);
+
+		if (!deliver_event_locked(vq, w->type, w->id))
+			break;
+		evs->head = (evs->head + 1) % MAX_EVENTS;
+		evs->num--;
+		any = true;
+	}
+	if (!evs->num)
+		vrd_vq_want_kick_locked(vq, false);
+	if (any)
+		vrd_vq_notify_locked(vq);
+}
+
+void vrd_event_refill(struct vrd_device *dev, struct vrd_vq *vq)
+{
+	vrd_lock(&vq->lock);
+	if (vq->running && !vq->broken) {
+		if (vq->index == VIRTIO_RDMA_VQ_EVENT)
+			refill_events_locked(dev, vq);
+		else
+			refill_vector_locked(vq);
+	}
+	vrd_unlock(&vq->lock);
+}
+
+/* What an event's id names. */
+enum subject { SUBJECT_CQ, SUBJECT_QP, SUBJECT_OTHER };
+
+static enum subject subject_of(uint32_t type)
+{
+	switch (type) {
+	case VIRTIO_RDMA_EVENT_CQ_ERR:
+		return SUBJECT_CQ;
+	case VIRTIO_RDMA_EVENT_QP_FATAL:
+	case VIRTIO_RDMA_EVENT_QP_REQ_ERR:
+	case VIRTIO_RDMA_EVENT_QP_ACCESS_ERR:
+	case VIRTIO_RDMA_EVENT_COMM_EST:
+	case VIRTIO_RDMA_EVENT_SQ_DRAINED:
+	case VIRTIO_RDMA_EVENT_PATH_MIG:
+	case VIRTIO_RDMA_EVENT_QP_LAST_WQE_REACHED:
+		return SUBJECT_QP;
+	default:
+		return SUBJECT_OTHER;
+	}
+}
+
+static void forget(struct vrd_device *dev, enum subject subject, uint32_t id)
+{
+	struct vrd_vq *vq = dev->vqs[VIRTIO_RDMA_VQ_EVENT];
+	struct vrd_events *evs = dev->events;
+	uint32_t i, kept = 0;
+
+	vrd_lock(&vq->lock);
+	for (i = 0; i < evs->num; i++) {
+		struct waiting_event w = *waiting_at(evs, i);
+
+		if (w.id == id && subject_of(w.type) == subject)
+			continue;
+		*waiting_at(evs, kept++) = w;
+	}
+	evs->num = kept;
+	vrd_unlock(&vq->lock);
+}
+
+void vrd_event_forget_qp(struct vrd_device *dev, uint32_t qpn)
+{
+	forget(dev, SUBJECT_QP, qpn);
+}
+
+void vrd_event_forget_cq(struct vrd_device *dev, uint32_t cqn)
+{
+	forget(dev, SUBJECT_CQ, cqn);
+}
+
+void vrd_event_reset(struct vrd_device *dev)
+{
+	struct vrd_vq *vq = dev->vqs[VIRTIO_RDMA_VQ_EVENT];
+
+	vrd_lock(&vq->lock);
+	dev->events->num = 0;
+	dev->events->fatal = false;
+	vrd_unlock(&vq->lock);
+}
+
+int vrd_event_init(struct vrd_device *dev)
+{
+	dev->events = calloc(1, sizeof(*dev->events));
+	return dev->events ? 0 : -ENOMEM;
+}
+
+void vrd_event_fini(struct vrd_device *dev)
+{
+	free(dev->events);
+	dev->events = NULL;
+}

@@ -1,0 +1,421 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Memory regions.
+ *
+ * A region keeps the numbers of the guest's pages, not host addresses, so that
+ * a new memory table invalidates none: an access that hits a page which is not
+ * there any more fails by itself.  Regions whose pages follow each other in
+ * host memory, and most do when the guest uses huge pages, have a short cut
+ * (@linear) that is computed again with each new table.
+ *
+ * The upper half of this file runs on pollers under RCU; registration on the
+ * control thread under dev->lock.
+ */
+#include <endian.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "backend.h"
+#include "mem.h"
+#include "mr.h"
+
+#define PAGE_SIZE	((uint64_t)VIRTIO_RDMA_PAGE_SIZE)
+#define PAGE_SHIFT	VIRTIO_RDMA_PAGE_SHIFT
+
+/* Bytes that one vrd_mr_at() finds at most, outside of linear regions. */
+#define MAX_RUN		(1024 * 1024)
+
+/* Registrations in several commands that may be under way at a time: they are
+ * looked for one by one.
+ */
+#define MAX_PARTIAL	256
+
+/* ---- data path --------------------------------------------------------- */
+
+const struct vrd_mr *vrd_mr_find(struct vrd_qp *qp, uint32_t key, uint64_t addr, uint64_t length,
+				 uint32_t access, bool remote)
+{
+	const struct vrd_mr *mr;
+
+	mr = vrd_table_find(&qp->dev->mrs, vrd_key_index(key));
+	if (!mr) {
+		if (key != VIRTIO_RDMA_LOCAL_DMA_LKEY || remote || !qp->kernel)
+			return NULL;
+		mr = qp->dev->local_dma;
+	} else if (mr->key != key || mr->pd != qp->pd) {
+		return NULL;
+	}
+	if ((mr->access & access) != access)
+		return NULL;
+	if (mr->dma)	/* device addresses: the memory table is the bound */
+		return qp->kernel && addr + length >= addr ? mr : NULL;
+	if (addr < mr->iova || length > mr->length || addr - mr->iova > mr->length - length)
+		return NULL;
+	return mr;
+}
+
+void *vrd_mr_at(struct vrd_device *dev, const struct vrd_mr *mr, uint64_t addr, uint64_t length,
+		bool write, uint64_t *run)
+{
+	uint64_t off, in_page, have, want, page;
+	uint8_t *host;
+
+	if (mr->dma)
+		return vrd_mem_at(dev->mem, addr, length, write, run);
+	off = addr - mr->iova;
+	if (off >= mr->length)
+		return NULL;
+	if (length > mr->length - off)
+		length = mr->length - off;
+	if (mr->linear) {
+		*run = length;
+		return mr->linear + off;
+	}
+
+	in_page = (mr->iova & (PAGE_SIZE - 1)) + off;
+	page = in_page >> PAGE_SHIFT;
+	in_page &= PAGE_SIZE - 1;
+	/* How far do the pages follow each other in the guest's memory?  Bounded,
+	 * because memory that is contiguous for the guest need not be so for us.
+	 */
+	want = in_page + length < MAX_RUN ? in_page + length : MAX_RUN;
+	for (have = PAGE_SIZE; have < want; have += PAGE_SIZE) {
+		uint64_t next = page + (have >> PAGE_SHIFT);
+
+		if (mr->frames[next] != mr->frames[next - 1] + 1)
+			break;
+	}
+	if (have > want)
+		have = want;
+	host = vrd_mem_at(dev->mem, (uint64_t)mr->frames[page] << PAGE_SHIFT, have, write, &have);
+	if (!host)
+		return NULL;
+	*run = have - in_page;
+	return host + in_page;
+}
+
+/* ---- registration ------------------------------------------------------ */
+
+#define ACCESS_REMOTE_CHANGE	(VIRTIO_RDMA_ACCESS_REMOTE_WRITE | VIRTIO_RDMA_ACCESS_REMOTE_ATOMIC)
+#define ACCESS_SUPPORTED	(VIRTIO_RDMA_ACCESS_LOCAL_WRITE | VIRTIO_RDMA_ACCESS_REMOTE_WRITE | \
+				 VIRTIO_RDMA_ACCESS_REMOTE_READ | VIRTIO_RDMA_ACCESS_REMOTE_ATOMIC)
+
+static int check_access(struct vrd_device *dev, uint32_t access)
+{
+	struct vrd_caps caps = { 0 };
+	uint32_t supported = ACCESS_SUPPORTED;
+
+	dev->ops->device_query(dev, &caps);
+	if (caps.caps & VIRTIO_RDMA_CAP_MW)
+		supported |= VIRTIO_RDMA_ACCESS_MW_BIND;
+	if (access & ~supported)
+		return -EOPNOTSUPP;
+	/* IBTA 10.6.6.2.1: who may change a region from afar may change it here. */
+	if ((access & ACCESS_REMOTE_CHANGE) && !(access & VIRTIO_RDMA_ACCESS_LOCAL_WRITE))
+		return -EINVAL;
+	return 0;
+}
+
+static bool needs_write(const struct vrd_mr *mr)
+{
+	return mr->access & VIRTIO_RDMA_ACCESS_LOCAL_WRITE;
+}
+
+static int mr_new(struct vrd_pd *pd, uint32_t access, struct vrd_mr **out)
+{
+	struct vrd_device *dev = pd->ctx->dev;
+	struct vrd_mr *mr;
+	int ret;
+
+	mr = calloc(1, sizeof(*mr));
+	if (!mr)
+		return -ENOMEM;
+	ret = vrd_table_reserve(&dev->mrs, &mr->index);
+	if (ret) {
+		free(mr);
+		return ret;
+	}
+	do {
+		mr->key = mr->index << 8 | dev->key_seq++;
+	} while (mr->key == VIRTIO_RDMA_LOCAL_DMA_LKEY);
+	mr->access = access;
+	mr->pd = pd;
+	pd->users++;
+	*out = mr;
+	return 0;
+}
+
+static void count_bytes(struct vrd_device *dev, int64_t bytes, int dma)
+{
+	uint64_t one = 1;
+
+	atomic_fetch_add(&dev->mr_bytes, (uint64_t)bytes);
+	atomic_fetch_add(&dev->dma_mrs, (uint32_t)dma);
+	/* The descriptor may be full: then it is readable, which is all. */
+	if (write(dev->pin_fd, &one, sizeof(one)) < 0 && errno != EAGAIN)
+		vrd_log(dev->engine, VRD_LOG_ERROR, "%s: pin descriptor: errno %d", dev->name,
+			errno);
+}
+
+/* The region is in no table any more, and nobody uses it. */
+static void mr_free(struct vrd_device *dev, struct vrd_mr *mr)
+{
+	if (mr->dma)
+		count_bytes(dev, 0, -1);
+	else if (mr->num_pages)
+		count_bytes(dev, -(int64_t)(mr->num_pages << PAGE_SHIFT), 0);
+	mr->pd->users--;
+	vrd_table_release(&dev->mrs, mr->index);
+	free(mr->frames);
+	free(mr);
+}
+
+/* All pages are there: tells the backend, lets the data path see it. */
+static int mr_complete(struct vrd_device *dev, struct vrd_mr *mr)
+{
+	int ret;
+
+	vrd_mr_retranslate(dev, mr);
+	if (dev->ops->mr_reg) {
+		ret = dev->ops->mr_reg(mr);
+		if (ret)
+			return ret;
+	}
+	vrd_table_publish(&dev->mrs, mr->index, mr);
+	return 0;
+}
+
+/* Appends the pages of @x; they are as many as are missing or fewer. */
+static int mr_fill(struct vrd_device *dev, struct vrd_mr *mr, const struct vrd_extents *x)
+{
+	uint64_t addr, pages, start = mr->filled;
+	uint32_t i, n, frame;
+	int ret;
+
+	ret = vrd_extents_check(x, &pages);
+	if (ret)
+		return ret;
+	if (!x->num || pages > mr->num_pages - mr->filled)
+		return -EINVAL;
+	for (i = 0; i < x->num; i++) {
+		addr = le64toh(x->ext[i].addr);
+		n = le32toh(x->ext[i].pages);
+		if (!vrd_mem_covers(dev->mem, addr, (uint64_t)n << PAGE_SHIFT, needs_write(mr))) {
+			mr->filled = start;
+			return -EFAULT;
+		}
+		frame = (uint32_t)(addr >> PAGE_SHIFT);
+		while (n--)
+			mr->frames[mr->filled++] = frame++;
+	}
+	return 0;
+}
+
+int vrd_mr_reg(struct vrd_pd *pd, uint32_t access, uint64_t iova, uint64_t length,
+	       uint64_t total_pages, const struct vrd_extents *x, struct vrd_mr **out)
+{
+	struct vrd_device *dev = pd->ctx->dev;
+	struct vrd_caps caps = { 0 };
+	struct vrd_mr *mr;
+	uint64_t max;
+	int ret;
+
+	ret = check_access(dev, access);
+	if (ret)
+		return ret;
+	dev->ops->device_query(dev, &caps);
+	max = dev->limits.max_mr_size < caps.max_mr_size ? dev->limits.max_mr_size :
+							   caps.max_mr_size;
+	if (!length || length > max || iova + length - 1 < iova)
+		return -EINVAL;
+	/* No overflow: max_mr_size is far below 2^64. */
+	if (total_pages != ((iova & (PAGE_SIZE - 1)) + length + PAGE_SIZE - 1) >> PAGE_SHIFT)
+		return -EINVAL;
+	if (total_pages << PAGE_SHIFT > dev->limits.max_mr_bytes ||
+	    atomic_load(&dev->mr_bytes) > dev->limits.max_mr_bytes - (total_pages << PAGE_SHIFT))
+		return -ENOMEM;
+
+	ret = mr_new(pd, access, &mr);
+	if (ret)
+		return ret;
+	mr->iova = iova;
+	mr->length = length;
+	mr->frames = malloc(total_pages * sizeof(mr->frames[0]));
+	if (!mr->frames) {
+		ret = -ENOMEM;
+		goto free;
+	}
+	mr->num_pages = total_pages;
+	count_bytes(dev, (int64_t)(total_pages << PAGE_SHIFT), 0);
+	ret = mr_fill(dev, mr, x);
+	if (ret)
+		goto free;
+	if (mr->filled < total_pages) {
+		ret = -ENOMEM;
+		if (dev->num_partial >= MAX_PARTIAL)
+			goto free;
+		dev->num_partial++;
+		LIST_INSERT_HEAD(&dev->partial_mrs, mr, partial_link);
+	} else {
+		ret = mr_complete(dev, mr);
+		if (ret)
+			goto free;
+	}
+	*out = mr;
+	return 0;
+free:
+	mr_free(dev, mr);
+	return ret;
+}
+
+static void forget_partial(struct vrd_device *dev, struct vrd_mr *mr)
+{
+	LIST_REMOVE(mr, partial_link);
+	dev->num_partial--;
+}
+
+static struct vrd_mr *find_partial(struct vrd_device *dev, uint32_t handle)
+{
+	struct vrd_mr *mr;
+
+	LIST_FOREACH(mr, &dev->partial_mrs, partial_link) {
+		if (mr->index == handle)
+			return mr;
+	}
+	return NULL;
+}
+
+int vrd_mr_reg_more(struct vrd_device *dev, uint32_t handle, const struct vrd_extents *x)
+{
+	struct vrd_mr *mr = find_partial(dev, handle);
+	uint64_t filled;
+	int ret;
+
+	if (!mr)
+		return vrd_table_find(&dev->mrs, handle) ? -EINVAL : -ENOENT;
+	filled = mr->filled;
+	ret = mr_fill(dev, mr, x);
+	if (ret || mr->filled < mr->num_pages)
+		return ret;
+	ret = mr_complete(dev, mr);
+	if (ret) {
+		mr->filled = filled;
+		return ret;
+	}
+	forget_partial(dev, mr);
+	return 0;
+}
+
+int vrd_mr_reg_dma(struct vrd_pd *pd, uint32_t access, struct vrd_mr **out)
+{
+	struct vrd_device *dev = pd->ctx->dev;
+	struct vrd_caps caps = { 0 };
+	struct vrd_mr *mr;
+	int ret;
+
+	dev->ops->device_query(dev, &caps);
+	if (!(caps.caps & VIRTIO_RDMA_CAP_DMA_MR))
+		return -EOPNOTSUPP;
+	ret = check_access(dev, access);
+	if (ret)
+		return ret;
+	if (!pd->ctx->kernel)
+		return -EPERM;
+	ret = mr_new(pd, access, &mr);
+	if (ret)
+		return ret;
+	mr->length = UINT64_MAX;
+	mr->dma = true;
+	count_bytes(dev, 0, 1);
+	ret = mr_complete(dev, mr);
+	if (ret) {
+		mr_free(dev, mr);
+		return ret;
+	}
+	*out = mr;
+	return 0;
+}
+
+int vrd_mr_dereg(struct vrd_device *dev, uint32_t handle)
+{
+	struct vrd_mr *mr = find_partial(dev, handle);
+
+	if (mr) {
+		forget_partial(dev, mr);
+		mr_free(dev, mr);
+		return 0;
+	}
+	mr = vrd_table_find(&dev->mrs, handle);
+	if (!mr)
+		return -ENOENT;
+	vrd_table_unpublish(&dev->mrs, handle);
+	/* Copies that have found it end: no byte moves after the reply. */
+	vrd_engine_synchronize(dev->engine);
+	if (dev->ops->mr_dereg)
+		dev->ops->mr_dereg(mr);
+	mr_free(dev, mr);
+	return 0;
+}
+
+void vrd_mr_dereg_all(struct vrd_device *dev)
+{
+	struct vrd_mr *mr, *list = NULL;
+	uint32_t pos;
+
+	while ((mr = LIST_FIRST(&dev->partial_mrs))) {
+		forget_partial(dev, mr);
+		mr_free(dev, mr);
+	}
+	for (pos = 0; (mr = vrd_table_next(&dev->mrs, &pos));) {
+		vrd_table_unpublish(&dev->mrs, mr->index);
+		mr->partial_link.le_next = list;
+		list = mr;
+	}
+	if (list)
+		vrd_engine_synchronize(dev->engine);
+	while ((mr = list)) {
+		list = mr->partial_link.le_next;
+		if (dev->ops->mr_dereg)
+			dev->ops->mr_dereg(mr);
+		mr_free(dev, mr);
+	}
+}
+
+void vrd_mr_retranslate(struct vrd_device *dev, struct vrd_mr *mr)
+{
+	uint64_t len, run, p;
+	uint8_t *host;
+
+	mr->linear = NULL;
+	if (mr->dma || mr->filled < mr->num_pages)
+		return;
+	for (p = 1; p < mr->num_pages; p++) {
+		if (mr->frames[p] != mr->frames[p - 1] + 1)
+			return;
+	}
+	len = mr->num_pages << PAGE_SHIFT;
+	host = vrd_mem_at(dev->mem, (uint64_t)mr->frames[0] << PAGE_SHIFT, len, needs_write(mr),
+			  &run);
+	if (host && run == len)
+		mr->linear = host + (mr->iova & (PAGE_SIZE - 1));
+}
+
+int vrd_mr_init(struct vrd_device *dev)
+{
+	LIST_INIT(&dev->partial_mrs);
+	dev->local_dma = calloc(1, sizeof(*dev->local_dma));
+	if (!dev->local_dma)
+		return -ENOMEM;
+	dev->local_dma->key = VIRTIO_RDMA_LOCAL_DMA_LKEY;
+	dev->local_dma->access = VIRTIO_RDMA_ACCESS_LOCAL_WRITE;
+	dev->local_dma->dma = true;
+	dev->local_dma->length = UINT64_MAX;
+	return 0;
+}
+
+void vrd_mr_fini(struct vrd_device *dev)
+{
+	free(dev->local_dma);
+	dev->local_dma = NULL;
+}

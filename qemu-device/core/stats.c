@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Statistics of a device, for shells (by name).  The guest's own view is
+ * QUERY_STATS, in cmd_device.c.
+ */
+#include "control.h"
+
+static const char *const stat_names[] = {
+	[VIRTIO_RDMA_STAT_NOTIFY]	= "notify",
+	[VIRTIO_RDMA_STAT_WAKEUP]	= "wakeup",
+	[VIRTIO_RDMA_STAT_COMP_EVENTS]	= "comp_events",
+	[VIRTIO_RDMA_STAT_INTERRUPTS]	= "interrupts",
+	[VIRTIO_RDMA_STAT_SCANS]	= "scans",
+	[VIRTIO_RDMA_STAT_COMMANDS]	= "commands",
+	[VIRTIO_RDMA_STAT_SEND]		= "send",
+	[VIRTIO_RDMA_STAT_WRITE]	= "write",
+	[VIRTIO_RDMA_STAT_READ]		= "read",
+	[VIRTIO_RDMA_STAT_ATOMIC]	= "atomic",
+	[VIRTIO_RDMA_STAT_RECV]		= "recv",
+	[VIRTIO_RDMA_STAT_TX_BYTES]	= "tx_bytes",
+	[VIRTIO_RDMA_STAT_RX_BYTES]	= "rx_bytes",
+	[VIRTIO_RDMA_STAT_RNR]		= "rnr",
+	[VIRTIO_RDMA_STAT_RETRY]	= "retry",
+	[VIRTIO_RDMA_STAT_ERRORS]	= "errors",
+	[VIRTIO_RDMA_STAT_UD_DROPS]	= "ud_drops",
+};
+
+_Static_assert(sizeof(stat_names) / sizeof(stat_names[0]) == VIRTIO_RDMA_STAT_COUNT,
+	       "each counter has a name");
+
+void vrd_device_stats(struct vrd_device *dev,
+		      void (*fn)(void *opaque, const char *name, uint64_t value), void *opaque)
+{
+	uint64_t ctxs, pds, mrs, cqs, qps;
+	unsigned int i;
+
+	for (i = 0; i < VIRTIO_RDMA_STAT_COUNT; i++)
+		fn(opaque, stat_names[i],
+		   atomic_load_explicit(&dev->stats[i], memory_order_relaxed));
+
+	vrd_device_lock(dev);
+	ctxs = dev->ctxs.count;
+	pds = dev->pds.count;
+	mrs = dev->mrs.count;
+	cqs = dev->cqs.count;
+	qps = dev->qps.count;
+	vrd_device_unlock(dev);
+	fn(opaque, "contexts", ctxs);
+	fn(opaque, "pds", pds);
+	fn(opaque, "mrs", mrs);
+	fn(opaque, "cqs", cqs);
+	fn(opaque, "qps", qps);
+	fn(opaque, "mr_bytes", vrd_device_mr_bytes(dev));
+}
