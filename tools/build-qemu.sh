@@ -49,7 +49,7 @@ apply_patch() {
 }
 
 lay_over() {
-	local to=$1/src/hw/rdma
+	local to=$1/src/hw/rdma list
 	[ -d "$device/hw/rdma" ] || { say "qemu: no qemu-device/hw/rdma: building QEMU as it is"; return; }
 	mkdir -p "$to"
 	rsync -rlpc --delete --exclude=/core --exclude=/backends --exclude=/uapi "$device/hw/rdma/" "$to/"
@@ -57,6 +57,11 @@ lay_over() {
 	overlay "$device/backends" "$to/backends"
 	overlay "$TOP/include/uapi" "$to/uapi"
 	[ ! -d "$device/include" ] || rsync -rlpc "$device/include/" "$1/src/include/"
+	# meson.build lists these folders when meson runs: a new file has to make it run
+	list=$(cd "$to" && find core backends -name '*.c' | sort)
+	[ "$list" = "$(cat "$1/sources" 2>/dev/null)" ] && return
+	touch "$to/meson.build"
+	echo "$list" >"$1/sources"
 }
 
 # The binary is copied out: the tree belongs to all checkouts of this user. The
@@ -67,16 +72,12 @@ install_result() {
 		cp "$1/build/qemu-system-x86_64" "$out/lib/.new"
 		mv -f "$out/lib/.new" "$out/lib/qemu-system-x86_64"   # a running guest keeps the old one
 	}
-	rm -rf "$out/lib/firmware.new"
-	mkdir "$out/lib/firmware.new"
-	ln -s /usr/share/seabios/* /usr/share/qemu/* /usr/lib/ipxe/qemu/* "$out/lib/firmware.new/" 2>/dev/null || true
-	rm -rf "$out/lib/firmware"
-	mv "$out/lib/firmware.new" "$out/lib/firmware"
 	cat >"$out/qemu-system-x86_64.new" <<-'END'
 	#!/bin/sh
 	# Written by tools/build-qemu.sh.
 	here=$(dirname "$(readlink -f "$0")")
-	exec "$here/lib/qemu-system-x86_64" -L "$here/lib/firmware" "$@"
+	exec "$here/lib/qemu-system-x86_64" -L /usr/share/seabios -L /usr/share/qemu \
+		-L /usr/lib/ipxe/qemu "$@"
 	END
 	chmod +x "$out/qemu-system-x86_64.new"
 	mv -f "$out/qemu-system-x86_64.new" "$out/qemu-system-x86_64"
