@@ -137,24 +137,24 @@ int vrd_cmd_resize_cq(struct vrd_cmd *cmd)
 	if (ret)
 		return ret;
 
-	/* Whoever posts has the lock, and looks at the fields afresh. */
-	vrd_lock(&cq->lock);
-	if (cq->error) {
-		vrd_unlock(&cq->lock);
-		vrd_buf_destroy(dev, &buf);
-		return -EINVAL;
+	/* Pollers look at the arm word without the lock: keep them off. */
+	vrd_device_quiesce(dev);
+	if (!cq->error) {
+		old = cq->buf;
+		cq->buf = buf;
+		cq->entries = l.entries;
+		cq->offset = l.ring_offset;
+		cq->ctrl_offset = l.ctrl_offset;
+		cq->ctrl = vrd_buf_at(&cq->buf, cq->ctrl_offset);
+		cq->producer = 0;
+		cq->consumer = 0;
+	} else {
+		old = buf;
+		ret = -EINVAL;
 	}
-	old = cq->buf;
-	cq->buf = buf;
-	cq->entries = l.entries;
-	cq->offset = l.ring_offset;
-	cq->ctrl_offset = l.ctrl_offset;
-	cq->ctrl = vrd_buf_at(&cq->buf, cq->ctrl_offset);
-	cq->producer = 0;
-	cq->consumer = 0;
-	vrd_unlock(&cq->lock);
+	vrd_device_resume(dev);
 	vrd_buf_destroy(dev, &old);
-	return 0;
+	return ret;
 }
 
 /* Out of the table, and nobody on a poller has it any more. */

@@ -22,6 +22,11 @@ const struct vrd_log_target *vrd_engine_log_target(const struct vrd_engine *engi
 	return &engine->log;
 }
 
+struct vrd_mem_maps *vrd_engine_mem_maps(struct vrd_engine *engine)
+{
+	return &engine->mem_maps;
+}
+
 unsigned int vrd_engine_poller_count(const struct vrd_engine *engine)
 {
 	return engine->num_pollers;
@@ -91,6 +96,7 @@ void vrd_engine_destroy(struct vrd_engine *engine)
 	if (!engine)
 		return;
 	stop_pollers(engine, engine->num_pollers);
+	vrd_mem_maps_fini(&engine->mem_maps);
 	free(engine->pollers);
 	pthread_mutex_destroy(&engine->lock);
 	free(engine);

@@ -12,6 +12,7 @@
 
 #include "backend.h"
 #include "log.h"
+#include "mem.h"
 #include "poller.h"
 #include "shm.h"
 
@@ -152,6 +153,7 @@ struct vrd_engine {
 	LIST_HEAD(, vrd_device) devices;
 	unsigned int num_devices;
 	LIST_HEAD(, vrd_fabric) fabrics;
+	struct vrd_mem_maps mem_maps;		/* mem.c: for the SIGBUS handler */
 };
 
 /* ---- poller.c ---- */
