@@ -174,10 +174,11 @@ int vu_set_vring_addr(struct vrdmad_session *s, struct vu_message *msg, struct v
 
 /*
  * Only what can be read and written without ever blocking a poller, which
- * serves other guests as well: eventfds, pipes and sockets, made non-blocking.
- * A file on a file system of the client's own could stall for ever.
+ * serves other guests as well: eventfds, and to write to (@stream) pipes and
+ * sockets as UML has them; made non-blocking.  A file on a file system of the
+ * client's own could stall for ever, and a pipe that was closed is always ready.
  */
-static int check_notifier(int fd, struct vrd_error *err)
+static int check_notifier(int fd, bool stream, struct vrd_error *err)
 {
 	char path[64], target[64];
 	struct stat st;
@@ -186,13 +187,14 @@ static int check_notifier(int fd, struct vrd_error *err)
 
 	if (fstat(fd, &st) < 0)
 		return vu_fail(err, -errno, "fstat: %s", strerror(errno));
-	if (!S_ISFIFO(st.st_mode) && !S_ISSOCK(st.st_mode)) {
+	if (!stream || (!S_ISFIFO(st.st_mode) && !S_ISSOCK(st.st_mode))) {
 		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 		len = readlink(path, target, sizeof(target) - 1);
 		target[len < 0 ? 0 : len] = '\0';
 		if (strncmp(target, "anon_inode:[eventfd", 19))
 			return vu_fail(err, -EINVAL,
-				       "the descriptor is no eventfd, pipe or socket");
+				       "the descriptor is no eventfd%s",
+				       stream ? ", pipe or socket" : "");
 	}
 	flags = fcntl(fd, F_GETFL);
 	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
@@ -218,7 +220,7 @@ static int get_vring_fd(struct vrdmad_session *s, struct vu_message *msg, unsign
 		return vu_fail(err, -EINVAL, "%u descriptors instead of %u", msg->num_fds,
 			       nofd ? 0 : 1);
 	*fd = nofd ? -1 : msg->fds[0];
-	return nofd ? 0 : check_notifier(*fd, err);
+	return nofd ? 0 : check_notifier(*fd, msg->hdr.request != VU_SET_VRING_KICK, err);
 }
 
 int vu_set_vring_kick(struct vrdmad_session *s, struct vu_message *msg, struct vrd_error *err)

@@ -257,6 +257,13 @@ def memory_slots(daemon):
     return None
 
 
+def settled_fds(daemon):
+    """Descriptors with one new client: all earlier ones are really gone then."""
+    with Client(daemon.paths[0]) as c:
+        c.negotiate()
+        return daemon.num_fds()
+
+
 # ---- clients that do not -------------------------------------------------------------
 
 def refused_messages(c, scratch):
@@ -271,6 +278,9 @@ def refused_messages(c, scratch):
     os.ftruncate(file, vu.MEM_SIZE)
     with select.epoll() as ep:
         epoll = c.keep(os.dup(ep.fileno()))
+    pipe, other_end = os.pipe()
+    c.keep(pipe)
+    c.keep(other_end)
     r = vu.region
     top = (1 << 64) - 4096
 
@@ -369,6 +379,7 @@ def refused_messages(c, scratch):
         ("kick, no descriptor, but one", vu.SET_VRING_KICK, u64(0 | vu.NOFD), [event]),
         ("kick with two", vu.SET_VRING_KICK, u64(0), [event] * 2),
         ("a folder as kick", vu.SET_VRING_KICK, u64(0), [folder]),
+        ("a pipe as kick", vu.SET_VRING_KICK, u64(0), [pipe]),
         ("a file as call", vu.SET_VRING_CALL, u64(0), [file]),
         ("/dev/null as call", vu.SET_VRING_CALL, u64(0), [null]),
         ("an epoll as call", vu.SET_VRING_CALL, u64(0), [epoll]),
@@ -439,7 +450,7 @@ def closing_messages(event):
 
 def not_vhost_user(daemon):
     event = os.eventfd(0)
-    before = daemon.num_fds()
+    before = settled_fds(daemon)
     for what, data, fds in closing_messages(event):
         with Client(daemon.paths[0]) as c:
             try:
@@ -451,8 +462,9 @@ def not_vhost_user(daemon):
         with Client(daemon.paths[0]) as c:
             c.negotiate()
     os.close(event)
-    if not vu.wait_for(lambda: daemon.num_fds() == before):
-        return f"{daemon.num_fds() - before} descriptors leaked"
+    after = settled_fds(daemon)
+    if after != before:
+        return f"{after - before} descriptors leaked"
     return None
 
 
@@ -471,7 +483,7 @@ def bad_config_reads(daemon):
 def cut_messages(daemon):
     """Messages in pieces of one byte work; those that stop short leave nothing."""
     fd = vu.memfd()
-    before = daemon.num_fds()
+    before = settled_fds(daemon)
     with Client(daemon.paths[0]) as c:
         c.negotiate()
         whole = struct.pack("<III", vu.ADD_MEM_REG, vu.VERSION | vu.NEED_REPLY, 40) \
@@ -488,8 +500,9 @@ def cut_messages(daemon):
             c.sock.settimeout(20)
             c.negotiate()
     os.close(fd)
-    if not vu.wait_for(lambda: daemon.num_fds() == before):
-        return f"{daemon.num_fds() - before} descriptors leaked"
+    after = settled_fds(daemon)
+    if after != before:
+        return f"{after - before} descriptors leaked"
     return None
 
 
@@ -528,17 +541,14 @@ def comes_and_goes(daemon):
 
     for i in range(20):
         visit(i)
-    with Client(path) as c:
-        c.negotiate()
-        fds, maps = daemon.num_fds(), daemon.num_maps()
+    fds, maps = settled_fds(daemon), daemon.num_maps()
     for i in range(1000):
         visit(i)
-    with Client(path) as c:
-        c.negotiate()
-        if daemon.num_fds() != fds:
-            return f"descriptors: {fds} before, {daemon.num_fds()} after"
-        if daemon.num_maps() > maps + 20:
-            return f"mappings: {maps} before, {daemon.num_maps()} after"
+    after = settled_fds(daemon)
+    if after != fds:
+        return f"descriptors: {fds} before, {after} after"
+    if daemon.num_maps() > maps + 20:
+        return f"mappings: {maps} before, {daemon.num_maps()} after"
     return None
 
 

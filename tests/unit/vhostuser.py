@@ -14,7 +14,6 @@ import struct
 import subprocess
 import sys
 import tempfile
-import time
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -300,16 +299,6 @@ class Daemon:
             print("# " + log[-4000:].replace("\n", "\n# "))
             return f"it ended with status {status}"
         return None
-
-
-def wait_for(condition, seconds=20):
-    """True as soon as @condition() holds."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return False
 
 
 class Tap:
