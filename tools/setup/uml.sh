@@ -6,18 +6,21 @@
 #   linux       the kernel
 #   modules/    its own modules, as a layer for a guest (usr/lib/modules/...)
 
+UML_PATCHES=("$CONFIG"/uml-patches/*.patch)
+
 setup_uml()       { uml_flavour uml "$CONFIG/uml.config"; }
 setup_uml_debug() { uml_flavour uml-debug "$CONFIG/uml.config" "$CONFIG/uml-debug.config"; }
-print_uml()       { product_find uml "$(config_hash "$CONFIG/uml.config")"; }
-print_uml_debug() { product_find uml-debug "$(config_hash "$CONFIG/uml.config" "$CONFIG/uml-debug.config")"; }
+print_uml()       { product_find uml "$(uml_hash "$CONFIG/uml.config")"; }
+print_uml_debug() { product_find uml-debug "$(uml_hash "$CONFIG/uml.config" "$CONFIG/uml-debug.config")"; }
+uml_hash()        { config_hash "$@" "${UML_PATCHES[@]}"; }
 
 uml_flavour() {
 	local name=$1 hash dir
 	shift
-	hash=$(config_hash "$@")
+	hash=$(uml_hash "$@")
 	dir=$(product_find "$name" "$hash") || true
 	if [ -z "$dir" ]; then
-		apt_need "$name" build-essential flex bison bc libelf-dev libssl-dev xz-utils kmod rsync
+		apt_need "$name" build-essential flex bison bc libelf-dev libssl-dev xz-utils kmod patch
 		with_lock "$name" uml_make "$name" "$hash" "$@"
 		dir=$(product_find "$name" "$hash")
 	fi
@@ -57,6 +60,7 @@ uml_unpack() {
 	rm -rf "$2" && mkdir -p "$2" &&
 	dpkg-deb --fsys-tarfile "$1" | tar -xO ./usr/src/linux-source-6.12.tar.xz |
 		tar -xJ --strip-components=1 -C "$2" &&
+	cat "${UML_PATCHES[@]}" | patch -d "$2" -p1 &&
 	touch "$2/.unpacked"
 }
 

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A guest's kernel log, and what in it is a bug."""
+
+import re
+
+# A report's first line. Each names a kind of report that the kernel makes for bugs
+# only; "Call Trace" and "Modules linked in" catch what has no headline here.
+PROBLEM = re.compile(r'''
+    \bBUG:\ | \bWARNING:\ | \bOops\b | \bKernel\ panic\b | \bCall\ Trace: | \bkernel\ BUG\ at\b
+  | \bgeneral\ protection\ fault | \bUnable\ to\ handle\ kernel | \bModules\ linked\ in:
+  | \bKASAN:\ | \bUBSAN:\ | \bKFENCE:\ | \bkmemleak:\ .*new\ suspected | \bDMA-API:\ .*
+  | \bINFO:\ task\ .*blocked | \bINFO:\ rcu_ | \brcu:\ INFO: | \bINFO:\ trying\ to\ register
+  | \bINFO:\ lockdep\ is\ turned\ off | \bpossible\ (circular|recursive|irq\ lock)
+  | \binconsistent\ lock\ state | \bsuspicious\ RCU\ usage | \bheld\ lock\ freed
+  | \block\ held\ when\ returning | \bbad\ unlock\ balance
+  | \brefcount_t:\ | \blist_(add|del)\ corruption | \bODEBUG:\ | \bSlab\ corruption
+  | \bsoft\ lockup | \bhard\ LOCKUP | \bscheduling\ while\ atomic | \bsleeping\ function\ called
+  | \bunregister_netdevice:\ waiting | \bsegfault\ at\b | \bOut\ of\ memory:
+''', re.VERBOSE)
+
+# The kernel says these at start although nothing is wrong.
+HARMLESS = re.compile(r'DMA-API: (preallocated|debugging enabled)|unchecked MSR access')
+
+
+def problems(text, context=25):
+    """The reports in a piece of console log: each its first line and some after it."""
+    found = []
+    skip = -1
+    lines = text.splitlines()
+    for n, line in enumerate(lines):
+        if n <= skip or not PROBLEM.search(line) or HARMLESS.search(line):
+            continue
+        found.append('\n'.join(lines[n:n + context]))
+        skip = n + context
+    return found
