@@ -22,6 +22,7 @@
 #include "hw/qdev-properties-system.h"
 #include "hw/virtio/vhost.h"
 #include "hw/virtio/virtio-bus.h"
+#include "migration/blocker.h"
 #include "system/hostmem.h"
 #include "system/numa.h"
 #include "virtio-rdma.h"
@@ -308,6 +309,8 @@ static bool vhost_user_rdma_connect(VHostUserRDMA *s, Error **errp)
         vhost_dev_cleanup(&s->dev);
         return false;
     }
+    /* vhost's reason names a missing feature; ours is the true one. */
+    migrate_del_blocker(&s->dev.migration_blocker);
     s->connected = true;
     trace_vhost_user_rdma_connect(s, base->num_vqs);
 
@@ -472,8 +475,12 @@ static void vhost_user_rdma_unrealize(DeviceState *dev)
                              false);
     if (s->connected) {
         s->connected = false;
-        /* The daemon forgets the guest's objects when it is closed. */
         vhost_dev_cleanup(&s->dev);
+        /*
+         * The chardev may stay.  A new connection makes the daemon forget what
+         * this device told it, memory and objects alike.
+         */
+        qemu_chr_fe_disconnect(&s->chardev);
     }
     g_clear_pointer(&s->vhost_vqs, g_free);
     vhost_user_cleanup(&s->vhost_user);

@@ -178,11 +178,14 @@ void virtio_rdma_notify_mask(VirtIODevice *vdev, int idx, bool mask)
 bool virtio_rdma_notify_pending(VirtIODevice *vdev, int idx)
 {
     VirtIORDMA *s = VIRTIO_RDMA(vdev);
+    bool pending;
 
     if (idx == VIRTIO_CONFIG_IRQ_IDX) {
         return false;
     }
-    return event_notifier_test_and_clear(&s->masked[idx]);
+    pending = event_notifier_test_and_clear(&s->masked[idx]);
+    trace_virtio_rdma_pending(s, idx, pending);
+    return pending;
 }
 
 bool virtio_rdma_notify_init(VirtIORDMA *s, Error **errp)

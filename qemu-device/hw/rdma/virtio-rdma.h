@@ -24,7 +24,7 @@
 #include "core/vrd.h"
 #include "uapi/linux/virtio_rdma.h"
 
-/* Entries of each virtqueue; UML's virtio transport has the same. */
+/* Entries of each virtqueue at least: some QEMU releases offer the maximum. */
 #define VIRTIO_RDMA_QUEUE_SIZE 256
 
 /* Value of num-comp-vectors when it was not given. */
