@@ -4,7 +4,7 @@
  * what a device with this backend can do.
  *
  * All of this runs on a control or shell thread with dev->lock held; qp_modify
- * also has the QP's two ring locks.
+ * and qp_query also have the QP's two ring locks.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -141,9 +141,7 @@ static int vrd_mem_qp_modify(struct vrd_qp *qp, uint8_t new_state,
 
 static void vrd_mem_qp_query(struct vrd_qp *qp, struct virtio_rdma_qp_attr *attr)
 {
-	vrd_lock(&qp->sq.lock);
 	attr->sq_draining = qp->state == VIRTIO_RDMA_QPS_SQD && vrd_mem_sq_busy(vrd_mem_qp(qp));
-	vrd_unlock(&qp->sq.lock);
 }
 
 static void vrd_mem_qp_destroy(struct vrd_qp *qp)

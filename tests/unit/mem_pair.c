@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* Two test guests on one fabric.  See mem_pair.h. */
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "mem_pair.h"
+
+static void end_open(struct mem_pair *p, struct mem_end *end, const char *name, uint8_t id,
+		     uint64_t mem_size)
+{
+	struct guest_config cfg = { .name = name, .id = id, .mem_size = mem_size };
+
+	end->g = guest_create(p->engine, &cfg);
+	if (guest_ctx_create(end->g, 0, &end->ctx) || guest_pd_alloc(&end->ctx, &end->pd))
+		guest_fatal("%s: no context or PD", name);
+	end->buf = guest_alloc(end->g, MEM_BUF);
+	if (guest_mr_reg(end->g, end->pd, end->buf, MEM_BUF, MEM_ALL_ACCESS, &end->mr))
+		guest_fatal("%s: no memory region", name);
+}
+
+void mem_pair_open(struct mem_pair *p, unsigned int pollers, uint64_t mem_size)
+{
+	memset(p, 0, sizeof(*p));
+	p->engine = guest_engine(pollers, 50);
+	end_open(p, &p->a, "a", 1, mem_size);
+	end_open(p, &p->b, "b", 2, mem_size);
+}
+
+void mem_pair_close(struct mem_pair *p)
+{
+	guest_destroy(p->a.g);
+	guest_destroy(p->b.g);
+	vrd_engine_destroy(p->engine);
+}
+
+static void end_attr(struct mem_end *end, const struct mem_end *other)
+{
+	end->attr = (struct virtio_rdma_qp_attr){
+		.path_mtu = 5,
+		.port_num = 1,
+		.timeout = 8,			/* 1 ms */
+		.retry_cnt = 3,
+		.rnr_retry = 7,
+		.min_rnr_timer = 12,		/* 0.64 ms */
+		.max_rd_atomic = 16,
+		.max_dest_rd_atomic = 16,
+		.qkey = htole32(0x11223344),
+		.access_flags = htole32(VIRTIO_RDMA_ACCESS_REMOTE_WRITE |
+					VIRTIO_RDMA_ACCESS_REMOTE_READ |
+					VIRTIO_RDMA_ACCESS_REMOTE_ATOMIC),
+		.dest_qpn = htole32(other->qp.qpn),
+		.av.hop_limit = 64,
+	};
+	memcpy(end->attr.av.dgid, other->g->gid, 16);
+}
+
+static void end_qp(struct mem_end *end, const struct guest_qp_init *template, uint32_t cq_entries)
+{
+	struct guest_qp_init init = *template;
+
+	if (guest_cq_create(&end->ctx, cq_entries, 0, &end->scq) ||
+	    guest_cq_create(&end->ctx, cq_entries, 0, &end->rcq))
+		guest_fatal("no CQ");
+	init.pd = end->pd;
+	init.send_cq = &end->scq;
+	init.recv_cq = &end->rcq;
+	if (guest_qp_create(&end->ctx, &init, &end->qp))
+		guest_fatal("no QP");
+}
+
+void mem_pair_qps_init(struct mem_pair *p, const struct guest_qp_init *init, uint32_t cq_entries)
+{
+	end_qp(&p->a, init, cq_entries);
+	end_qp(&p->b, init, cq_entries);
+	end_attr(&p->a, &p->b);
+	end_attr(&p->b, &p->a);
+}
+
+void mem_pair_qps(struct mem_pair *p)
+{
+	struct guest_qp_init init = { .type = VIRTIO_RDMA_QPT_RC, .max_recv_sge = 2 };
+
+	mem_pair_qps_init(p, &init, 64);
+}
+
+static void end_drop_qp(struct mem_end *end)
+{
+	if ((end->qp.g && guest_qp_destroy(&end->qp)) || guest_cq_destroy(&end->scq) ||
+	    guest_cq_destroy(&end->rcq))
+		guest_fatal("a QP or CQ cannot be destroyed");
+	end->qp.g = NULL;
+}
+
+void mem_pair_drop_qps(struct mem_pair *p)
+{
+	struct virtio_rdma_event event;
+
+	end_drop_qp(&p->a);
+	end_drop_qp(&p->b);
+	/* What was on its way before the QPs were forgotten. */
+	while (guest_event(p->a.g, &event, 0) || guest_event(p->b.g, &event, 0))
+		;
+}
+
+uint32_t mem_bring_up(struct mem_end *end, uint8_t state)
+{
+	struct virtio_rdma_qp_attr attr = end->attr;
+	bool rc = end->qp.init.type == VIRTIO_RDMA_QPT_RC;
+	uint32_t status;
+
+	attr.state = VIRTIO_RDMA_QPS_INIT;
+	status = guest_qp_modify(&end->qp, VIRTIO_RDMA_QP_STATE | VIRTIO_RDMA_QP_PKEY_INDEX |
+				 VIRTIO_RDMA_QP_PORT |
+				 (rc ? VIRTIO_RDMA_QP_ACCESS_FLAGS : VIRTIO_RDMA_QP_QKEY), &attr);
+	if (status || state == VIRTIO_RDMA_QPS_INIT)
+		return status;
+	attr.state = VIRTIO_RDMA_QPS_RTR;
+	status = guest_qp_modify(&end->qp, VIRTIO_RDMA_QP_STATE |
+				 (rc ? VIRTIO_RDMA_QP_AV | VIRTIO_RDMA_QP_PATH_MTU |
+				  VIRTIO_RDMA_QP_DEST_QPN | VIRTIO_RDMA_QP_RQ_PSN |
+				  VIRTIO_RDMA_QP_MAX_DEST_RD_ATOMIC |
+				  VIRTIO_RDMA_QP_MIN_RNR_TIMER : 0), &attr);
+	if (status || state == VIRTIO_RDMA_QPS_RTR)
+		return status;
+	attr.state = VIRTIO_RDMA_QPS_RTS;
+	return guest_qp_modify(&end->qp, VIRTIO_RDMA_QP_STATE | VIRTIO_RDMA_QP_SQ_PSN |
+			       (rc ? VIRTIO_RDMA_QP_TIMEOUT | VIRTIO_RDMA_QP_RETRY_CNT |
+				VIRTIO_RDMA_QP_RNR_RETRY | VIRTIO_RDMA_QP_MAX_QP_RD_ATOMIC : 0),
+			       &attr);
+}
+
+void mem_pair_connect(struct mem_pair *p)
+{
+	uint32_t a = mem_bring_up(&p->a, VIRTIO_RDMA_QPS_RTS);
+	uint32_t b = mem_bring_up(&p->b, VIRTIO_RDMA_QPS_RTS);
+
+	if (a || b)
+		guest_fatal("connecting QPs answers %u and %u", a, b);
+}
+
+void mem_pair_fresh(struct mem_pair *p)
+{
+	mem_pattern(p->a.buf, MEM_BUF, MEM_SEED_A);
+	mem_pattern(p->b.buf, MEM_BUF, MEM_SEED_B);
+	mem_pair_qps(p);
+	mem_pair_connect(p);
+}
+
+/* ---- data -------------------------------------------------------------------- */
+
+static uint8_t pattern_byte(uint64_t i, uint32_t seed)
+{
+	uint64_t x = (i >> 3) * 0x9e3779b97f4a7c15ULL + seed * 0xbf58476d1ce4e5b9ULL;
+
+	return (x ^ x >> 29) >> (i & 7) * 8;
+}
+
+void mem_pattern(void *p, uint64_t length, uint32_t seed)
+{
+	for (uint64_t i = 0; i < length; i++)
+		((uint8_t *)p)[i] = pattern_byte(i, seed);
+}
+
+bool mem_has_pattern(const void *p, uint64_t length, uint32_t seed)
+{
+	for (uint64_t i = 0; i < length; i++)
+		if (((const uint8_t *)p)[i] != pattern_byte(i, seed))
+			return false;
+	return true;
+}
+
+/* ---- what is expected ------------------------------------------------------------ */
+
+int mem_status(struct guest_cq *cq)
+{
+	struct virtio_rdma_cqe cqe;
+
+	return guest_poll_wait(cq, &cqe, MEM_WAIT_MS) ? cqe.status : -1;
+}
+
+bool mem_in_state(struct mem_end *end, uint8_t state)
+{
+	for (int ms = 0; ms < MEM_WAIT_MS; ms++) {
+		if (guest_qp_state(&end->qp) == state)
+			return true;
+		usleep(1000);
+	}
+	return false;
+}
+
+bool mem_event(struct mem_end *end, uint32_t type)
+{
+	struct virtio_rdma_event event;
+
+	return guest_event(end->g, &event, MEM_WAIT_MS) && le32toh(event.type) == type &&
+	       le32toh(event.id) == end->qp.qpn;
+}
+
+bool mem_no_event(struct mem_end *end)
+{
+	struct virtio_rdma_event event;
+
+	return !guest_event(end->g, &event, MEM_QUIET_MS);
+}
+
+bool mem_no_cqe(struct guest_cq *cq)
+{
+	struct virtio_rdma_cqe cqe;
+
+	return !guest_poll_wait(cq, &cqe, MEM_QUIET_MS);
+}
+
+/* ---- work requests --------------------------------------------------------------- */
+
+struct mem_wr mem_wr(struct mem_end *from, struct mem_end *to, uint8_t opcode, uint32_t length)
+{
+	return (struct mem_wr){
+		.wr = {
+			.opcode = opcode,
+			.flags = VIRTIO_RDMA_WQE_SIGNALED,
+			.num_sge = 1,
+			.remote_addr = to->mr.iova,
+			.rkey = to->mr.rkey,
+		},
+		.sge = { from->mr.iova, length, from->mr.lkey },
+	};
+}
+
+void mem_post(struct mem_end *end, struct mem_wr *w)
+{
+	w->wr.sge = &w->sge;
+	guest_post_send(&end->qp, &w->wr);
+}
+
+void mem_recv(struct mem_end *end, uint32_t offset, uint32_t length)
+{
+	struct guest_sge sge = { end->mr.iova + offset, length, end->mr.lkey };
+
+	guest_post_recv(&end->qp, &sge, 1);
+}

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Two test guests on one fabric, with what tests of the memory backend need:
+ * a context, a PD, a registered buffer and a QP each.
+ *
+ * "a" is the requester of most tests, "b" the responder.
+ */
+#ifndef MEM_PAIR_H
+#define MEM_PAIR_H
+
+#include <endian.h>
+#include <string.h>
+
+#include "guest.h"
+
+#define MEM_BUF		(256U << 10)
+#define MEM_ALL_ACCESS	(VIRTIO_RDMA_ACCESS_LOCAL_WRITE | VIRTIO_RDMA_ACCESS_REMOTE_WRITE | \
+			 VIRTIO_RDMA_ACCESS_REMOTE_READ | VIRTIO_RDMA_ACCESS_REMOTE_ATOMIC)
+/* Longest wait for something that has to come. */
+#define MEM_WAIT_MS	10000
+/* Wait for something that must not come. */
+#define MEM_QUIET_MS	30
+
+struct mem_end {
+	struct guest *g;
+	struct guest_ctx ctx;
+	uint32_t pd;
+	uint8_t *buf;				/* MEM_BUF bytes, all rights */
+	struct guest_mr mr;
+	struct guest_cq scq, rcq;
+	struct guest_qp qp;
+	struct virtio_rdma_qp_attr attr;	/* that its QP is brought up with */
+};
+
+struct mem_pair {
+	struct vrd_engine *engine;
+	struct mem_end a, b;
+};
+
+void mem_pair_open(struct mem_pair *p, unsigned int pollers, uint64_t mem_size);
+void mem_pair_close(struct mem_pair *p);
+
+/* CQs of 64 entries and RC QPs in RESET; attr gets defaults to connect them. */
+void mem_pair_qps(struct mem_pair *p);
+/* The same with sizes and types of the test's own. */
+void mem_pair_qps_init(struct mem_pair *p, const struct guest_qp_init *init, uint32_t cq_entries);
+void mem_pair_drop_qps(struct mem_pair *p);
+/* Both to RTS. */
+void mem_pair_connect(struct mem_pair *p);
+/* All of it: fresh QPs in RTS, patterns in both buffers. */
+void mem_pair_fresh(struct mem_pair *p);
+
+/* From RESET to @state (INIT, RTR, RTS) with end->attr; the last status. */
+uint32_t mem_bring_up(struct mem_end *end, uint8_t state);
+
+/* Fills the buffer with bytes that depend on @seed and their place. */
+void mem_pattern(void *p, uint64_t length, uint32_t seed);
+bool mem_has_pattern(const void *p, uint64_t length, uint32_t seed);
+#define MEM_SEED_A	1U
+#define MEM_SEED_B	2U
+
+/* Status of the next completion, or -1 if there is none in time. */
+int mem_status(struct guest_cq *cq);
+/* True if the state comes in time. */
+bool mem_in_state(struct mem_end *end, uint8_t state);
+/* The next event is this one, of the end's QP. */
+bool mem_event(struct mem_end *end, uint32_t type);
+bool mem_no_event(struct mem_end *end);
+bool mem_no_cqe(struct guest_cq *cq);
+
+/* A work request of one SGE from buf + @offset to the other's buf. */
+struct mem_wr {
+	struct guest_wr wr;
+	struct guest_sge sge;
+};
+struct mem_wr mem_wr(struct mem_end *from, struct mem_end *to, uint8_t opcode, uint32_t length);
+void mem_post(struct mem_end *end, struct mem_wr *w);
+void mem_recv(struct mem_end *end, uint32_t offset, uint32_t length);
+
+#endif /* MEM_PAIR_H */
