@@ -24,7 +24,7 @@ struct vrdma_buf *vrdma_buf_pin(struct vrdma_dev *dev, u64 addr, u64 len,
 	buf = kzalloc(sizeof(*buf), GFP_KERNEL);
 	if (!buf)
 		return ERR_PTR(-ENOMEM);
-	buf->umem = ib_umem_get(&dev->ibdev, addr, len, access);
+	buf->umem = vrdma_umem_get(&dev->ibdev, addr, len, access);
 	if (IS_ERR(buf->umem)) {
 		int ret = PTR_ERR(buf->umem);
 

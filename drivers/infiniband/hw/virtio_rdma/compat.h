@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB */
 /*
  * All differences between the kernel versions that this driver builds for, and
- * nothing else: 6.1 is the oldest.  In a kernel tree this file is empty.
+ * nothing else: 6.1 is the oldest, 7.3 the newest that it was built on.  In a
+ * kernel tree there is no such file.
  */
 #ifndef VRDMA_COMPAT_H
 #define VRDMA_COMPAT_H
@@ -10,8 +11,12 @@
 #include <linux/version.h>
 #include <linux/virtio.h>
 #include <linux/virtio_config.h>
+#include <rdma/ib_umem.h>
 #include <rdma/ib_verbs.h>
 #include <rdma/uverbs_ioctl.h>
+
+struct ib_mr *vrdma_reg_user_mr(struct ib_pd *ibpd, u64 start, u64 length,
+				u64 iova, int access, struct ib_udata *udata);
 
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 11, 0)
 
@@ -72,6 +77,50 @@ static inline struct ib_udata *vrdma_cq_udata(struct uverbs_attr_bundle *attrs)
 	return attrs ? &attrs->driver_udata : NULL;
 }
 
+#endif
+
+/* Since 6.14 the core reports the netdev's state, unless the driver does. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 14, 0)
+#define VRDMA_PORT_EVENT_OPS
+#else
+static inline void vrdma_report_port_event(struct ib_device *ibdev,
+					   struct net_device *ndev,
+					   unsigned long event)
+{
+	/* netdev.c listens by itself, and joins it with the device's state. */
+}
+
+#define VRDMA_PORT_EVENT_OPS	.report_port_event = vrdma_report_port_event,
+#endif
+
+/* Since 6.17 a region may come with a hint for the device's caches. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 17, 0)
+#define vrdma_op_reg_user_mr	vrdma_reg_user_mr
+#else
+static inline struct ib_mr *vrdma_op_reg_user_mr(struct ib_pd *ibpd, u64 start,
+						 u64 length, u64 iova,
+						 int access,
+						 struct ib_dmah *dmah,
+						 struct ib_udata *udata)
+{
+	if (dmah)
+		return ERR_PTR(-EOPNOTSUPP);
+	return vrdma_reg_user_mr(ibpd, start, length, iova, access, udata);
+}
+#endif
+
+/* By 7.2 the CQs of processes had operations of their own. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(7, 2, 0)
+#define VRDMA_CQ_OPS		.create_cq = vrdma_create_cq,
+#define VRDMA_RESIZE_OPS	.resize_cq = vrdma_resize_cq,
+#define vrdma_cqe_t		int
+#define vrdma_umem_get		ib_umem_get
+#else
+#define VRDMA_CQ_OPS		.create_cq = vrdma_create_cq, \
+				.create_user_cq = vrdma_create_cq,
+#define VRDMA_RESIZE_OPS	.resize_user_cq = vrdma_resize_cq,
+#define vrdma_cqe_t		unsigned int
+#define vrdma_umem_get		ib_umem_get_va
 #endif
 
 #endif /* VRDMA_COMPAT_H */

@@ -151,7 +151,8 @@ err_destroy:
  * new ring; what is left in the old one is read by the process, whose memory
  * it is.
  */
-int vrdma_resize_cq(struct ib_cq *ibcq, int cqe, struct ib_udata *udata)
+int vrdma_resize_cq(struct ib_cq *ibcq, vrdma_cqe_t cqe,
+		    struct ib_udata *udata)
 {
 	struct vrdma_dev *dev = to_vrdma_dev(ibcq->device);
 	struct vrdma_cq *cq = to_vrdma_cq(ibcq);

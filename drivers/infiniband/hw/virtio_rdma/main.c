@@ -21,7 +21,6 @@ static const struct ib_device_ops vrdma_ops = {
 	.alloc_pd = vrdma_alloc_pd,
 	.alloc_ucontext = vrdma_alloc_ucontext,
 	.create_ah = vrdma_create_ah,
-	.create_cq = vrdma_create_cq,
 	.create_qp = vrdma_create_qp,
 	.create_user_ah = vrdma_create_ah,
 	.dealloc_pd = vrdma_dealloc_pd,
@@ -40,7 +39,6 @@ static const struct ib_device_ops vrdma_ops = {
 	.get_hw_stats = vrdma_get_hw_stats,
 	.get_link_layer = vrdma_get_link_layer,
 	.get_port_immutable = vrdma_get_port_immutable,
-	.get_vector_affinity = vrdma_get_vector_affinity,
 	.mmap = vrdma_mmap,
 	.mmap_free = vrdma_mmap_free,
 	.modify_qp = vrdma_modify_qp,
@@ -52,8 +50,11 @@ static const struct ib_device_ops vrdma_ops = {
 	.query_pkey = vrdma_query_pkey,
 	.query_port = vrdma_query_port,
 	.query_qp = vrdma_query_qp,
-	.reg_user_mr = vrdma_reg_user_mr,
+	.reg_user_mr = vrdma_op_reg_user_mr,
 	.req_notify_cq = vrdma_req_notify_cq,
+
+	VRDMA_CQ_OPS
+	VRDMA_PORT_EVENT_OPS
 
 	INIT_RDMA_OBJ_SIZE(ib_ah, vrdma_ah, ibah),
 	INIT_RDMA_OBJ_SIZE(ib_cq, vrdma_cq, ibcq),
@@ -63,7 +64,7 @@ static const struct ib_device_ops vrdma_ops = {
 };
 
 static const struct ib_device_ops vrdma_resize_ops = {
-	.resize_cq = vrdma_resize_cq,
+	VRDMA_RESIZE_OPS
 };
 
 /* What vrdma_dev_kill() could not do itself: tell the users. */

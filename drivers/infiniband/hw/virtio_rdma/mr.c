@@ -41,6 +41,9 @@ struct ib_mr *vrdma_get_dma_mr(struct ib_pd *ibpd, int access)
 		return ERR_PTR(ret);
 	if (!vrdma_has_cap(dev, VIRTIO_RDMA_CAP_DMA_MR))
 		return ERR_PTR(-EOPNOTSUPP);
+	/* The core asks for remote rights alone when it has the DMA key. */
+	if (access & (IB_ACCESS_REMOTE_WRITE | IB_ACCESS_REMOTE_ATOMIC))
+		access |= IB_ACCESS_LOCAL_WRITE;
 	mr = kzalloc(sizeof(*mr), GFP_KERNEL);
 	if (!mr)
 		return ERR_PTR(-ENOMEM);

@@ -6,7 +6,6 @@
  * The port is ACTIVE while the device says so and the paired netdev is up: the
  * addresses come from there, and neighbours are resolved over it.
  */
-#include <linux/virtio_config.h>
 #include <rdma/ib_addr.h>
 #include <rdma/ib_mad.h>
 
@@ -211,15 +210,4 @@ void vrdma_get_fw_str(struct ib_device *ibdev, char *str)
 
 	snprintf(str, IB_FW_VERSION_NAME_MAX, "%u.%u.%u", (u32)(ver >> 32),
 		 (u32)(ver >> 16) & 0xffff, (u32)ver & 0xffff);
-}
-
-const struct cpumask *vrdma_get_vector_affinity(struct ib_device *ibdev,
-						int vector)
-{
-	struct virtio_device *vdev = to_vrdma_dev(ibdev)->vdev;
-
-	if (!vdev->config->get_vq_affinity)
-		return NULL;
-	return vdev->config->get_vq_affinity(vdev, VIRTIO_RDMA_VQ_COMP_BASE +
-					     vector);
 }

@@ -415,8 +415,6 @@ int vrdma_query_pkey(struct ib_device *ibdev, u32 port, u16 index, u16 *pkey);
 int vrdma_add_gid(const struct ib_gid_attr *attr, void **context);
 int vrdma_del_gid(const struct ib_gid_attr *attr, void **context);
 void vrdma_get_fw_str(struct ib_device *ibdev, char *str);
-const struct cpumask *vrdma_get_vector_affinity(struct ib_device *ibdev,
-						int vector);
 int vrdma_port_refresh(struct vrdma_dev *dev);
 void vrdma_port_check(struct vrdma_dev *dev);
 
@@ -432,9 +430,8 @@ int vrdma_alloc_pd(struct ib_pd *ibpd, struct ib_udata *udata);
 int vrdma_dealloc_pd(struct ib_pd *ibpd, struct ib_udata *udata);
 
 /* mr.c */
+/* vrdma_reg_user_mr(): see compat.h */
 struct ib_mr *vrdma_get_dma_mr(struct ib_pd *ibpd, int access);
-struct ib_mr *vrdma_reg_user_mr(struct ib_pd *ibpd, u64 start, u64 length,
-				u64 iova, int access, struct ib_udata *udata);
 int vrdma_dereg_mr(struct ib_mr *ibmr, struct ib_udata *udata);
 
 /* ah.c */
@@ -450,7 +447,8 @@ int vrdma_destroy_ah(struct ib_ah *ibah, u32 flags);
 /* cq.c */
 int vrdma_create_cq(struct ib_cq *ibcq, const struct ib_cq_init_attr *attr,
 		    struct vrdma_cq_attrs *attrs);
-int vrdma_resize_cq(struct ib_cq *ibcq, int cqe, struct ib_udata *udata);
+int vrdma_resize_cq(struct ib_cq *ibcq, vrdma_cqe_t cqe,
+		    struct ib_udata *udata);
 int vrdma_destroy_cq(struct ib_cq *ibcq, struct ib_udata *udata);
 struct vrdma_cq *vrdma_cq_get(struct vrdma_dev *dev, u32 cqn);
 void vrdma_cq_put(struct vrdma_cq *cq);
