@@ -45,16 +45,20 @@ result() {
 }
 
 # install_layer KO LAYER BASE RELEASE: modprobe in a guest finds what the index
-# names, so the layer brings an index of BASE's modules and ours together.
+# names, so the layer brings an index of BASE's modules and ours together. It takes
+# seconds, and is made again only when what it holds about our module changed.
 install_layer() {
-	local ko=$1 usr=$2/usr base=$3 release=$4 to
-	to=$usr/lib/modules/$release
-	if cmp -s "$ko" "$to/updates/$module.ko" && [ "$to/modules.dep" -nt "$base/modules.dep" ]; then
-		return
-	fi
+	local ko=$1 base=$3 release=$4 to=$2/usr/lib/modules/$4 facts
+	facts="$base $(modinfo -F alias "$ko") $(modinfo -F depends "$ko") $(modinfo -F softdep "$ko")"
 	mkdir -p "$to/updates"
-	cp -f "$ko" "$to/updates/$module.ko"
-	# Debian 13's depmod: Debian 12's cannot write elsewhere (-o).
+	copy_if_changed "$ko" "$to/updates/$module.ko"
+	[ "$(cat "$to/.indexed" 2>/dev/null)" != "$facts" ] || return 0
+	make_index "$2/usr" "$base" "$release"
+	echo "$facts" >"$to/.indexed"
+}
+
+# Debian 13's depmod: Debian 12's cannot write elsewhere (-o).
+make_index() {
 	# shellcheck disable=SC2016
 	unshare --mount --propagation private sh -ec '
 		root=$1 usr=$2 base=$3 release=$4
@@ -64,8 +68,7 @@ install_layer() {
 			"$root/mnt/in/lib/modules/$release"
 		mount --bind "$usr" "$root/mnt/out"
 		exec chroot "$root" depmod -b /mnt/in -o /mnt/out "$release"
-		' sh "$(guest_root)" "$usr" "$base" "$release"
-	touch "$to/modules.dep"
+		' sh "$(guest_root)" "$@"
 }
 
 guest_root() { echo "$("$TOOLS/setup.sh" --print guest-root)/root"; }

@@ -67,7 +67,7 @@ class QemuGuest(Guest):
 
     def _launch(self, agent):
         fd = agent.fileno()
-        append = ('console=ttyS0 loglevel=5 panic=-1 oops=panic no_timer_check '
+        append = ('console=ttyS0 loglevel=5 panic=-1 oops=panic no_timer_check net.ifnames=0 '
                   f'vrdma.share=9p:share {self._extra}')
         argv = [self.qemu, *FIRMWARE, '-name', self.name, '-nodefaults', '-no-user-config', '-display', 'none',
                 '-no-reboot', *self._machine(),
