@@ -164,6 +164,8 @@ static int vrdma_dev_register(struct vrdma_dev *dev)
 	ibdev->num_comp_vectors = dev->num_comp;
 	ibdev->local_dma_lkey = VIRTIO_RDMA_LOCAL_DMA_LKEY;
 	ibdev->dev.parent = &dev->vdev->dev;
+	/* A post of no requests is how a process wakes the device. */
+	ibdev->uverbs_cmd_mask |= BIT_ULL(IB_USER_VERBS_CMD_POST_SEND);
 	strscpy(ibdev->node_desc, "virtio-rdma", sizeof(ibdev->node_desc));
 	ib_set_device_ops(ibdev, &vrdma_ops);
 	if (vrdma_has_cap(dev, VIRTIO_RDMA_CAP_RESIZE_CQ))
