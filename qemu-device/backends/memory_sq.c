@@ -87,20 +87,15 @@ static void vrd_mem_complete_error(struct vrd_mem_burst *b, const struct vrd_wr 
 	vrd_mem_wait_end(b->mq);
 	if (b->mq->progress)
 		b->mq->progress->active = false;
-	/*
-	 * A producer index that cannot be stands for no request in particular,
-	 * and nothing after it can be trusted.
-	 */
-	if (qp->sq.broken) {
-		vrd_event_raise(qp->dev, VIRTIO_RDMA_EVENT_QP_FATAL, qp->qpn);
-		vrd_qp_error(qp, VIRTIO_RDMA_QPS_ERR, VRD_HELD_SQ);
-		return;
-	}
 	vrd_complete_send(qp, wr, b->status, 0);
 	vrd_sq_advance(qp);
-	/* IBTA 10.3.1: an unreliable send queue alone fails; receiving goes on. */
-	vrd_qp_error(qp, qp->type == VIRTIO_RDMA_QPT_RC ? VIRTIO_RDMA_QPS_ERR : VIRTIO_RDMA_QPS_SQE,
-		     VRD_HELD_SQ);
+	/*
+	 * IBTA 10.3.1: an unreliable send queue alone fails; receiving goes on.
+	 * After a producer index that cannot be, nothing can be trusted until
+	 * the QP is reset.
+	 */
+	vrd_qp_error(qp, qp->type == VIRTIO_RDMA_QPT_RC || qp->sq.broken ?
+		     VIRTIO_RDMA_QPS_ERR : VIRTIO_RDMA_QPS_SQE, VRD_HELD_SQ);
 }
 
 /* The next request: one under way, or a copy of the one at sq.head. */
