@@ -11,7 +11,8 @@
  * see fail returns the command's status (VIRTIO_RDMA_S_*).
  *
  *   guest.c       memory, life cycle          guest_vq.c    virtqueues, raw commands
- *   guest_cmd.c   typed commands, objects     guest_ring.c  post, poll, arm
+ *   guest_cmd.c   typed commands              guest_qp.c    QPs, and sets of objects
+ *   guest_ring.c  post, poll, arm
  *
  * Threading: commands take a lock.  Each ring belongs to one thread at a time.
  */
@@ -234,6 +235,29 @@ void guest_qp_connect_pair(struct guest_qp *a, struct guest_qp *b);
 uint32_t guest_qp_open_ud(struct guest_qp *qp, uint32_t qkey);
 /* To RESET, and both producers to 0. */
 uint32_t guest_qp_reset(struct guest_qp *qp);
+
+/*
+ * What most tests need of each: a context, a PD, a CQ for all completions, a
+ * region of memory with all rights, and a QP, not connected.
+ */
+struct guest_side {
+	struct guest *g;
+	struct guest_ctx ctx;
+	uint32_t pd;
+	struct guest_cq cq;
+	uint8_t *mem;
+	uint64_t mem_size;
+	struct guest_mr mr;
+	struct guest_qp qp;
+};
+
+/* Aborts on failure.  @init's PD and CQs are filled in; type 0 is RC. */
+void guest_side_open(struct guest *g, uint64_t mem_size, uint32_t cq_entries,
+		     const struct guest_qp_init *init, struct guest_side *side);
+/* One more QP with the same objects. */
+void guest_side_add_qp(struct guest_side *side, const struct guest_qp_init *init,
+		       struct guest_qp *qp);
+void guest_side_close(struct guest_side *side);
 
 /* ---- rings ---- */
 

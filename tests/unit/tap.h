@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/*
- * Results of a unit test program, in TAP.  One thread prints; the others
- * report to it.
+/* TAP for the unit tests: ok() for each thing that was checked, return tap_done()
+ * at the end of main().  One thread at a time.
  */
 #ifndef TAP_H
 #define TAP_H
@@ -9,26 +8,35 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
-#include <stdlib.h>
 
-static int tap_count, tap_failed;
+static int tap_tests, tap_failures;
 
-static inline bool __attribute__((format(printf, 2, 3), unused))
-ok(bool passed, const char *fmt, ...)
+__attribute__((format(printf, 2, 3)))
+static inline bool ok(bool good, const char *fmt, ...)
 {
 	va_list ap;
 
-	tap_failed += !passed;
-	printf("%sok %d - ", passed ? "" : "not ", ++tap_count);
+	printf("%sok %d - ", good ? "" : "not ", ++tap_tests);
 	va_start(ap, fmt);
 	vprintf(fmt, ap);
 	va_end(ap);
 	putchar('\n');
 	fflush(stdout);
-	return passed;
+	tap_failures += !good;
+	return good;
 }
 
-static inline void __attribute__((format(printf, 1, 2), unused)) diag(const char *fmt, ...)
+/* Like ok(), with both numbers in case they differ. */
+#define is(got, want, ...)							\
+	do {									\
+		long long got_ = (long long)(got), want_ = (long long)(want);	\
+										\
+		if (!ok(got_ == want_, __VA_ARGS__))				\
+			printf("# %s:%d: got %lld, want %lld\n", __FILE__, __LINE__, got_, want_); \
+	} while (0)
+
+__attribute__((format(printf, 1, 2)))
+static inline void diag(const char *fmt, ...)
 {
 	va_list ap;
 
@@ -40,11 +48,10 @@ static inline void __attribute__((format(printf, 1, 2), unused)) diag(const char
 	fflush(stdout);
 }
 
-/* The last line of main(): the exit status. */
-static inline int done_testing(void)
+static inline int tap_done(void)
 {
-	printf("1..%d\n", tap_count);
-	return tap_failed ? 1 : 0;
+	printf("1..%d\n", tap_tests);
+	return tap_failures ? 1 : 0;
 }
 
 #endif /* TAP_H */
