@@ -79,7 +79,7 @@ class UmlGuest(Guest):
             argv.append(f'vec0:transport=tap,ifname={self.net.tap()},mac={self.mac},depth=128,gro=1')
         argv += [f'virtio_uml.device={path}:42' for path in self._sockets]
         if self._terminal:
-            argv.append('con2=fd:0,fd:3')
+            argv.append('con2=fd:0')
         argv += self._extra
         keep = dict(pass_fds=[fd], start_new_session=not self._terminal)
         with open(self._console, 'ab') as log:
