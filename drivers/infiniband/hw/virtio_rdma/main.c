@@ -18,6 +18,7 @@ static const struct ib_device_ops vrdma_ops = {
 
 	.add_gid = vrdma_add_gid,
 	.alloc_hw_device_stats = vrdma_alloc_hw_device_stats,
+	.alloc_hw_port_stats = vrdma_alloc_hw_port_stats,
 	.alloc_pd = vrdma_alloc_pd,
 	.alloc_ucontext = vrdma_alloc_ucontext,
 	.create_ah = vrdma_create_ah,

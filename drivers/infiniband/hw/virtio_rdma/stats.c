@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
- * Counters, as "rdma statistic" and /sys/class/infiniband/.../hw_counters show
+ * Counters, as "rdma statistic" and the hw_counters of /sys/class/infiniband show
  * them: the device's, and the driver's own.  Called by the core in process
  * context.
  */
@@ -35,6 +35,13 @@ struct rdma_hw_stats *vrdma_alloc_hw_device_stats(struct ib_device *ibdev)
 	return rdma_alloc_hw_stats_struct(vrdma_stat_descs,
 					  ARRAY_SIZE(vrdma_stat_descs),
 					  RDMA_HW_STATS_DEFAULT_LIFESPAN);
+}
+
+/* With one port, they are the same; "rdma statistic" shows only these. */
+struct rdma_hw_stats *vrdma_alloc_hw_port_stats(struct ib_device *ibdev,
+						u32 port)
+{
+	return vrdma_alloc_hw_device_stats(ibdev);
 }
 
 int vrdma_get_hw_stats(struct ib_device *ibdev, struct rdma_hw_stats *stats,

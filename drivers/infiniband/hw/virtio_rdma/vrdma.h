@@ -484,6 +484,8 @@ void vrdma_flush_work(struct work_struct *work);
 
 /* stats.c */
 struct rdma_hw_stats *vrdma_alloc_hw_device_stats(struct ib_device *ibdev);
+struct rdma_hw_stats *vrdma_alloc_hw_port_stats(struct ib_device *ibdev,
+						u32 port);
 int vrdma_get_hw_stats(struct ib_device *ibdev, struct rdma_hw_stats *stats,
 		       u32 port, int index);
 
