@@ -13,6 +13,7 @@ APT_EXTRA=/etc/apt/sources.list.d/virtio-rdma.sources
 # Prints "URI KEYRING" of the machine's own Debian archive (not security, not updates).
 apt_mirror() {
 	local line uri keyring
+	# shellcheck disable=SC2016  # apt expands these
 	line=$(apt-get indextargets --format '$(REPO_URI)|$(RELEASE)|$(SIGNED_BY)' 'Created-By: Packages' |
 		grep -v -e '-security|' | grep -m1 -E '\|(bookworm|stable|12)\|') ||
 		die "no Debian 12 (bookworm) source is configured in /etc/apt: this set-up derives all others from it"

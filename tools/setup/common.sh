@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034  # used by those who source this
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # Sourced by every script in tools/: the cache, its locks, and steps with a log.
@@ -37,10 +37,17 @@ product_find() {
 	[ -n "$stamp" ] && dirname "$stamp"
 }
 
+# product_prune NAME: keeps the three newest; each is up to 2 GB, and a change in
+# config/ makes another one.
+product_prune() {
+	# shellcheck disable=SC2012  # our own names
+	ls -td "$CACHE/$1"/*/ | tail -n +4 | while IFS= read -r dir; do rm -rf "$dir"; done
+}
+
 # product_done NAME DIR: marks it, and points CACHE/current/NAME to it.
 product_done() {
 	mkdir -p "$CACHE/current"
-	touch "$2/.done"
+	[ -e "$2/.done" ] || touch "$2/.done"   # its time says when it was made
 	ln -sfn "$2" "$CACHE/current/$1"
 }
 

@@ -43,6 +43,7 @@ guest_image_make() {
 	cp "$root/boot/vmlinuz-$release" "$dir/vmlinuz"
 	echo "$release" >"$dir/release"
 	touch "$dir/.done"
+	product_prune guest-image
 }
 
 guest_release() { basename "$(ls -d "$1"/usr/lib/modules/*)"; }

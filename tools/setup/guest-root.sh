@@ -33,6 +33,7 @@ guest_root_make() {
 	step guest-root "1 min" "debootstrap of Debian 13" guest_root_bootstrap "$dir" "$uri" "$keyring"
 	step guest-root "2 min" "installing its packages" guest_root_install "$dir"
 	touch "$dir/.done"
+	product_prune guest-root
 }
 
 guest_root_bootstrap() {

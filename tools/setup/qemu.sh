@@ -41,6 +41,7 @@ qemu_make() {
 	step qemu "6 min on 2 processors" "building $version" \
 		ninja -C "$dir/build" -j"$JOBS" "${QEMU_TARGETS[@]}"
 	touch "$dir/.done"
+	product_prune qemu
 }
 
 # Debian leaves the edk2 firmware out of its source, but the build rules name the

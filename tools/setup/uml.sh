@@ -44,6 +44,7 @@ uml_make() {
 	step "$name" "2 s" "installing its modules" \
 		make -C "$dir" ARCH=um INSTALL_MOD_PATH="$dir/modules/usr" INSTALL_MOD_STRIP=1 modules_install
 	touch "$dir/.done"
+	product_prune "$name"
 }
 
 uml_deb() {
