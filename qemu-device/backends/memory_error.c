@@ -43,19 +43,14 @@ enum vrd_mem_step vrd_mem_recv_failed(struct vrd_mem_burst *b, const struct vrd_
 	return vrd_mem_is_rc(b->qp) ? vrd_mem_fail(b, status) : VRD_MEM_DONE;
 }
 
-/* What the peer has posted is no receive: it is malformed, or its producer index
- * cannot be.
+/*
+ * What the peer has posted is malformed, or its producer index cannot be, which
+ * counts as the same (and the ring gives nothing more until it is reset).
  */
 enum vrd_mem_step vrd_mem_recv_bad(struct vrd_mem_burst *b, const struct vrd_recv_wr *recv)
 {
-	struct vrd_qp *peer = b->peer;
-
-	if (!peer->rq.broken)
-		return vrd_mem_recv_failed(b, recv, VIRTIO_RDMA_WC_LOC_QP_OP_ERR,
-					   VIRTIO_RDMA_WC_REM_OP_ERR);
-	vrd_event_raise(peer->dev, VIRTIO_RDMA_EVENT_QP_FATAL, peer->qpn);
-	vrd_qp_error(peer, VIRTIO_RDMA_QPS_ERR, VRD_HELD_RQ);
-	return vrd_mem_is_rc(b->qp) ? vrd_mem_fail(b, VIRTIO_RDMA_WC_REM_OP_ERR) : VRD_MEM_DONE;
+	return vrd_mem_recv_failed(b, recv, VIRTIO_RDMA_WC_LOC_QP_OP_ERR,
+				   VIRTIO_RDMA_WC_REM_OP_ERR);
 }
 
 /* An error completion of a receive; rq.lock. */

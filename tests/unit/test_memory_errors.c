@@ -1,0 +1,604 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Memory backend: what must happen when something is wrong, one test for each
+ * row of the project's table of violations; both sides' completions, events and
+ * states.
+ */
+#include <unistd.h>
+
+#include "mem_pair.h"
+#include "tap.h"
+
+static struct mem_pair pair;
+static struct mem_end *a = &pair.a, *b = &pair.b;
+
+#define WC(name)	VIRTIO_RDMA_WC_##name
+#define IN(end, name)	mem_in_state(end, VIRTIO_RDMA_QPS_##name)
+
+/* What became of the buffers: nothing. */
+static bool untouched(void)
+{
+	return mem_has_pattern(a->buf, MEM_BUF, MEM_SEED_A) &&
+	       mem_has_pattern(b->buf, MEM_BUF, MEM_SEED_B);
+}
+
+/* ---- requester ------------------------------------------------------------------ */
+
+/* The requester's error; the responder notices nothing. */
+static void local_error(struct mem_wr w, uint8_t status, const char *what)
+{
+	mem_pair_fresh(&pair);
+	mem_recv(b, 0, 4096);
+	w.wr.flags &= ~VIRTIO_RDMA_WQE_SIGNALED;	/* errors complete all the same */
+	mem_post(a, &w);
+	ok(mem_status(&a->scq) == status && IN(a, ERR), "%s: completion and ERR", what);
+	ok(IN(b, RTS) && mem_no_event(b) && mem_no_cqe(&b->rcq) && untouched(),
+	   "%s: the responder is untouched", what);
+	mem_pair_drop_qps(&pair);
+}
+
+static void test_send_sge(void)
+{
+	struct mem_wr good = mem_wr(a, b, VIRTIO_RDMA_WR_RDMA_WRITE, 64), w;
+	struct guest_mr other, readonly;
+	uint32_t pd;
+
+	w = good;
+	w.sge.lkey ^= 0x1000;
+	local_error(w, WC(LOC_PROT_ERR), "send SGE: unknown lkey");
+	w = good;
+	w.sge.lkey ^= 1;
+	local_error(w, WC(LOC_PROT_ERR), "send SGE: wrong low byte of the lkey");
+	w = good;
+	w.sge.lkey = VIRTIO_RDMA_LOCAL_DMA_LKEY;
+	local_error(w, WC(LOC_PROT_ERR), "send SGE: the DMA key, from a process");
+	w = good;
+	w.sge.addr += MEM_BUF - 63;
+	local_error(w, WC(LOC_PROT_ERR), "send SGE: one byte out of bounds");
+	w = good;
+	w.sge.addr--;
+	local_error(w, WC(LOC_PROT_ERR), "send SGE: one byte before");
+	w = good;
+	w.sge.addr = UINT64_MAX - 10;
+	local_error(w, WC(LOC_PROT_ERR), "send SGE: wraps");
+	w = good;
+	w.wr.opcode = VIRTIO_RDMA_WR_SEND;
+	w.sge.lkey ^= 0x1000;
+	local_error(w, WC(LOC_PROT_ERR), "send SGE of a SEND");
+
+	if (guest_pd_alloc(&a->ctx, &pd) ||
+	    guest_mr_reg(a->g, pd, a->buf, MEM_BUF, MEM_ALL_ACCESS, &other) ||
+	    guest_mr_reg(a->g, a->pd, a->buf, MEM_BUF, 0, &readonly))
+		guest_fatal("no MR");
+	w = good;
+	w.sge.lkey = other.lkey;
+	local_error(w, WC(LOC_PROT_ERR), "send SGE: MR of another PD");
+	w = mem_wr(a, b, VIRTIO_RDMA_WR_RDMA_READ, 64);
+	w.sge.lkey = readonly.lkey;
+	local_error(w, WC(LOC_PROT_ERR), "READ into an MR without LOCAL_WRITE");
+	guest_mr_dereg(&other);
+	guest_mr_dereg(&readonly);
+	guest_destroy_handle(a->g, VIRTIO_RDMA_CMD_DEALLOC_PD, pd);
+}
+
+/* A WQE of raw bytes. */
+static void malformed(const char *what, void (*spoil)(struct virtio_rdma_rc_wqe *wqe))
+{
+	struct mem_wr w = mem_wr(a, b, VIRTIO_RDMA_WR_RDMA_WRITE, 64);
+
+	mem_pair_fresh(&pair);
+	w.wr.sge = &w.sge;
+	guest_write_send(&a->qp, &w.wr);
+	spoil((struct virtio_rdma_rc_wqe *)a->qp.sq.ring);
+	guest_ring_sq(&a->qp);
+	ok(mem_status(&a->scq) == WC(LOC_QP_OP_ERR) && IN(a, ERR) && IN(b, RTS) && untouched(),
+	   "malformed WQE: %s", what);
+	mem_pair_drop_qps(&pair);
+}
+
+static void bad_opcode(struct virtio_rdma_rc_wqe *wqe) { wqe->ctrl.opcode = 77; }
+static void bind_opcode(struct virtio_rdma_rc_wqe *wqe) { wqe->ctrl.opcode = VIRTIO_RDMA_WR_BIND_MW; }
+static void bad_flags(struct virtio_rdma_rc_wqe *wqe) { wqe->ctrl.flags = htole16(0x8001); }
+static void many_sges(struct virtio_rdma_rc_wqe *wqe) { wqe->ctrl.num_sge = 255; }
+static void bad_reserved(struct virtio_rdma_rc_wqe *wqe) { wqe->reserved = 1; }
+
+static void long_inline(struct virtio_rdma_rc_wqe *wqe)
+{
+	wqe->ctrl.flags = htole16(VIRTIO_RDMA_WQE_INLINE);
+	wqe->ctrl.num_sge = 0;
+	wqe->ctrl.inline_len = htole32(0xffffffff);
+}
+
+static void test_malformed(void)
+{
+	malformed("opcode", bad_opcode);
+	malformed("an opcode that is not offered", bind_opcode);
+	malformed("flags", bad_flags);
+	malformed("too many SGEs", many_sges);
+	malformed("reserved field", bad_reserved);
+	malformed("inline length", long_inline);
+}
+
+static void test_impossible_producer(void)
+{
+	mem_pair_fresh(&pair);
+	a->qp.sq.producer = a->qp.sq.entries + 1;
+	guest_ring_sq(&a->qp);
+	ok(mem_status(&a->scq) == WC(LOC_QP_OP_ERR) && IN(a, ERR) && mem_no_cqe(&a->scq) &&
+	   IN(b, RTS), "an impossible producer index of the SQ is a malformed WQE");
+	mem_pair_drop_qps(&pair);
+
+	struct mem_wr w = mem_wr(a, b, VIRTIO_RDMA_WR_SEND, 64);
+
+	mem_pair_fresh(&pair);
+	b->qp.rq.producer = 0x80000000;
+	guest_ring_rq(&b->qp);
+	mem_post(a, &w);
+	ok(mem_status(&a->scq) == WC(REM_OP_ERR) && mem_status(&b->rcq) == WC(LOC_QP_OP_ERR) &&
+	   IN(a, ERR) && IN(b, ERR) && mem_no_cqe(&b->rcq),
+	   "an impossible producer index of the RQ is a malformed receive");
+	mem_pair_drop_qps(&pair);
+}
+
+/* ---- responder refuses ------------------------------------------------------------ */
+
+static void refused(struct mem_wr w, uint8_t status, uint32_t event, const char *what)
+{
+	mem_post(a, &w);
+	ok(mem_status(&a->scq) == status && IN(a, ERR), "%s: completion and ERR", what);
+	ok(mem_event(b, event) && IN(b, ERR) && untouched(),
+	   "%s: the responder's event and ERR, no byte moved", what);
+	mem_pair_drop_qps(&pair);
+}
+
+static void access_error(struct mem_wr w, const char *what)
+{
+	mem_pair_fresh(&pair);
+	refused(w, WC(REM_ACCESS_ERR), VIRTIO_RDMA_EVENT_QP_ACCESS_ERR, what);
+}
+
+static const struct {
+	uint8_t opcode;
+	uint32_t length, right;
+	const char *name;
+} remote_ops[] = {
+	{ VIRTIO_RDMA_WR_RDMA_WRITE, 64, VIRTIO_RDMA_ACCESS_REMOTE_WRITE, "WRITE" },
+	{ VIRTIO_RDMA_WR_RDMA_READ, 64, VIRTIO_RDMA_ACCESS_REMOTE_READ, "READ" },
+	{ VIRTIO_RDMA_WR_ATOMIC_FETCH_AND_ADD, 8, VIRTIO_RDMA_ACCESS_REMOTE_ATOMIC, "FETCH_AND_ADD" },
+	{ VIRTIO_RDMA_WR_ATOMIC_CMP_AND_SWP, 8, VIRTIO_RDMA_ACCESS_REMOTE_ATOMIC, "CMP_AND_SWP" },
+};
+
+static void test_rkey(void)
+{
+	struct guest_mr other, without, gone;
+	char what[80];
+	uint32_t pd;
+
+	if (guest_pd_alloc(&b->ctx, &pd) ||
+	    guest_mr_reg(b->g, pd, b->buf, MEM_BUF, MEM_ALL_ACCESS, &other) ||
+	    guest_mr_reg(b->g, b->pd, b->buf, MEM_BUF, MEM_ALL_ACCESS, &gone))
+		guest_fatal("no MR");
+	guest_mr_dereg(&gone);
+	for (unsigned int i = 0; i < 4; i++) {
+		struct mem_wr good = mem_wr(a, b, remote_ops[i].opcode, remote_ops[i].length), w;
+
+		snprintf(what, sizeof(what), "unknown rkey, %s", remote_ops[i].name);
+		w = good;
+		w.wr.rkey ^= 0x5000;
+		access_error(w, what);
+		snprintf(what, sizeof(what), "rkey of another PD, %s", remote_ops[i].name);
+		w = good;
+		w.wr.rkey = other.rkey;
+		access_error(w, what);
+		snprintf(what, sizeof(what), "rkey out of bounds, %s", remote_ops[i].name);
+		w = good;
+		w.wr.remote_addr += MEM_BUF - remote_ops[i].length + 8;
+		access_error(w, what);
+		snprintf(what, sizeof(what), "rkey with a wrapping address, %s", remote_ops[i].name);
+		w = good;
+		w.wr.remote_addr = UINT64_MAX - 7;
+		access_error(w, what);
+		snprintf(what, sizeof(what), "deregistered MR, %s", remote_ops[i].name);
+		w = good;
+		w.wr.rkey = gone.rkey;
+		access_error(w, what);
+		snprintf(what, sizeof(what), "MR lacks the right, %s", remote_ops[i].name);
+		if (guest_mr_reg(b->g, b->pd, b->buf, MEM_BUF, MEM_ALL_ACCESS & ~remote_ops[i].right,
+				 &without))
+			guest_fatal("no MR");
+		w = good;
+		w.wr.rkey = without.rkey;
+		access_error(w, what);
+		guest_mr_dereg(&without);
+		snprintf(what, sizeof(what), "the DMA key from afar, %s", remote_ops[i].name);
+		w = good;
+		w.wr.rkey = VIRTIO_RDMA_LOCAL_DMA_LKEY;
+		access_error(w, what);
+	}
+	guest_mr_dereg(&other);
+	guest_destroy_handle(b->g, VIRTIO_RDMA_CMD_DEALLOC_PD, pd);
+}
+
+static void test_write_imm_rkey(void)
+{
+	struct mem_wr w = mem_wr(a, b, VIRTIO_RDMA_WR_RDMA_WRITE_WITH_IMM, 64);
+	struct virtio_rdma_cqe cqe;
+
+	mem_pair_fresh(&pair);
+	mem_recv(b, 0, 64);
+	w.wr.rkey ^= 0x5000;
+	mem_post(a, &w);
+	ok(mem_status(&a->scq) == WC(REM_ACCESS_ERR) &&
+	   mem_event(b, VIRTIO_RDMA_EVENT_QP_ACCESS_ERR) && IN(a, ERR) && IN(b, ERR),
+	   "WRITE_WITH_IMM with a bad rkey: event, both ERR");
+	ok(guest_poll_wait(&b->rcq, &cqe, MEM_WAIT_MS) && cqe.status == WC(WR_FLUSH_ERR) && untouched(),
+	   "its receive is flushed, no byte moved");
+	mem_pair_drop_qps(&pair);
+}
+
+static void test_zero_length(void)
+{
+	struct mem_wr w = mem_wr(a, b, VIRTIO_RDMA_WR_RDMA_WRITE, 0);
+
+	mem_pair_fresh(&pair);
+	w.wr.rkey = 0xdeadbeef;
+	w.wr.remote_addr = UINT64_MAX;
+	w.sge.lkey = 0x12345678;
+	mem_post(a, &w);
+	ok(mem_status(&a->scq) == 0, "WRITE of no bytes with any rkey succeeds");
+	w.wr.opcode = VIRTIO_RDMA_WR_RDMA_READ;
+	mem_post(a, &w);
+	ok(mem_status(&a->scq) == 0, "READ of no bytes with any rkey succeeds");
+	w.wr.num_sge = 0;
+	mem_post(a, &w);
+	ok(mem_status(&a->scq) == 0 && IN(a, RTS) && IN(b, RTS), "READ without SGEs succeeds");
+	mem_pair_drop_qps(&pair);
+}
+
+static void invalid_request(struct mem_wr w, uint32_t access, uint8_t max_dest, const char *what)
+{
+	mem_pattern(a->buf, MEM_BUF, MEM_SEED_A);
+	mem_pattern(b->buf, MEM_BUF, MEM_SEED_B);
+	mem_pair_qps(&pair);
+	b->attr.access_flags = htole32(access);
+	b->attr.max_dest_rd_atomic = max_dest;
+	mem_pair_connect(&pair);
+	refused(w, WC(REM_INV_REQ_ERR), VIRTIO_RDMA_EVENT_QP_REQ_ERR, what);
+}
+
+static void test_invalid_request(void)
+{
+	uint32_t all = MEM_ALL_ACCESS & ~VIRTIO_RDMA_ACCESS_LOCAL_WRITE;
+	struct guest_sge big[2];
+	struct mem_wr w;
+	char what[80];
+
+	for (unsigned int i = 0; i < 4; i++) {
+		w = mem_wr(a, b, remote_ops[i].opcode, remote_ops[i].length);
+		snprintf(what, sizeof(what), "QP lacks the right, %s", remote_ops[i].name);
+		invalid_request(w, all & ~remote_ops[i].right, 16, what);
+		if (i == 0)
+			continue;
+		snprintf(what, sizeof(what), "max_dest_rd_atomic 0, %s", remote_ops[i].name);
+		invalid_request(w, all, 0, what);
+	}
+	w = mem_wr(a, b, VIRTIO_RDMA_WR_ATOMIC_FETCH_AND_ADD, 8);
+	w.wr.remote_addr += 4;
+	invalid_request(w, all, 16, "misaligned FETCH_AND_ADD");
+	w = mem_wr(a, b, VIRTIO_RDMA_WR_ATOMIC_CMP_AND_SWP, 8);
+	w.wr.remote_addr += 1;
+	invalid_request(w, all, 16, "misaligned CMP_AND_SWP");
+
+	for (uint8_t op = VIRTIO_RDMA_WR_RDMA_WRITE; op <= VIRTIO_RDMA_WR_RDMA_READ; op++) {
+		if (op == VIRTIO_RDMA_WR_RDMA_WRITE_WITH_IMM || op == VIRTIO_RDMA_WR_SEND_WITH_IMM)
+			continue;
+		mem_pair_fresh(&pair);
+		w = mem_wr(a, b, op, 0);
+		big[0] = (struct guest_sge){ a->mr.iova, 1U << 31, a->mr.lkey };
+		big[1] = (struct guest_sge){ a->mr.iova, 1, a->mr.lkey };
+		w.wr.num_sge = 2;
+		w.wr.sge = big;
+		guest_post_send(&a->qp, &w.wr);
+		ok(mem_status(&a->scq) == WC(REM_INV_REQ_ERR) && IN(a, ERR) &&
+		   mem_event(b, VIRTIO_RDMA_EVENT_QP_REQ_ERR) && IN(b, ERR) && untouched(),
+		   "a message of more than 2^31 bytes, opcode %u", op);
+		mem_pair_drop_qps(&pair);
+	}
+}
+
+/* ---- receives ------------------------------------------------------------------------ */
+
+static void receive_error(const struct guest_sge *sge, unsigned int num, uint8_t recv_status,
+			  uint8_t status, const char *what)
+{
+	struct mem_wr w = mem_wr(a, b, VIRTIO_RDMA_WR_SEND, 200);
+
+	mem_pair_fresh(&pair);
+	guest_post_recv(&b->qp, sge, num);
+	mem_post(a, &w);
+	ok(mem_status(&a->scq) == status && IN(a, ERR), "%s: the requester's completion and ERR",
+	   what);
+	ok(mem_status(&b->rcq) == recv_status && IN(b, ERR) && mem_no_event(b) && untouched(),
+	   "%s: the receive's completion and ERR, no event", what);
+	mem_pair_drop_qps(&pair);
+}
+
+static void test_receives(void)
+{
+	struct guest_sge sge[2] = { { b->mr.iova, 199, b->mr.lkey } };
+	struct guest_mr readonly;
+
+	receive_error(sge, 1, WC(LOC_LEN_ERR), WC(REM_INV_REQ_ERR), "SEND longer than the receive");
+	receive_error(sge, 0, WC(LOC_LEN_ERR), WC(REM_INV_REQ_ERR), "SEND to a receive of no bytes");
+	sge[0] = (struct guest_sge){ b->mr.iova, 200, b->mr.lkey ^ 0x100 };
+	receive_error(sge, 1, WC(LOC_PROT_ERR), WC(REM_OP_ERR), "receive SGE: unknown lkey");
+	sge[0] = (struct guest_sge){ b->mr.iova, 100, b->mr.lkey };
+	sge[1] = (struct guest_sge){ b->mr.iova + MEM_BUF - 99, 100, b->mr.lkey };
+	receive_error(sge, 2, WC(LOC_PROT_ERR), WC(REM_OP_ERR),
+		      "receive SGE: the second one out of bounds");
+	if (guest_mr_reg(b->g, b->pd, b->buf, MEM_BUF, VIRTIO_RDMA_ACCESS_REMOTE_READ, &readonly))
+		guest_fatal("no MR");
+	sge[0] = (struct guest_sge){ readonly.iova, 200, readonly.lkey };
+	receive_error(sge, 1, WC(LOC_PROT_ERR), WC(REM_OP_ERR),
+		      "receive SGE: MR without LOCAL_WRITE");
+	guest_mr_dereg(&readonly);
+
+	struct mem_wr w = mem_wr(a, b, VIRTIO_RDMA_WR_SEND, 200);
+
+	mem_pair_fresh(&pair);
+	mem_recv(b, 0, 200);
+	((struct virtio_rdma_recv_wqe *)b->qp.rq.ring)->num_sge = htole32(1000);
+	mem_post(a, &w);
+	ok(mem_status(&a->scq) == WC(REM_OP_ERR) && mem_status(&b->rcq) == WC(LOC_QP_OP_ERR) &&
+	   IN(a, ERR) && IN(b, ERR) && untouched(), "a malformed receive");
+	mem_pair_drop_qps(&pair);
+}
+
+/* rnr_retry and how often the peer says no, and how long it takes at least. */
+static void no_receive(uint8_t rnr_retry, uint8_t opcode)
+{
+	struct mem_wr w = mem_wr(a, b, opcode, 64);
+	uint64_t before, took, naks = guest_stat(a->g, "rnr");
+
+	mem_pair_qps(&pair);
+	a->attr.rnr_retry = rnr_retry;
+	b->attr.min_rnr_timer = 20;		/* 10.24 ms */
+	mem_pair_connect(&pair);
+	mem_pattern(a->buf, MEM_BUF, MEM_SEED_A);
+	mem_pattern(b->buf, MEM_BUF, MEM_SEED_B);
+	before = guest_now_ns();
+	mem_post(a, &w);
+	ok(mem_status(&a->scq) == WC(RNR_RETRY_EXC_ERR) && IN(a, ERR),
+	   "no receive posted, rnr_retry %u, opcode %u", rnr_retry, opcode);
+	took = guest_now_ns() - before;
+	ok(took >= rnr_retry * 10240000ULL, "after the retries' time (%llu ms)",
+	   (unsigned long long)took / 1000000);
+	ok(IN(b, RTS) && mem_no_event(b) && mem_no_cqe(&b->rcq) && untouched(),
+	   "the responder stays in RTS");
+	ok(guest_stat(a->g, "rnr") == naks + rnr_retry + 1, "each RNR is counted");
+	mem_pair_drop_qps(&pair);
+}
+
+static void test_rnr(void)
+{
+	struct mem_wr w = mem_wr(a, b, VIRTIO_RDMA_WR_SEND, 64);
+
+	no_receive(0, VIRTIO_RDMA_WR_SEND);
+	no_receive(1, VIRTIO_RDMA_WR_SEND_WITH_IMM);
+	no_receive(6, VIRTIO_RDMA_WR_RDMA_WRITE_WITH_IMM);
+
+	mem_pair_fresh(&pair);			/* rnr_retry 7, 0.64 ms */
+	mem_post(a, &w);
+	usleep(200000);
+	ok(mem_no_cqe(&a->scq) && IN(a, RTS), "no receive posted, rnr_retry 7: waits for ever");
+	mem_recv(b, 0, 64);
+	ok(mem_status(&a->scq) == 0 && mem_status(&b->rcq) == 0, "until there is one");
+
+	mem_post(a, &w);
+	usleep(20000);
+	guest_qp_set_state(&b->qp, VIRTIO_RDMA_QPS_ERR);
+	ok(mem_status(&a->scq) == WC(RETRY_EXC_ERR), "or until the peer is gone");
+	mem_pair_drop_qps(&pair);
+}
+
+/* ---- nobody answers ------------------------------------------------------------------- */
+
+/* timeout 8 is 1.05 ms, but the device waits a millisecond at least. */
+static void no_answer(const char *what)
+{
+	struct mem_wr w = mem_wr(a, b, VIRTIO_RDMA_WR_RDMA_WRITE, 64);
+	uint64_t before = guest_now_ns(), retries = guest_stat(a->g, "retry"), took;
+
+	mem_pattern(a->buf, MEM_BUF, MEM_SEED_A);
+	mem_pattern(b->buf, MEM_BUF, MEM_SEED_B);
+	mem_post(a, &w);
+	ok(mem_status(&a->scq) == WC(RETRY_EXC_ERR) && IN(a, ERR) && untouched(), "%s", what);
+	took = guest_now_ns() - before;
+	ok(took >= 4 * (4096ULL << 8) && guest_stat(a->g, "retry") == retries + 3,
+	   "after retry_cnt retries (%llu us)", (unsigned long long)took / 1000);
+}
+
+static void test_no_peer(void)
+{
+	struct mem_wr w = mem_wr(a, b, VIRTIO_RDMA_WR_RDMA_WRITE, 64);
+
+	mem_pair_qps(&pair);
+	mem_bring_up(a, VIRTIO_RDMA_QPS_RTS);
+	no_answer("peer in RESET");
+	mem_pair_drop_qps(&pair);
+
+	mem_pair_qps(&pair);
+	mem_bring_up(a, VIRTIO_RDMA_QPS_RTS);
+	mem_bring_up(b, VIRTIO_RDMA_QPS_INIT);
+	no_answer("peer in INIT");
+	mem_pair_drop_qps(&pair);
+
+	mem_pair_fresh(&pair);
+	guest_qp_set_state(&b->qp, VIRTIO_RDMA_QPS_ERR);
+	no_answer("peer in ERR");
+	mem_pair_drop_qps(&pair);
+
+	mem_pair_qps(&pair);
+	a->attr.dest_qpn = htole32(0xfffffe);
+	mem_pair_connect(&pair);
+	no_answer("no such QP");
+	mem_pair_drop_qps(&pair);
+
+	mem_pair_qps(&pair);
+	b->attr.dest_qpn = htole32(le32toh(b->attr.dest_qpn) + 1);
+	mem_pair_connect(&pair);
+	no_answer("peer connected to another QP");
+	mem_pair_drop_qps(&pair);
+
+	mem_pair_qps(&pair);
+	memcpy(b->attr.av.dgid, b->g->gid, 16);
+	mem_pair_connect(&pair);
+	no_answer("peer connected to another port");
+	mem_pair_drop_qps(&pair);
+
+	mem_pair_qps(&pair);
+	a->attr.av.dgid[15] ^= 0x55;
+	mem_pair_connect(&pair);
+	no_answer("no such GID");
+	mem_pair_drop_qps(&pair);
+
+	mem_pair_fresh(&pair);
+	mem_post(a, &w);
+	if (mem_status(&a->scq))
+		guest_fatal("WRITE fails");
+	guest_qp_destroy(&b->qp);
+	b->qp.g = NULL;
+	no_answer("peer destroyed after it had been used");
+	mem_pair_drop_qps(&pair);
+
+	mem_pair_fresh(&pair);
+	mem_post(a, &w);
+	if (mem_status(&a->scq))
+		guest_fatal("WRITE fails");
+	guest_del_gid(b->g, 0);
+	no_answer("peer's GID removed");
+	guest_add_gid(b->g, 0, b->g->gid);
+	mem_pair_drop_qps(&pair);
+
+	mem_pair_qps(&pair);
+	a->attr.timeout = 0;
+	a->attr.retry_cnt = 0;
+	mem_bring_up(a, VIRTIO_RDMA_QPS_RTS);
+	mem_post(a, &w);
+	usleep(300000);
+	ok(mem_no_cqe(&a->scq) && IN(a, RTS), "timeout 0 waits for ever");
+	mem_bring_up(b, VIRTIO_RDMA_QPS_RTS);
+	ok(mem_status(&a->scq) == 0, "until the peer is there");
+	mem_pair_drop_qps(&pair);
+}
+
+/* ---- flush ---------------------------------------------------------------------------- */
+
+/* @num completions of WR_FLUSH_ERR with indices from @first on. */
+static bool flushed(struct guest_cq *cq, uint32_t first, uint32_t num)
+{
+	struct virtio_rdma_cqe cqe;
+
+	for (uint32_t i = first; i < first + num; i++)
+		if (!guest_poll_wait(cq, &cqe, MEM_WAIT_MS) || cqe.status != WC(WR_FLUSH_ERR) ||
+		    le32toh(cqe.wqe_index) != i)
+			return false;
+	return true;
+}
+
+static void test_flush(void)
+{
+	struct mem_wr w = mem_wr(a, b, VIRTIO_RDMA_WR_SEND, 64);
+
+	mem_pair_fresh(&pair);
+	w.wr.flags = 0;
+	for (int i = 0; i < 30; i++) {
+		mem_post(a, &w);		/* waits for a receive */
+		mem_recv(a, 0, 64);
+	}
+	usleep(10000);
+	guest_qp_set_state(&a->qp, VIRTIO_RDMA_QPS_ERR);
+	ok(flushed(&a->scq, 0, 30), "to ERR with sends outstanding: each flushed, in order");
+	ok(flushed(&a->rcq, 0, 30), "and each receive");
+	mem_post(a, &w);
+	mem_recv(a, 0, 64);
+	ok(flushed(&a->scq, 30, 1) && flushed(&a->rcq, 30, 1), "work posted in ERR is flushed");
+	ok(mem_no_cqe(&a->scq) && mem_no_cqe(&a->rcq) && mem_no_event(a), "and nothing else happens");
+	mem_pair_drop_qps(&pair);
+
+	mem_pair_fresh(&pair);
+	w.wr.flags = 0;
+	w.sge.lkey ^= 0x100;
+	w.wr.sge = &w.sge;
+	for (int i = 0; i < 10; i++)
+		guest_write_send(&a->qp, &w.wr);
+	guest_ring_sq(&a->qp);
+	ok(mem_status(&a->scq) == WC(LOC_PROT_ERR) && flushed(&a->scq, 1, 9),
+	   "an error flushes what was posted after it");
+	mem_pair_drop_qps(&pair);
+}
+
+/* ---- completion queues ------------------------------------------------------------------ */
+
+static void test_cq_overflow(void)
+{
+	struct guest_qp_init init = { .type = VIRTIO_RDMA_QPT_RC };
+	struct mem_wr w = mem_wr(a, b, VIRTIO_RDMA_WR_RDMA_WRITE, 8);
+	struct virtio_rdma_event event;
+
+	mem_pair_qps_init(&pair, &init, 8);
+	mem_pair_connect(&pair);
+	for (int i = 0; i < 9; i++)
+		mem_post(a, &w);
+	ok(guest_event(a->g, &event, MEM_WAIT_MS) &&
+	   le32toh(event.type) == VIRTIO_RDMA_EVENT_CQ_ERR && le32toh(event.id) == a->scq.cqn,
+	   "CQ overflow raises CQ_ERR");
+	ok(IN(a, ERR) && IN(b, RTS), "CQ overflow: its QP goes to ERR, the peer does not");
+	mem_pair_drop_qps(&pair);
+
+	mem_pair_qps_init(&pair, &init, 8);
+	mem_pair_connect(&pair);
+	w.wr.opcode = VIRTIO_RDMA_WR_SEND;
+	for (int i = 0; i < 9; i++) {
+		mem_recv(b, 0, 64);
+		mem_post(a, &w);
+		if (i < 8 && mem_status(&a->scq))
+			guest_fatal("SEND fails");
+	}
+	ok(guest_event(b->g, &event, MEM_WAIT_MS) &&
+	   le32toh(event.type) == VIRTIO_RDMA_EVENT_CQ_ERR && le32toh(event.id) == b->rcq.cqn &&
+	   IN(b, ERR), "overflow of a receive CQ by the peer's SENDs: CQ_ERR, ERR");
+	mem_pair_drop_qps(&pair);
+}
+
+/* After all of this, both devices still work. */
+static void test_still_works(void)
+{
+	struct mem_wr w = mem_wr(a, b, VIRTIO_RDMA_WR_RDMA_WRITE, 4096);
+
+	mem_pair_fresh(&pair);
+	mem_post(a, &w);
+	ok(mem_status(&a->scq) == 0 && mem_has_pattern(b->buf, 4096, MEM_SEED_A),
+	   "both devices still work");
+	mem_pair_drop_qps(&pair);
+}
+
+int main(void)
+{
+	mem_pair_open(&pair, 2, 0);
+	test_send_sge();
+	test_malformed();
+	test_impossible_producer();
+	test_rkey();
+	test_write_imm_rkey();
+	test_zero_length();
+	test_invalid_request();
+	test_receives();
+	test_rnr();
+	test_no_peer();
+	test_flush();
+	test_cq_overflow();
+	test_still_works();
+	mem_pair_close(&pair);
+	return tap_done();
+}
