@@ -177,7 +177,7 @@ static void replacement(struct raw *r)
 }
 
 static struct vrd_engine *handler_engine;
-static volatile sig_atomic_t handled;
+static _Atomic int handled;
 
 static void on_sigbus(int sig, siginfo_t *info, void *context)
 {
