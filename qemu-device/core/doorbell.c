@@ -83,7 +83,7 @@ static void ctx_attach(struct vrd_poller *poller, void *arg)
 	struct vrd_ctx_slots *slots = ctx->slots;
 
 	slots->pdev = vrd_poller_dev_find(poller, ctx->dev);
-	if (ctx->db && !vrd_device_suspended(ctx->dev))
+	if (!vrd_device_suspended(ctx->dev) && ctx->db)
 		vrd_store32(&ctx->db->need_wakeup, 1);
 	put_asleep(poller, slots);
 }
@@ -192,7 +192,7 @@ static void ring_attach(struct vrd_ctx_slots *slots, struct vrd_ring *ring, uint
 	if (ring->slot == VIRTIO_RDMA_NONE)
 		return;
 	LIST_INSERT_HEAD(&slots->groups[ring->slot / 64]->rings[ring->slot % 64], ring, slot_link);
-	if (ring->ctrl && !vrd_device_suspended(ring->qp->dev))
+	if (!vrd_device_suspended(ring->qp->dev) && ring->ctrl)
 		vrd_store32(&ring->ctrl->need_db, need_db);
 }
 
@@ -323,7 +323,8 @@ static bool scan_ctx(struct vrd_poller *poller, struct vrd_ctx_slots *slots)
 	unsigned int rung = 0;
 	uint64_t groups;
 
-	if (!slots->ctx->db || vrd_device_suspended(dev))
+	/* Suspended first: the translation changes only then. */
+	if (vrd_device_suspended(dev) || !slots->ctx->db)
 		return false;
 	groups = summary(slots);
 	if (!groups)
@@ -418,7 +419,7 @@ bool vrd_doorbell_pending(struct vrd_poller *poller)
 	struct vrd_ctx_slots *slots;
 
 	TAILQ_FOREACH(slots, &poller->awake, link)
-		if (slots->ctx->db && !vrd_device_suspended(slots->ctx->dev) && summary(slots))
+		if (!vrd_device_suspended(slots->ctx->dev) && slots->ctx->db && summary(slots))
 			return true;
 	return false;
 }
@@ -430,7 +431,7 @@ void vrd_doorbell_set_need_wakeup(struct vrd_poller *poller, uint32_t need_wakeu
 	struct vrd_ctx_slots *slots;
 
 	TAILQ_FOREACH(slots, &poller->awake, link)
-		if (slots->ctx->db && !vrd_device_suspended(slots->ctx->dev))
+		if (!vrd_device_suspended(slots->ctx->dev) && slots->ctx->db)
 			vrd_store32(&slots->ctx->db->need_wakeup, need_wakeup);
 }
 

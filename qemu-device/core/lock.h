@@ -7,8 +7,9 @@
  * and works for less than a microsecond) and then sleeps in a futex, so that a
  * holder that lost its CPU can get one: the machine may have two only.
  *
- * With VRD_DEBUG_LOCKS each thread counts what it holds, and taking a lock
- * while one of the same or of an inner level is held aborts.
+ * With VRD_DEBUG_LOCKS (and with the address sanitizer) each thread counts what
+ * it holds, and taking a lock while one of the same or of an inner level is
+ * held aborts.
  */
 #ifndef VRD_LOCK_H
 #define VRD_LOCK_H
@@ -16,6 +17,10 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+
+#if defined(__SANITIZE_ADDRESS__) && !defined(VRD_DEBUG_LOCKS)
+#define VRD_DEBUG_LOCKS
+#endif
 
 /* Outermost first; see objects.h.  LEAF: nothing is taken under it. */
 enum vrd_lock_level {
