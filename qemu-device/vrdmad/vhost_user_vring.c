@@ -22,6 +22,7 @@
 static int get_vring(struct vrdmad_session *s, uint64_t index, struct vrdmad_vring **v,
 		     struct vrd_error *err)
 {
+	*v = NULL;
 	if (index >= s->num_queues)
 		return vu_fail(err, -EINVAL, "queue %llu: the device has %u (vectors= of this --socket sets their number)",
 			       (unsigned long long)index, s->num_queues);
