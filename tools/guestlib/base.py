@@ -80,6 +80,10 @@ class Guest:
         self._closed()
         shutil.copy(self._console, host.log_folder() / f'{self.name}.console.log')
 
+    @property
+    def pid(self):
+        return self._process.pid
+
     def alive(self):
         return self._process is not None and self._process.poll() is None
 
