@@ -306,6 +306,8 @@ static void take_events(struct vrd_poller *poller, const struct epoll_event *eve
 
 		if (!pdev)
 			continue;
+		/* Notifications that came while we were awake show as one here. */
+		vrd_stat_add(pdev->dev, VIRTIO_RDMA_STAT_NOTIFY, 1);
 		vrd_stat_add(pdev->dev, VIRTIO_RDMA_STAT_WAKEUP, 1);
 		vrd_doorbell_kicked(poller, pdev);
 	}
