@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the tests on guests share: TAP, pairs of guests, programs run between them.
+
+Imported by the test_*.py of this folder, each of which is one program of a tier.
+"""
+
+import contextlib
+import pathlib
+import subprocess
+import sys
+import traceback
+
+TOP = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(TOP / 'tools'))
+import guest                                               # noqa: E402
+
+MACS = ['52:54:00:12:00:0a', '52:54:00:12:00:0b', '52:54:00:12:00:0c']
+IPS = ['192.168.77.1', '192.168.77.2', '192.168.77.3']
+
+# The IPv4 GID: index 0 is the link-local one of the MAC.
+GID = '-g 1'
+
+
+class Tap:
+    """Prints TAP. A test that raises is a failure, and the next one still runs."""
+
+    def __init__(self):
+        self.number = 0
+        self.failed = 0
+        self.guests = []
+
+    def report(self, name, problem=None):
+        self.number += 1
+        print(f"{'not ok' if problem else 'ok'} {self.number} - {name}", flush=True)
+        if problem:
+            self.failed += 1
+            for line in str(problem).splitlines()[-60:]:
+                print(f'# {line}', flush=True)
+
+    def skip(self, name, why):
+        self.number += 1
+        print(f'ok {self.number} - {name} # SKIP {why}', flush=True)
+
+    def run(self, name, test, *args, **kwargs):
+        """Reports one test. A kernel that complained while it ran fails it."""
+        problem = None
+        try:
+            problem = test(*args, **kwargs)
+        except guest.GuestError as error:
+            problem = str(error)
+        except Exception:
+            problem = traceback.format_exc()
+        complaints = [line for g in self.guests for line in g.kernel_problems()]
+        if complaints:
+            problem = f"{problem or ''}\nkernel: " + '\nkernel: '.join(map(str, complaints))
+        self.report(name, problem)
+        return problem is None
+
+    def relay(self, prefix, text):
+        """The results of a TAP program that ran in a guest, as results of our own."""
+        lines = text.splitlines()
+        results = [i for i, line in enumerate(lines) if line.startswith(('ok ', 'not ok '))]
+        for i in results:
+            status, _, name = lines[i].partition(' - ')
+            notes = []
+            for line in lines[i + 1:]:
+                if not line.startswith('#'):
+                    break
+                notes.append(line[2:])
+            self.report(f'{prefix}: {name}',
+                        None if status.startswith('ok') else '\n'.join(notes) or 'failed')
+        if not results:
+            self.report(prefix, f'no results:\n{text}')
+
+    def end(self):
+        print(f'1..{self.number}', flush=True)
+        sys.exit(1 if self.failed else 0)
+
+
+@contextlib.contextmanager
+def uml_guests(tap, count=2, modprobe=True, mem='1G', daemon_args=(), binary=None, **kwargs):
+    """UML guests on one vrdmad and one network: yields (daemon, guests)."""
+    specs = [f'{"abc"[i]},unsealed=on,mac={MACS[i]}' for i in range(count)]
+    daemon = guest.Vrdmad(specs, args=daemon_args, binary=binary).start()
+    try:
+        with guest.Network() as net, contextlib.ExitStack() as stack:
+            guests = [guest.UmlGuest('abc'[i], net, mac=MACS[i], ip=IPS[i], mem=mem,
+                                     vhost_user_sockets=[daemon.sockets[i]], **kwargs)
+                      for i in range(count)]
+            for g in guests:
+                stack.callback(g.stop)
+                g.start()
+            for g in guests:
+                g.wait_ready()
+                if modprobe:
+                    load(g)
+            tap.guests = guests
+            yield daemon, guests
+            tap.guests = []
+        if not daemon.alive():
+            tap.report('vrdmad is alive at the end', daemon.log()[-3000:])
+    finally:
+        daemon.stop()
+
+
+@contextlib.contextmanager
+def qemu_guests(tap, count=2, modprobe=True, daemon_args=(), devices=None, **kwargs):
+    """QEMU guests on one vrdmad, or with the devices given (a list for each guest)."""
+    daemon = None
+    if devices is None:
+        daemon = guest.Vrdmad([f'{"abc"[i]},mac={MACS[i]}' for i in range(count)],
+                              args=daemon_args).start()
+        devices = [guest.vhost_user_device(s) for s in daemon.sockets]
+    try:
+        with guest.Network() as net, contextlib.ExitStack() as stack:
+            guests = [guest.QemuGuest('abc'[i], net, mac=MACS[i], ip=IPS[i], devices=devices[i],
+                                      **kwargs) for i in range(count)]
+            for g in guests:
+                stack.callback(g.stop)
+                g.start()
+            for g in guests:
+                g.wait_ready()
+                if modprobe:
+                    load(g)
+            tap.guests = guests
+            yield daemon, guests
+            tap.guests = []
+        if daemon and not daemon.alive():
+            tap.report('vrdmad is alive at the end', daemon.log()[-3000:])
+    finally:
+        if daemon:
+            daemon.stop()
+
+
+def load(g):
+    """modprobe virtio_rdma, and waits until the port is up and has its IPv4 GID."""
+    g.run('modprobe virtio_rdma && modprobe -a rdma_ucm ib_umad 2>/dev/null; '
+          'for i in $(seq 100); do '
+          'grep -qs ACTIVE /sys/class/infiniband/*/ports/1/state && '
+          'grep -qs ffff:c0a8 /sys/class/infiniband/*/ports/1/gids/1 && exit 0; sleep 0.1; done; '
+          'echo "no active port with an IPv4 GID:"; dmesg | tail -20; exit 1', timeout=120)
+
+
+# A server that listens, on TCP port 18515 or 18516 or with rdma_cm; other programs of
+# the guest do not.
+LISTENING = ("grep -qE ':(4853|4854) 0+:0000 0A' /proc/net/tcp /proc/net/tcp6 || "
+             'rdma resource show cm_id | grep -q LISTEN')
+
+
+def wait_listening(server, there, timeout=60):
+    """Waits until the server program of a guest listens, or has ended."""
+    server.run(f'for i in $(seq {timeout * 20}); do {{ {LISTENING}; }} && exit 0; sleep 0.05; done; '
+               f'echo "nobody listens after {timeout} s"; exit 1', timeout=timeout + 30)
+
+
+def between(server, client, command, client_command=None, timeout=120):
+    """Runs a program as server on one guest and as client on another. Its output."""
+    there = server.spawn(command)
+    try:
+        wait_listening(server, there)
+        result = client.run(f'{client_command or command} {server.ip}', timeout=timeout)
+        there.wait(timeout=timeout)
+    except guest.GuestError as error:
+        raise guest.GuestError(f'{error}\n--- the server said:\n{there.output()}') from None
+    finally:
+        there.kill()
+    return result.stdout
+
+
+def hw_counters(g):
+    """The device's and the driver's counters, by name."""
+    text = g.run('cd /sys/class/infiniband/*/hw_counters && grep . *').stdout
+    pairs = (line.split(':') for line in text.split())
+    return {name: int(value) for name, value in pairs}
+
+
+def build_verify():
+    """Compiles tests/guest/verify for the guests, into their layer."""
+    done = subprocess.run([str(TOP / 'tests' / 'guest' / 'build-verify.sh')], cwd=TOP,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f'1..1\nnot ok 1 - vrdma-verify compiles\n# {done.stdout}')
+
+
+def verify(tap, prefix, server, client, options='', timeout=600):
+    """vrdma-verify between two guests (or within one): each case is a result."""
+    there = server.spawn(f'vrdma-verify {options}')
+    try:
+        wait_listening(server, there)
+        done = client.run(f'vrdma-verify {options} {server.ip}', timeout=timeout,
+                          check=False)
+        tap.relay(prefix, done.stdout)
+        tap.run(f'{prefix}: the server ends well', lambda: there.wait(timeout=60) and None)
+    except guest.GuestError as error:
+        tap.report(f'{prefix}: runs', f'{error}\n--- the server said:\n{there.output()}')
+    finally:
+        there.kill()

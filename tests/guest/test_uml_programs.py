@@ -1,0 +1,126 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Unmodified programs of Debian between two UML guests, and what the counters say."""
+
+import os
+import re
+import time
+
+import pair
+from pair import GID, between, hw_counters
+
+PINGPONGS = ['ibv_rc_pingpong', 'ibv_rc_pingpong -e', 'ibv_ud_pingpong -s 1024', 'ibv_ud_pingpong -e -s 2048',
+             'ibv_rc_pingpong -s 1000000 -n 100']
+
+# One spinning guest at a time where it can be chosen: the host has few CPUs.
+PERFTEST = ['ib_write_bw -a -n 200', 'ib_write_bw -s 64 -n 20000', 'ib_read_bw -a -n 200',
+            'ib_send_bw -a -n 200', 'ib_atomic_bw -n 2000', 'ib_write_lat -n 500', 'ib_read_lat -n 500',
+            'ib_send_lat -n 500', 'ib_atomic_lat -n 500', 'ib_send_bw -c UD -s 1024 -n 500',
+            'ib_write_bw -q 16 -n 500', 'ib_read_bw -e -n 500', 'ib_send_bw -e -n 500',
+            'ib_write_bw -R -n 500', 'ib_send_lat -c UD -n 500', 'ib_send_bw -b -n 300']
+
+RDMACM = ['rping -s -v -C 20|rping -c -v -C 20 -a', 'ucmatose|ucmatose -s', 'udaddy|udaddy -s',
+          'rstream -S 4096|rstream -S 4096 -s']
+
+
+def pingpong(a, b, command):
+    out = between(a, b, f'{command} {GID}')
+    if 'usec/iter' not in out:
+        return f'no result line:\n{out}'
+
+
+def perftest(a, b, command):
+    out = between(a, b, f'{command} -F')
+    # perftest prints "inf" where the machine is too noisy to tell the CPU's clock rate.
+    rows = re.findall(r'^ (\d+)\s+(\d+)\s+([\d.]+|inf)', out, re.M)
+    if not rows:
+        return f'no result row:\n{out}'
+
+
+def rdmacm(a, b, commands):
+    server, client = commands.split('|')
+    between(a, b, server, client)
+
+
+def devinfo(a):
+    out = a.run('ibv_devinfo -v').stdout
+    wanted = {'state': r'state:\s+PORT_ACTIVE', 'GUID': r'node_guid:\s+(?!0000:0000:0000:0000)\w',
+              'vendor_id': r'vendor_id:\s+0x(?!0000\b)\w', 'IPv4 GID': r'::ffff:192\.168\.77\.1.*RoCE v2',
+              'link-local GID': r'fe80:.*RoCE v2', 'max_msg_sz': r'max_msg_sz:\s+0x[4-8]0000000',
+              'link layer': r'link_layer:\s+Ethernet', 'speed': r'active_speed:\s+(?!invalid)',
+              'width': r'active_width:\s+(?!invalid)', 'atomics': r'atomic_cap:\s+ATOMIC_(HCA|GLOB)',
+              'MTU': r'active_mtu:\s+(1024|2048|4096)'}
+    missing = [name for name, pattern in wanted.items() if not re.search(pattern, out)]
+    return f"not as expected: {', '.join(missing)}\n{out}" if missing else None
+
+
+def exit_free(a, b):
+    """A polled ib_write_bw: no notification, doorbell call or interrupt per operation."""
+    before = hw_counters(b)
+    between(a, b, 'ib_write_bw -F -s 65536 -n 20000')
+    after = hw_counters(b)
+    grown = {k: after[k] - before[k] for k in after if k in before and k != 'lifespan'}
+    if grown['write'] < 20000:
+        return f'only {grown["write"]} writes were counted: {grown}'
+    # Connecting and tearing down take commands, each with its interrupt; the first
+    # post wakes the poller.  None of these grows with the number of operations.
+    commands = grown['commands']
+    limits = {'notify': 40, 'kicks': 40, 'scans': 200, 'wakeup': 200, 'comp_irqs': 10,
+              'comp_events': 10, 'interrupts': 2 * commands + 20}
+    over = {k: grown[k] for k, most in limits.items() if grown.get(k, 0) > most}
+    print(f'# 20000 writes of 64 KiB: {grown}')
+    return f'{over} grew with the operations: {grown}' if over else None
+
+
+def cpu_ticks(pid):
+    """User and system time of a process and all its descendants, in clock ticks."""
+    children, ticks = {}, {}
+    for name in os.listdir('/proc'):
+        if not name.isdigit():
+            continue
+        try:
+            with open(f'/proc/{name}/stat', encoding='ascii', errors='replace') as stat:
+                fields = stat.read().rsplit(')', 1)[1].split()
+        except OSError:
+            continue
+        children.setdefault(int(fields[1]), []).append(int(name))
+        ticks[int(name)] = int(fields[11]) + int(fields[12])
+    total, left = 0, [pid]
+    while left:
+        one = left.pop()
+        total += ticks.get(one, 0)
+        left += children.get(one, [])
+    return total
+
+
+def idle(daemon, guests):
+    """After traffic, nobody burns CPU: at most one tick in two seconds."""
+    pids = {'vrdmad': daemon.pid, **{f'guest {g.name}': g.pid for g in guests}}
+    time.sleep(2)
+    before = {name: cpu_ticks(pid) for name, pid in pids.items()}
+    time.sleep(4)
+    used = {name: cpu_ticks(pid) - before[name] for name, pid in pids.items()}
+    hz = os.sysconf('SC_CLK_TCK')
+    busy = {name: f'{100 * n / hz / 4:.1f} %' for name, n in used.items()
+            if n > hz * 4 * (0.005 if name == 'vrdmad' else 0.02)}
+    print(f'# CPU ticks (1/{hz} s) in 4 s: {used}')
+    return f'not idle: {busy}' if busy else None
+
+
+def main():
+    tap = pair.Tap()
+    with pair.uml_guests(tap) as (daemon, guests):
+        a, b = guests
+        tap.run('ibv_devinfo -v: what programs look at', devinfo, a)
+        for command in PINGPONGS:
+            tap.run(command, pingpong, a, b, command)
+        for command in PERFTEST:
+            tap.run(command, perftest, a, b, command)
+        tap.run('no notification, doorbell call or interrupt per operation', exit_free, a, b)
+        for commands in RDMACM:
+            tap.run(commands.split('|')[0], rdmacm, a, b, commands)
+        tap.run('idle vrdmad and guests use no CPU', idle, daemon, guests)
+    tap.end()
+
+
+main()
