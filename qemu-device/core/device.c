@@ -397,13 +397,14 @@ static struct vrd_vq *get_vq(struct vrd_device *dev, unsigned int index)
 }
 
 /* The doorbell queue's kick goes to the pollers, while the queue is started. */
-static void watch_doorbell(struct vrd_device *dev)
+static int watch_doorbell(struct vrd_device *dev)
 {
 	struct vrd_vq *vq = dev->vqs[VIRTIO_RDMA_VQ_DOORBELL];
 
 	vrd_poller_unwatch_kick(dev);
-	if (vq->started && vq->kick_fd >= 0 && vrd_poller_watch_kick(dev, vq->kick_fd))
-		vrd_dev_log(dev, VRD_LOG_ERROR, "cannot watch the doorbell queue");
+	if (!vq->started || vq->kick_fd < 0)
+		return 0;
+	return vrd_poller_watch_kick(dev, vq->kick_fd);
 }
 
 int vrd_device_vq_set_kick(struct vrd_device *dev, unsigned int index, int fd)
@@ -423,7 +424,11 @@ int vrd_device_vq_set_kick(struct vrd_device *dev, unsigned int index, int fd)
 		vrd_poller_unwatch_kick(dev);
 		old = vq->kick_fd;
 		vq->kick_fd = own;
-		watch_doorbell(dev);
+		ret = watch_doorbell(dev);
+		if (ret) {
+			vq->kick_fd = -1;
+			close(own);
+		}
 	} else {
 		vrd_lock(&vq->lock);
 		old = vq->kick_fd;
@@ -485,6 +490,28 @@ static void update_running(struct vrd_device *dev)
 	}
 }
 
+static void stop_vq(struct vrd_device *dev, struct vrd_vq *vq, uint16_t *last_avail)
+{
+	bool was;
+
+	vrd_lock(&vq->lock);
+	was = vq->started;
+	vq->started = false;
+	vq->running = false;
+	if (last_avail)
+		*last_avail = vq->last_avail;
+	vrd_unlock(&vq->lock);
+	if (!was)
+		return;
+	if (vq->index == VIRTIO_RDMA_VQ_DOORBELL)
+		vrd_poller_unwatch_kick(dev);
+	if (vq->index == VIRTIO_RDMA_VQ_CONTROL) {
+		dev->running = false;
+		update_running(dev);
+		vrd_device_quiesce(dev);
+	}
+}
+
 int vrd_device_vq_start(struct vrd_device *dev, unsigned int index,
 			const struct vrd_vq_config *cfg, struct vrd_error *err)
 {
@@ -502,8 +529,15 @@ int vrd_device_vq_start(struct vrd_device *dev, unsigned int index,
 	ret = vrd_vq_start(vq, cfg, err);
 	if (ret)
 		goto unlock;
-	if (index == VIRTIO_RDMA_VQ_DOORBELL)
-		watch_doorbell(dev);
+	if (index == VIRTIO_RDMA_VQ_DOORBELL) {
+		ret = watch_doorbell(dev);
+		if (ret) {
+			vrd_fail(err, ret, "raise the limit of open files (ulimit -n)",
+				 "cannot watch the doorbell queue: %s", strerror(-ret));
+			stop_vq(dev, vq, NULL);
+			goto unlock;
+		}
+	}
 	if (index == VIRTIO_RDMA_VQ_CONTROL)
 		dev->running = true;
 	update_running(dev);
@@ -516,40 +550,16 @@ unlock:
 	return ret;
 }
 
-static int stop_vq(struct vrd_device *dev, struct vrd_vq *vq, uint16_t *last_avail)
-{
-	bool was;
-
-	vrd_lock(&vq->lock);
-	was = vq->started;
-	vq->started = false;
-	vq->running = false;
-	if (last_avail)
-		*last_avail = vq->last_avail;
-	vrd_unlock(&vq->lock);
-	if (!was)
-		return 0;
-	if (vq->index == VIRTIO_RDMA_VQ_DOORBELL)
-		watch_doorbell(dev);
-	if (vq->index == VIRTIO_RDMA_VQ_CONTROL) {
-		dev->running = false;
-		update_running(dev);
-		vrd_device_quiesce(dev);
-	}
-	return 0;
-}
-
 int vrd_device_vq_stop(struct vrd_device *dev, unsigned int index, uint16_t *last_avail)
 {
 	struct vrd_vq *vq = get_vq(dev, index);
-	int ret;
 
 	if (!vq)
 		return -EINVAL;
 	vrd_device_lock(dev);
-	ret = stop_vq(dev, vq, last_avail);
+	stop_vq(dev, vq, last_avail);
 	vrd_device_unlock(dev);
-	return ret;
+	return 0;
 }
 
 /* ---- reset ------------------------------------------------------------- */
