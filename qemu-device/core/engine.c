@@ -56,6 +56,7 @@ int vrd_engine_create(const struct vrd_engine_config *cfg, struct vrd_engine **e
 	engine->log.opaque = cfg->log_opaque;
 	engine->log.level = cfg->log_level;
 	engine->poll_ns = cfg->poll_us * 1000ULL;
+	engine->poll_fixed = cfg->poll_fixed;
 	LIST_INIT(&engine->devices);
 	LIST_INIT(&engine->fabrics);
 	pthread_mutex_init(&engine->lock, NULL);

@@ -231,6 +231,8 @@ static void sample_preemption(struct vrd_poller *poller)
 	if (usage.ru_nivcsw != poller->preempted) {
 		count(&poller->stat_preempted, usage.ru_nivcsw - poller->preempted);
 		poller->preempted = usage.ru_nivcsw;
+		if (poller->engine->poll_fixed)
+			return;
 		if (now > poller->penalty_until + FORGIVE_NS)
 			poller->penalty_ns = PENALTY_MIN_NS;
 		else if (now > poller->penalty_until && poller->penalty_ns < PENALTY_MAX_NS)

@@ -145,6 +145,7 @@ struct vrd_poller {
 struct vrd_engine {
 	struct vrd_log_target log;
 	uint64_t poll_ns;
+	bool poll_fixed;
 	unsigned int num_pollers;
 	struct vrd_poller *pollers;
 	_Atomic uint32_t waiters;		/* threads in vrd_engine_synchronize() */

@@ -48,6 +48,8 @@ struct vrd_engine_config {
 	const int *poller_cpus;		/* one CPU per poller to pin it to, or NULL */
 	unsigned int poll_us;		/* longest spin before a poller sleeps, microseconds;
 					 * 0: sleep at once */
+	bool poll_fixed;		/* spin for all of poll_us even where the kernel preempts
+					 * the pollers: for pollers with CPUs of their own */
 	vrd_log_fn *log;		/* or NULL */
 	void *log_opaque;
 	enum vrd_log_level log_level;	/* less important messages are not made */

@@ -197,6 +197,7 @@ static int start_engine(struct vrdmad *d)
 		.pollers = d->opts.pollers,
 		.poller_cpus = d->opts.num_poller_cpus ? d->opts.poller_cpus : NULL,
 		.poll_us = d->opts.poll_us,
+		.poll_fixed = d->opts.poll_fixed,
 		.log = vrdmad_log_core,
 		.log_opaque = &d->log,
 		.log_level = d->log.level,

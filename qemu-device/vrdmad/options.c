@@ -13,6 +13,7 @@ enum {
 	OPT_SOCKET = 256,
 	OPT_POLLERS,
 	OPT_POLL_US,
+	OPT_POLL_FIXED,
 	OPT_POLLER_CPUS,
 	OPT_USER,
 	OPT_SOCKET_GROUP,
@@ -30,6 +31,7 @@ static const struct option long_options[] = {
 	{ "socket",             required_argument, NULL, OPT_SOCKET },
 	{ "pollers",            required_argument, NULL, OPT_POLLERS },
 	{ "poll-us",            required_argument, NULL, OPT_POLL_US },
+	{ "poll-fixed", no_argument, NULL, OPT_POLL_FIXED },
 	{ "poller-cpus",        required_argument, NULL, OPT_POLLER_CPUS },
 	{ "user",               required_argument, NULL, OPT_USER },
 	{ "socket-group",       required_argument, NULL, OPT_SOCKET_GROUP },
@@ -67,6 +69,7 @@ void vrdmad_options_help(void)
 	     "  --pollers N           threads that move data (default: 1)\n"
 	     "  --poller-cpus LIST    CPUs to pin them to, one each, as in 2,3 or 4-7\n"
 	     "  --poll-us N           microseconds a poller spins before it sleeps (default: 50)\n"
+	     "  --poll-fixed          always spin that long, even if others want the CPU\n"
 	     "  --user NAME           become that user once the sockets are made\n"
 	     "  --socket-group NAME   group of the sockets\n"
 	     "  --socket-mode OCTAL   mode of the sockets, as in 0660\n"
@@ -148,6 +151,9 @@ static bool parse_one(struct vrdmad_options *opts, int opt, bool *allow_unsealed
 			return bad_option(log, "--poll-us", optarg,
 					  "microseconds, 0 (never spin) to 1000000");
 		opts->poll_us = (unsigned int)n;
+		return true;
+	case OPT_POLL_FIXED:
+		opts->poll_fixed = true;
 		return true;
 	case OPT_POLLER_CPUS:
 		return vrdmad_parse_cpus(optarg, opts->poller_cpus, VRDMAD_MAX_POLLERS,

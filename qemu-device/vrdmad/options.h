@@ -50,6 +50,7 @@ struct vrdmad_options {
 	unsigned int num_poller_cpus;	/* 0 or pollers */
 	int poller_cpus[VRDMAD_MAX_POLLERS];
 	unsigned int poll_us;
+	bool poll_fixed;
 	const char *user;
 	const char *socket_group;
 	int socket_mode;		/* -1: by the umask */
