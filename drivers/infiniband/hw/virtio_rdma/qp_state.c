@@ -38,13 +38,13 @@ static int vrdma_qp_encode_attr(struct vrdma_dev *dev,
 		out->cur_state = attr->cur_qp_state;
 	if (mask & IB_QP_EN_SQD_ASYNC_NOTIFY)
 		out->en_sqd_async_notify = !!attr->en_sqd_async_notify;
-	if (mask & IB_QP_ACCESS_FLAGS) {
-		if (attr->qp_access_flags & ~(VRDMA_QP_ACCESS |
-					      IB_ACCESS_OPTIONAL))
-			return -EINVAL;
+	/*
+	 * Rights to what the device cannot do (binding, flushing) are granted
+	 * in vain, as other drivers do: programs ask for them unconditionally.
+	 */
+	if (mask & IB_QP_ACCESS_FLAGS)
 		out->access_flags = cpu_to_le32(attr->qp_access_flags &
 						VRDMA_QP_ACCESS);
-	}
 	if (mask & IB_QP_PKEY_INDEX) {
 		if (attr->pkey_index)
 			return -EINVAL;
