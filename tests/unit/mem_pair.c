@@ -8,7 +8,9 @@
 static void end_open(struct mem_pair *p, struct mem_end *end, const char *name, uint8_t id,
 		     uint64_t mem_size)
 {
-	struct guest_config cfg = { .name = name, .id = id, .mem_size = mem_size };
+	struct guest_config cfg = {
+		.name = name, .id = id, .mem_size = mem_size, .host_mapped = MEM_HOST_MAPPED,
+	};
 
 	end->g = guest_create(p->engine, &cfg);
 	if (guest_ctx_create(end->g, 0, &end->ctx) || guest_pd_alloc(&end->ctx, &end->pd))
