@@ -148,6 +148,8 @@ int vrd_cmd_resize_cq(struct vrd_cmd *cmd)
 		cq->ctrl = vrd_buf_at(&cq->buf, cq->ctrl_offset);
 		cq->producer = 0;
 		cq->consumer = 0;
+		/* No arming in the new control words has been answered. */
+		atomic_store(&cq->fired, 0);
 	} else {
 		old = buf;
 		ret = -EINVAL;

@@ -16,6 +16,7 @@
 #include "backend.h"
 #include "event.h"
 #include "poller_internal.h"
+#include "trace.h"
 
 void vrd_cq_init(struct vrd_cq *cq)
 {
@@ -164,6 +165,7 @@ void vrd_cq_post(struct vrd_cq *cq, const struct virtio_rdma_cqe *cqe, bool soli
 		vrd_event_raise(cq->dev, VIRTIO_RDMA_EVENT_CQ_ERR, cq->cqn);
 	else
 		touch(cq, solicited);
+	vrd_trace_completion(cq->cqn, cqe->qpn, cqe->wqe_index, cqe->status);
 }
 
 static const uint8_t send_wc[] = {

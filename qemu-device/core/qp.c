@@ -9,6 +9,7 @@
  */
 #include "backend.h"
 #include "poller_internal.h"
+#include "trace.h"
 
 void vrd_qp_init(struct vrd_qp *qp)
 {
@@ -50,6 +51,7 @@ static void enter(struct vrd_qp *qp, uint8_t new_state)
 		if (new_state == VIRTIO_RDMA_QPS_SQE)
 			return;
 	}
+	vrd_trace_qp_state(qp->dev->name, qp->qpn, qp->state, new_state);
 	qp->state = new_state;
 	qp->attr.state = new_state;
 }
