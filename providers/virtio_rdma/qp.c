@@ -251,7 +251,11 @@ static int vrdma_qp_check_attr(const struct ibv_qp_init_attr_ex *attr)
 		return EINVAL;
 	if (!check_comp_mask(attr->comp_mask,
 			     IBV_QP_INIT_ATTR_PD |
+				     IBV_QP_INIT_ATTR_CREATE_FLAGS |
 				     IBV_QP_INIT_ATTR_SEND_OPS_FLAGS))
+		return EOPNOTSUPP;
+	if ((attr->comp_mask & IBV_QP_INIT_ATTR_CREATE_FLAGS) &&
+	    attr->create_flags)
 		return EOPNOTSUPP;
 	switch (attr->qp_type) {
 	case IBV_QPT_RC:
@@ -277,10 +281,20 @@ static int vrdma_qp_create_cmd(struct vrdma_context *ctx, struct vrdma_qp *qp,
 			       struct vrdma_create_qp *cmd)
 {
 	struct vrdma_create_qp_resp resp = {};
-	struct ibv_qp_cap cap = attr->cap;
+	/* Without what is the provider's own matter (send_ops_flags). */
+	struct ibv_qp_init_attr_ex cmd_attr = {
+		.qp_context = attr->qp_context,
+		.send_cq = attr->send_cq,
+		.recv_cq = attr->recv_cq,
+		.cap = attr->cap,
+		.qp_type = attr->qp_type,
+		.sq_sig_all = attr->sq_sig_all,
+		.comp_mask = IBV_QP_INIT_ATTR_PD,
+		.pd = attr->pd,
+	};
 	int ret;
 
-	ret = ibv_cmd_create_qp_ex(&ctx->ibvctx.context, &qp->vqp, attr,
+	ret = ibv_cmd_create_qp_ex(&ctx->ibvctx.context, &qp->vqp, &cmd_attr,
 				   &cmd->ibv_cmd, sizeof(*cmd), &resp.ibv_resp,
 				   sizeof(resp));
 	if (ret)
@@ -298,10 +312,9 @@ static int vrdma_qp_create_cmd(struct vrdma_context *ctx, struct vrdma_qp *qp,
 	}
 
 	/* What the rings really hold. */
-	cap.max_send_wr = qp->sq.ring.entries;
-	cap.max_recv_wr = qp->rq.ring.entries;
-	attr->cap = cap;
-	qp->cap = cap;
+	attr->cap.max_send_wr = qp->sq.ring.entries;
+	attr->cap.max_recv_wr = qp->rq.ring.entries;
+	qp->cap = attr->cap;
 	return 0;
 }
 
