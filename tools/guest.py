@@ -13,6 +13,7 @@
 """
 
 import argparse
+import contextlib
 import os
 import pathlib
 import sys
@@ -39,42 +40,52 @@ def vhost_user_device(path, ident='rdma0', extra=''):
             '-device', f'vhost-user-rdma-pci,id={ident},chardev=char-{ident}{extra}']
 
 
-def _make(kind, name, net, socket=None, **kwargs):
+def vrdmad_pair(kind, net, **kwargs):
+    """A vrdmad for two guests of one kind, which are to have the addresses returned:
+    (Vrdmad, [(MAC, IP), (MAC, IP)]). UML's memory is a file that cannot be sealed."""
+    unsealed = ',unsealed=on' if kind == 'uml' else ''
+    addresses = [net.address(), net.address()]
+    return Vrdmad([f'{name},mac={mac}{unsealed}'
+                   for name, (mac, _) in zip('ab', addresses)], **kwargs), addresses
+
+
+def _make(kind, name, net, socket, address, **kwargs):
+    mac, ip = address
     if kind == 'uml':
-        return UmlGuest(name, net, vhost_user_sockets=[socket] if socket else [], **kwargs)
-    return QemuGuest(name, net, devices=vhost_user_device(socket) if socket else [], **kwargs)
+        return UmlGuest(name, net, mac, ip, vhost_user_sockets=[socket] if socket else [], **kwargs)
+    return QemuGuest(name, net, mac, ip, devices=vhost_user_device(socket) if socket else [], **kwargs)
 
 
 def shell(kind):
     """A guest with a terminal, and a peer to talk to, both on one vrdmad if there is one."""
     saved = termios.tcgetattr(0)
-    daemon = None
-    if have_vrdmad():
-        unsealed = ',unsealed=on' if kind == 'uml' else ''
-        daemon = Vrdmad([f'a{unsealed}', f'b{unsealed}']).start()
-    sockets = daemon.sockets if daemon else [None, None]
-    with Network() as net:
-        peer = _make(kind, 'peer', net, sockets[1]).start()
-        mine = _make(kind, 'shell', net, sockets[0], terminal=True, udev=True).start()
-        try:
-            mine.wait_ready()
-            peer.wait_ready()
-            peer.run('modprobe -a virtio_rdma rdma_ucm', check=False)
-            print(f'Guest {mine.ip}; another one, idle, is {peer.ip}. Exit or ^D ends both.\r')
-            sys.stdout.flush()
-            line = '/dev/tty2' if kind == 'uml' else '/dev/ttyS2'
-            if kind == 'uml':
-                tty.setraw(0)
-            size = os.get_terminal_size(0)
-            mine.spawn(f'stty -F {line} sane rows {size.lines} cols {size.columns}; '
-                       f'TERM={os.environ.get("TERM", "vt100")} setsid --ctty --wait bash -i '
-                       f'<{line} >{line} 2>&1').wait(timeout=None, check=False)
-        finally:
-            termios.tcsetattr(0, termios.TCSADRAIN, saved)
-            mine.stop()
-            peer.stop()
-            if daemon:
-                daemon.stop()
+    with contextlib.ExitStack() as stack:
+        net = stack.enter_context(Network())
+        if have_vrdmad():
+            daemon, addresses = vrdmad_pair(kind, net)
+            sockets = stack.enter_context(daemon).sockets
+        else:
+            print('no build/vrdmad/vrdmad: guests without an RDMA device')
+            sockets, addresses = [None, None], [net.address(), net.address()]
+        peer = _make(kind, 'peer', net, sockets[1], addresses[1])
+        mine = _make(kind, 'shell', net, sockets[0], addresses[0], terminal=True)
+        stack.callback(termios.tcsetattr, 0, termios.TCSADRAIN, saved)
+        for g in (peer, mine):
+            stack.callback(g.stop)
+            g.start()
+        for g in (peer, mine):
+            g.wait_ready()
+            if sockets[0]:
+                g.run('modprobe -a virtio_rdma rdma_ucm', check=False)
+        print(f'This guest is {mine.ip}; another one, idle, is {peer.ip}. Exit or ^D ends both.\r')
+        sys.stdout.flush()
+        line = mine.terminal_tty
+        if kind == 'uml':
+            tty.setraw(0)
+        size = os.get_terminal_size(0)
+        mine.spawn(f'stty -F {line} sane rows {size.lines} cols {size.columns}; '
+                   f'TERM={os.environ.get("TERM", "vt100")} setsid --ctty --wait bash -i '
+                   f'<{line} >{line} 2>&1').wait(timeout=None, check=False)
 
 
 def bench():

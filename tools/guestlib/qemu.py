@@ -26,6 +26,7 @@ class QemuGuest(Guest):
     '-device', 'vhost-user-rdma-pci,chardev=c']; extra_args likewise."""
 
     agent_tty = '/dev/ttyS1'
+    terminal_tty = '/dev/ttyS2'     # with terminal=True: our standard input
     ready_timeout = 180
 
     def __init__(self, name, net=None, mac=None, ip=None, devices=(), mem='1G', smp=2,

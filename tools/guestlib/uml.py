@@ -41,6 +41,7 @@ class UmlGuest(Guest):
 
     flush = True
     agent_tty = '/dev/tty1'
+    terminal_tty = '/dev/tty2'     # with terminal=True: our standard input
     ready_timeout = 60
 
     def __init__(self, name, net=None, mac=None, ip=None, vhost_user_sockets=(), mem='512M',
