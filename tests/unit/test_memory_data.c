@@ -14,6 +14,15 @@
 #define BIG		(64U << 20)
 #define REGION		(BIG + (16U << 20))	/* 4096 extents of 5 pages */
 #define MAX_SGE		8U
+/*
+ * The thread sanitizer is slow, and has its own tests; and it knows a release
+ * by the address of the store, which here is a word, not by its last byte.
+ */
+#ifdef __SANITIZE_THREAD__
+#define UNDER_TSAN	true
+#else
+#define UNDER_TSAN	false
+#endif
 /* Bytes before and after the range that are looked at as well. */
 #define MARGIN		256U
 
@@ -217,6 +226,8 @@ static void test_transfers(const struct region *here, const struct region *there
 		bool right = true;
 
 		for (unsigned int i = 0; i < sizeof(sizes) / sizeof(sizes[0]) && right; i++) {
+			if (UNDER_TSAN && sizes[i] > 200000)
+				break;
 			for (int times = sizes[i] < 10000 ? 4 : 1; times-- && right;)
 				right = transfer(ops[op].opcode, here, there, sizes[i]);
 			if (!right)
@@ -334,11 +345,15 @@ int main(void)
 	test_transfers(&here[0], &there[0], "one piece to one piece");
 	test_transfers(&here[1], &there[0], "scattered to one piece");
 	test_transfers(&here[1], &there[1], "scattered to scattered");
-	test_big(&here[0], &there[0], "in one piece");
-	test_big(&here[1], &there[1], "scattered");
 	test_atomics(&here[1], &there[1]);
-	for (unsigned int length = 1; length <= MEM_BUF / 2; length = length * 3 + length % 2)
-		test_last_byte(length);
+	if (UNDER_TSAN) {
+		ok(true, "64 MiB, and the order of the last byte # SKIP the thread sanitizer");
+	} else {
+		test_big(&here[0], &there[0], "in one piece");
+		test_big(&here[1], &there[1], "scattered");
+		for (uint32_t length = 1; length <= MEM_BUF / 2; length = length * 3 + length % 2)
+			test_last_byte(length);
+	}
 
 	for (int scattered = 0; scattered < 2; scattered++) {
 		region_free(a, &here[scattered]);
