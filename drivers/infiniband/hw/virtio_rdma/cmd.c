@@ -19,6 +19,9 @@
 #define CREATE_TRACE_POINTS
 #include "trace.h"
 
+#define VRDMA_BROKEN	"its control queue is broken"
+#define VRDMA_SILENT	"it does not answer commands (see vrdmad or QEMU on the host; then rebind the driver)"
+
 static unsigned int cmd_timeout = 30;
 module_param(cmd_timeout, uint, 0644);
 MODULE_PARM_DESC(cmd_timeout,
@@ -159,9 +162,7 @@ void vrdma_dev_kill(struct vrdma_dev *dev, const char *why)
 	spin_unlock_irqrestore(&ctrl->lock, flags);
 
 	wake_up_all(&ctrl->room);
-	dev_err(&dev->vdev->dev,
-		"the device has failed: %s; it works again after the host resets it or the driver is rebound\n",
-		why);
+	dev_err(&dev->vdev->dev, "the device has failed: %s\n", why);
 	queue_work(dev->wq, &dev->death_work);
 }
 
@@ -238,7 +239,7 @@ static int vrdma_cmd_submit(struct vrdma_dev *dev, struct vrdma_cmd *cmd)
 	spin_unlock_irqrestore(&ctrl->lock, flags);
 
 	if (notify && !virtqueue_notify(ctrl->vq))
-		vrdma_dev_kill(dev, "the control queue is broken");
+		vrdma_dev_kill(dev, VRDMA_BROKEN);
 	return ret;
 }
 
@@ -287,19 +288,19 @@ int vrdma_cmd_exec(struct vrdma_dev *dev, struct vrdma_cmd *cmd)
 
 	if (!wait_event_timeout(dev->ctrl.room,
 				vrdma_cmd_try_submit(dev, cmd, &ret), timeout)) {
-		vrdma_dev_kill(dev, "no room on the control queue");
+		vrdma_dev_kill(dev, VRDMA_SILENT);
 		ret = -ETIMEDOUT;
 		goto out;
 	}
 	if (ret) {
 		/* Already dead, or the transport has broken the queue. */
 		if (virtqueue_is_broken(dev->ctrl.vq))
-			vrdma_dev_kill(dev, "the control queue is broken");
+			vrdma_dev_kill(dev, VRDMA_BROKEN);
 		goto out;
 	}
 
 	if (!wait_for_completion_timeout(&cmd->done, timeout)) {
-		vrdma_dev_kill(dev, "a command timed out");
+		vrdma_dev_kill(dev, VRDMA_SILENT);
 		/*
 		 * Either kill() abandoned this command, or its answer came just
 		 * now: both have completed it.

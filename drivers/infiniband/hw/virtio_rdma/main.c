@@ -313,7 +313,7 @@ static void vrdma_reset_work(struct work_struct *work)
 	    !(vdev->config->get_status(vdev) & VIRTIO_CONFIG_S_NEEDS_RESET))
 		goto out;
 	if (vd->dev)
-		vrdma_dev_kill(vd->dev, "it needs a reset");
+		vrdma_dev_kill(vd->dev, "it lost its state and asks for a reset");
 	vrdma_dev_destroy(vd);
 	ret = vrdma_renegotiate(vdev);
 	if (!ret)
@@ -321,7 +321,7 @@ static void vrdma_reset_work(struct work_struct *work)
 	if (ret) {
 		virtio_add_status(vdev, VIRTIO_CONFIG_S_FAILED);
 		dev_err(&vdev->dev,
-			"no new start after a reset (%d): rebind the driver to try again\n",
+			"it does not start anew after the reset (%d): rebind the driver to try again\n",
 			ret);
 	} else {
 		dev_info(&vdev->dev, "started anew after a reset\n");
