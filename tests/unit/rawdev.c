@@ -234,7 +234,10 @@ int raw_cmd(struct raw *r, const void *req, uint32_t req_len, void *rsp, uint32_
 	struct virtio_rdma_rsp_hdr hdr;
 	uint32_t id;
 
-	memcpy(raw_ptr(r, r->req), req, req_len);
+	/* by bytes, because another thread of a test may be forging them */
+	for (uint32_t i = 0; i < req_len; i++)
+		__atomic_store_n((uint8_t *)raw_ptr(r, r->req) + i, ((const uint8_t *)req)[i],
+				 __ATOMIC_RELAXED);
 	memset(raw_ptr(r, r->rsp), 0xee, 4 * PAGE);
 	raw_desc(r, 0, 0, r->req, req_len, VRING_DESC_F_NEXT, 1);
 	raw_desc(r, 0, 1, r->rsp, rsp_len, VRING_DESC_F_WRITE, 0);

@@ -9,6 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <pthread.h>
+
+#include "objects.h"
 #include "rawdev.h"
 #include "tap.h"
 
@@ -163,6 +166,23 @@ static void gids(struct raw *r)
 	is(raw_init(r), S(OK), "INIT");
 	is(raw_add_gid(r, 5, own), S(OK), "forgets the GIDs");
 	raw_free(peer);
+}
+
+/* An owner who names GIDs: the guest gets these and its link-local one. */
+static void anti_spoofing(struct raw *r)
+{
+	uint8_t own[16], allowed[16] = { 0xfd, 7 }, forged[16] = { 0xfd, 8 };
+
+	raw_recover(r);
+	r->dev->num_allowed_gids = 1;
+	memcpy(r->dev->allowed_gids[0], allowed, 16);
+	raw_link_local(r, own);
+	is(raw_add_gid(r, 0, forged), S(PERM), "a GID that the owner did not allow");
+	is(raw_add_gid(r, 0, allowed), S(OK), "one that he did");
+	is(raw_add_gid(r, 1, own), S(OK), "the MAC's link-local one");
+	own[15] ^= 1;
+	is(raw_add_gid(r, 2, own), S(PERM), "another's link-local one");
+	r->dev->num_allowed_gids = 0;
 }
 
 static void contexts(struct raw *r)
@@ -507,6 +527,55 @@ static void ring_pages(struct raw *r)
 	is(raw_cmd(r, &c, sizeof(c.req) + 16, &rsp, sizeof(rsp)), S(OK), "gives the pages back");
 }
 
+/* Semantics 2.2: the request changes while the device reads it. */
+static _Atomic bool flip_stop;
+
+static void *flip_request(void *opaque)
+{
+	struct raw *r = opaque;
+	uint32_t *words = raw_ptr(r, r->req);
+	unsigned int seed = 7;
+
+	while (!atomic_load(&flip_stop)) {
+		unsigned int i = 2 + rand_r(&seed) % 24;
+		uint32_t old = __atomic_load_n(&words[i], __ATOMIC_RELAXED);
+		static const uint32_t evil[] = { 0, 1, 4096, 4097, 1U << 31, UINT32_MAX };
+
+		__atomic_store_n(&words[i], evil[rand_r(&seed) % 6], __ATOMIC_RELAXED);
+		__atomic_store_n(&words[i], old, __ATOMIC_RELAXED);
+	}
+	return NULL;
+}
+
+static void flipped_requests(struct raw *r)
+{
+	uint32_t ctx, pd, cq, n = 0;
+	pthread_t t;
+
+	raw_recover(r);
+	ctx = raw_ctx(r, 0);
+	pd = raw_pd(r, ctx);
+	cq = raw_cq(r, ctx, 16, 0);
+	atomic_store(&flip_stop, false);
+	pthread_create(&t, NULL, flip_request, r);
+	for (int i = 0; i < 1000; i++) {
+		struct virtio_rdma_extent x = { .addr = RAW_BASE, .pages = 2 };
+		struct virtio_rdma_reg_mr_rsp mr;
+		uint64_t mark = r->next;
+
+		n += !!raw_qp(r, VIRTIO_RDMA_QPT_RC, ctx, pd, cq, cq);
+		n += !!raw_cq(r, ctx, 16, 0);
+		n += !raw_reg_mr(r, pd, 1, 0, 8192, &x, 1, 2, &mr);
+		r->next = mark;
+	}
+	atomic_store(&flip_stop, true);
+	pthread_join(t, NULL);
+	ok(n && !vrd_device_is_broken(r->dev), "requests that change under the device's eyes");
+	is(raw_init(r), S(OK), "INIT");
+	is(raw_stat(r, "qps") + raw_stat(r, "cqs") + raw_stat(r, "mrs") + raw_stat(r, "mr_bytes"),
+	   0, "leaves nothing of them");
+}
+
 static void leftovers(struct raw *r)
 {
 	uint32_t ctx, pd, cq;
@@ -593,12 +662,14 @@ int main(void)
 	before_init(r);
 	queries(r);
 	gids(r);
+	anti_spoofing(r);
 	contexts(r);
 	cqs(r);
 	resize(r);
 	qps(r);
 	stale(r);
 	ring_pages(r);
+	flipped_requests(r);
 	leftovers(r);
 	features(r);
 	config(r);

@@ -144,7 +144,7 @@ static void short_chains(struct raw *r)
 enum forgery {
 	HEAD_BEYOND, IDX_AHEAD, IDX_BACK, LOOP_SELF, LOOP_TWO, NEXT_BEYOND, READ_AFTER_WRITE,
 	IND_NESTED, IND_WITH_NEXT, IND_EMPTY, IND_ODD, IND_HUGE, IND_HOLE, IND_NEXT_BEYOND,
-	IND_LOOP, IND_MISALIGNED, FORGERIES
+	IND_LOOP, IND_MISALIGNED, IND_LONG, FORGERIES
 };
 
 static const char *const forgery_name[] = {
@@ -154,7 +154,7 @@ static const char *const forgery_name[] = {
 	"indirect with a next", "empty indirect table", "indirect table of 17 bytes",
 	"indirect table of 4 GiB", "indirect table outside of memory",
 	"next beyond the indirect table", "loop in an indirect table",
-	"misaligned indirect table",
+	"misaligned indirect table", "chain of 1025 descriptors",
 };
 
 static void forge(struct raw *r, enum forgery f)
@@ -220,6 +220,14 @@ static void forge(struct raw *r, enum forgery f)
 	case IND_LOOP:
 		table[1] = (struct vring_desc) { r->rsp, 8, WRITE | NEXT, 1 };
 		raw_desc(r, 0, 0, at, 32, INDIRECT, 0);
+		break;
+	case IND_LONG:
+		at = raw_alloc(r, 5);
+		table = raw_ptr(r, at);
+		for (uint16_t i = 0; i < 1025; i++)
+			table[i] = (struct vring_desc) { r->rsp, 4, WRITE | NEXT,
+							 (uint16_t)(i + 1) };
+		raw_desc(r, 0, 0, at, 1025 * 16, INDIRECT, 0);
 		break;
 	case IND_MISALIGNED:
 		raw_desc(r, 0, 0, at + 4, 32, INDIRECT, 0);
@@ -414,6 +422,16 @@ static void event_idx(void)
 	raw_free(r);
 }
 
+static void not_negotiated(void)
+{
+	struct raw *r = raw_new(NULL, BASIC & ~(1ULL << VIRTIO_RING_F_INDIRECT_DESC));
+
+	raw_recover(r);
+	forge(r, IND_NEXT_BEYOND);
+	ok(raw_broken(r), "an indirect table that was not negotiated");
+	raw_free(r);
+}
+
 /* Semantics 2.2: the queue is rewritten while the device reads it. */
 static void *flipper(void *opaque)
 {
@@ -466,6 +484,7 @@ int main(void)
 	no_interrupt(r);
 	flipped(r);
 	raw_free(r);
+	not_negotiated();
 	event_idx();
 	return tap_done();
 }
