@@ -4,6 +4,7 @@
 import json
 import os
 import socket
+import subprocess
 
 from . import host, kvm
 from .base import Guest
@@ -11,9 +12,11 @@ from .host import GuestError
 
 
 def binary():
-    """Our QEMU if it was built, else the same QEMU without our devices."""
+    """Our QEMU, built if it was not yet."""
     ours = host.BUILD / 'qemu' / 'qemu-system-x86_64'
-    return ours if ours.exists() else host.product('qemu') / 'build' / 'qemu-system-x86_64'
+    if not ours.exists():
+        subprocess.run([host.TOOLS / 'build-qemu.sh'], check=True)
+    return ours
 
 
 # Firmware comes from Debian packages, each with a folder of its own.

@@ -1,15 +1,13 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# Target "qemu": the source of Debian 13's QEMU (10.0.x), configured, and built
-# once as it came, so that building our device later is incremental
-# (tools/build-qemu.sh lays our files over it).
-#   src/    the source, with what was laid over
-#   build/  the build folder; also holds libvhost-user.a
+# Target "qemu": the source of Debian 13's QEMU (10.0.x) and what building it needs.
+# tools/build-qemu.sh builds it with our files; never as it came, because our patch
+# changes headers that everything includes.
+#   src/    the source, later with what was laid over
+#   build/  the build folder, made by build-qemu.sh
 
 QEMU_PATTERN='^1:10\.0\.'
-QEMU_TARGETS=(qemu-system-x86_64 subprojects/libvhost-user/libvhost-user.a
-	subprojects/libvhost-user/libvhost-user-glib.a)
 
 setup_qemu() {
 	local dir
@@ -21,7 +19,7 @@ setup_qemu() {
 		dir=$(print_qemu)
 	fi
 	product_done qemu "$dir"
-	ready "qemu: ready: $dir (src/ and build/)"
+	ready "qemu: ready: $dir/src"
 }
 
 print_qemu() { product_find qemu "$(config_hash "$CONFIG/qemu.options")"; }
@@ -37,9 +35,6 @@ qemu_make() {
 	version=$(basename "$tar" | sed -E 's/^qemu_([^+]*).*/\1/')
 	dir=$CACHE/qemu/$version-$(config_hash "$CONFIG/qemu.options")
 	[ -e "$dir/.unpacked" ] || step qemu "20 s" "unpacking $version" qemu_unpack "$tar" "$dir"
-	[ -e "$dir/build/build.ninja" ] || step qemu "20 s" "configuring" qemu_configure "$dir"
-	step qemu "6 min on 2 processors" "building $version" \
-		ninja -C "$dir/build" -j"$JOBS" "${QEMU_TARGETS[@]}"
 	touch "$dir/.done"
 	product_prune qemu
 }
@@ -52,11 +47,4 @@ qemu_unpack() {
 	for f in $(grep -o "'edk2-[^']*fd'" "$2/src/pc-bios/meson.build" | tr -d "'"); do
 		[ -e "$2/src/pc-bios/$f.bz2" ] || bzip2 </dev/null >"$2/src/pc-bios/$f.bz2" || return
 	done && touch "$2/.unpacked"
-}
-
-qemu_configure() {
-	local options
-	mapfile -t options < <(sed -e '/^#/d' -e '/^$/d' "$CONFIG/qemu.options")
-	rm -rf "$1/build" && mkdir -p "$1/build" && cd "$1/build" &&
-	../src/configure --python=/usr/bin/python3 "${options[@]}"
 }
