@@ -108,6 +108,25 @@ static void refusals(void)
 	is(raw_stat(r, "mr_bytes"), 0, "not a byte");
 }
 
+/* As many extents as a command may have, and one more. */
+static void many_extents(void)
+{
+	struct virtio_rdma_extent *x = calloc(4097, sizeof(*x));
+	struct virtio_rdma_reg_mr_rsp rsp;
+	const struct vrd_mr *mr;
+	uint64_t run;
+
+	for (unsigned int i = 0; i < 4097; i++)
+		x[i] = (struct virtio_rdma_extent) { .addr = mem + i % 64 * 4096, .pages = 1 };
+	is(raw_reg_mr(r, pd, LW, 0, 4097 * 4096, x, 4097, 4097, &rsp), S(INVAL), "4097 extents");
+	is(raw_reg_mr(r, pd, LW, 0, 4096 * 4096, x, 4096, 4096, &rsp), S(OK), "4096 extents");
+	mr = vrd_mr_find(qp, rsp.lkey, 4095 * 4096, 4096, LW, false);
+	ok(mr && vrd_mr_at(r->dev, mr, 4095 * 4096, 4096, true, &run) && run == 4096,
+	   "the last page is there");
+	dereg(rsp.mr);
+	free(x);
+}
+
 static uint32_t reg(uint32_t access, uint64_t iova, uint64_t length,
 		    const struct virtio_rdma_extent *x, uint32_t num, struct virtio_rdma_reg_mr_rsp *rsp)
 {
@@ -382,6 +401,7 @@ int main(void)
 	r = raw_new(NULL, FEATURES);
 	setup();
 	refusals();
+	many_extents();
 	lookups();
 	scattered();
 	chunks();
