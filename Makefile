@@ -33,13 +33,13 @@ help:
 	@echo '  make check TIER=unit                 one tier: $(TIERS)'
 	@echo '  make clean                           removes build/ (the cache stays)'
 
-TIERS := lint abi unit uml qemu
+TIERS := lint abi unit qtest uml qemu
 
 # ---- set-up -----------------------------------------------------------------
 
 .PHONY: setup setup-packages
 setup:
-	@$(SETUP) packages uml guest-root rdma-core qemu
+	@$(SETUP) packages uml guest-image rdma-core qemu
 
 setup-packages:
 	@$(SETUP) packages
@@ -80,7 +80,7 @@ modules-uml:
 
 .PHONY: demo check shell
 demo:
-	@$(SETUP) packages guest-root rdma-core qemu
+	@$(SETUP) packages guest-image rdma-core qemu
 	@$(MAKE) --no-print-directory vrdmad provider modules-guest qemu
 	@tools/demo.py --device $(DEVICE)
 

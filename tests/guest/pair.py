@@ -13,6 +13,7 @@ import traceback
 TOP = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP / 'tools'))
 import guest                                               # noqa: E402
+from guestlib.rdma import between, load, wait_listening    # noqa: E402,F401
 
 MACS = ['52:54:00:12:00:0a', '52:54:00:12:00:0b', '52:54:00:12:00:0c']
 IPS = ['192.168.77.1', '192.168.77.2', '192.168.77.3']
@@ -132,41 +133,6 @@ def qemu_guests(tap, count=2, modprobe=True, daemon_args=(), devices=None, **kwa
             daemon.stop()
 
 
-def load(g):
-    """modprobe virtio_rdma, and waits until the port is up and has its IPv4 GID."""
-    g.run('modprobe virtio_rdma && modprobe -a rdma_ucm ib_umad 2>/dev/null; '
-          'for i in $(seq 100); do '
-          'grep -qs ACTIVE /sys/class/infiniband/*/ports/1/state && '
-          'grep -qs ffff:c0a8 /sys/class/infiniband/*/ports/1/gids/1 && exit 0; sleep 0.1; done; '
-          'echo "no active port with an IPv4 GID:"; dmesg | tail -20; exit 1', timeout=120)
-
-
-# A server that listens, on TCP port 18515 or 18516 or with rdma_cm; other programs of
-# the guest do not.
-LISTENING = ("grep -qE ':(4853|4854) 0+:0000 0A' /proc/net/tcp /proc/net/tcp6 || "
-             'rdma resource show cm_id | grep -q LISTEN')
-
-
-def wait_listening(server, there, timeout=60):
-    """Waits until the server program of a guest listens, or has ended."""
-    server.run(f'for i in $(seq {timeout * 20}); do {{ {LISTENING}; }} && exit 0; sleep 0.05; done; '
-               f'echo "nobody listens after {timeout} s"; exit 1', timeout=timeout + 30)
-
-
-def between(server, client, command, client_command=None, timeout=120):
-    """Runs a program as server on one guest and as client on another. Its output."""
-    there = server.spawn(command)
-    try:
-        wait_listening(server, there)
-        result = client.run(f'{client_command or command} {server.ip}', timeout=timeout)
-        there.wait(timeout=timeout)
-    except guest.GuestError as error:
-        raise guest.GuestError(f'{error}\n--- the server said:\n{there.output()}') from None
-    finally:
-        there.kill()
-    return result.stdout
-
-
 def hw_counters(g):
     """The device's and the driver's counters, by name."""
     text = g.run('cd /sys/class/infiniband/*/hw_counters && grep . *').stdout
@@ -186,7 +152,7 @@ def verify(tap, prefix, server, client, options='', timeout=600):
     """vrdma-verify between two guests (or within one): each case is a result."""
     there = server.spawn(f'vrdma-verify {options}')
     try:
-        wait_listening(server, there)
+        wait_listening(server)
         done = client.run(f'vrdma-verify {options} {server.ip}', timeout=timeout,
                           check=False)
         tap.relay(prefix, done.stdout)

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""RDMA programs in guests: loading the driver, and a server here with a client there.
+For tests and the demo."""
+
+from .host import GuestError
+
+
+def load(g):
+    """modprobe virtio_rdma, and waits until the port is up and has its IPv4 GID."""
+    g.run('modprobe virtio_rdma && modprobe -a rdma_ucm ib_umad 2>/dev/null; '
+          'for i in $(seq 100); do '
+          'grep -qs ACTIVE /sys/class/infiniband/*/ports/1/state && '
+          'grep -qs ffff:c0a8 /sys/class/infiniband/*/ports/1/gids/1 && exit 0; sleep 0.1; done; '
+          'echo "no active port with an IPv4 GID:"; dmesg | tail -20; exit 1', timeout=120)
+
+
+# A server that listens, on TCP port 18515 or 18516 or with rdma_cm; other programs of
+# the guest do not.
+LISTENING = ("grep -qE ':(4853|4854) 0+:0000 0A' /proc/net/tcp /proc/net/tcp6 || "
+             'rdma resource show cm_id | grep -q LISTEN')
+
+
+def wait_listening(server, timeout=60):
+    """Waits until the server program of a guest listens."""
+    server.run(f'for i in $(seq {timeout * 20}); do {{ {LISTENING}; }} && exit 0; sleep 0.05; done; '
+               f'echo "nobody listens after {timeout} s"; exit 1', timeout=timeout + 30)
+
+
+def between(server, client, command, client_command=None, timeout=120):
+    """Runs a program as server on one guest and as client on another. Its output."""
+    there = server.spawn(command)
+    try:
+        wait_listening(server)
+        result = client.run(f'{client_command or command} {server.ip}', timeout=timeout)
+        there.wait(timeout=timeout)
+    except GuestError as error:
+        raise GuestError(f'{error}\n--- the server said:\n{there.output()}') from None
+    finally:
+        there.kill()
+    return result.stdout
