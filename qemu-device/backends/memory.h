@@ -12,7 +12,7 @@
  *   memory_resp.c     responder of a connected QP
  *   memory_atomic.c   compare-and-swap, fetch-and-add
  *   memory_ud.c       datagrams: UD and QP 1
- *   memory_copy.c     the copy engine
+ *   memory_copy.c     the copy engine (memory_move.h: one run)
  *   memory_wait.c     what a send queue waits for: RNR, retries, suspension
  *   memory_error.c    error completions and events
  *
@@ -136,6 +136,20 @@ static inline void vrd_mem_side_forget(struct vrd_mem_side *side)
  */
 enum vrd_mem_fault vrd_mem_copy(struct vrd_mem_side *dst, struct vrd_mem_side *src,
 				uint64_t length, bool last);
+
+/* Host address of all of @length bytes, if they are allowed and contiguous. */
+static inline uint8_t *vrd_mem_single_run(struct vrd_qp *qp, uint32_t key, uint64_t addr,
+					  uint64_t length, uint32_t access, bool remote, bool write)
+{
+	const struct vrd_mr *mr = vrd_mr_find(qp, key, addr, length, access, remote);
+	uint8_t *host;
+	uint64_t run;
+
+	if (!mr)
+		return NULL;
+	host = vrd_mr_at(qp->dev, mr, addr, length, write, &run);
+	return host && run >= length ? host : NULL;
+}
 
 /* ---- queue pairs ------------------------------------------------------- */
 

@@ -8,14 +8,11 @@
  * of the speed.  What was looked up is good until the end of the turn: a
  * message of several turns looks each region up again by its key, so that
  * after dereg_mr no byte moves.
- *
- * The bytes themselves are moved by memmove(): the sides may overlap, when a
- * QP is connected to one of the same guest, and glibc's streams large copies
- * past the caches by itself.
  */
 #include <string.h>
 
 #include "memory.h"
+#include "memory_move.h"
 
 void vrd_mem_side_host(struct vrd_mem_side *side, void *host, uint64_t length)
 {
@@ -115,53 +112,6 @@ static inline void vrd_mem_side_advance(struct vrd_mem_side *side, uint64_t n)
 	side->left -= n;
 	if (side->sge)
 		side->offset += n;
-}
-
-/*
- * Moves the last run of a message: what precedes its last aligned word first,
- * then that word with one release store, so that a CPU of the guest that polls
- * on the last byte, or on a counter at the end, has all the rest when it sees
- * it.  The release also covers the earlier runs.  (The sources are loaded
- * before anything is stored: the runs may overlap.)
- */
-static inline void vrd_mem_move_last(uint8_t *dst, const uint8_t *src, size_t n)
-{
-	uintptr_t end = (uintptr_t)dst + n;
-
-	if (!(end & 7) && n >= 8) {
-		uint64_t word;
-
-		n -= 8;
-		if (!((uintptr_t)(src + n) & 7))
-			word = __atomic_load_n((const uint64_t *)(src + n), __ATOMIC_RELAXED);
-		else
-			memcpy(&word, src + n, 8);
-		if (n)
-			memmove(dst, src, n);
-		__atomic_store_n((uint64_t *)(dst + n), word, __ATOMIC_RELEASE);
-	} else if (!(end & 3) && n >= 4) {
-		uint32_t word;
-
-		n -= 4;
-		memcpy(&word, src + n, 4);
-		if (n)
-			memmove(dst, src, n);
-		__atomic_store_n((uint32_t *)(dst + n), word, __ATOMIC_RELEASE);
-	} else if (!(end & 1) && n >= 2) {
-		uint16_t word;
-
-		n -= 2;
-		memcpy(&word, src + n, 2);
-		if (n)
-			memmove(dst, src, n);
-		__atomic_store_n((uint16_t *)(dst + n), word, __ATOMIC_RELEASE);
-	} else {
-		uint8_t byte = src[--n];
-
-		if (n)
-			memmove(dst, src, n);
-		__atomic_store_n(dst + n, byte, __ATOMIC_RELEASE);
-	}
 }
 
 enum vrd_mem_fault vrd_mem_copy(struct vrd_mem_side *dst, struct vrd_mem_side *src,

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "memory.h"
+#include "memory_move.h"
 
 /* ---- the peer ------------------------------------------------------------ */
 
@@ -113,6 +114,53 @@ static uint8_t vrd_mem_check_local(struct vrd_mem_burst *b, const struct vrd_wr 
 					     : VIRTIO_RDMA_WC_LOC_PROT_ERR;
 }
 
+/*
+ * The short cut for most WRITEs and READs: one piece, contiguous on both sides,
+ * nothing wrong.  False: it is not such a one, nothing has been done, and the
+ * general way finds out what it is.  True: *@step says what became of it.
+ */
+static bool vrd_mem_rc_quick(struct vrd_mem_burst *b, const struct vrd_wr *wr,
+			     enum vrd_mem_step *step)
+{
+	bool read = wr->opcode == VIRTIO_RDMA_WR_RDMA_READ;
+	uint32_t length = wr->length, right;
+	uint8_t *local, *remote;
+
+	if ((wr->opcode != VIRTIO_RDMA_WR_RDMA_WRITE && !read) || !length || length > b->slice)
+		return false;
+	if (wr->flags & VIRTIO_RDMA_WQE_INLINE)
+		local = (uint8_t *)wr->inline_data;
+	else if (wr->num_sge != 1 || (read && !b->qp->attr.max_rd_atomic))
+		return false;
+	else
+		local = vrd_mem_single_run(b->qp, wr->sge[0].lkey, wr->sge[0].addr, length,
+					   read ? VIRTIO_RDMA_ACCESS_LOCAL_WRITE : 0, false, read);
+	if (!local)
+		return false;
+
+	if (!b->peer) {
+		*step = vrd_mem_lock_peer(b);
+		if (*step != VRD_MEM_DONE)
+			return true;
+	}
+	right = read ? VIRTIO_RDMA_ACCESS_REMOTE_READ : VIRTIO_RDMA_ACCESS_REMOTE_WRITE;
+	if (!(le32toh(b->peer->attr.access_flags) & right) ||
+	    (read && !b->peer->attr.max_dest_rd_atomic))
+		return false;
+	remote = vrd_mem_single_run(b->peer, wr->rkey, wr->remote_addr, length, right, true, !read);
+	if (!remote)
+		return false;
+
+	vrd_mem_move_last(read ? local : remote, read ? remote : local, length);
+	b->slice -= length;
+	if (read)
+		b->peer_tx += length;
+	else
+		b->peer_rx += length;
+	*step = VRD_MEM_DONE;
+	return true;
+}
+
 /* Goes on with a message that has taken turns before this one. */
 static enum vrd_mem_step vrd_mem_rc_more(struct vrd_mem_burst *b, struct vrd_mem_progress *p)
 {
@@ -187,6 +235,8 @@ enum vrd_mem_step vrd_mem_rc_step(struct vrd_mem_burst *b, const struct vrd_wr *
 
 	if (p && p->active)
 		return vrd_mem_rc_more(b, p);
+	if (wr->length_ok && vrd_mem_rc_quick(b, wr, &step))
+		return step;
 	/* (One that is too long to be valid never moves a byte.) */
 	if (wr->length_ok && wr->length > b->slice && wr->length <= VRD_MEM_MAX_MSG) {
 		if (wr->length > VRD_MEM_SLICE)

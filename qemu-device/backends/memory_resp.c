@@ -152,6 +152,30 @@ static enum vrd_mem_step vrd_mem_invalid(struct vrd_mem_burst *b)
 	return vrd_mem_refuse(b, VIRTIO_RDMA_WC_REM_INV_REQ_ERR, VIRTIO_RDMA_EVENT_QP_REQ_ERR);
 }
 
+/*
+ * The short cut for most SENDs: one piece, contiguous on both sides.  False:
+ * it is not such a one, or wrong, and nothing has been done.
+ */
+static bool vrd_mem_send_quick(struct vrd_mem_burst *b, const struct vrd_wr *wr,
+			       struct vrd_mem_xfer *x)
+{
+	const struct vrd_sge *sge = x->recv->sge;
+	uint8_t *host;
+
+	if (x->local.run < wr->length || !wr->length || !x->recv->num_sge ||
+	    sge->length < wr->length)
+		return false;
+	host = vrd_mem_single_run(b->peer, sge->lkey, sge->addr, wr->length,
+				  VIRTIO_RDMA_ACCESS_LOCAL_WRITE, false, true);
+	if (!host)
+		return false;
+	memmove(host, x->local.host, wr->length);
+	b->slice -= wr->length;
+	b->peer_rx += wr->length;
+	vrd_mem_put_receive(b, wr, x->recv);
+	return true;
+}
+
 static enum vrd_mem_step vrd_mem_respond_send(struct vrd_mem_burst *b, const struct vrd_wr *wr,
 					      struct vrd_mem_xfer *x, bool sliced)
 {
@@ -162,6 +186,8 @@ static enum vrd_mem_step vrd_mem_respond_send(struct vrd_mem_burst *b, const str
 	if (wr->length > x->recv->length)
 		return vrd_mem_recv_failed(b, x->recv, VIRTIO_RDMA_WC_LOC_LEN_ERR,
 					   VIRTIO_RDMA_WC_REM_INV_REQ_ERR);
+	if (!sliced && vrd_mem_send_quick(b, wr, x))
+		return VRD_MEM_DONE;
 	vrd_mem_side_sges(&x->remote, b->peer, x->recv->sge, x->recv->num_sge, wr->length,
 			  VIRTIO_RDMA_ACCESS_LOCAL_WRITE, false);
 	if (!vrd_mem_side_check(&x->remote))

@@ -75,7 +75,8 @@ static void vrd_mem_complete(struct vrd_mem_burst *b, const struct vrd_wr *wr)
 	}
 	if (b->mq->wait != VRD_MEM_WAIT_NONE || b->mq->rnr_tries)
 		vrd_mem_wait_end(b->mq);
-	vrd_complete_send(b->qp, wr, VIRTIO_RDMA_WC_SUCCESS, byte_len);
+	if (wr->flags & VIRTIO_RDMA_WQE_SIGNALED)
+		vrd_complete_send(b->qp, wr, VIRTIO_RDMA_WC_SUCCESS, byte_len);
 	vrd_sq_advance(b->qp);
 }
 
