@@ -300,18 +300,23 @@ static int vrdma_renegotiate(struct virtio_device *vdev)
 	return 0;
 }
 
-/* The device asked for a reset: its host lost the state. */
+/*
+ * The device asked for a reset, as its host lost the state; or the guest was
+ * resumed.
+ */
 static void vrdma_reset_work(struct work_struct *work)
 {
 	struct vrdma_vdev *vd = container_of(work, struct vrdma_vdev,
 					     reset_work);
 	struct virtio_device *vdev = vd->vdev;
+	bool lost;
 	int ret;
 
 	mutex_lock(&vd->lock);
-	if (vd->frozen ||
-	    !(vdev->config->get_status(vdev) & VIRTIO_CONFIG_S_NEEDS_RESET))
+	lost = vdev->config->get_status(vdev) & VIRTIO_CONFIG_S_NEEDS_RESET;
+	if (vd->frozen || !(lost || vd->resumed))
 		goto out;
+	vd->resumed = false;
 	if (vd->dev)
 		vrdma_dev_kill(vd->dev, "it lost its state and asks for a reset");
 	vrdma_dev_destroy(vd);
@@ -337,7 +342,7 @@ static void vrdma_config_changed(struct virtio_device *vdev)
 
 	/* Reading the status may sleep, so the work does it. */
 	if (vd)
-		queue_work(system_long_wq, &vd->reset_work);
+		queue_work(system_freezable_wq, &vd->reset_work);
 }
 
 static int vrdma_validate(struct virtio_device *vdev)
@@ -422,13 +427,17 @@ static int vrdma_freeze(struct virtio_device *vdev)
 static int vrdma_restore(struct virtio_device *vdev)
 {
 	struct vrdma_vdev *vd = vdev->priv;
-	int ret;
 
 	mutex_lock(&vd->lock);
 	vd->frozen = false;
-	ret = vrdma_dev_create(vd);
+	vd->resumed = true;
 	mutex_unlock(&vd->lock);
-	return ret;
+	/*
+	 * Children of a device that has not resumed yet cannot be registered:
+	 * the work runs when processes run again.
+	 */
+	queue_work(system_freezable_wq, &vd->reset_work);
+	return 0;
 }
 #endif
 

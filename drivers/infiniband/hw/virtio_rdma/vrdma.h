@@ -202,8 +202,10 @@ struct vrdma_dev {
  * @vdev:       the virtio device
  * @lock:       protects @dev against reset, suspend and removal at once
  * @dev:        the living incarnation, or NULL
- * @reset_work: starts a new incarnation when the device asks for it
- * @frozen:     suspended: resume makes the new incarnation
+ * @reset_work: starts a new incarnation, when the device asks for it and after
+ *              a resume
+ * @frozen:     suspended; under @lock
+ * @resumed:    resumed, and @reset_work has not run yet; under @lock
  */
 struct vrdma_vdev {
 	struct virtio_device *vdev;
@@ -211,6 +213,7 @@ struct vrdma_vdev {
 	struct vrdma_dev *dev;
 	struct work_struct reset_work;
 	bool frozen;
+	bool resumed;
 };
 
 struct vrdma_ucontext {
