@@ -19,6 +19,7 @@ from virtio import COMP, CONTROL, Driver, NEEDS_RESET, Pci, find          # noqa
 
 MAC = '52:54:00:12:34:56'
 NET = ['-netdev', 'user,id=net0', '-device', f'virtio-net-pci,netdev=net0,mac={MAC}']
+FAULT = 7
 BACKEND = '/machine/peripheral/rdma0/virtio-backend'
 
 
@@ -26,9 +27,10 @@ class InProcess:
     name = 'virtio-rdma-pci'
     connection = {'netdev': 'net0'}
 
-    def __init__(self, where='', options=''):
+    def __init__(self, where='', options='', more=()):
         self.m = Machine([*self.before(where), '-device',
-                          f'virtio-rdma-pci,id=rdma0,netdev=net0{where}{options}']).connect()
+                          f'virtio-rdma-pci,id=rdma0,netdev=net0{where}{options}'],
+                         more=more).connect()
 
     @staticmethod
     def before(where):
@@ -47,13 +49,14 @@ class VhostUser(InProcess):
     name = 'vhost-user-rdma-pci'
     connection = {'chardev': 'char0'}
 
-    def __init__(self, where='', options='', daemon=''):
+    def __init__(self, where='', options='', daemon='', more=()):
         self.daemon = Daemon(f',mac={MAC}{daemon}')
         try:
             self.m = Machine(
                 [*self.before(where),
                  '-chardev', f'socket,id=char0,path={self.daemon.path},reconnect-ms=50', '-device',
-                 f'vhost-user-rdma-pci,id=rdma0,chardev=char0{where}{options}']).connect()
+                 f'vhost-user-rdma-pci,id=rdma0,chardev=char0{where}{options}'],
+                more=more).connect()
         except BaseException:
             self.daemon.stop()
             raise
@@ -197,6 +200,37 @@ def test_bad_rings(f):
     start(f).context()
 
 
+def register(d, size, addr=None):
+    """REG_MR of memory in one piece; its status."""
+    if addr is None:
+        addr = d.alloc(size)
+    return d.call(virtio.CMD_REG_MR, struct.pack(
+        '<IIQQQIIQII', d.pd(d.context()), 1, addr, size, size >> 12, 1, 0, addr, size >> 12, 0),
+        16)[0]
+
+
+def test_not_ram(f):
+    """Neither the device's own registers nor addresses with nothing there."""
+    d = start(f)
+    for addr in (virtio.MODERN_BAR, 0xf0000000, 1 << 40):
+        equal(register(d, 4096, addr), FAULT)
+    equal(register(d, 4096), 0)
+
+
+def test_memory_hotplug(f):
+    """Memory can be registered once it is plugged, under a running device."""
+    d = start(f)
+    size = 128 << 20
+    equal(register(d, size, 1 << 32), FAULT)
+    f.m.qmp('object-add', **{'qom-type': 'memory-backend-memfd', 'id': 'more', 'size': size,
+                             'share': True})
+    f.m.qmp('device_add', driver='pc-dimm', id='dimm0', memdev='more')
+    addr = f.m.qmp('query-memory-devices')[0]['data']['addr']
+    wait_for('the new memory', lambda: register(d, size, addr) == 0)
+    d.reset()
+    start(f)
+
+
 def test_migration(f):
     try:
         f.m.qmp('migrate', uri='exec:cat >/dev/null')
@@ -260,21 +294,15 @@ def test_stats(f):
     equal(f.stats()['pds'], 0)
 
 
-def register(d, size):
-    pd = d.pd(d.context())
-    addr = d.alloc(size)
-    status, _ = d.call(virtio.CMD_REG_MR, struct.pack('<IIQQQIIQII', pd, 1, addr, size,
-                                                      size >> 12, 1, 0, addr, size >> 12, 0), 16)
-    equal(status, 0)
-
-
 def test_balloon(f):
     """Registered memory inhibits ballooning, until it is gone."""
     d = start(f)
-    register(d, 1 << 20)
+    equal(register(d, 1 << 20), 0)
     equal(f.stats()['mr_bytes'], 1 << 20)
+    wait_for('ballooning to end', lambda: 'disable 1: 0' in f.m.log())
     d.reset()
     equal(f.stats()['mr_bytes'], 0)
+    wait_for('ballooning to be possible again', lambda: 'disable 0: 0' in f.m.log())
 
 
 def test_corrupt_queue(f):
@@ -421,7 +449,7 @@ def test_refused(args, shared, words):
 
 BOTH = [test_identity, test_features, test_command, test_intx, test_vectors_partly, test_mask,
         test_stop_cont, test_reset, test_system_reset, test_reset_while_stopped, test_bad_rings,
-        test_migration, test_monitor, test_quit]
+        test_not_ram, test_migration, test_monitor, test_quit]
 PLUGGED = [test_unplug]
 
 
@@ -447,7 +475,11 @@ def cases():
         for body in PLUGGED:
             yield f'{make.name}: {body.__name__[5:]}', on(make, body, where=',bus=port0',
                                                           options=vectors)
-    for body in (test_stats, test_balloon, test_corrupt_queue):
+        yield f'{make.name}: memory_hotplug', on(make, test_memory_hotplug,
+                                                 more=['-m', '256M,slots=2,maxmem=1G'])
+    yield 'virtio-rdma-pci: balloon', on(InProcess, test_balloon,
+                                         more=['-trace', 'virtio_rdma_mem_discard'])
+    for body in (test_stats, test_corrupt_queue):
         yield f'virtio-rdma-pci: {body.__name__[5:]}', on(InProcess, body)
     yield 'virtio-rdma-pci: two_devices', on(TwoDevices, test_two_devices)
     for body in (test_daemon_restart, test_daemon_restart_unused, test_daemon_restart_stopped,
