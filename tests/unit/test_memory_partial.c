@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Memory backend: what happens in the middle of a long message.  One poller,
+ * and another connection that keeps it busy, so that long messages are cut into
+ * turns; then something goes away.
+ */
+#include <pthread.h>
+#include <unistd.h>
+
+#include "mem_pair.h"
+#include "shm.h"
+#include "tap.h"
+
+#define BIG	(24U << 20)
+/* A scenario is tried again if the message was faster than the test. */
+#define TRIES	30
+
+static struct mem_pair pair, other;
+static struct mem_end *a = &pair.a, *b = &pair.b;
+static uint8_t *from, *to;
+static struct guest_mr from_mr, to_mr;
+static _Atomic bool stop;
+static _Atomic uint64_t small_ones;
+
+#define WC(name)	VIRTIO_RDMA_WC_##name
+#define SEND		VIRTIO_RDMA_WR_SEND
+#define WRITE_IMM	VIRTIO_RDMA_WR_RDMA_WRITE_WITH_IMM
+
+static void *keep_busy(void *arg)
+{
+	struct mem_wr w = mem_wr(&other.a, &other.b, VIRTIO_RDMA_WR_RDMA_WRITE, 64);
+
+	(void)arg;
+	while (!atomic_load(&stop)) {
+		mem_post(&other.a, &w);
+		if (mem_status(&other.a.scq))
+			guest_fatal("the other connection fails");
+		atomic_fetch_add(&small_ones, 1);
+	}
+	return NULL;
+}
+
+static void end_like(struct mem_end *end, const struct mem_end *like)
+{
+	end->g = like->g;
+	if (guest_ctx_create(end->g, 0, &end->ctx) || guest_pd_alloc(&end->ctx, &end->pd))
+		guest_fatal("no context");
+	end->buf = guest_alloc(end->g, MEM_BUF);
+	if (guest_mr_reg(end->g, end->pd, end->buf, MEM_BUF, MEM_ALL_ACCESS, &end->mr))
+		guest_fatal("no region");
+}
+
+static void register_big(void)
+{
+	if (guest_mr_reg(a->g, a->pd, from, BIG, MEM_ALL_ACCESS, &from_mr) ||
+	    guest_mr_reg(b->g, b->pd, to, BIG, MEM_ALL_ACCESS, &to_mr))
+		guest_fatal("no region");
+}
+
+/* Some may be gone already: then the answer does not matter. */
+static void deregister_big(void)
+{
+	guest_mr_dereg(&from_mr);
+	guest_mr_dereg(&to_mr);
+}
+
+static uint8_t peek(uint64_t at)
+{
+	return __atomic_load_n(to + at, __ATOMIC_RELAXED);
+}
+
+/*
+ * Starts a message of BIG bytes and returns when its first byte is there.
+ * False if the last one is as well by now.
+ */
+static bool begin(uint8_t opcode, const struct virtio_rdma_qp_attr *tweak)
+{
+	struct guest_sge sge;
+	struct guest_wr wr = {
+		.opcode = opcode, .flags = VIRTIO_RDMA_WQE_SIGNALED, .num_sge = 1, .sge = &sge,
+	};
+
+	mem_pair_qps(&pair);
+	if (tweak) {
+		a->attr.timeout = tweak->timeout;
+		a->attr.retry_cnt = tweak->retry_cnt;
+	}
+	mem_pair_connect(&pair);
+	register_big();
+	/* Ends in bytes that a message has not. */
+	memset(from, 0x66, BIG);
+	memset(to, 0x11, BIG);
+	sge = (struct guest_sge){ to_mr.iova, BIG, to_mr.lkey };
+	guest_post_recv(&b->qp, &sge, 1);
+	sge = (struct guest_sge){ from_mr.iova, BIG, from_mr.lkey };
+	wr.remote_addr = to_mr.iova;
+	wr.rkey = to_mr.rkey;
+	guest_post_send(&a->qp, &wr);
+	while (peek(0) != 0x66)
+		vrd_cpu_relax();
+	return peek(BIG - 1) != 0x66;
+}
+
+static void end(void)
+{
+	mem_pair_drop_qps(&pair);
+	deregister_big();
+}
+
+/* After the command: the last byte is not there, and never comes. */
+static bool cut_off(void)
+{
+	if (peek(BIG - 1) == 0x66)
+		return false;
+	usleep(2000);
+	return peek(BIG - 1) != 0x66;
+}
+
+static void report(int tries, bool right, const char *what)
+{
+	if (tries == TRIES && right)
+		ok(true, "%s # SKIP the message was always faster", what);
+	else
+		ok(right, "%s", what);
+}
+
+static void test_responder_to_err(void)
+{
+	bool right = true, cut = false;
+	int tries;
+
+	for (tries = 0; tries < TRIES && right && !cut; tries++) {
+		begin(SEND, NULL);
+		guest_qp_set_state(&b->qp, VIRTIO_RDMA_QPS_ERR);
+		cut = cut_off();
+		if (cut)
+			right = mem_status(&a->scq) == WC(RETRY_EXC_ERR) &&
+				mem_status(&b->rcq) == WC(WR_FLUSH_ERR);
+		end();
+	}
+	report(cut ? 0 : tries, right,
+	       "responder to ERR in a SEND: the receive that was taken is flushed");
+}
+
+/* The receive that a message took, and did not fill, serves the next message. */
+static void test_requester_reset(void)
+{
+	bool right = true, cut = false;
+	struct virtio_rdma_cqe cqe;
+	int tries;
+
+	for (tries = 0; tries < TRIES && right && !cut; tries++) {
+		struct mem_wr w = mem_wr(a, b, SEND, 100);
+
+		begin(SEND, NULL);
+		guest_qp_reset(&a->qp);
+		cut = cut_off();
+		if (cut) {
+			mem_bring_up(a, VIRTIO_RDMA_QPS_RTS);
+			mem_pattern(a->buf, 100, MEM_SEED_A);
+			mem_post(a, &w);
+			right = mem_status(&a->scq) == 0 &&
+				guest_poll_wait(&b->rcq, &cqe, MEM_WAIT_MS) && !cqe.status &&
+				le32toh(cqe.byte_len) == 100 && le32toh(cqe.wqe_index) == 0 &&
+				mem_has_pattern(to, 100, MEM_SEED_A);
+		}
+		end();
+	}
+	report(cut ? 0 : tries, right, "requester reset in a SEND: its receive takes the next one");
+}
+
+static void test_dereg(uint8_t opcode, bool local, uint8_t status, int recv_status,
+		       const char *what)
+{
+	bool right = true, cut = false;
+	int tries;
+
+	for (tries = 0; tries < TRIES && right && !cut; tries++) {
+		begin(opcode, NULL);
+		guest_mr_dereg(local ? &from_mr : &to_mr);
+		cut = cut_off();
+		if (cut) {
+			right = mem_status(&a->scq) == status;
+			if (recv_status >= 0)
+				right &= mem_status(&b->rcq) == recv_status &&
+					 mem_in_state(b, VIRTIO_RDMA_QPS_ERR);
+			else
+				right &= mem_no_cqe(&b->rcq) &&
+					 mem_in_state(b, VIRTIO_RDMA_QPS_RTS);
+		}
+		end();
+	}
+	report(cut ? 0 : tries, right, what);
+}
+
+/* The peer is connected anew while the sender still tries: it starts again. */
+static void test_responder_reconnects(void)
+{
+	struct virtio_rdma_qp_attr patient = { .timeout = 17, .retry_cnt = 7 };
+	bool right = true, cut = false;
+	int tries;
+
+	for (tries = 0; tries < TRIES && right && !cut; tries++) {
+		struct guest_sge sge;
+
+		begin(SEND, &patient);
+		guest_qp_reset(&b->qp);
+		cut = cut_off();
+		if (cut) {
+			memset(to, 0x11, BIG);
+			mem_bring_up(b, VIRTIO_RDMA_QPS_RTS);
+			sge = (struct guest_sge){ to_mr.iova, BIG, to_mr.lkey };
+			guest_post_recv(&b->qp, &sge, 1);
+			right = mem_status(&a->scq) == 0 && mem_status(&b->rcq) == 0 &&
+				!memcmp(from, to, BIG);
+		}
+		end();
+	}
+	report(cut ? 0 : tries, right, "responder reset and connected anew: the whole message comes");
+}
+
+static void test_pause(bool local)
+{
+	bool right = true, cut = false;
+	int tries;
+
+	for (tries = 0; tries < TRIES && right && !cut; tries++) {
+		struct guest *g = local ? a->g : b->g;
+
+		begin(local ? SEND : WRITE_IMM, NULL);
+		guest_stop_queues(g);
+		cut = cut_off();
+		if (cut)
+			usleep(50000);		/* longer than the retries */
+		cut = cut && peek(BIG - 1) != 0x66;
+		guest_start_queues(g);
+		right = mem_status(&a->scq) == 0 && mem_status(&b->rcq) == 0 &&
+			!memcmp(from, to, BIG);
+		end();
+	}
+	report(cut ? 0 : tries, right, local ? "sender paused in a SEND: goes on where it was"
+					     : "receiver paused in a WRITE: goes on where it was");
+}
+
+static void test_fair(void)
+{
+	uint64_t before, during = 0;
+	bool right = true;
+
+	for (int i = 0; i < 5; i++) {
+		begin(SEND, NULL);
+		before = atomic_load(&small_ones);
+		right &= mem_status(&a->scq) == 0 && mem_status(&b->rcq) == 0;
+		during += atomic_load(&small_ones) - before;
+		end();
+	}
+	ok(right && during >= 20, "small requests of others are done between slices (%llu)",
+	   (unsigned long long)during);
+}
+
+int main(void)
+{
+	pthread_t thread;
+
+#ifdef __SANITIZE_THREAD__
+	ok(true, "all # SKIP watches bytes that the poller writes: a race by intent");
+	return tap_done();
+#endif
+	mem_pair_open(&pair, 1, 64 << 20);
+	other.engine = pair.engine;
+	end_like(&other.a, a);
+	end_like(&other.b, b);
+	mem_pair_qps(&other);
+	mem_pair_connect(&other);
+	from = guest_alloc(a->g, BIG);
+	to = guest_alloc(b->g, BIG);
+	pthread_create(&thread, NULL, keep_busy, NULL);
+
+	test_fair();
+	test_responder_to_err();
+	test_requester_reset();
+	test_dereg(SEND, false, WC(REM_OP_ERR), WC(LOC_PROT_ERR),
+		   "receive's region deregistered in a SEND: LOC_PROT_ERR, REM_OP_ERR");
+	test_dereg(SEND, true, WC(LOC_PROT_ERR), -1,
+		   "own region deregistered in a SEND: LOC_PROT_ERR, the receive stays taken");
+	test_dereg(WRITE_IMM, false, WC(REM_ACCESS_ERR), WC(LOC_ACCESS_ERR),
+		   "rkey's region deregistered in a WRITE_WITH_IMM: LOC_ACCESS_ERR, REM_ACCESS_ERR");
+	test_responder_reconnects();
+	test_pause(false);
+	test_pause(true);
+
+	atomic_store(&stop, true);
+	pthread_join(thread, NULL);
+	mem_pair_close(&pair);
+	return tap_done();
+}
