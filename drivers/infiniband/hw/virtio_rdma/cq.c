@@ -110,7 +110,6 @@ int vrdma_create_cq(struct ib_cq *ibcq, const struct ib_cq_init_attr *attr,
 	if (ret)
 		return ret;
 
-	cq->ctx = p.ctx;
 	cq->entries = p.entries;
 	refcount_set(&cq->refs, 1);
 	init_completion(&cq->unused);

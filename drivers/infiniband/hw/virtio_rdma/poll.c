@@ -191,13 +191,33 @@ int vrdma_req_notify_cq(struct ib_cq *ibcq, enum ib_cq_notify_flags flags)
 	     (vrdma_dead(dev) && vrdma_cq_has_flush(cq))))
 		ret = 1;
 	spin_unlock_irqrestore(&cq->lock, irq_flags);
+	if (unlikely(vrdma_dead(dev)))
+		queue_work(dev->wq, &dev->flush_work);
 	return ret;
 }
 
 /*
- * Calls the handlers of the kernel's CQs of a dead device, so that their users
- * poll and find the flushed work requests.  Queued when the device dies, and by
- * every post after that.
+ * Whether a dead device's CQ owes its user an event: it is armed, and has
+ * something to poll.  What the device says it fired does not count: it may have
+ * died before the event was delivered.
+ */
+static bool vrdma_cq_owes_event(struct vrdma_cq *cq)
+{
+	bool owes;
+
+	spin_lock_irq(&cq->lock);
+	owes = cq->arm != cq->flush_fired &&
+	       (vrdma_cq_peek(cq, cq->consumer) || vrdma_cq_has_flush(cq));
+	if (owes)
+		cq->flush_fired = cq->arm;
+	spin_unlock_irq(&cq->lock);
+	return owes;
+}
+
+/*
+ * Calls the handlers of a dead device's kernel CQs, so that their users poll
+ * and find the flushed work requests.  Queued when the device dies, and by every
+ * post and arming after that.
  */
 void vrdma_flush_work(struct work_struct *work)
 {
@@ -211,7 +231,8 @@ void vrdma_flush_work(struct work_struct *work)
 		cq = vrdma_cq_get(dev, cqn);
 		if (!cq)
 			continue;
-		if (!cq->user && cq->ibcq.comp_handler)
+		if (!cq->user && vrdma_cq_owes_event(cq) &&
+		    cq->ibcq.comp_handler)
 			cq->ibcq.comp_handler(&cq->ibcq, cq->ibcq.cq_context);
 		vrdma_cq_put(cq);
 	}

@@ -33,17 +33,35 @@ void vrdma_qp_put(struct vrdma_qp *qp)
 		complete(&qp->unused);
 }
 
+/* Whether @qpn is neither a living QP's nor reserved: xa_load() cannot tell. */
+static bool vrdma_qpn_is_free(struct vrdma_dev *dev, u32 qpn)
+{
+	XA_STATE(xas, &dev->qps, qpn);
+	void *entry;
+
+	rcu_read_lock();
+	/* Not xas_retry(): it would wait for a reserved entry. */
+	while (xa_is_retry(entry = xas_load(&xas)))
+		xas_reset(&xas);
+	rcu_read_unlock();
+	return !entry;
+}
+
 /* Makes the QP reachable, once nothing of an earlier one of its number is left. */
 static int vrdma_qp_publish(struct vrdma_dev *dev, struct vrdma_qp *qp)
 {
-	int ret = -EBUSY;
+	int ret;
 
-	/* EBUSY for ever: the device gave one number to two living QPs. */
-	wait_event_timeout(dev->qpn_free,
-			   (ret = xa_insert_irq(&dev->qps, qp->qpn, qp,
-						GFP_KERNEL)) != -EBUSY,
-			   vrdma_cmd_timeout());
-	return ret == -EBUSY ? -EIO : ret;
+	for (;;) {
+		ret = xa_insert_irq(&dev->qps, qp->qpn, qp, GFP_KERNEL);
+		if (ret != -EBUSY)
+			return ret;
+		/* For ever: the device gave one number to two living QPs. */
+		if (!wait_event_timeout(dev->qpn_free,
+					vrdma_qpn_is_free(dev, qp->qpn),
+					vrdma_cmd_timeout()))
+			return -EIO;
+	}
 }
 
 /* Events and polls find it no more, but its number stays reserved. */

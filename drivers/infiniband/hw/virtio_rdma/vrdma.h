@@ -248,13 +248,13 @@ struct vrdma_ah {
  * @ctrl:      the shared words
  * @consumer:  CQEs consumed
  * @arm:       last arm word
+ * @flush_fired: last arm word that the driver answered in a dead device's place
  * @send_qps:  kernel QPs whose sends complete here (vrdma_qp.send_link)
  * @recv_qps:  the same for receives
  */
 struct vrdma_cq {
 	struct ib_cq ibcq;
 	u32 cqn;
-	u32 ctx;
 	refcount_t refs;
 	struct completion unused;
 	bool user;
@@ -265,6 +265,7 @@ struct vrdma_cq {
 	struct virtio_rdma_cq_ctrl *ctrl;
 	u32 consumer;
 	u32 arm;
+	u32 flush_fired;
 	struct list_head send_qps;
 	struct list_head recv_qps;
 };
