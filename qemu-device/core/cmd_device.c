@@ -158,17 +158,14 @@ int vrd_cmd_add_gid(struct vrd_cmd *cmd)
 {
 	const struct virtio_rdma_add_gid_req *req = cmd->req;
 	struct vrd_device *dev = cmd->dev;
-	uint32_t index = le32toh(req->index), i;
+	uint32_t index = le32toh(req->index);
 	int ret;
 
 	if (index >= VRD_GID_TABLE_LEN || req->reserved || !gid_usable(req->gid))
 		return -EINVAL;
 	if (dev->gids[index].valid)
 		return -EEXIST;
-	for (i = 0; i < VRD_GID_TABLE_LEN; i++) {
-		if (dev->gids[i].valid && !memcmp(dev->gids[i].gid, req->gid, 16))
-			return -EEXIST;
-	}
+	/* Twice is fine: a VLAN of the netdev has its link-local address as well. */
 	if (!gid_allowed(dev, req->gid))
 		return -EPERM;
 	if (dev->ops->gid_add) {
