@@ -34,7 +34,7 @@ def two_devices(g):
           'sleep 0.1; done; ibv_devinfo; exit 1')
     server = g.spawn('ibv_rc_pingpong -d vrdma1 -g 1 -n 100')
     try:
-        pair.wait_listening(g, server)
+        pair.wait_listening(g)
         g.run(f'ibv_rc_pingpong -d vrdma0 -g 1 -n 100 {g.ip}', timeout=120)
         server.wait(timeout=60)
     finally:

@@ -1,0 +1,123 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""-device virtio-rdma-pci in the hands of the machine's owner: paused, unplugged and
+reset while a Debian guest's programs use it."""
+
+import time
+
+import pair
+from pair import guest
+
+PORT = ['-device', 'pcie-root-port,id=port0,chassis=1']
+DEVICE = {'driver': 'virtio-rdma-pci', 'id': 'rdma0', 'netdev': 'net0', 'bus': 'port0'}
+PATH = '/machine/peripheral/rdma0'
+
+
+def devices():
+    return [[*PORT, '-device', ','.join([DEVICE['driver']] + [
+        f'{key}={value}' for key, value in DEVICE.items() if key != 'driver'])]]
+
+
+def stats(g):
+    return g.qmp('qom-get', path=PATH, property='stats')
+
+
+class Traffic:
+    """A ping-pong in event mode from the guest to itself, with no end."""
+
+    def __init__(self, g):
+        self.g = g
+
+    def __enter__(self):
+        command = f'ibv_rc_pingpong -e {pair.GID} -n 10000000'
+        self.server = self.g.spawn(command)
+        pair.wait_listening(self.g)
+        before = stats(self.g)['send']
+        self.client = self.g.spawn(f'{command} {self.g.ip}')
+        self.moves(before)
+        return self
+
+    def moves(self, before, timeout=60):
+        deadline = time.monotonic() + timeout
+        while stats(self.g)['send'] < before + 20:
+            if time.monotonic() > deadline:
+                raise guest.GuestError(f'no traffic for {timeout} s: {stats(self.g)}')
+            time.sleep(0.1)
+
+    def __exit__(self, *exc):
+        for process in (self.client, self.server):
+            process.kill()
+
+
+def pingpong(g):
+    pair.between(g, g, f'ibv_rc_pingpong -e {pair.GID} -n 50', timeout=120)
+
+
+def pause(g):
+    with Traffic(g) as traffic:
+        for _ in range(3):
+            g.qmp('stop')
+            before = stats(g)
+            time.sleep(0.5)
+            after = stats(g)
+            g.qmp('cont')
+            if after != before:
+                return f'the device worked in a paused machine: {before} {after}'
+            traffic.moves(after['send'])
+
+
+def unplug(g):
+    """A program that holds the device open hears of it; a new device works."""
+    holder = g.spawn('exec ibv_asyncwatch')
+    g.run('for i in $(seq 200); do ls -l /proc/[0-9]*/fd 2>/dev/null | grep -q infiniband/uverbs && exit 0; '
+          'sleep 0.1; done; exit 1')
+    g.qmp('device_del', id='rdma0')
+    g.run('for i in $(seq 300); do [ -z "$(ls /sys/class/infiniband)" ] && exit 0; sleep 0.1; done; exit 1',
+          timeout=60)
+    deadline = time.monotonic() + 30
+    while 'rdma0' in g.hmp('info qtree'):
+        if time.monotonic() > deadline:
+            return 'the device is still there'
+        time.sleep(0.1)
+    heard = holder.output()
+    holder.kill()
+    if 'IBV_EVENT_DEVICE_FATAL' not in heard:
+        return f'the program was not told: {heard}'
+    g.qmp('device_add', **DEVICE)
+    pair.load(g)
+    pingpong(g)
+
+
+def reset(g):
+    """The new kernel finds nothing of the old one's."""
+    with Traffic(g):
+        g.qmp('set-action', reboot='reset')
+        g.qmp('system_reset')
+        deadline = time.monotonic() + 30
+        while stats(g)['qps']:
+            if time.monotonic() > deadline:
+                return f'objects outlived the reset: {stats(g)}'
+            time.sleep(0.05)
+    while True:
+        try:
+            g.run('true', timeout=5)
+            break
+        except guest.GuestError:
+            if time.monotonic() > deadline + 120:
+                raise
+            time.sleep(0.5)
+    pair.load(g)
+    pingpong(g)
+
+
+def main():
+    tap = pair.Tap()
+    with pair.qemu_guests(tap, count=1, devices=devices()) as (_, (g,)):
+        tap.run('ping-pong', pingpong, g)
+        tap.run('paused under traffic', pause, g)
+        tap.run('unplugged with an open context, plugged again', unplug, g)
+        tap.run('reset under traffic', reset, g)
+    tap.end()
+
+
+main()
