@@ -36,7 +36,7 @@ def devinfo(g):
 def programs(tap, server, client):
     for command in PROGRAMS:
         tap.run(command, run_program, server, client, command)
-    tap.run('rping', between, server, client, 'rping -s -C 10', 'rping -c -C 10 -a')
+    tap.run('rping', lambda: between(server, client, 'rping -s -C 10', 'rping -c -C 10 -a') and None)
 
 
 def reload_module(g):

@@ -19,9 +19,9 @@ class SecondDevice:
 
 
 def devices():
-    """Two NICs that go nowhere, paired with two RDMA devices."""
+    """Two RDMA devices; the second one's NIC leads to nobody."""
     args = ['-device', f'virtio-rdma-pci,id=rdma0,mac={pair.MACS[0]}',
-            '-netdev', 'hubport,id=net1,hubid=0',
+            '-netdev', 'user,id=net1,restrict=on',
             '-device', f'virtio-net-pci,netdev=net1,mac={pair.MACS[1]},romfile=',
             '-device', 'virtio-rdma-pci,id=rdma1,netdev=net1']
     return [args]
@@ -30,6 +30,9 @@ def devices():
 def two_devices(g):
     """From one device of a QEMU to the other."""
     g.run(f'ip link set eth1 up; ip addr add {SECOND_IP}/24 dev eth1')
+    # Linux answers no ARP requests of its own.
+    g.run(f'ip neigh replace {SECOND_IP} lladdr {pair.MACS[1]} dev eth0; '
+          f'ip neigh replace {g.ip} lladdr {pair.MACS[0]} dev eth1')
     g.run('for i in $(seq 100); do grep -q ffff:c0a8 /sys/class/infiniband/vrdma1/ports/1/gids/* && exit 0; '
           'sleep 0.1; done; ibv_devinfo; exit 1')
     server = g.spawn('ibv_rc_pingpong -d vrdma1 -g 1 -n 100')
