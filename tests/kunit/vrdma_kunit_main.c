@@ -1,0 +1,542 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * KUnit tests of the driver's pure logic (ring.h, encode.c) and of its command
+ * engine (cmd.c) against a device made of functions.  The engine's source is
+ * included here, with the virtqueue calls that it makes replaced by ours.
+ */
+#include <kunit/test.h>
+#include <linux/kthread.h>
+#include <linux/virtio_config.h>
+
+#include "encode.h"
+#include "vrdma.h"
+
+/* ---- a device made of functions ---------------------------------------- */
+
+/* What the fake device does with a command. */
+enum fake_mode {
+	FAKE_ANSWER,		/* at once, from another context */
+	FAKE_SILENT,		/* never */
+	FAKE_FULL,		/* has no room on the queue, ever */
+	FAKE_SHORT,		/* says OK in a response that is too short */
+};
+
+static struct fake {
+	enum fake_mode mode;
+	u32 status;
+	void *done;		/* the command to give back, or NULL */
+	struct virtqueue *vq;
+	struct work_struct work;
+	int submitted;
+} fake;
+
+static int fake_add_sgs(struct virtqueue *vq, struct scatterlist *sgs[],
+			unsigned int out, unsigned int in, void *data,
+			gfp_t gfp)
+{
+	if (fake.mode == FAKE_FULL)
+		return -ENOSPC;
+	fake.submitted++;
+	fake.done = data;
+	return 0;
+}
+
+static bool fake_kick_prepare(struct virtqueue *vq)
+{
+	return true;
+}
+
+static bool fake_notify(struct virtqueue *vq)
+{
+	if (fake.mode != FAKE_SILENT)
+		schedule_work(&fake.work);
+	return true;
+}
+
+static void *fake_get_buf(struct virtqueue *vq, unsigned int *len);
+
+static bool fake_enable_cb(struct virtqueue *vq)
+{
+	return true;
+}
+
+static void fake_disable_cb(struct virtqueue *vq)
+{
+}
+
+static bool fake_is_broken(const struct virtqueue *vq)
+{
+	return false;
+}
+
+#define virtqueue_add_sgs	fake_add_sgs
+#define virtqueue_kick_prepare	fake_kick_prepare
+#define virtqueue_notify	fake_notify
+#define virtqueue_get_buf	fake_get_buf
+#define virtqueue_enable_cb	fake_enable_cb
+#define virtqueue_disable_cb	fake_disable_cb
+#define virtqueue_is_broken	fake_is_broken
+#include "cmd.c"
+
+static void *fake_get_buf(struct virtqueue *vq, unsigned int *len)
+{
+	struct vrdma_cmd *cmd = fake.done;
+	struct virtio_rdma_rsp_hdr *hdr;
+
+	if (!cmd)
+		return NULL;
+	fake.done = NULL;
+	/* An abandoned command's buffers are still the device's to write. */
+	hdr = cmd->rsp;
+	hdr->status = cpu_to_le32(fake.status);
+	*len = fake.mode == FAKE_SHORT ? 4 : cmd->rsp_len;
+	return cmd;
+}
+
+static void fake_work(struct work_struct *work)
+{
+	vrdma_ctrl_done(fake.vq);
+}
+
+struct engine {
+	struct virtio_device vdev;
+	struct vrdma_vdev vd;
+	struct vrdma_dev dev;
+	struct virtqueue vq;
+};
+
+static void engine_death(struct work_struct *work)
+{
+}
+
+static struct engine *engine_open(struct kunit *test, enum fake_mode mode,
+				  u32 status)
+{
+	struct engine *e = kunit_kzalloc(test, sizeof(*e), GFP_KERNEL);
+
+	KUNIT_ASSERT_NOT_NULL(test, e);
+	memset(&fake, 0, sizeof(fake));
+	fake.mode = mode;
+	fake.status = status;
+	fake.vq = &e->vq;
+	INIT_WORK(&fake.work, fake_work);
+	device_initialize(&e->vdev.dev);
+	dev_set_name(&e->vdev.dev, "fake");
+	e->vdev.priv = &e->vd;
+	e->vd.dev = &e->dev;
+	e->vq.vdev = &e->vdev;
+	e->dev.vdev = &e->vdev;
+	vrdma_ctrl_init(&e->dev);
+	e->dev.ctrl.vq = &e->vq;
+	INIT_WORK(&e->dev.death_work, engine_death);
+	e->dev.wq = alloc_workqueue("vrdma_kunit", WQ_UNBOUND, 0);
+	KUNIT_ASSERT_NOT_NULL(test, e->dev.wq);
+	cmd_timeout = 1;
+	return e;
+}
+
+static void engine_close(struct engine *e)
+{
+	flush_work(&fake.work);
+	destroy_workqueue(e->dev.wq);
+	vrdma_ctrl_free_zombies(&e->dev);
+	kfree_const(e->vdev.dev.kobj.name);
+	e->vdev.dev.kobj.name = NULL;
+}
+
+static int engine_run(struct kunit *test, struct engine *e)
+{
+	struct vrdma_cmd *cmd;
+	int ret;
+
+	cmd = vrdma_cmd_alloc(VIRTIO_RDMA_CMD_QUERY_STATS,
+			      sizeof(struct virtio_rdma_query_stats_req),
+			      sizeof(struct virtio_rdma_query_stats_rsp));
+	KUNIT_ASSERT_NOT_NULL(test, cmd);
+	ret = vrdma_cmd_exec(&e->dev, cmd);
+	vrdma_cmd_put(cmd);
+	return ret;
+}
+
+static void test_cmd_answered(struct kunit *test)
+{
+	struct engine *e = engine_open(test, FAKE_ANSWER, VIRTIO_RDMA_S_OK);
+
+	KUNIT_EXPECT_EQ(test, engine_run(test, e), 0);
+	KUNIT_EXPECT_EQ(test, engine_run(test, e), 0);
+	KUNIT_EXPECT_EQ(test, fake.submitted, 2);
+	KUNIT_EXPECT_TRUE(test, list_empty(&e->dev.ctrl.pending));
+	KUNIT_EXPECT_FALSE(test, vrdma_dead(&e->dev));
+	engine_close(e);
+}
+
+static void test_cmd_refused(struct kunit *test)
+{
+	struct engine *e = engine_open(test, FAKE_ANSWER, VIRTIO_RDMA_S_BUSY);
+
+	KUNIT_EXPECT_EQ(test, engine_run(test, e), -EBUSY);
+	KUNIT_EXPECT_FALSE(test, vrdma_dead(&e->dev));
+	engine_close(e);
+}
+
+/* A response that ends before what it should hold is no success. */
+static void test_cmd_short(struct kunit *test)
+{
+	struct engine *e = engine_open(test, FAKE_SHORT, VIRTIO_RDMA_S_OK);
+
+	KUNIT_EXPECT_EQ(test, engine_run(test, e), -EIO);
+	engine_close(e);
+}
+
+/* The first command finds out; those after it fail at once. */
+static void test_cmd_timeout(struct kunit *test)
+{
+	struct engine *e = engine_open(test, FAKE_SILENT, VIRTIO_RDMA_S_OK);
+	unsigned long start = jiffies;
+
+	KUNIT_EXPECT_EQ(test, engine_run(test, e), -ETIMEDOUT);
+	KUNIT_EXPECT_TRUE(test, time_after_eq(jiffies, start + HZ));
+	KUNIT_EXPECT_TRUE(test, vrdma_dead(&e->dev));
+	/* Its buffers are the device's until the reset. */
+	KUNIT_EXPECT_FALSE(test, list_empty(&e->dev.ctrl.zombies));
+
+	start = jiffies;
+	KUNIT_EXPECT_EQ(test, engine_run(test, e), -EIO);
+	KUNIT_EXPECT_TRUE(test, time_before(jiffies, start + HZ / 2));
+	KUNIT_EXPECT_EQ(test, fake.submitted, 1);
+
+	/* An answer that comes too late is dropped, and writes to live memory. */
+	vrdma_ctrl_done(&e->vq);
+	KUNIT_EXPECT_FALSE(test, list_empty(&e->dev.ctrl.zombies));
+	engine_close(e);
+}
+
+static void test_cmd_no_room(struct kunit *test)
+{
+	struct engine *e = engine_open(test, FAKE_FULL, VIRTIO_RDMA_S_OK);
+
+	KUNIT_EXPECT_EQ(test, engine_run(test, e), -ETIMEDOUT);
+	KUNIT_EXPECT_TRUE(test, vrdma_dead(&e->dev));
+	KUNIT_EXPECT_TRUE(test, list_empty(&e->dev.ctrl.zombies));
+	engine_close(e);
+}
+
+static int kill_thread(void *data)
+{
+	struct engine *e = data;
+
+	msleep(100);
+	vrdma_dev_kill(&e->dev, "the test says so");
+	return 0;
+}
+
+/* Whoever declares the device dead wakes those who wait. */
+static void test_cmd_killed(struct kunit *test)
+{
+	struct engine *e = engine_open(test, FAKE_SILENT, VIRTIO_RDMA_S_OK);
+	unsigned long start = jiffies;
+	struct task_struct *thread;
+
+	cmd_timeout = 30;
+	thread = kthread_run(kill_thread, e, "vrdma_kunit");
+	KUNIT_ASSERT_FALSE(test, IS_ERR(thread));
+	KUNIT_EXPECT_EQ(test, engine_run(test, e), -EIO);
+	KUNIT_EXPECT_TRUE(test, time_before(jiffies, start + 10 * HZ));
+	/* It is on its way out of vrdma_dev_kill(). */
+	msleep(100);
+	engine_close(e);
+}
+
+static void test_status(struct kunit *test)
+{
+	static const int expected[] = {
+		0, -EINVAL, -EOPNOTSUPP, -ENOMEM, -ENOENT, -EBUSY, -EPERM,
+		-EFAULT, -EEXIST, -EIO, -ETIMEDOUT, -ENODEV, -EADDRNOTAVAIL,
+		-EPROTONOSUPPORT,
+	};
+	u32 i;
+
+	for (i = 0; i < ARRAY_SIZE(expected); i++)
+		KUNIT_EXPECT_EQ(test, vrdma_status_to_errno(i), expected[i]);
+	KUNIT_EXPECT_EQ(test, vrdma_status_to_errno(i), -EIO);
+	KUNIT_EXPECT_EQ(test, vrdma_status_to_errno(U32_MAX), -EIO);
+}
+
+/* ---- rings --------------------------------------------------------------- */
+
+static void test_ring_wrap(struct kunit *test)
+{
+	u32 tail = U32_MAX - 2, head = tail + 4;	/* across the wrap */
+
+	KUNIT_EXPECT_EQ(test, vrdma_ring_used(head, tail), 4u);
+	KUNIT_EXPECT_TRUE(test, vrdma_ring_full(head, tail, 4));
+	KUNIT_EXPECT_FALSE(test, vrdma_ring_full(head, tail, 8));
+	KUNIT_EXPECT_TRUE(test, vrdma_ring_holds(head, tail, tail));
+	KUNIT_EXPECT_TRUE(test, vrdma_ring_holds(head, tail, 0));
+	KUNIT_EXPECT_FALSE(test, vrdma_ring_holds(head, tail, head));
+	KUNIT_EXPECT_FALSE(test, vrdma_ring_holds(head, tail, tail - 1));
+	KUNIT_EXPECT_FALSE(test, vrdma_ring_holds(tail, tail, tail));
+	KUNIT_EXPECT_EQ(test, vrdma_ring_offset(U32_MAX, 8, 6), 7u << 6);
+	KUNIT_EXPECT_EQ(test, vrdma_ring_offset(0, 8, 6), 0u);
+}
+
+static void test_phase(struct kunit *test)
+{
+	KUNIT_EXPECT_EQ(test, vrdma_cqe_phase(0, 4), 1);
+	KUNIT_EXPECT_EQ(test, vrdma_cqe_phase(3, 4), 1);
+	KUNIT_EXPECT_EQ(test, vrdma_cqe_phase(4, 4), 0);
+	KUNIT_EXPECT_EQ(test, vrdma_cqe_phase(8, 4), 1);
+	/* No step at the wrap of the index, whatever the size. */
+	KUNIT_EXPECT_EQ(test, vrdma_cqe_phase(U32_MAX, 4), 0);
+	KUNIT_EXPECT_EQ(test, vrdma_cqe_phase(U32_MAX, 1), 0);
+	KUNIT_EXPECT_EQ(test, vrdma_cqe_phase(0, 1), 1);
+}
+
+static void test_stride(struct kunit *test)
+{
+	KUNIT_EXPECT_EQ(test, vrdma_stride(0, VRDMA_SQ_MIN_SHIFT), 0);
+	KUNIT_EXPECT_EQ(test, vrdma_stride(64, VRDMA_SQ_MIN_SHIFT), 0);
+	KUNIT_EXPECT_EQ(test, vrdma_stride(65, VRDMA_SQ_MIN_SHIFT), 1);
+	KUNIT_EXPECT_EQ(test, vrdma_stride(4096, VRDMA_SQ_MIN_SHIFT), 6);
+	KUNIT_EXPECT_EQ(test, vrdma_send_wqe_size(false, 2, 0), 64u);
+	KUNIT_EXPECT_EQ(test, vrdma_send_wqe_size(false, 1, 33), 65u);
+	KUNIT_EXPECT_EQ(test, vrdma_send_wqe_size(true, 4, 0), 128u);
+	KUNIT_EXPECT_EQ(test, vrdma_recv_wqe_size(1), 32u);
+}
+
+static void test_range(struct kunit *test)
+{
+	KUNIT_EXPECT_TRUE(test, vrdma_range_ok(8192, 4096, 128, 5, 4096));
+	KUNIT_EXPECT_FALSE(test, vrdma_range_ok(8192, 4096, 129, 5, 4096));
+	KUNIT_EXPECT_FALSE(test, vrdma_range_ok(8192, 2048, 1, 5, 4096));
+	KUNIT_EXPECT_FALSE(test, vrdma_range_ok(4096, U32_MAX & ~4095u, 1, 5,
+						4096));
+	KUNIT_EXPECT_FALSE(test, vrdma_range_ok(4096, 0, U32_MAX, 12, 4096));
+	KUNIT_EXPECT_TRUE(test, vrdma_range_ok(4096, 3968, 1, 7, 128));
+	KUNIT_EXPECT_FALSE(test, vrdma_range_ok(0, 0, 1, 5, 4096));
+}
+
+static void test_arm(struct kunit *test)
+{
+	u32 arm = vrdma_arm_next(0, 0, true);
+
+	KUNIT_EXPECT_EQ(test, arm, 4u | VIRTIO_RDMA_ARM_SOLICITED);
+	/* From solicited to any, at once. */
+	arm = vrdma_arm_next(arm, 0, false);
+	KUNIT_EXPECT_EQ(test, arm, 8u | VIRTIO_RDMA_ARM_ANY);
+	/* Not back while it is pending ... */
+	KUNIT_EXPECT_EQ(test, vrdma_arm_next(arm, 0, true),
+			12u | VIRTIO_RDMA_ARM_ANY);
+	/* ... but after it was fired. */
+	KUNIT_EXPECT_EQ(test, vrdma_arm_next(arm, arm, true),
+			12u | VIRTIO_RDMA_ARM_SOLICITED);
+	/* The sequence wraps. */
+	KUNIT_EXPECT_EQ(test, vrdma_arm_next(0xfffffffd, 0xfffffffd, false),
+			(u32)VIRTIO_RDMA_ARM_ANY);
+}
+
+/* ---- encoders ------------------------------------------------------------ */
+
+static const struct vrdma_send_limits rc = {
+	.type = IB_QPT_RC, .max_sge = 4, .max_inline = 64,
+};
+
+static const struct vrdma_send_limits ud = {
+	.type = IB_QPT_UD, .max_sge = 2, .max_inline = 32, .qkey = 0x1234,
+};
+
+static void test_encode_write(struct kunit *test)
+{
+	struct ib_sge sge[2] = {
+		{ .addr = 0x1122334455667788, .length = 100, .lkey = 7 },
+		{ .addr = 0x1000, .length = 3, .lkey = 8 },
+	};
+	struct ib_rdma_wr wr = {
+		.wr.opcode = IB_WR_RDMA_WRITE_WITH_IMM,
+		.wr.send_flags = IB_SEND_SIGNALED | IB_SEND_FENCE,
+		.wr.sg_list = sge,
+		.wr.num_sge = 2,
+		.wr.ex.imm_data = cpu_to_be32(0xcafe),
+		.remote_addr = 0xdeadbeef000,
+		.rkey = 0x99,
+	};
+	u8 buf[256] __aligned(8);
+	struct virtio_rdma_rc_wqe *wqe = (void *)buf;
+
+	memset(buf, 0xff, sizeof(buf));
+	KUNIT_ASSERT_EQ(test, vrdma_encode_send(&rc, &wr.wr, wqe), 0);
+	KUNIT_EXPECT_EQ(test, wqe->ctrl.opcode,
+			VIRTIO_RDMA_WR_RDMA_WRITE_WITH_IMM);
+	KUNIT_EXPECT_EQ(test, wqe->ctrl.num_sge, 2);
+	KUNIT_EXPECT_EQ(test, le16_to_cpu(wqe->ctrl.flags),
+			VIRTIO_RDMA_WQE_SIGNALED | VIRTIO_RDMA_WQE_FENCE);
+	KUNIT_EXPECT_EQ(test, be32_to_cpu(wqe->ctrl.imm), 0xcafeu);
+	KUNIT_EXPECT_EQ(test, le32_to_cpu(wqe->ctrl.inline_len), 0u);
+	KUNIT_EXPECT_EQ(test, le16_to_cpu(wqe->ctrl.reserved), 0);
+	KUNIT_EXPECT_EQ(test, le64_to_cpu(wqe->remote_addr), 0xdeadbeef000ull);
+	KUNIT_EXPECT_EQ(test, le32_to_cpu(wqe->rkey), 0x99u);
+	KUNIT_EXPECT_EQ(test, le32_to_cpu(wqe->reserved), 0u);
+	KUNIT_EXPECT_EQ(test, le64_to_cpu(wqe->sge[0].addr),
+			0x1122334455667788ull);
+	KUNIT_EXPECT_EQ(test, le32_to_cpu(wqe->sge[1].length), 3u);
+	KUNIT_EXPECT_EQ(test, le32_to_cpu(wqe->sge[1].lkey), 8u);
+}
+
+static void test_encode_inline(struct kunit *test)
+{
+	u8 data[70], buf[256] __aligned(8);
+	struct ib_sge sge[2] = {
+		{ .addr = (uintptr_t)data, .length = 10 },
+		{ .addr = (uintptr_t)data + 10, .length = 54 },
+	};
+	struct ib_send_wr wr = {
+		.opcode = IB_WR_SEND,
+		.send_flags = IB_SEND_INLINE,
+		.sg_list = sge,
+		.num_sge = 2,
+	};
+	struct virtio_rdma_rc_wqe *wqe = (void *)buf;
+	int i;
+
+	for (i = 0; i < sizeof(data); i++)
+		data[i] = i;
+	KUNIT_ASSERT_EQ(test, vrdma_encode_send(&rc, &wr, wqe), 0);
+	KUNIT_EXPECT_EQ(test, wqe->ctrl.num_sge, 0);
+	KUNIT_EXPECT_EQ(test, le32_to_cpu(wqe->ctrl.inline_len), 64u);
+	KUNIT_EXPECT_EQ(test, le16_to_cpu(wqe->ctrl.flags),
+			VIRTIO_RDMA_WQE_INLINE);
+	KUNIT_EXPECT_EQ(test, memcmp(buf + 32, data, 64), 0);
+
+	sge[1].length = 55;
+	KUNIT_EXPECT_EQ(test, vrdma_encode_send(&rc, &wr, wqe), -EINVAL);
+	/* Lengths whose sum wraps. */
+	sge[1].length = U32_MAX;
+	KUNIT_EXPECT_EQ(test, vrdma_encode_send(&rc, &wr, wqe), -EINVAL);
+}
+
+static void test_encode_atomic(struct kunit *test)
+{
+	struct ib_sge sge = { .addr = 8, .length = 8, .lkey = 1 };
+	struct ib_atomic_wr wr = {
+		.wr.opcode = IB_WR_ATOMIC_CMP_AND_SWP,
+		.wr.sg_list = &sge,
+		.wr.num_sge = 1,
+		.remote_addr = 0x40,
+		.rkey = 2,
+		.compare_add = 11,
+		.swap = 22,
+	};
+	struct virtio_rdma_atomic_wqe wqe;
+
+	KUNIT_ASSERT_EQ(test, vrdma_encode_send(&rc, &wr.wr, &wqe), 0);
+	KUNIT_EXPECT_EQ(test, le64_to_cpu(wqe.compare), 11ull);
+	KUNIT_EXPECT_EQ(test, le64_to_cpu(wqe.swap_add), 22ull);
+	wr.wr.opcode = IB_WR_ATOMIC_FETCH_AND_ADD;
+	KUNIT_ASSERT_EQ(test, vrdma_encode_send(&rc, &wr.wr, &wqe), 0);
+	KUNIT_EXPECT_EQ(test, le64_to_cpu(wqe.swap_add), 11ull);
+	KUNIT_EXPECT_EQ(test, le64_to_cpu(wqe.compare), 0ull);
+	wr.wr.num_sge = 2;
+	KUNIT_EXPECT_EQ(test, vrdma_encode_send(&rc, &wr.wr, &wqe), -EINVAL);
+}
+
+static void test_encode_ud(struct kunit *test)
+{
+	struct vrdma_ah ah = { .av.pd = cpu_to_le32(3), .av.hop_limit = 64 };
+	struct ib_ud_wr wr = {
+		.wr.opcode = IB_WR_SEND,
+		.ah = &ah.ibah,
+		.remote_qpn = 17,
+		.remote_qkey = 0x80010000,
+	};
+	u8 buf[256] __aligned(8);
+	struct virtio_rdma_ud_wqe *wqe = (void *)buf;
+
+	KUNIT_ASSERT_EQ(test, vrdma_encode_send(&ud, &wr.wr, wqe), 0);
+	KUNIT_EXPECT_EQ(test, le32_to_cpu(wqe->av.dqpn), 17u);
+	/* The top bit asks for the QP's own Q_Key. */
+	KUNIT_EXPECT_EQ(test, le32_to_cpu(wqe->av.qkey), 0x1234u);
+	KUNIT_EXPECT_EQ(test, le32_to_cpu(wqe->av.pd), 3u);
+	KUNIT_EXPECT_EQ(test, wqe->av.hop_limit, 64);
+	wr.wr.opcode = IB_WR_RDMA_WRITE;
+	KUNIT_EXPECT_EQ(test, vrdma_encode_send(&ud, &wr.wr, wqe), -EINVAL);
+	wr.wr.opcode = IB_WR_SEND;
+	wr.ah = NULL;
+	KUNIT_EXPECT_EQ(test, vrdma_encode_send(&ud, &wr.wr, wqe), -EINVAL);
+}
+
+static void test_encode_refused(struct kunit *test)
+{
+	struct ib_send_wr wr = { .opcode = IB_WR_SEND, .num_sge = 5 };
+	struct ib_recv_wr rwr = { .num_sge = 2 };
+	u8 buf[256] __aligned(8);
+
+	KUNIT_EXPECT_EQ(test, vrdma_encode_send(&rc, &wr, buf), -EINVAL);
+	wr.num_sge = -1;
+	KUNIT_EXPECT_EQ(test, vrdma_encode_send(&rc, &wr, buf), -EINVAL);
+	wr.num_sge = 0;
+	wr.send_flags = IB_SEND_IP_CSUM;
+	KUNIT_EXPECT_EQ(test, vrdma_encode_send(&rc, &wr, buf), -EINVAL);
+	wr.send_flags = 0;
+	wr.opcode = IB_WR_REG_MR;
+	KUNIT_EXPECT_EQ(test, vrdma_encode_send(&rc, &wr, buf), -EOPNOTSUPP);
+	KUNIT_EXPECT_EQ(test, vrdma_encode_recv(1, &rwr, buf), -EINVAL);
+}
+
+static void test_decode(struct kunit *test)
+{
+	struct virtio_rdma_cqe cqe = {
+		.byte_len = cpu_to_le32(40 + 8),
+		.imm = cpu_to_be32(5),
+		.src_qp = cpu_to_le32(9),
+		.opcode = VIRTIO_RDMA_WC_RECV,
+		.flags = VIRTIO_RDMA_CQE_GRH | VIRTIO_RDMA_CQE_IMM |
+			 VIRTIO_RDMA_CQE_IPV4,
+	};
+	struct ib_wc wc;
+
+	vrdma_decode_cqe(&cqe, &wc);
+	KUNIT_EXPECT_EQ(test, (int)wc.status, (int)IB_WC_SUCCESS);
+	KUNIT_EXPECT_EQ(test, (int)wc.opcode, (int)IB_WC_RECV);
+	KUNIT_EXPECT_EQ(test, wc.byte_len, 48u);
+	KUNIT_EXPECT_EQ(test, wc.src_qp, 9u);
+	KUNIT_EXPECT_EQ(test, wc.wc_flags, IB_WC_GRH | IB_WC_WITH_IMM |
+					   IB_WC_WITH_NETWORK_HDR_TYPE);
+	KUNIT_EXPECT_EQ(test, wc.network_hdr_type, RDMA_NETWORK_IPV4);
+
+	/* A status that no one has defined is an error all the same. */
+	cqe.status = 200;
+	vrdma_decode_cqe(&cqe, &wc);
+	KUNIT_EXPECT_EQ(test, (int)wc.status, (int)IB_WC_GENERAL_ERR);
+	KUNIT_EXPECT_EQ(test, wc.wc_flags, 0);
+}
+
+static struct kunit_case vrdma_cases[] = {
+	KUNIT_CASE(test_ring_wrap),
+	KUNIT_CASE(test_phase),
+	KUNIT_CASE(test_stride),
+	KUNIT_CASE(test_range),
+	KUNIT_CASE(test_arm),
+	KUNIT_CASE(test_encode_write),
+	KUNIT_CASE(test_encode_inline),
+	KUNIT_CASE(test_encode_atomic),
+	KUNIT_CASE(test_encode_ud),
+	KUNIT_CASE(test_encode_refused),
+	KUNIT_CASE(test_decode),
+	KUNIT_CASE(test_status),
+	KUNIT_CASE(test_cmd_answered),
+	KUNIT_CASE(test_cmd_refused),
+	KUNIT_CASE(test_cmd_short),
+	KUNIT_CASE(test_cmd_timeout),
+	KUNIT_CASE(test_cmd_no_room),
+	KUNIT_CASE(test_cmd_killed),
+	{}
+};
+
+static struct kunit_suite vrdma_suite = {
+	.name = "virtio_rdma",
+	.test_cases = vrdma_cases,
+};
+kunit_test_suite(vrdma_suite);
+
+MODULE_DESCRIPTION("KUnit tests of virtio_rdma");
+MODULE_LICENSE("GPL");
