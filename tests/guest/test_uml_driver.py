@@ -1,0 +1,227 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The guest driver by itself, in UML: KUnit, a kernel user of verbs, its life cycle,
+its netdev, and a device that ceases to answer.
+
+UML_KERNEL=uml-debug runs it on the kernel with lockdep and KASAN."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+
+import pair
+from pair import GID, between
+from guestlib import host
+
+KERNEL = os.environ.get('UML_KERNEL', 'uml')
+OBJ = pair.TOP / 'build' / 'obj' / f'test-modules-{KERNEL}'
+BUS = '/sys/bus/virtio/drivers/virtio_rdma'
+UNBIND = f'echo virtio0 > {BUS}/unbind'
+BIND = f'echo virtio0 > {BUS}/bind'
+
+
+def build_modules():
+    """tests/kunit and tests/kverbs for UML, in a copy; the folder of each module."""
+    for folder in ('drivers', 'include', 'tests/kunit', 'tests/kverbs'):
+        subprocess.run(['rsync', '-rlpc', '--mkpath', f'{pair.TOP / folder}/', f'{OBJ / folder}/'], check=True)
+    tree = host.product(KERNEL)
+    modules = []
+    for name in ('kunit', 'kverbs'):
+        done = subprocess.run(['make', '-C', tree, 'ARCH=um', f'M={OBJ}/tests/{name}', 'modules'],
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f'1..1\nnot ok 1 - {name} compiles\n# ' + done.stdout.replace('\n', '\n# '))
+        modules.append(OBJ / 'tests' / name / f'vrdma_{name}.ko')
+    return modules
+
+
+def kernel_log(g):
+    return g.run('dmesg').stdout
+
+
+def wait_log(g, text, count, timeout=20):
+    """Until the kernel has logged text that often."""
+    deadline = time.monotonic() + timeout
+    while kernel_log(g).count(text) < count:
+        if time.monotonic() > deadline:
+            return f'"{text}" was not logged {count} times:\n{kernel_log(g)[-3000:]}'
+        time.sleep(0.2)
+    return None
+
+
+def wait_state(g, state, timeout=10):
+    deadline = time.monotonic() + timeout
+    while f'state {state}' not in g.run('rdma link').stdout:
+        if time.monotonic() > deadline:
+            return f'the port is not {state}: ' + g.run('rdma link').stdout
+        time.sleep(0.1)
+    return None
+
+
+def kunit(tap, g):
+    out = g.run('insmod /vrdma/vrdma_kunit.ko; mkdir -p /sys/kernel/debug;'
+                ' [ -d /sys/kernel/debug/kunit ] || mount -t debugfs none /sys/kernel/debug;'
+                ' cat /sys/kernel/debug/kunit/virtio_rdma/results; rmmod vrdma_kunit', timeout=120).stdout
+    results = re.findall(r'^    (ok|not ok) \d+ (\S+)', out, re.M)
+    for status, name in results:
+        tap.report(f'kunit: {name}', None if status == 'ok' else out)
+    if not results:
+        tap.report('kunit', f'no results:\n{out}')
+
+
+def kverbs(g):
+    g.run('insmod /vrdma/vrdma_kverbs.ko; rmmod vrdma_kverbs', timeout=60)
+    log = kernel_log(g)
+    return None if 'vrdma0: PASS' in log else log[-3000:]
+
+
+def rebind(g):
+    """With a kernel user and processes on the device: both lose it, and it comes again."""
+    log = kernel_log(g)
+    passed, drained = log.count('vrdma0: PASS'), log.count('drained, 16 receives')
+    g.run('insmod /vrdma/vrdma_kverbs.ko hold=1', timeout=60)
+    for i in range(5):
+        server = g.spawn(f'ibv_rc_pingpong {GID}')
+        watch = g.spawn('ibv_asyncwatch -d vrdma0')
+        watch.wait_output('async event FD')
+        g.run(UNBIND, timeout=60)
+        if 'vrdma' in g.run('ls /sys/class/infiniband').stdout:
+            return 'the RDMA device is still there'
+        if 'DEVICE_FATAL' not in watch.output():
+            return f'no DEVICE_FATAL for a process:\n{watch.output()}'
+        server.kill('KILL')
+        watch.kill('KILL')
+        g.run(BIND, timeout=60)
+        problem = wait_log(g, 'vrdma0: PASS', passed + i + 2)
+        if problem:
+            return problem
+    g.run('rmmod vrdma_kverbs')
+    return wait_log(g, 'drained, 16 receives', drained + 6)
+
+
+def silent_device(daemon, a, b):
+    """vrdmad stops for a while: commands time out, the device is dead, nobody hangs."""
+    log = kernel_log(a)
+    passed, drained = log.count('vrdma0: PASS'), log.count('drained, 16 receives')
+    a.run('insmod /vrdma/vrdma_kverbs.ko hold=1; echo 2 > /sys/module/virtio_rdma/parameters/cmd_timeout',
+          timeout=60)
+    watch = a.spawn('ibv_asyncwatch -d vrdma0')
+    watch.wait_output('async event FD')
+    os.kill(daemon.pid, signal.SIGSTOP)
+    try:
+        start = time.monotonic()
+        first = a.run('ibv_devinfo', check=False, timeout=30)
+        a.run('ibv_devinfo', check=False, timeout=30)
+        took = time.monotonic() - start
+    finally:
+        os.kill(daemon.pid, signal.SIGCONT)
+    if first.rc == 0 or took > 15:
+        return f'a command on a silent device: status {first.rc} after {took:.1f} s'
+    if 'DEVICE_FATAL' not in watch.output():
+        return f'no DEVICE_FATAL for a process:\n{watch.output()}'
+    if 'state DOWN' not in a.run('rdma link').stdout:
+        return 'the port of a dead device is not DOWN'
+    a.run(UNBIND, timeout=60)
+    problem = wait_log(a, 'drained, 16 receives', drained + 1)
+    if problem:
+        return problem
+    watch.kill('KILL')
+    a.run(f'echo 30 > /sys/module/virtio_rdma/parameters/cmd_timeout; {BIND}', timeout=60)
+    problem = wait_log(a, 'vrdma0: PASS', passed + 2)
+    if problem:
+        return problem
+    a.run('rmmod vrdma_kverbs')
+    between(a, b, f'ibv_rc_pingpong -n 100 {GID}')
+
+
+def port_follows(g):
+    watch = g.spawn('ibv_asyncwatch -d vrdma0')
+    watch.wait_output('async event FD')
+    g.run('ip link set eth0 down')
+    problem = wait_state(g, 'DOWN')
+    g.run('ip link set eth0 up')
+    problem = problem or wait_state(g, 'ACTIVE')
+    out = watch.output()
+    watch.kill('KILL')
+    if problem:
+        return problem
+    if out.count('PORT_ERR') != 1 or out.count('PORT_ACTIVE') != 1:
+        return f'not one PORT_ERR and one PORT_ACTIVE:\n{out}'
+
+
+def gids_follow(g):
+    def gids():
+        time.sleep(0.5)
+        return g.run('ibv_devinfo -v | grep "GID\\["').stdout
+
+    g.run('ip addr add 10.9.8.7/24 dev eth0; ip -6 addr add fd00:9::7/64 dev eth0 nodad')
+    there = gids()
+    g.run('ip addr del 10.9.8.7/24 dev eth0; ip -6 addr del fd00:9::7/64 dev eth0')
+    gone = gids()
+    if '10.9.8.7' not in there or 'fd00:9::7' not in there:
+        return f'added addresses make no GIDs:\n{there}'
+    if '10.9.8.7' in gone or 'fd00:9::7' in gone:
+        return f'GIDs of addresses that are gone:\n{gone}'
+
+
+def never_an_upper(g):
+    """A VLAN shares the MAC address of the netdev below, and is not the one to pair with."""
+    g.run('ip link add link eth0 name vl5 type vlan id 5; ip link set vl5 up')
+    time.sleep(0.5)
+    out = g.run('rdma link').stdout
+    g.run('ip link del vl5')
+    return None if 'netdev eth0' in out else out
+
+
+def late_netdev(tap):
+    """No netdev of the MAC at first; then one comes, changes its address, and goes."""
+    daemon = pair.guest.Vrdmad(['late,unsealed=on,mac=52:54:00:99:00:01']).start()
+    try:
+        with pair.guest.UmlGuest('late', vhost_user_sockets=daemon.sockets, kernel=KERNEL) as g:
+            tap.guests = [g]
+            g.run('modprobe virtio_rdma')
+            if 'no Ethernet device has the MAC address' not in kernel_log(g):
+                return 'no message that names the missing netdev'
+            add = ('ip link add nd0 type dummy; ip link set nd0 address 52:54:00:99:00:01;'
+                   ' ip link set nd0 up; ip addr add 10.1.1.1/24 dev nd0')
+            for end in ('ip link del nd0', 'ip link set nd0 address 52:54:00:99:00:02; ip link del nd0',
+                        'ip netns add x; ip link set nd0 netns x; ip netns del x', 'true'):
+                problem = wait_state(g, 'DOWN')
+                g.run(add)
+                problem = problem or wait_state(g, 'ACTIVE')
+                if problem:
+                    return problem
+                g.run(end, timeout=20)
+            g.run('rmmod virtio_rdma; ip link del nd0', timeout=20)
+            problems = g.kernel_problems()
+            tap.guests = []
+            return '\n'.join(problems) or None
+    finally:
+        tap.guests = []
+        daemon.stop()
+
+
+def main():
+    tap = pair.Tap()
+    modules = build_modules()
+    with pair.uml_guests(tap, kernel=KERNEL) as (daemon, (a, b)):
+        for g in (a, b):
+            for module in modules:
+                shutil.copy(module, g.share)
+        kunit(tap, b)
+        tap.run('a kernel user: every opcode, refusals, restart through RESET', kverbs, a)
+        tap.run('unbind with open contexts and a kernel user, five times', rebind, a)
+        tap.run('the port follows the netdev, with one event each', port_follows, a)
+        tap.run('GIDs follow the addresses', gids_follow, a)
+        tap.run('a VLAN is never paired with', never_an_upper, a)
+        tap.run('a silent device is dead: no hang, drains end, rebind mends it', silent_device, daemon, a, b)
+        tap.run('traffic after all this', lambda: between(a, b, f'ibv_ud_pingpong -s 1024 {GID}') and None)
+        tap.run('rmmod', lambda: a.run('rmmod virtio_rdma; ! ls /sys/class/infiniband | grep .') and None)
+    tap.run('a netdev that comes late, changes and goes', late_netdev, tap)
+    tap.end()
+
+
+main()
