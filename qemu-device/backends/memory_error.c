@@ -107,17 +107,16 @@ enum vrd_run vrd_mem_flush(struct vrd_qp *qp, unsigned int budget)
 void vrd_mem_rq_run(struct vrd_qp *qp)
 {
 	struct vrd_mem_qp *mq = vrd_mem_qp(qp);
-	bool flush;
 
 	vrd_lock(&qp->rq.lock);
-	flush = qp->state == VIRTIO_RDMA_QPS_ERR;
-	if (!flush && mq->rq_doorbell) {
+	if (qp->state == VIRTIO_RDMA_QPS_ERR) {
+		vrd_qp_schedule(qp);
+	} else if (mq->rq_doorbell) {
+		/* (If not, the guest rang for nothing, and disturbs nobody else.) */
 		mq->rq_doorbell = false;
 		vrd_rq_want_doorbell(qp, false);
+		if (!vrd_mem_is_datagram(qp))
+			vrd_mem_wake_peer(qp);
 	}
-	if (flush)
-		vrd_qp_schedule(qp);
-	else if (!vrd_mem_is_datagram(qp))
-		vrd_mem_wake_peer(qp);
 	vrd_unlock(&qp->rq.lock);
 }

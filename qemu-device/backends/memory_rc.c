@@ -57,6 +57,9 @@ static enum vrd_mem_step vrd_mem_lock_peer(struct vrd_mem_burst *b)
 	uint64_t generation = vrd_mem_generation(mf);
 	struct vrd_qp *peer = vrd_mem_resolve(mq, generation);
 
+	/* The source address has to be one of our own still. */
+	if (!mq->peer && !vrd_mem_sgid(mq->port, b->qp->attr.av.sgid_index))
+		return vrd_mem_fail(b, VIRTIO_RDMA_WC_LOC_QP_OP_ERR);
 	if (!peer)
 		return vrd_mem_wait_peer(b);
 	if (vrd_device_suspended(peer->dev))

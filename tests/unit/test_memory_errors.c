@@ -4,6 +4,7 @@
  * row of the project's table of violations; both sides' completions, events and
  * states.
  */
+#include <time.h>
 #include <unistd.h>
 
 #include "mem_pair.h"
@@ -480,6 +481,17 @@ static void test_no_peer(void)
 	guest_add_gid(b->g, 0, b->g->gid);
 	mem_pair_drop_qps(&pair);
 
+	mem_pair_fresh(&pair);
+	mem_post(a, &w);
+	if (mem_status(&a->scq))
+		guest_fatal("WRITE fails");
+	guest_del_gid(a->g, 0);
+	mem_post(a, &w);
+	ok(mem_status(&a->scq) == WC(LOC_QP_OP_ERR) && IN(a, ERR) && IN(b, RTS),
+	   "the requester's own GID removed: nothing is sent from another address");
+	guest_add_gid(a->g, 0, a->g->gid);
+	mem_pair_drop_qps(&pair);
+
 	mem_pair_qps(&pair);
 	a->attr.timeout = 0;
 	a->attr.retry_cnt = 0;
@@ -489,6 +501,52 @@ static void test_no_peer(void)
 	ok(mem_no_cqe(&a->scq) && IN(a, RTS), "timeout 0 waits for ever");
 	mem_bring_up(b, VIRTIO_RDMA_QPS_RTS);
 	ok(mem_status(&a->scq) == 0, "until the peer is there");
+	mem_pair_drop_qps(&pair);
+}
+
+/* ---- waiting is idle --------------------------------------------------------------------- */
+
+static uint64_t cpu_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
+	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
+}
+
+static void idle_for_a_while(const char *what)
+{
+	uint64_t before, used;
+
+	usleep(50000);
+	before = cpu_ns();
+	usleep(400000);
+	used = cpu_ns() - before;
+	ok(used < 40000000, "%s: no CPU is burnt (%llu us of 400 ms)", what,
+	   (unsigned long long)used / 1000);
+}
+
+static void test_idle(void)
+{
+	struct mem_wr w = mem_wr(a, b, VIRTIO_RDMA_WR_SEND, 64);
+
+	mem_pair_fresh(&pair);
+	mem_post(a, &w);
+	idle_for_a_while("waiting for a receive");
+	mem_pair_drop_qps(&pair);
+
+	mem_pair_qps(&pair);
+	a->attr.timeout = 0;
+	mem_bring_up(a, VIRTIO_RDMA_QPS_RTS);
+	mem_post(a, &w);
+	idle_for_a_while("waiting for the peer");
+	mem_pair_drop_qps(&pair);
+
+	mem_pair_fresh(&pair);
+	guest_stop_queues(b->g);
+	mem_post(a, &w);
+	idle_for_a_while("waiting for a paused peer");
+	guest_start_queues(b->g);
 	mem_pair_drop_qps(&pair);
 }
 
@@ -596,6 +654,7 @@ int main(void)
 	test_receives();
 	test_rnr();
 	test_no_peer();
+	test_idle();
 	test_flush();
 	test_cq_overflow();
 	test_still_works();
