@@ -121,9 +121,9 @@ struct virtio_rdma_config {
 
 /* Status of a command, each with the errno that a Linux driver returns. */
 #define VIRTIO_RDMA_S_OK		0	/* 0 */
-#define VIRTIO_RDMA_S_INVAL		1	/* EINVAL: a field is out of its range or not zero */
+#define VIRTIO_RDMA_S_INVAL		1	/* EINVAL: a field out of range or not zero */
 #define VIRTIO_RDMA_S_UNSUPPORTED	2	/* EOPNOTSUPP: unknown command, type or flag */
-#define VIRTIO_RDMA_S_NOMEM		3	/* ENOMEM: the device's limit or memory is used up */
+#define VIRTIO_RDMA_S_NOMEM		3	/* ENOMEM: a limit or the memory is used up */
 #define VIRTIO_RDMA_S_NOENT		4	/* ENOENT: no such object */
 #define VIRTIO_RDMA_S_BUSY		5	/* EBUSY: other objects depend on it */
 #define VIRTIO_RDMA_S_PERM		6	/* EPERM: the device's owner does not allow it */
@@ -195,7 +195,7 @@ struct virtio_rdma_init_rsp {
 #define VIRTIO_RDMA_CAP_ATOMIC		(1ULL << 4)	/* atomic among QPs of this device */
 #define VIRTIO_RDMA_CAP_ATOMIC_GLOBAL	(1ULL << 5)	/* and with the CPU's atomics */
 #define VIRTIO_RDMA_CAP_DMA_MR		(1ULL << 6)
-#define VIRTIO_RDMA_CAP_MEM_MGT_EXT	(1ULL << 7)	/* ALLOC_MR, REG_MR/LOCAL_INV WQEs, SEND_WITH_INV */
+#define VIRTIO_RDMA_CAP_MEM_MGT_EXT	(1ULL << 7)	/* ALLOC_MR; REG_MR, *_INV WQEs */
 #define VIRTIO_RDMA_CAP_MW		(1ULL << 8)
 #define VIRTIO_RDMA_CAP_XRC		(1ULL << 9)
 #define VIRTIO_RDMA_CAP_MCAST		(1ULL << 10)
