@@ -44,12 +44,13 @@ else
 	skip "checkpatch" "no kernel tree: run tools/setup.sh uml"
 fi
 
-# Each build prints its warnings; a build without warnings prints none.
+# A build prints warnings only of what it compiles: each starts from the sources.
 warnings() { grep -E '(warning|error):' <<<"$1"; }
 
 build() {	# NAME TARGET MAKE-ARGUMENTS...
 	local name=$1 target=$2 out status
 	shift 2
+	rm -rf build/obj/module-*
 	out=$(tools/build-module.sh "$target" "$@" 2>&1)
 	status=$?
 	if [ $status = 0 ] && found=$(warnings "$out"); then
@@ -60,9 +61,9 @@ build() {	# NAME TARGET MAKE-ARGUMENTS...
 }
 
 if [ -n "$uml" ]; then
-	build "W=1, 6.12 (UML tree)" uml W=1 OUT=build/lint/uml
+	build "W=1, 6.12 (UML tree)" uml W=1
 	if command -v sparse >/dev/null; then
-		build "sparse, 6.12 (UML tree)" uml C=2 CF=-D__CHECK_ENDIAN__ OUT=build/lint/sparse
+		build "sparse, 6.12 (UML tree)" uml C=2 CF=-D__CHECK_ENDIAN__
 	else
 		skip "sparse" "sparse is not installed: run tools/setup.sh packages"
 	fi
@@ -70,13 +71,13 @@ else
 	skip "W=1 and sparse on 6.12" "no kernel tree: run tools/setup.sh uml"
 fi
 if tools/setup.sh --print guest-root >/dev/null 2>&1; then
-	build "W=1, Debian 13's headers" guest W=1 OUT=build/lint/guest
+	build "W=1, Debian 13's headers" guest W=1
 else
 	skip "W=1, Debian 13's headers" "no guest root: run tools/setup.sh guest-root"
 fi
 old=$(ls -d /usr/src/linux-headers-6.1.*-amd64 2>/dev/null | sort -V | tail -n 1)
 if [ -n "$old" ]; then
-	build "W=1, Debian 12's headers ($(basename "$old"))" "$old" W=1 OUT=build/lint/6.1
+	build "W=1, Debian 12's headers ($(basename "$old"))" "$old" W=1
 else
 	skip "W=1, Debian 12's headers" "linux-headers-amd64 of Debian 12 is not installed"
 fi
