@@ -2,11 +2,17 @@
 /*
  * Completion queues: writing entries, overflow, and the events of armed CQs.
  *
- * A CQE is visible at once.  Whether the CQ is armed is looked at after a full
- * barrier, as the ABI demands; that barrier waits until the CQE has left the
- * store buffer, so a poller makes one for all CQs that its burst touched.  The
- * guest, which arms, makes a barrier and then looks for a CQE, is right in
- * either case: it finds the CQE, or we find the arm word.
+ * What costs here is the cache line that the guest polls: each locked
+ * instruction and each barrier after a CQE waits until that line has come over.
+ * So the completions of one burst of a send queue are staged, up to eight, and
+ * written under one lock; a burst that is over, an error, or a request that
+ * will take long writes them at once.  (Receives are not staged: who completes
+ * them holds the peer's rq.lock, and the order of completions is that lock's.)
+ *
+ * Whether the CQ is armed is looked at after a full barrier, as the ABI demands;
+ * a poller makes one for all CQs that its last bursts touched, or when it has
+ * nothing else to do.  The guest, which arms, makes a barrier and then looks for
+ * a CQE, is right in either case: it finds the CQE, or we find the arm word.
  *
  * Threads: pollers, several on one CQ; cq->lock.  Without a poller (control
  * thread) the barrier comes at once.
@@ -66,6 +72,8 @@ void vrd_cq_flush_touched(struct vrd_poller *poller)
 	for (unsigned int i = 0; i < poller->num_touched; i++)
 		check_arm(poller->touched[i].cq, poller->touched[i].solicited);
 	poller->num_touched = 0;
+	poller->bursts = 0;
+	poller->burst_bytes = 0;
 }
 
 static void touch(struct vrd_cq *cq, bool solicited)
@@ -115,18 +123,14 @@ static bool has_room(struct vrd_cq *cq)
 
 static void write_cqe(struct vrd_cq *cq, void *entry, const struct virtio_rdma_cqe *cqe)
 {
-	struct virtio_rdma_cqe copy = *cqe;
-	vrd_shm64 *to = entry;
-	uint64_t words[4];
-	uint32_t last;
+	const vrd_shm32 *from = (const void *)cqe;
+	vrd_shm32 *to = entry;
+	uint32_t phase = !(cq->producer & cq->entries);
 
-	copy.phase = !(cq->producer & cq->entries);
-	memcpy(words, &copy, sizeof(words));
-	for (unsigned int i = 0; i < 3; i++)
-		__atomic_store_n(&to[i], words[i], __ATOMIC_RELAXED);
-	__atomic_store_n((vrd_shm32 *)&to[3], copy.reserved, __ATOMIC_RELAXED);
-	memcpy(&last, &copy.opcode, sizeof(last));
-	__atomic_store_n((vrd_shm32 *)&to[3] + 1, last, __ATOMIC_RELEASE);
+	for (unsigned int i = 0; i < 7; i++)
+		__atomic_store_n(&to[i], from[i], __ATOMIC_RELAXED);
+	__atomic_store_n(&to[7], htole32(cqe->opcode | cqe->status << 8 | cqe->flags << 16 |
+					 phase << 24), __ATOMIC_RELEASE);
 }
 
 static void fail(struct vrd_cq *cq)
@@ -137,35 +141,59 @@ static void fail(struct vrd_cq *cq)
 	vrd_poller_attend(cq->ctx->poller);
 }
 
-void vrd_cq_post(struct vrd_cq *cq, const struct virtio_rdma_cqe *cqe, bool solicited)
+/* Writes @num entries; false: the CQ has failed now. */
+static bool write_locked(struct vrd_cq *cq, const struct virtio_rdma_cqe *cqe, unsigned int num)
 {
-	bool failed = false;
-	void *to;
+	for (; num; num--, cqe++) {
+		void *to = cqe_at(cq, cq->producer);
 
-	if (cqe->status != VIRTIO_RDMA_WC_SUCCESS) {
-		solicited = true;
-		vrd_stat_add(cq->dev, VIRTIO_RDMA_STAT_ERRORS, 1);
-	}
-	vrd_lock(&cq->lock);
-	if (cq->error) {
-		vrd_unlock(&cq->lock);
-		return;
-	}
-	to = cqe_at(cq, cq->producer);
-	if (to && has_room(cq)) {
+		if (!to || !has_room(cq)) {
+			fail(cq);
+			return false;
+		}
 		write_cqe(cq, to, cqe);
 		cq->producer++;
-	} else {
-		fail(cq);
-		failed = true;
+		vrd_trace_completion(cq->cqn, cqe->qpn, cqe->wqe_index, cqe->status);
+	}
+	return true;
+}
+
+static void post(struct vrd_cq *cq, const struct virtio_rdma_cqe *cqe, unsigned int num,
+		 bool solicited)
+{
+	bool failed = false, written = false;
+
+	vrd_lock(&cq->lock);
+	if (!cq->error) {
+		written = write_locked(cq, cqe, num);
+		failed = !written;
 	}
 	vrd_unlock(&cq->lock);
 
 	if (failed)
 		vrd_event_raise(cq->dev, VIRTIO_RDMA_EVENT_CQ_ERR, cq->cqn);
-	else
+	if (written)
 		touch(cq, solicited);
-	vrd_trace_completion(cq->cqn, cqe->qpn, cqe->wqe_index, cqe->status);
+}
+
+void vrd_cq_post(struct vrd_cq *cq, const struct virtio_rdma_cqe *cqe, bool solicited)
+{
+	if (cqe->status != VIRTIO_RDMA_WC_SUCCESS) {
+		solicited = true;
+		vrd_stat_add(cq->dev, VIRTIO_RDMA_STAT_ERRORS, 1);
+	}
+	post(cq, cqe, 1, solicited);
+}
+
+/* ---- sends ------------------------------------------------------------------- */
+
+void vrd_cq_flush_staged(struct vrd_poller *poller)
+{
+	unsigned int num = poller->num_staged;
+
+	poller->num_staged = 0;
+	if (num)
+		post(poller->staged_cq, poller->staged, num, false);
 }
 
 static const uint8_t send_wc[] = {
@@ -185,6 +213,7 @@ static const uint8_t send_wc[] = {
 void vrd_complete_send(struct vrd_qp *qp, const struct vrd_wr *wr, uint8_t status,
 		       uint32_t byte_len)
 {
+	struct vrd_poller *poller = vrd_poller_current();
 	struct virtio_rdma_cqe cqe = {
 		.qpn = htole32(qp->qpn),
 		.wqe_index = htole32(wr->index),
@@ -197,5 +226,16 @@ void vrd_complete_send(struct vrd_qp *qp, const struct vrd_wr *wr, uint8_t statu
 			return;
 		cqe.opcode = send_wc[wr->opcode];
 	}
-	vrd_cq_post(qp->send_cq, &cqe, false);
+	if (!poller || status != VIRTIO_RDMA_WC_SUCCESS) {
+		/* Those before it first. */
+		if (poller)
+			vrd_cq_flush_staged(poller);
+		vrd_cq_post(qp->send_cq, &cqe, false);
+		return;
+	}
+	if (poller->num_staged == VRD_STAGED_CQES)
+		vrd_cq_flush_staged(poller);
+	/* A burst is of one QP, so all of them are for one CQ. */
+	poller->staged_cq = qp->send_cq;
+	poller->staged[poller->num_staged++] = cqe;
 }

@@ -139,6 +139,9 @@ static void take_inbox(struct vrd_poller *poller)
 	struct vrd_message *msg;
 	struct vrd_qp *qp;
 
+	/* For a message this is the end of a turn. */
+	if (poller->num_touched)
+		vrd_cq_flush_touched(poller);
 	atomic_exchange_explicit(&poller->attention, false, memory_order_acquire);
 	vrd_lock(&poller->inbox_lock);
 	while ((qp = poller->posted_first)) {
@@ -204,13 +207,20 @@ static bool turn(struct vrd_poller *poller)
 		worked |= poll_backends(poller);
 	if (poller->failed_walks)
 		worked |= vrd_doorbell_walk_failed(poller);
-	/* What receives, timers and backends completed outside of a burst. */
-	if (poller->num_touched)
+	/*
+	 * CQs that wait to have their arming looked at keep the turn open: they
+	 * may be freed after it.  That is for a few turns at most, and not while
+	 * somebody waits for a grace period.
+	 */
+	if (poller->num_touched &&
+	    (!worked || poller->turn % VRD_TOUCHED_BURSTS == 0 ||
+	     atomic_load_explicit(&poller->engine->waiters, memory_order_relaxed)))
 		vrd_cq_flush_touched(poller);
-
-	/* With the thread sanitizer, who waits for a grace period reads this. */
-	atomic_store_explicit(&poller->stat_turns, poller->turn, memory_order_release);
-	urcu_qsbr_quiescent_state();
+	if (!poller->num_touched) {
+		/* With the thread sanitizer, who waits for a grace period reads this. */
+		atomic_store_explicit(&poller->stat_turns, poller->turn, memory_order_release);
+		urcu_qsbr_quiescent_state();
+	}
 	return worked;
 }
 

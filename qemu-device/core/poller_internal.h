@@ -29,8 +29,16 @@
 #define VRD_SCAN_ASLEEP		2
 /* Groups of 64 dirty bytes that one turn serves in one page. */
 #define VRD_SCAN_GROUPS		4
-/* CQs that wait for the end of a burst to have their arming looked at. */
+/* CQs that wait to have their arming looked at; they do so for this many short
+ * bursts, or for less when the bursts moved many bytes.
+ */
 #define VRD_TOUCHED_CQS		16
+#define VRD_TOUCHED_BURSTS	8
+#define VRD_TOUCHED_BYTES	32768
+/* Completions of a burst that are written together. */
+#define VRD_STAGED_CQES		8
+/* A request of this length has all earlier completions written first. */
+#define VRD_LONG_BYTES		4096
 
 TAILQ_HEAD(vrd_run_queue, vrd_qp);
 TAILQ_HEAD(vrd_slots_list, vrd_ctx_slots);
@@ -104,7 +112,12 @@ struct vrd_poller {
 	uint64_t burst_start;			/* first question for other work in a burst, or 0 */
 	struct vrd_hot_ring hot[VRD_HOT_RINGS];
 
-	unsigned int num_touched;		/* cq.c */
+	unsigned int bursts;			/* since the last look at armings */
+	uint64_t burst_bytes;			/* that they moved */
+	unsigned int num_staged;		/* cq.c */
+	struct vrd_cq *staged_cq;
+	struct virtio_rdma_cqe staged[VRD_STAGED_CQES];
+	unsigned int num_touched;
 	struct vrd_touched {
 		struct vrd_cq *cq;
 		bool solicited;
@@ -218,8 +231,15 @@ void vrd_timers_run(struct vrd_poller *poller);
 /* True if @cq (may be NULL) overflowed; without its lock. */
 bool vrd_cq_failed(const struct vrd_cq *cq);
 
+/* Writes the completions of sends that wait for the end of their burst. */
+void vrd_cq_flush_staged(struct vrd_poller *poller);
 /* Looks at the arming of the CQs that got completions since the last call. */
 void vrd_cq_flush_touched(struct vrd_poller *poller);
+
+/* ---- wqe.c ---- */
+
+/* Begins to load a WQE that was just posted; needs no lock. */
+void vrd_sq_prefetch(const struct vrd_qp *qp, uint32_t index);
 
 /* ---- qp.c ---- */
 

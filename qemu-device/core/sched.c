@@ -88,9 +88,12 @@ static bool run_qp(struct vrd_poller *poller, struct vrd_qp *qp, bool *worked)
 	head = qp->sq.head;
 	run = dev->ops->sq_run(qp, VRD_SQ_BUDGET);
 	*worked |= run == VRD_RUN_MORE || head != qp->sq.head;
+	vrd_cq_flush_staged(poller);
 	vrd_unlock(&qp->sq.lock);
 
-	if (poller->num_touched)
+	if (poller->num_touched &&
+	    (run == VRD_RUN_MORE || ++poller->bursts >= VRD_TOUCHED_BURSTS ||
+	     poller->burst_bytes > VRD_TOUCHED_BYTES))
 		vrd_cq_flush_touched(poller);
 	return run == VRD_RUN_MORE;
 }
@@ -122,6 +125,7 @@ bool vrd_hot_scan(struct vrd_poller *poller)
 
 		if (producer == hot->seen)
 			continue;
+		vrd_sq_prefetch(hot->qp, hot->seen);
 		hot->seen = producer;
 		hot->used = poller->turn;
 		vrd_run_queue_add(poller, hot->qp);

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "backend.h"
+#include "poller_internal.h"
 #include "shm.h"
 
 #define WQE_LINE	64
@@ -246,6 +247,21 @@ static bool take_wqe(const struct vrd_qp *qp, struct vrd_wr *wr, const uint8_t *
 	return true;
 }
 
+/* What is done before is told before a long copy begins. */
+static void note_length(const struct vrd_wr *wr)
+{
+	struct vrd_poller *poller = vrd_poller_current();
+
+	if (!poller)
+		return;
+	poller->burst_bytes += wr->length;
+	if (wr->length < VRD_LONG_BYTES)
+		return;
+	vrd_cq_flush_staged(poller);
+	if (poller->num_touched)
+		vrd_cq_flush_touched(poller);
+}
+
 enum vrd_fetch vrd_sq_peek(struct vrd_qp *qp, struct vrd_wr *wr)
 {
 	struct vrd_ring *sq = &qp->sq;
@@ -268,7 +284,16 @@ enum vrd_fetch vrd_sq_peek(struct vrd_qp *qp, struct vrd_wr *wr)
 		if (ahead)
 			__builtin_prefetch(ahead);
 	}
-	return entry && take_wqe(qp, wr, entry) ? VRD_FETCH_OK : VRD_FETCH_BAD;
+	if (!entry || !take_wqe(qp, wr, entry))
+		return VRD_FETCH_BAD;
+	note_length(wr);
+	return VRD_FETCH_OK;
+}
+
+void vrd_sq_prefetch(const struct vrd_qp *qp, uint32_t index)
+{
+	if (qp->sq.entries)
+		__builtin_prefetch(entry_at(qp, &qp->sq, index));
 }
 
 /* ---- receive WQEs -------------------------------------------------------------- */
@@ -331,6 +356,9 @@ static bool flush(struct vrd_qp *qp, struct vrd_ring *ring, struct vrd_cq *cq, u
 		.status = VIRTIO_RDMA_WC_WR_FLUSH_ERR,
 	};
 
+	/* Earlier completions of the same queue first. */
+	if (vrd_poller_current())
+		vrd_cq_flush_staged(vrd_poller_current());
 	/* A broken ring ends here: nobody knows what was posted. */
 	while (ring_look(ring) == LOOK_READY) {
 		if (!budget--)

@@ -290,15 +290,15 @@ static void test_shared_cq(void)
 
 	/* Completions of sends come from our poller, of receives from the peer's. */
 	open_loop(256, &side);
-	guest_side_open(g, 4096, 256, NULL, &peer);
+	guest_side_open(g, 8192, 256, NULL, &peer);
 	guest_qp_reset(&side.qp);
 	guest_qp_connect_pair(&side.qp, &peer.qp);
-	sge = (struct guest_sge){ guest_addr(g, side.mem), 64, side.mr.lkey };
+	sge = (struct guest_sge){ guest_addr(g, side.mem) + 4096, 64, side.mr.lkey };
 	for (unsigned int round = 0; round < 3000 && good; round++) {
 		guest_post_recv(&side.qp, &sge, 1);
 		guest_post_rdma(&peer.qp, VIRTIO_RDMA_WR_SEND, 0, peer.mem, 8, peer.mr.lkey, 0, 0);
 		guest_post_rdma(&side.qp, W, SIGNALED, side.mem, 8, side.mr.lkey,
-				guest_addr(g, peer.mem), peer.mr.rkey);
+				guest_addr(g, peer.mem) + 4096, peer.mr.rkey);
 		for (unsigned int i = 0; i < 2 && good; i++) {
 			good = guest_poll_sleep(&side.cq, &cqe, TIMEOUT_MS) && !cqe.status;
 			sends += cqe.opcode == VIRTIO_RDMA_WC_RDMA_WRITE;
