@@ -31,9 +31,11 @@ help:
 	@echo '  make setup                           only the packages and third-party parts'
 	@echo '  make shell GUEST=uml|qemu            an interactive guest'
 	@echo '  make check TIER=unit                 one tier: $(TIERS)'
+	@echo '  make fuzz MINUTES=20                 the fuzzers, longer than make check does'
+	@echo '  make coverage                        lines of the device that unit tests and seeds reach'
 	@echo '  make clean                           removes build/ (the cache stays)'
 
-TIERS := lint abi unit qtest uml qemu
+TIERS := lint abi unit fuzz qtest uml qemu
 
 # ---- set-up -----------------------------------------------------------------
 
@@ -86,6 +88,15 @@ demo:
 
 check:
 	@tests/run.py $(TIER)
+
+MINUTES ?= 10
+.PHONY: fuzz coverage
+fuzz: setup-packages
+	@$(MAKE) --no-print-directory -s -C tests/fuzz
+	@tests/fuzz/run.py --minutes $(MINUTES)
+
+coverage: setup-packages
+	@tests/coverage.py
 
 GUEST ?= uml
 shell:

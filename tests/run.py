@@ -86,6 +86,8 @@ TIERS = [
          [[SETUP, "packages"]], scripts("tests/abi")),
     Tier("unit", 6, "the device core driven as if by a guest; ASan, UBSan, TSan",
          [[SETUP, "packages"], MAKE + ["-C", "tests/unit"]], unit_programs),
+    Tier("fuzz", 3, "hostile commands, rings, virtqueues and vhost-user messages, for a minute",
+         [[SETUP, "packages"], MAKE + ["-s", "-C", "tests/fuzz"]], scripts("tests/fuzz")),
     Tier("qtest", 3, "both QEMU devices without a guest: options, start, stop, reset, unplug",
          [[SETUP, "packages", "qemu"], MAKE + ["vrdmad", "qemu"]], scripts("tests/qtest")),
     Tier("uml", 8, "the driver and provider in User Mode Linux guests on one vrdmad",

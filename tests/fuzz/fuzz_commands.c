@@ -1,0 +1,631 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Fuzzer of the control commands: a grammar that makes objects, uses their real
+ * handles, connects queue pairs of three devices, posts on them, and changes
+ * fields and bytes of the requests on the way.
+ *
+ * Checks of its own: an error writes the status header alone, a success the
+ * whole response; INIT leaves no object.
+ */
+#include <endian.h>
+#include <string.h>
+
+#include "fuzz.h"
+
+#define GUESTS		3
+#define MAX_OBJECTS	24
+#define MAX_REQ		2048
+
+enum kind { CTX, PD, MR, CQ, QP, KINDS };
+
+struct object {
+	uint32_t handle;
+	uint32_t lkey, rkey;			/* MR */
+	uint64_t iova;
+	uint32_t length;
+	uint8_t type;				/* QP */
+	struct guest_qp qp;			/* where its rings are */
+	struct guest_ctx ctx;			/* CTX, QP: where its doorbells are */
+	struct virtio_rdma_cq_ctrl *cq;
+};
+
+struct side {
+	struct fuzz_guest f;
+	struct object objects[KINDS][MAX_OBJECTS];
+	unsigned int num[KINDS];
+	uint8_t *page;				/* of the last buffer */
+};
+
+static struct vrd_engine *engine;
+static struct side sides[GUESTS];
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+	(void)argc;
+	(void)argv;
+	engine = guest_engine(2, 0);
+	for (unsigned int i = 0; i < GUESTS; i++) {
+		struct guest_config cfg = {
+			.name = (const char *const[]){ "a", "b", "small" }[i],
+			.id = i + 1, .mem_size = 4 << 20, .num_vectors = 2,
+		};
+
+		if (i == 2) {
+			cfg.limits = (struct vrd_limits){
+				.max_ctx = 2, .max_pd = 2, .max_mr = 3, .max_cq = 2, .max_cqe = 64,
+				.max_qp = 3, .max_qp_wr = 64, .max_sge = 4, .max_inline = 64,
+				.max_mr_size = 1 << 20, .max_mr_bytes = 2 << 20,
+			};
+			cfg.num_allowed_gids = 1;
+			memcpy(cfg.allowed_gids[0],
+			       (uint8_t[]){ [10] = 0xff, 0xff, 10, 0, 0, 3 }, 16);
+		}
+		fuzz_guest_open(&sides[i].f, engine, &cfg);
+	}
+	return 0;
+}
+
+/* ---- objects ------------------------------------------------------------- */
+
+static struct object no_object;
+
+static struct object *any(struct fuzz_in *in, struct side *s, enum kind kind)
+{
+	uint8_t i = fuzz_u8(in);
+
+	return s->num[kind] ? &s->objects[kind][i % s->num[kind]] : &no_object;
+}
+
+/* A handle of the kind; rarely something else. */
+static uint32_t handle(struct fuzz_in *in, struct side *s, enum kind kind)
+{
+	return htole32(fuzz_pick32(in, any(in, s, kind)->handle));
+}
+
+static struct object *add(struct side *s, enum kind kind)
+{
+	if (s->num[kind] < MAX_OBJECTS)
+		return &s->objects[kind][s->num[kind]++];
+	return &s->objects[kind][0];
+}
+
+static void forget(struct side *s, enum kind kind, uint32_t handle)
+{
+	for (unsigned int i = 0; i < s->num[kind]; i++)
+		if (s->objects[kind][i].handle == handle) {
+			s->objects[kind][i] = s->objects[kind][--s->num[kind]];
+			return;
+		}
+}
+
+static void forget_all(struct side *s)
+{
+	memset(s->num, 0, sizeof(s->num));
+}
+
+/* ---- sending ---------------------------------------------------------------- */
+
+static union {
+	uint8_t bytes[MAX_REQ];
+	struct virtio_rdma_cmd_hdr hdr;
+	struct virtio_rdma_init_req init;
+	struct virtio_rdma_query_port_req port;
+	struct virtio_rdma_add_gid_req gid;
+	struct virtio_rdma_create_ctx_req ctx;
+	struct virtio_rdma_alloc_pd_req pd;
+	struct virtio_rdma_reg_mr_req mr;
+	struct virtio_rdma_reg_mr_more_req more;
+	struct virtio_rdma_reg_dma_mr_req dma;
+	struct virtio_rdma_create_cq_req cq;
+	struct virtio_rdma_resize_cq_req resize;
+	struct virtio_rdma_create_qp_req qp;
+	struct virtio_rdma_modify_qp_req modify;
+	struct virtio_rdma_query_qp_req query;
+	struct virtio_rdma_destroy_req destroy;
+} req;
+
+static union {
+	uint8_t bytes[512];
+	struct virtio_rdma_rsp_hdr hdr;
+	struct virtio_rdma_create_ctx_rsp ctx;
+	struct virtio_rdma_alloc_pd_rsp pd;
+	struct virtio_rdma_reg_mr_rsp mr;
+	struct virtio_rdma_create_cq_rsp cq;
+	struct virtio_rdma_create_qp_rsp qp;
+} rsp;
+
+/* True if the command succeeded, as the device sees it. */
+static bool send(struct fuzz_in *in, struct side *s, uint32_t op, uint32_t len, uint32_t rsp_len)
+{
+	uint32_t status, used, room = rsp_len;
+	uint8_t how;
+
+	req.hdr.opcode = htole32(op);
+	fuzz_mutate(in, req.bytes, len);
+	how = fuzz_u8(in);
+	if (how >= 0xe0)
+		len = fuzz_u16(in) % MAX_REQ;
+	else if (how >= 0xd0)
+		room = fuzz_u8(in) % sizeof(rsp);
+	status = guest_command_raw(s->f.g, req.bytes, len ? len : 1, rsp.bytes, room ? room : 1,
+				   &used);
+	if (room < sizeof(rsp.hdr)) {
+		if (used)
+			fuzz_fail("command %u wrote %u of %u bytes", op, used, room);
+		return false;
+	}
+	if (status && used != sizeof(rsp.hdr))
+		fuzz_fail("command %u failed (%u) and wrote %u bytes", op, status, used);
+	for (uint32_t i = used; i < room; i++)
+		if (rsp.bytes[i] != 0xee)
+			fuzz_fail("command %u wrote beyond its %u bytes", op, used);
+	if (!status && used < rsp_len && req.hdr.opcode == htole32(op))
+		fuzz_fail("command %u answered %u of %u bytes", op, used, rsp_len);
+	return !status && req.hdr.opcode == htole32(op);
+}
+
+static uint32_t put_extents(struct fuzz_in *in, struct side *s, void *at, uint8_t *pages,
+			    uint32_t num_pages)
+{
+	struct virtio_rdma_extent *e = at;
+	uint32_t n = 0;
+	uint8_t split = fuzz_u8(in);
+
+	/* All in one, or one by one, or as the bits say. */
+	for (uint32_t first = 0; first < num_pages && n < 32; n++) {
+		uint32_t run = split & 0x80 && n < 31 ? 1 : num_pages - first;
+
+		e[n] = (struct virtio_rdma_extent){
+			.addr = htole64(fuzz_pick64(in, guest_addr(s->f.g, pages) +
+						    (uint64_t)first * GUEST_PAGE)),
+			.pages = htole32(fuzz_pick32(in, run)),
+		};
+		first += run;
+	}
+	return n;
+}
+
+/* ---- commands --------------------------------------------------------------- */
+
+static void do_init(struct fuzz_in *in, struct side *s)
+{
+	req.init = (struct virtio_rdma_init_req){
+		.abi_version = htole32(fuzz_pick32(in, VIRTIO_RDMA_ABI_VERSION)),
+		.num_comp_vectors = htole32(fuzz_pick32(in, 2)),
+	};
+	if (send(in, s, VIRTIO_RDMA_CMD_INIT, sizeof(req.init),
+		 sizeof(struct virtio_rdma_init_rsp)))
+		forget_all(s);
+}
+
+static void do_query(struct fuzz_in *in, struct side *s)
+{
+	memset(req.bytes, 0, 64);
+	switch (fuzz_u8(in) % 4) {
+	case 0:
+		send(in, s, VIRTIO_RDMA_CMD_QUERY_DEVICE, sizeof(req.hdr),
+		     sizeof(struct virtio_rdma_query_device_rsp));
+		break;
+	case 1:
+		req.port.port_num = htole32(fuzz_pick32(in, 1));
+		send(in, s, VIRTIO_RDMA_CMD_QUERY_PORT, sizeof(req.port),
+		     sizeof(struct virtio_rdma_query_port_rsp));
+		break;
+	case 2:
+		send(in, s, VIRTIO_RDMA_CMD_QUERY_STATS, sizeof(req.hdr),
+		     sizeof(struct virtio_rdma_query_stats_rsp));
+		break;
+	default:
+		req.query = (struct virtio_rdma_query_qp_req){ .qpn = handle(in, s, QP) };
+		send(in, s, VIRTIO_RDMA_CMD_QUERY_QP, sizeof(req.query),
+		     sizeof(struct virtio_rdma_query_qp_rsp));
+	}
+}
+
+static void do_gid(struct fuzz_in *in, struct side *s)
+{
+	uint8_t how = fuzz_u8(in);
+
+	req.gid = (struct virtio_rdma_add_gid_req){
+		.index = htole32(fuzz_pick32(in, how >> 3 & 31)),
+	};
+	if (how & 1) {
+		send(in, s, VIRTIO_RDMA_CMD_DEL_GID, sizeof(struct virtio_rdma_del_gid_req),
+		     sizeof(rsp.hdr));
+		return;
+	}
+	if (how & 2)
+		memcpy(req.gid.gid, (uint8_t[]){ [10] = 0xff, 0xff, 10, 0, 0, how >> 2 & 1 ? 3 :
+						 fuzz_u8(in) }, 16);
+	else if (how & 4)
+		memcpy(req.gid.gid, sides[how % GUESTS].f.g->gid, 16);
+	else
+		fuzz_bytes(in, req.gid.gid, 16);
+	send(in, s, VIRTIO_RDMA_CMD_ADD_GID, sizeof(req.gid), sizeof(rsp.hdr));
+}
+
+static void do_ctx(struct fuzz_in *in, struct side *s)
+{
+	struct virtio_rdma_db_page *db = fuzz_guest_pages(&s->f, 1);
+	struct object *o;
+
+	req.ctx = (struct virtio_rdma_create_ctx_req){
+		.flags = htole32(fuzz_pick32(in, fuzz_u8(in) & 1)),
+		.db_page = htole64(fuzz_pick64(in, guest_addr(s->f.g, db))),
+	};
+	if (!send(in, s, VIRTIO_RDMA_CMD_CREATE_CTX, sizeof(req.ctx), sizeof(rsp.ctx)))
+		return;
+	o = add(s, CTX);
+	*o = (struct object){
+		.handle = le32toh(rsp.ctx.ctx),
+		.ctx = { .g = s->f.g, .id = le32toh(rsp.ctx.ctx), .db = db },
+	};
+}
+
+static void do_pd(struct fuzz_in *in, struct side *s)
+{
+	req.pd = (struct virtio_rdma_alloc_pd_req){ .ctx = handle(in, s, CTX) };
+	if (send(in, s, VIRTIO_RDMA_CMD_ALLOC_PD, sizeof(req.pd), sizeof(rsp.pd)))
+		*add(s, PD) = (struct object){ .handle = le32toh(rsp.pd.pd) };
+}
+
+static void do_mr(struct fuzz_in *in, struct side *s)
+{
+	uint32_t num_pages = (fuzz_u8(in) & 15) + 1, offset = fuzz_u8(in) * 16, n;
+	uint8_t *pages = fuzz_guest_pages(&s->f, num_pages);
+	uint32_t length = num_pages * GUEST_PAGE - offset;
+	uint8_t how = fuzz_u8(in);
+	uint64_t iova = (how & 1 ? 0 : how & 2 ? 0x7f0000000000ULL : guest_addr(s->f.g, pages)) +
+		offset;
+	struct object *o;
+
+	req.mr = (struct virtio_rdma_reg_mr_req){
+		.pd = handle(in, s, PD),
+		.access = htole32(fuzz_pick32(in, how & 4 ? 0 : 15)),
+		.iova = htole64(fuzz_pick64(in, iova)),
+		.length = htole64(fuzz_pick64(in, length)),
+		.total_pages = htole64(fuzz_pick64(in, num_pages)),
+	};
+	n = put_extents(in, s, req.mr.extents, pages, how & 8 ? 1 : num_pages);
+	req.mr.num_extents = htole32(fuzz_pick32(in, n));
+	if (!send(in, s, VIRTIO_RDMA_CMD_REG_MR, sizeof(req.mr) + n * 16, sizeof(rsp.mr)))
+		return;
+	o = add(s, MR);
+	*o = (struct object){
+		.handle = le32toh(rsp.mr.mr), .lkey = le32toh(rsp.mr.lkey),
+		.rkey = le32toh(rsp.mr.rkey), .iova = iova, .length = length,
+	};
+	s->page = pages;
+}
+
+static void do_mr_more(struct fuzz_in *in, struct side *s)
+{
+	uint32_t n;
+
+	req.more = (struct virtio_rdma_reg_mr_more_req){ .mr = handle(in, s, MR) };
+	n = put_extents(in, s, req.more.extents, s->page ? s->page + GUEST_PAGE : s->f.g->mem,
+			(fuzz_u8(in) & 15) + 1);
+	req.more.num_extents = htole32(fuzz_pick32(in, n));
+	send(in, s, VIRTIO_RDMA_CMD_REG_MR_MORE, sizeof(req.more) + n * 16, sizeof(rsp.hdr));
+}
+
+static void do_dma_mr(struct fuzz_in *in, struct side *s)
+{
+	req.dma = (struct virtio_rdma_reg_dma_mr_req){
+		.pd = handle(in, s, PD), .access = htole32(fuzz_pick32(in, 15)),
+	};
+	if (send(in, s, VIRTIO_RDMA_CMD_REG_DMA_MR, sizeof(req.dma), sizeof(rsp.mr)))
+		*add(s, MR) = (struct object){
+			.handle = le32toh(rsp.mr.mr), .lkey = le32toh(rsp.mr.lkey),
+			.rkey = le32toh(rsp.mr.rkey), .iova = s->f.g->base, .length = 1 << 16,
+		};
+}
+
+static void do_cq(struct fuzz_in *in, struct side *s)
+{
+	uint32_t entries = 1U << (fuzz_u8(in) & 7), ring = entries * 32 > 128 ? entries * 32 : 128;
+	uint32_t num_pages = (ring + 128 + GUEST_PAGE - 1) / GUEST_PAGE, n;
+	uint8_t *buf = fuzz_guest_pages(&s->f, num_pages);
+	struct object *o;
+
+	req.cq = (struct virtio_rdma_create_cq_req){
+		.ctx = handle(in, s, CTX),
+		.entries = htole32(fuzz_pick32(in, entries)),
+		.cqe_size = htole32(fuzz_pick32(in, 32)),
+		.vector = htole32(fuzz_pick32(in, fuzz_u8(in) & 1)),
+		.ring_offset = htole32(fuzz_pick32(in, 0)),
+		.ctrl_offset = htole32(fuzz_pick32(in, ring)),
+	};
+	n = put_extents(in, s, req.cq.extents, buf, num_pages);
+	req.cq.buf.num_extents = htole32(fuzz_pick32(in, n));
+	if (!send(in, s, VIRTIO_RDMA_CMD_CREATE_CQ, sizeof(req.cq) + n * 16, sizeof(rsp.cq)))
+		return;
+	o = add(s, CQ);
+	*o = (struct object){ .handle = le32toh(rsp.cq.cqn), .cq = (void *)(buf + ring) };
+	/* Half of them armed. */
+	if (o->handle & 1)
+		__atomic_store_n(&o->cq->arm, htole32(4 | VIRTIO_RDMA_ARM_ANY), __ATOMIC_RELEASE);
+}
+
+static void do_resize(struct fuzz_in *in, struct side *s)
+{
+	uint32_t entries = 1U << (fuzz_u8(in) & 7), ring = entries * 32 > 128 ? entries * 32 : 128;
+	uint32_t num_pages = (ring + 128 + GUEST_PAGE - 1) / GUEST_PAGE, n;
+	uint8_t *buf = fuzz_guest_pages(&s->f, num_pages);
+
+	req.resize = (struct virtio_rdma_resize_cq_req){
+		.cqn = handle(in, s, CQ),
+		.entries = htole32(fuzz_pick32(in, entries)),
+		.ring_offset = htole32(fuzz_pick32(in, 0)),
+		.ctrl_offset = htole32(fuzz_pick32(in, ring)),
+	};
+	n = put_extents(in, s, req.resize.extents, buf, num_pages);
+	req.resize.buf.num_extents = htole32(fuzz_pick32(in, n));
+	send(in, s, VIRTIO_RDMA_CMD_RESIZE_CQ, sizeof(req.resize) + n * 16, sizeof(rsp.hdr));
+}
+
+static void do_qp(struct fuzz_in *in, struct side *s)
+{
+	uint8_t type = (fuzz_u8(in) & 3) + 1, shift = fuzz_u8(in);
+	uint32_t sq = 1U << (shift & 7), rq = 1U << (shift >> 4 & 7), sq_bytes, rq_bytes, n;
+	uint32_t num_pages;
+	struct guest_qp *q;
+	uint8_t *buf;
+	struct object *o;
+
+	sq_bytes = (sq * 128 + GUEST_PAGE - 1) / GUEST_PAGE * GUEST_PAGE;
+	rq_bytes = (rq * 64 + GUEST_PAGE - 1) / GUEST_PAGE * GUEST_PAGE;
+	num_pages = (sq_bytes + rq_bytes) / GUEST_PAGE + 1;
+	buf = fuzz_guest_pages(&s->f, num_pages);
+	req.qp = (struct virtio_rdma_create_qp_req){
+		.ctx = handle(in, s, CTX),
+		.pd = handle(in, s, PD),
+		.send_cqn = handle(in, s, CQ),
+		.recv_cqn = handle(in, s, CQ),
+		.srqn = htole32(fuzz_pick32(in, VIRTIO_RDMA_NONE)),
+		.qp_type = type,
+		.sq_stride_shift = 1,
+		.rq_stride_shift = 1,
+		.sq_entries = htole32(fuzz_pick32(in, sq)),
+		.rq_entries = htole32(fuzz_pick32(in, rq)),
+		.max_send_sge = htole32(fuzz_pick32(in, 3)),
+		.max_recv_sge = htole32(fuzz_pick32(in, 2)),
+		.max_inline = htole32(fuzz_pick32(in, 32)),
+		.rq_offset = htole32(fuzz_pick32(in, sq_bytes)),
+		.sq_ctrl_offset = htole32(fuzz_pick32(in, sq_bytes + rq_bytes)),
+		.rq_ctrl_offset = htole32(fuzz_pick32(in, sq_bytes + rq_bytes + 128)),
+	};
+	n = put_extents(in, s, req.qp.extents, buf, num_pages);
+	req.qp.buf.num_extents = htole32(fuzz_pick32(in, n));
+	if (!send(in, s, VIRTIO_RDMA_CMD_CREATE_QP, sizeof(req.qp) + n * 16, sizeof(rsp.qp)))
+		return;
+	o = add(s, QP);
+	*o = (struct object){ .handle = le32toh(rsp.qp.qpn), .type = type };
+	q = &o->qp;
+	q->g = s->f.g;
+	q->sq.ring = buf;
+	q->sq.entries = sq;
+	q->sq.stride = 128;
+	q->sq.ctrl = (void *)(buf + sq_bytes + rq_bytes);
+	q->rq.ring = buf + sq_bytes;
+	q->rq.entries = rq;
+	q->rq.stride = 64;
+	q->rq.ctrl = q->sq.ctrl + 1;
+	q->sq.slot = le32toh(rsp.qp.sq_slot);
+	q->rq.slot = le32toh(rsp.qp.rq_slot);
+	for (unsigned int i = 0; i < s->num[CTX]; i++)
+		if (htole32(s->objects[CTX][i].handle) == req.qp.ctx)
+			o->ctx = s->objects[CTX][i].ctx;
+}
+
+/* What a transition to each state needs, beside the state: RC's and UD's. */
+static uint32_t mask_for(uint8_t type, uint8_t state)
+{
+	bool rc = type == VIRTIO_RDMA_QPT_RC, conn = rc || type == VIRTIO_RDMA_QPT_UC;
+
+	switch (state) {
+	case VIRTIO_RDMA_QPS_INIT:
+		return VIRTIO_RDMA_QP_STATE | VIRTIO_RDMA_QP_PKEY_INDEX | VIRTIO_RDMA_QP_PORT |
+			(conn ? VIRTIO_RDMA_QP_ACCESS_FLAGS : VIRTIO_RDMA_QP_QKEY);
+	case VIRTIO_RDMA_QPS_RTR:
+		return VIRTIO_RDMA_QP_STATE |
+			(conn ? VIRTIO_RDMA_QP_AV | VIRTIO_RDMA_QP_PATH_MTU |
+			 VIRTIO_RDMA_QP_DEST_QPN | VIRTIO_RDMA_QP_RQ_PSN : 0) |
+			(rc ? VIRTIO_RDMA_QP_MAX_DEST_RD_ATOMIC | VIRTIO_RDMA_QP_MIN_RNR_TIMER : 0);
+	case VIRTIO_RDMA_QPS_RTS:
+		return VIRTIO_RDMA_QP_STATE | VIRTIO_RDMA_QP_SQ_PSN |
+			(rc ? VIRTIO_RDMA_QP_TIMEOUT | VIRTIO_RDMA_QP_RETRY_CNT |
+			 VIRTIO_RDMA_QP_RNR_RETRY | VIRTIO_RDMA_QP_MAX_QP_RD_ATOMIC : 0);
+	default:
+		return VIRTIO_RDMA_QP_STATE;
+	}
+}
+
+static void modify(struct fuzz_in *in, struct side *s, const struct object *o, uint8_t state,
+		   const struct side *peer, uint32_t dqpn)
+{
+	req.modify = (struct virtio_rdma_modify_qp_req){
+		.qpn = htole32(fuzz_pick32(in, o->handle)),
+		.mask = htole32(fuzz_pick32(in, mask_for(o->type, state))),
+		.attr = {
+			.state = state, .path_mtu = 3, .port_num = 1, .timeout = 1,
+			.retry_cnt = 1, .rnr_retry = 1, .min_rnr_timer = 1, .max_rd_atomic = 4,
+			.max_dest_rd_atomic = 4, .access_flags = htole32(14),
+			.qkey = htole32(0x1234), .dest_qpn = htole32(dqpn),
+		},
+	};
+	memcpy(req.modify.attr.av.dgid, peer->f.g->gid, 16);
+	req.modify.attr.av.hop_limit = 1;
+	send(in, s, VIRTIO_RDMA_CMD_MODIFY_QP, sizeof(req.modify), sizeof(rsp.hdr));
+}
+
+static void do_modify(struct fuzz_in *in, struct side *s)
+{
+	struct object *o = any(in, s, QP);
+	uint8_t how = fuzz_u8(in);
+	struct side *peer = &sides[(how >> 4) % GUESTS];
+
+	modify(in, s, o, how & 7, peer, any(in, peer, QP)->handle);
+}
+
+/* All the way to RTS, to a QP of any device. */
+static void do_connect(struct fuzz_in *in, struct side *s)
+{
+	static const uint8_t way[] = {
+		VIRTIO_RDMA_QPS_RESET, VIRTIO_RDMA_QPS_INIT, VIRTIO_RDMA_QPS_RTR,
+		VIRTIO_RDMA_QPS_RTS,
+	};
+	struct object *o = any(in, s, QP);
+	struct side *peer = &sides[fuzz_u8(in) % GUESTS];
+	uint32_t dqpn = any(in, peer, QP)->handle;
+
+	for (unsigned int i = 0; i < 4; i++)
+		modify(in, s, o, way[i], peer, dqpn);
+	if (o->qp.sq.ctrl) {
+		o->qp.sq.producer = 0;
+		o->qp.rq.producer = 0;
+		__atomic_store_n(&o->qp.sq.ctrl->producer, 0, __ATOMIC_RELEASE);
+		__atomic_store_n(&o->qp.rq.ctrl->producer, 0, __ATOMIC_RELEASE);
+	}
+}
+
+static void do_destroy(struct fuzz_in *in, struct side *s)
+{
+	static const uint32_t ops[KINDS] = {
+		VIRTIO_RDMA_CMD_DESTROY_CTX, VIRTIO_RDMA_CMD_DEALLOC_PD, VIRTIO_RDMA_CMD_DEREG_MR,
+		VIRTIO_RDMA_CMD_DESTROY_CQ, VIRTIO_RDMA_CMD_DESTROY_QP,
+	};
+	enum kind kind = fuzz_u8(in) % KINDS;
+	uint32_t h = handle(in, s, kind);
+
+	req.destroy = (struct virtio_rdma_destroy_req){ .handle = h };
+	if (send(in, s, ops[kind], sizeof(req.destroy), sizeof(rsp.hdr)))
+		forget(s, kind, le32toh(req.destroy.handle));
+}
+
+/* Any number, any bytes; the answer's size is not known. */
+static void do_raw(struct fuzz_in *in, struct side *s)
+{
+	uint32_t len = fuzz_u8(in), status, used, op;
+
+	op = fuzz_u8(in);
+	memset(req.bytes, 0, sizeof(req.hdr));
+	if (len > 4)
+		fuzz_bytes(in, req.bytes + 4, len - 4);
+	req.hdr.opcode = htole32(op);
+	if (op == VIRTIO_RDMA_CMD_INIT)
+		forget_all(s);
+	status = guest_command_raw(s->f.g, req.bytes, len ? len : 1, rsp.bytes, sizeof(rsp), &used);
+	if (status && used != sizeof(rsp.hdr))
+		fuzz_fail("raw command %u failed (%u) and wrote %u bytes", op, status, used);
+}
+
+/* ---- between the commands ------------------------------------------------------ */
+
+static void ring(struct object *o, struct guest_ring *r)
+{
+	if (o->ctx.db && r->slot < VIRTIO_RDMA_DB_SLOTS)
+		guest_ring_doorbell(&o->ctx, r);
+	else
+		__atomic_store_n(&r->ctrl->producer, htole32(r->producer), __ATOMIC_RELEASE);
+}
+
+/* Work on a QP's rings, so that commands meet objects that are in use. */
+static void do_post(struct fuzz_in *in, struct side *s)
+{
+	struct object *o = any(in, s, QP), *l = any(in, s, MR), *r;
+	struct side *peer = &sides[fuzz_u8(in) % GUESTS];
+	uint8_t what = fuzz_u8(in);
+	struct guest_sge sge = { l->iova, (uint32_t)(what >> 4) * 64, l->lkey };
+	struct virtio_rdma_av av = { .hop_limit = 1 };
+	struct guest_wr wr = {
+		.opcode = what & 7, .flags = VIRTIO_RDMA_WQE_SIGNALED, .num_sge = 1, .sge = &sge,
+	};
+
+	if (!o->qp.sq.ctrl)
+		return;
+	if (what & 8) {
+		guest_write_recv(&o->qp, &sge, 1);
+		ring(o, &o->qp.rq);
+		return;
+	}
+	r = any(in, peer, MR);
+	wr.remote_addr = r->iova;
+	wr.rkey = r->rkey;
+	if (o->type == VIRTIO_RDMA_QPT_UD || o->type == VIRTIO_RDMA_QPT_GSI) {
+		memcpy(av.dgid, peer->f.g->gid, 16);
+		av.pd = htole32(any(in, s, PD)->handle);
+		av.dqpn = htole32(any(in, peer, QP)->handle);
+		av.qkey = htole32(0x1234);
+		wr.av = &av;
+		wr.opcode = VIRTIO_RDMA_WR_SEND;
+	}
+	guest_write_send(&o->qp, &wr);
+	ring(o, &o->qp.sq);
+}
+
+static void do_host(struct fuzz_in *in, struct side *s)
+{
+	uint8_t how = fuzz_u8(in);
+
+	switch (how & 7) {
+	case 0:
+		fuzz_guest_memory(&s->f, how >> 3);
+		break;
+	case 1:
+		fuzz_guest_stop(&s->f);
+		fuzz_step(engine, 1);
+		fuzz_guest_start(&s->f);
+		break;
+	case 2:
+		fuzz_guest_memory(&s->f, 0);
+		fuzz_guest_reset(&s->f);
+		forget_all(s);
+		break;
+	case 3:
+		fuzz_guest_drain(&s->f);
+		break;
+	default:
+		fuzz_step(engine, how >> 3 & 3);
+	}
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct fuzz_in in = { data, data + size };
+
+	for (unsigned int i = 0; i < GUESTS; i++) {
+		fuzz_guest_begin(&sides[i].f);
+		forget_all(&sides[i]);
+		sides[i].page = NULL;
+	}
+	for (unsigned int n = 0; n < FUZZ_MAX_OPS && !fuzz_done(&in); n++) {
+		uint8_t op = fuzz_u8(&in);
+		struct side *s = &sides[(op >> 5) % GUESTS];
+
+		switch (op & 31) {
+		case 0: do_init(&in, s); break;
+		case 1: do_query(&in, s); break;
+		case 2: do_gid(&in, s); break;
+		case 3: do_ctx(&in, s); break;
+		case 4: do_pd(&in, s); break;
+		case 5: do_mr(&in, s); break;
+		case 6: do_mr_more(&in, s); break;
+		case 7: do_dma_mr(&in, s); break;
+		case 8: do_cq(&in, s); break;
+		case 9: do_resize(&in, s); break;
+		case 10: case 11: do_qp(&in, s); break;
+		case 12: case 13: do_modify(&in, s); break;
+		case 14: case 15: do_connect(&in, s); break;
+		case 16: case 17: do_destroy(&in, s); break;
+		case 18: do_raw(&in, s); break;
+		case 19: case 20: case 21: case 22: do_post(&in, s); break;
+		case 23: guest_kick_doorbell(s->f.g); break;
+		default: do_host(&in, s); break;
+		}
+	}
+	fuzz_step(engine, 2);
+	for (unsigned int i = 0; i < GUESTS; i++)
+		fuzz_guest_end(&sides[i].f);
+	return 0;
+}

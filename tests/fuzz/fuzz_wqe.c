@@ -1,0 +1,427 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Fuzzer of the data path: two devices, each with a connected pair's end, a
+ * loopback QP, a UD QP and in kernel contexts the GSI QP.  WQEs, receives,
+ * producer indices, CQ control words and doorbell pages come from the input, and
+ * a second thread may flip words of them while the pollers run.
+ *
+ * Check of its own: memory that no key names stays as it was, in guests whose
+ * QPs may not use the DMA key.
+ */
+#include <endian.h>
+#include <string.h>
+
+#include "fuzz.h"
+#include "shm.h"
+
+#define GUESTS		2
+#define QPS		4			/* connected, loopback, UD, GSI */
+#define CANARY		0x5a
+#define MR_BYTES	(4 * GUEST_PAGE)
+
+struct side {
+	struct fuzz_guest f;
+	struct guest_ctx ctx;
+	uint32_t pd, other_pd;
+	struct guest_cq cq[2];
+	uint8_t *mem;				/* MR_BYTES, all rights */
+	uint8_t *readonly, *canary;		/* a page each; no MR covers the canary */
+	struct guest_mr mr, ro_mr, pd_mr;
+	struct guest_qp qp[QPS];
+};
+
+static struct vrd_engine *engine;
+static struct side sides[GUESTS];
+static bool kernel;
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+	(void)argc;
+	(void)argv;
+	engine = guest_engine(2, 0);
+	for (unsigned int i = 0; i < GUESTS; i++) {
+		struct guest_config cfg = {
+			.name = i ? "b" : "a", .id = i + 1, .mem_size = 2 << 20,
+		};
+
+		fuzz_guest_open(&sides[i].f, engine, &cfg);
+	}
+	return 0;
+}
+
+/* ---- what an input begins with ---------------------------------------------- */
+
+static void must(uint32_t status, const char *what)
+{
+	if (status)
+		fuzz_fail("%s answers %u", what, status);
+}
+
+static void open_side(struct side *s, uint8_t sizes, uint8_t type)
+{
+	static const uint8_t types[QPS] = {
+		0, VIRTIO_RDMA_QPT_RC, VIRTIO_RDMA_QPT_UD, VIRTIO_RDMA_QPT_GSI,
+	};
+	struct guest *g = s->f.g;
+
+	fuzz_guest_begin(&s->f);
+	memset(s->qp, 0, sizeof(s->qp));
+	must(guest_ctx_create(g, kernel ? VIRTIO_RDMA_CTX_KERNEL : 0, &s->ctx), "CREATE_CTX");
+	must(guest_pd_alloc(&s->ctx, &s->pd), "ALLOC_PD");
+	must(guest_pd_alloc(&s->ctx, &s->other_pd), "ALLOC_PD");
+	for (unsigned int i = 0; i < 2; i++)
+		must(guest_cq_create(&s->ctx, 1U << (sizes & 3) << 2, 0, &s->cq[i]), "CREATE_CQ");
+	s->mem = guest_alloc(g, MR_BYTES);
+	s->canary = guest_alloc(g, GUEST_PAGE);
+	s->readonly = guest_alloc(g, GUEST_PAGE);
+	memset(s->canary, CANARY, GUEST_PAGE);
+	memset(s->readonly, CANARY, GUEST_PAGE);
+	must(guest_mr_reg(g, s->pd, s->mem, MR_BYTES, 15, &s->mr), "REG_MR");
+	must(guest_mr_reg(g, s->pd, s->readonly, GUEST_PAGE, 4, &s->ro_mr), "REG_MR");
+	must(guest_mr_reg(g, s->other_pd, s->mem, GUEST_PAGE, 15, &s->pd_mr), "REG_MR");
+	for (unsigned int i = 0; i < QPS; i++) {
+		struct guest_qp_init init = {
+			.type = i ? types[i] : type, .pd = s->pd,
+			.send_cq = &s->cq[0], .recv_cq = &s->cq[sizes >> 2 & 1],
+			.sq_entries = 8, .rq_entries = 8, .max_send_sge = sizes & 8 ? 6 : 2,
+			.max_recv_sge = sizes & 16 ? 3 : 1, .max_inline = sizes & 32 ? 200 : 32,
+		};
+
+		uint32_t status;
+
+		if (i == 3 && !kernel)
+			break;
+		status = guest_qp_create(&s->ctx, &init, &s->qp[i]);
+		if (status == VIRTIO_RDMA_S_UNSUPPORTED && !i) {
+			/* a backend without UC */
+			init.type = VIRTIO_RDMA_QPT_RC;
+			status = guest_qp_create(&s->ctx, &init, &s->qp[i]);
+		}
+		must(status, "CREATE_QP");
+	}
+}
+
+/* To RTS, with retries that end soon. */
+static uint32_t connect(struct guest_qp *qp, const uint8_t dgid[16], uint32_t dqpn,
+			uint8_t rights)
+{
+	struct virtio_rdma_qp_attr attr = {
+		.state = VIRTIO_RDMA_QPS_INIT, .path_mtu = 1, .port_num = 1, .timeout = 1,
+		.retry_cnt = 1, .rnr_retry = 1, .min_rnr_timer = 1, .max_rd_atomic = 4,
+		.max_dest_rd_atomic = 4, .access_flags = htole32(rights),
+		.dest_qpn = htole32(dqpn), .av.hop_limit = 1,
+	};
+	bool rc = qp->init.type == VIRTIO_RDMA_QPT_RC;
+	uint32_t status;
+
+	memcpy(attr.av.dgid, dgid, 16);
+	status = guest_qp_modify(qp, VIRTIO_RDMA_QP_STATE | VIRTIO_RDMA_QP_PKEY_INDEX |
+				 VIRTIO_RDMA_QP_PORT | VIRTIO_RDMA_QP_ACCESS_FLAGS, &attr);
+	attr.state = VIRTIO_RDMA_QPS_RTR;
+	if (!status)
+		status = guest_qp_modify(qp, VIRTIO_RDMA_QP_STATE | VIRTIO_RDMA_QP_AV |
+					 VIRTIO_RDMA_QP_PATH_MTU | VIRTIO_RDMA_QP_DEST_QPN |
+					 VIRTIO_RDMA_QP_RQ_PSN |
+					 (rc ? VIRTIO_RDMA_QP_MAX_DEST_RD_ATOMIC |
+					  VIRTIO_RDMA_QP_MIN_RNR_TIMER : 0), &attr);
+	attr.state = VIRTIO_RDMA_QPS_RTS;
+	if (!status)
+		status = guest_qp_modify(qp, VIRTIO_RDMA_QP_STATE | VIRTIO_RDMA_QP_SQ_PSN |
+					 (rc ? VIRTIO_RDMA_QP_TIMEOUT | VIRTIO_RDMA_QP_RETRY_CNT |
+					  VIRTIO_RDMA_QP_RNR_RETRY |
+					  VIRTIO_RDMA_QP_MAX_QP_RD_ATOMIC : 0), &attr);
+	return status;
+}
+
+/* A QP whose CQ is full may be in ERR again before it gets to RTS. */
+static uint32_t bring_up(unsigned int side, unsigned int qp, uint8_t rights)
+{
+	struct side *s = &sides[side], *peer = &sides[!side];
+
+	switch (qp) {
+	case 0:
+		return connect(&s->qp[0], peer->f.g->gid, peer->qp[0].qpn, rights);
+	case 1:
+		return connect(&s->qp[1], s->f.g->gid, s->qp[1].qpn, rights);
+	default:
+		if (!s->qp[qp].buf)
+			return 0;
+		return guest_qp_open_ud(&s->qp[qp], qp == 3 ? 0x80010000 : 0x1234);
+	}
+}
+
+/* ---- operations ---------------------------------------------------------------- */
+
+static struct guest_qp *pick_qp(uint8_t how)
+{
+	struct guest_qp *qp = &sides[how & 1].qp[how >> 1 & 3];
+
+	return qp->buf ? qp : &sides[how & 1].qp[0];
+}
+
+static struct guest_sge pick_sge(struct fuzz_in *in, const struct side *s)
+{
+	uint8_t how = fuzz_u8(in);
+	const struct guest_mr *mr = how & 4 ? &s->ro_mr : how & 8 ? &s->pd_mr : &s->mr;
+	struct guest_sge sge;
+
+	sge.addr = fuzz_pick64(in, mr->iova + (how >> 4) * 200);
+	sge.length = fuzz_pick32(in, how & 1 ? how : how & 2 ? 3000 : 8);
+	sge.lkey = fuzz_pick32(in, mr->lkey);
+	return sge;
+}
+
+static void write_wqe(struct fuzz_in *in)
+{
+	uint8_t which = fuzz_u8(in), what = fuzz_u8(in);
+	struct guest_qp *qp = pick_qp(which);
+	struct side *s = &sides[which & 1], *peer = &sides[which >> 1 & 3 ? which & 1 :
+							   !(which & 1)];
+	struct guest_sge sge[4];
+	static uint8_t data[256];
+	struct virtio_rdma_av av = {
+		.pd = htole32(s->pd), .dqpn = htole32(peer->qp[2].qpn), .qkey = htole32(0x1234),
+		.hop_limit = 1,
+	};
+	struct guest_wr wr = {
+		.opcode = what & 15, .flags = fuzz_u8(in) & 15, .sge = sge,
+		.inline_data = data,
+	};
+	unsigned int slot = qp->sq.producer & (qp->sq.entries - 1);
+
+	if (qp->init.type == VIRTIO_RDMA_QPT_UD || qp->init.type == VIRTIO_RDMA_QPT_GSI) {
+		peer = &sides[what >> 7];
+		memcpy(av.dgid, peer->f.g->gid, 16);
+		av.dqpn = htole32(fuzz_pick32(in, qp->init.type == VIRTIO_RDMA_QPT_GSI ? 1 :
+					      peer->qp[2].qpn));
+		fuzz_mutate(in, &av, sizeof(av));
+		wr.av = &av;
+	}
+	if (wr.flags & VIRTIO_RDMA_WQE_INLINE) {
+		wr.inline_len = fuzz_u8(in);
+		if (wr.inline_len > qp->sq.stride - 64)
+			wr.inline_len = qp->sq.stride - 64;
+	} else {
+		wr.num_sge = what >> 4 & 3;
+		for (unsigned int i = 0; i < wr.num_sge; i++)
+			sge[i] = pick_sge(in, s);
+		if ((wr.av ? 64U : 48U) + wr.num_sge * 16 > qp->sq.stride)
+			wr.num_sge = 1;
+	}
+	wr.remote_addr = fuzz_pick64(in, peer->mr.iova + (what >> 6) * 4096);
+	wr.rkey = fuzz_pick32(in, what & 0x40 ? peer->ro_mr.rkey : peer->mr.rkey);
+	wr.compare = wr.swap_add = wr.imm = what;
+	guest_write_send(qp, &wr);
+	fuzz_mutate(in, qp->sq.ring + slot * (size_t)qp->sq.stride, qp->sq.stride);
+}
+
+static void write_recv(struct fuzz_in *in)
+{
+	uint8_t which = fuzz_u8(in);
+	struct guest_qp *qp = pick_qp(which);
+	unsigned int slot = qp->rq.producer & (qp->rq.entries - 1), n = which >> 4 & 3;
+	struct guest_sge sge[3];
+
+	if (16 + n * 16 > qp->rq.stride)
+		n = 1;
+	for (unsigned int i = 0; i < n; i++)
+		sge[i] = pick_sge(in, &sides[which & 1]);
+	guest_write_recv(qp, sge, n);
+	fuzz_mutate(in, qp->rq.ring + slot * (size_t)qp->rq.stride, qp->rq.stride);
+}
+
+/* The entry's bytes as they come. */
+static void write_raw(struct fuzz_in *in, bool recv)
+{
+	struct guest_qp *qp = pick_qp(fuzz_u8(in));
+	struct guest_ring *ring = recv ? &qp->rq : &qp->sq;
+	unsigned int slot = ring->producer++ & (ring->entries - 1), len = fuzz_u8(in);
+
+	if (len > ring->stride)
+		len = ring->stride;
+	fuzz_bytes(in, ring->ring + slot * (size_t)ring->stride, len);
+}
+
+static void ring_doorbell(struct fuzz_in *in)
+{
+	uint8_t which = fuzz_u8(in);
+	struct guest_qp *qp = pick_qp(which);
+
+	guest_ring_doorbell(qp->ctx, which & 8 ? &qp->rq : &qp->sq);
+}
+
+static void set_producer(struct fuzz_in *in)
+{
+	uint8_t which = fuzz_u8(in);
+	struct guest_qp *qp = pick_qp(which);
+	struct guest_ring *ring = which & 8 ? &qp->rq : &qp->sq;
+
+	ring->producer = fuzz_pick32(in, ring->producer + (which >> 4));
+	vrd_store32_release(&ring->ctrl->producer, ring->producer);
+}
+
+static void cq_words(struct fuzz_in *in)
+{
+	uint8_t which = fuzz_u8(in);
+	struct guest_cq *cq = &sides[which & 1].cq[which >> 1 & 1];
+	struct virtio_rdma_cqe cqe;
+
+	switch (which >> 2 & 3) {
+	case 0:
+		cq->consumer = fuzz_pick32(in, cq->consumer + (which >> 4));
+		vrd_store32_release(&cq->ctrl->consumer, cq->consumer);
+		break;
+	case 1:
+		vrd_store32(&cq->ctrl->arm, fuzz_pick32(in, which));
+		break;
+	case 2:
+		guest_arm(cq, which & 16);
+		break;
+	default:
+		for (unsigned int n = which >> 4; n && guest_poll(cq, &cqe); n--)
+			;
+	}
+}
+
+static void db_bytes(struct fuzz_in *in)
+{
+	uint8_t which = fuzz_u8(in);
+	uint16_t at = fuzz_u16(in) % (sizeof(struct virtio_rdma_db_page) - 64);
+	struct side *s = &sides[which & 1];
+
+	fuzz_bytes(in, (uint8_t *)s->ctx.db + at, which >> 2);
+	if (which & 2)
+		guest_kick_doorbell(s->f.g);
+}
+
+static void modify(struct fuzz_in *in)
+{
+	uint8_t which = fuzz_u8(in);
+	struct guest_qp *qp = pick_qp(which);
+	uint8_t state = which >> 4 & 7;
+
+	if (state != VIRTIO_RDMA_QPS_RESET) {
+		guest_qp_set_state(qp, state);
+		return;
+	}
+	must(guest_qp_reset(qp), "RESET");
+	bring_up(which & 1, qp - sides[which & 1].qp, fuzz_u8(in) & 14);
+}
+
+/* Keys change while they are in use. */
+static void rereg(struct fuzz_in *in)
+{
+	uint8_t which = fuzz_u8(in);
+	struct side *s = &sides[which & 1];
+
+	/* The second fails where the memory is away; then so does the next first. */
+	guest_mr_dereg(&s->mr);
+	if (which & 2)
+		fuzz_step(engine, 1);
+	guest_mr_reg(s->f.g, s->pd, s->mem, MR_BYTES, which & 4 ? 15 : 1, &s->mr);
+}
+
+static void flip(struct fuzz_in *in)
+{
+	uint8_t which = fuzz_u8(in), at = fuzz_u8(in);
+	struct guest_qp *qp = pick_qp(which);
+	struct side *s = &sides[which & 1];
+	struct guest_cq *cq = &s->cq[at & 1];
+	uint32_t *word, now;
+
+	switch (which >> 4 & 7) {
+	case 0: case 1:
+		word = (uint32_t *)(qp->sq.ring + at * 4 % (qp->sq.stride * qp->sq.entries));
+		break;
+	case 2:
+		word = (uint32_t *)(qp->rq.ring + at * 4 % (qp->rq.stride * qp->rq.entries));
+		break;
+	case 3:
+		word = (uint32_t *)&qp->sq.ctrl->producer;
+		break;
+	case 4:
+		word = (uint32_t *)&qp->rq.ctrl->producer;
+		break;
+	case 5:
+		word = (uint32_t *)(at & 2 ? &cq->ctrl->consumer : &cq->ctrl->arm);
+		break;
+	case 6:
+		word = (uint32_t *)s->ctx.db + at;
+		break;
+	default:
+		word = (uint32_t *)s->mem + at;
+	}
+	now = __atomic_load_n(word, __ATOMIC_RELAXED);
+	fuzz_flip(word, now, fuzz_pick32(in, now ^ 1U << (at & 31)));
+}
+
+static void host(struct fuzz_in *in)
+{
+	uint8_t how = fuzz_u8(in);
+	struct side *s = &sides[how & 1];
+
+	switch (how >> 1 & 3) {
+	case 0:
+		fuzz_guest_stop(&s->f);
+		fuzz_step(engine, how >> 3 & 3);
+		fuzz_guest_start(&s->f);
+		break;
+	case 1:
+		fuzz_guest_memory(&s->f, how >> 3);
+		break;
+	case 2:
+		fuzz_guest_drain(&s->f);
+		break;
+	default:
+		guest_kick_doorbell(s->f.g);
+	}
+}
+
+static void check(const struct side *s)
+{
+	for (unsigned int i = 0; i < GUEST_PAGE; i++) {
+		if (s->canary[i] != CANARY)
+			fuzz_fail("%s: byte %u of memory that no key names was written",
+				  s->f.g->cfg.name, i);
+		if (s->readonly[i] != CANARY)
+			fuzz_fail("%s: byte %u of a read-only region was written",
+				  s->f.g->cfg.name, i);
+	}
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct fuzz_in in = { data, data + size };
+	uint8_t sizes = fuzz_u8(&in), how = fuzz_u8(&in);
+
+	kernel = how & 1;
+	for (unsigned int i = 0; i < GUESTS; i++)
+		open_side(&sides[i], sizes, how & 2 ? VIRTIO_RDMA_QPT_UC : VIRTIO_RDMA_QPT_RC);
+	for (unsigned int i = 0; i < GUESTS * QPS; i++)
+		must(bring_up(i & 1, i >> 1, 14), "bringing up a QP");
+
+	for (unsigned int n = 0; n < FUZZ_MAX_OPS && !fuzz_done(&in); n++) {
+		switch (fuzz_u8(&in) & 15) {
+		case 0: case 1: write_wqe(&in); break;
+		case 2: write_recv(&in); break;
+		case 3: write_raw(&in, false); break;
+		case 4: write_raw(&in, true); break;
+		case 5: case 6: ring_doorbell(&in); break;
+		case 7: set_producer(&in); break;
+		case 8: cq_words(&in); break;
+		case 9: db_bytes(&in); break;
+		case 10: modify(&in); break;
+		case 11: rereg(&in); break;
+		case 12: flip(&in); break;
+		case 13: host(&in); break;
+		default: fuzz_step(engine, fuzz_u8(&in) & 3); break;
+		}
+	}
+	fuzz_step(engine, 2);
+	fuzz_flip_stop();
+	for (unsigned int i = 0; i < GUESTS; i++)
+		fuzz_guest_end(&sides[i].f);
+	for (unsigned int i = 0; i < GUESTS && !kernel; i++)
+		check(&sides[i]);
+	return 0;
+}
