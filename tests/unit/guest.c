@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "guest.h"
+#include "shm.h"
 
 #define GUEST_BASE	0x100000000ULL		/* not where it is mapped, nor zero */
 
@@ -259,7 +260,8 @@ void guest_start_queues(struct guest *g)
 			.desc = guest_addr(g, vq->desc),
 			.avail = guest_addr(g, vq->avail),
 			.used = guest_addr(g, vq->used),
-			.last_avail = vq->used_idx,
+			/* All that the device took it has used, though we may not have looked. */
+			.last_avail = vrd_load16((__le16 *)(vq->used + 2)),
 		};
 		struct vrd_error err;
 
