@@ -101,8 +101,8 @@ struct vrdma_cmd *vrdma_cmd_alloc(u32 opcode, size_t req_len, size_t rsp_len)
 	cmd = kzalloc(sizeof(*cmd), GFP_KERNEL);
 	if (!cmd)
 		return NULL;
-	cmd->req = kvzalloc(req_len, GFP_KERNEL);
-	cmd->rsp = kzalloc(rsp_len, GFP_KERNEL);
+	cmd->req = kvzalloc(VRDMA_DMA_ALIGN(req_len), GFP_KERNEL);
+	cmd->rsp = kzalloc(VRDMA_DMA_ALIGN(rsp_len), GFP_KERNEL);
 	if (!cmd->req || !cmd->rsp) {
 		vrdma_cmd_free(cmd);
 		return NULL;

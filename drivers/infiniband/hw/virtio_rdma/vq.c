@@ -34,14 +34,15 @@ static int vrdma_inq_fill(struct vrdma_inq *q, unsigned int num,
 	int ret = 0;
 
 	q->size = size;
+	q->stride = VRDMA_DMA_ALIGN(size);
 	q->num = min(num, virtqueue_get_vring_size(q->vq));
-	q->bufs = kcalloc(q->num, size, GFP_KERNEL);
+	q->bufs = kcalloc(q->num, q->stride, GFP_KERNEL);
 	if (!q->bufs)
 		return -ENOMEM;
 
 	spin_lock_irqsave(&q->lock, flags);
 	for (i = 0; i < q->num && !ret; i++)
-		ret = vrdma_inq_add(q, q->bufs + i * size);
+		ret = vrdma_inq_add(q, q->bufs + i * q->stride);
 	virtqueue_kick(q->vq);
 	spin_unlock_irqrestore(&q->lock, flags);
 	return ret;

@@ -15,7 +15,9 @@
 #ifndef VRDMA_H
 #define VRDMA_H
 
+#include <linux/cache.h>
 #include <linux/completion.h>
+#include <linux/dma-mapping.h>
 #include <linux/list.h>
 #include <linux/mutex.h>
 #include <linux/netdevice.h>
@@ -31,6 +33,13 @@
 
 #include "compat.h"
 #include "ring.h"
+
+/*
+ * What is mapped for DMA shares no cache line with anything else; memory of such
+ * a size is aligned so by kmalloc().
+ */
+#define VRDMA_DMA_ALIGN(len)	ALIGN(len, max_t(size_t, L1_CACHE_BYTES, \
+						 dma_get_cache_alignment()))
 
 struct vrdma_dev;
 
@@ -79,7 +88,8 @@ struct vrdma_ctrl {
  * struct vrdma_inq - a queue of buffers that the device writes (events)
  * @vq:    the virtqueue
  * @lock:  protects @vq; taken in interrupts
- * @bufs:  @num entries of @size bytes
+ * @bufs:  @num buffers of @size bytes, @stride bytes apart: each on cache lines
+ *         of its own, as it is mapped for DMA by itself
  * @name:  shown in /proc/interrupts
  */
 struct vrdma_inq {
@@ -88,6 +98,7 @@ struct vrdma_inq {
 	void *bufs;
 	unsigned int num;
 	unsigned int size;
+	unsigned int stride;
 	char name[16];
 };
 
