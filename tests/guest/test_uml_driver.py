@@ -3,8 +3,12 @@
 """The guest driver by itself, in UML: KUnit, a kernel user of verbs, its life cycle,
 its netdev, and a device that ceases to answer.
 
-UML_KERNEL=uml-debug runs it on the kernel with lockdep and KASAN."""
+UML_KERNEL=uml-debug runs it on the kernel with lockdep and KASAN. There a guest's
+network is a dummy device: UML's vector driver takes locks of queues that it does not
+have, which only lockdep notices. So traffic stays within the guest. And no module is loaded
+twice: UML's KASAN takes the place of an unloaded one for out of bounds."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -64,7 +68,7 @@ def wait_state(g, state, timeout=10):
 def kunit(tap, g):
     out = g.run('insmod /vrdma/vrdma_kunit.ko; mkdir -p /sys/kernel/debug;'
                 ' [ -d /sys/kernel/debug/kunit ] || mount -t debugfs none /sys/kernel/debug;'
-                ' cat /sys/kernel/debug/kunit/virtio_rdma/results; rmmod vrdma_kunit', timeout=120).stdout
+                ' cat /sys/kernel/debug/kunit/virtio_rdma/results', timeout=120).stdout
     results = re.findall(r'^    (ok|not ok) \d+ (\S+)', out, re.M)
     for status, name in results:
         tap.report(f'kunit: {name}', None if status == 'ok' else out)
@@ -73,16 +77,20 @@ def kunit(tap, g):
 
 
 def kverbs(g):
-    g.run('insmod /vrdma/vrdma_kverbs.ko; rmmod vrdma_kverbs', timeout=60)
+    g.run('insmod /vrdma/vrdma_kverbs.ko hold=1', timeout=60)
     log = kernel_log(g)
     return None if 'vrdma0: PASS' in log else log[-3000:]
 
 
+def counts(g):
+    """How often the kernel user passed, and found all its receives flushed."""
+    log = kernel_log(g)
+    return log.count('vrdma0: PASS'), log.count('drained, 16 receives')
+
+
 def rebind(g):
     """With a kernel user and processes on the device: both lose it, and it comes again."""
-    log = kernel_log(g)
-    passed, drained = log.count('vrdma0: PASS'), log.count('drained, 16 receives')
-    g.run('insmod /vrdma/vrdma_kverbs.ko hold=1', timeout=60)
+    passed, drained = counts(g)
     for i in range(5):
         server = g.spawn(f'ibv_rc_pingpong {GID}')
         watch = g.spawn('ibv_asyncwatch -d vrdma0')
@@ -95,19 +103,16 @@ def rebind(g):
         server.kill('KILL')
         watch.kill('KILL')
         g.run(BIND, timeout=60)
-        problem = wait_log(g, 'vrdma0: PASS', passed + i + 2)
+        problem = wait_log(g, 'vrdma0: PASS', passed + i + 1)
         if problem:
             return problem
-    g.run('rmmod vrdma_kverbs')
-    return wait_log(g, 'drained, 16 receives', drained + 6)
+    return wait_log(g, 'drained, 16 receives', drained + 5)
 
 
 def silent_device(daemon, a, b):
     """vrdmad stops for a while: commands time out, the device is dead, nobody hangs."""
-    log = kernel_log(a)
-    passed, drained = log.count('vrdma0: PASS'), log.count('drained, 16 receives')
-    a.run('insmod /vrdma/vrdma_kverbs.ko hold=1; echo 2 > /sys/module/virtio_rdma/parameters/cmd_timeout',
-          timeout=60)
+    passed, drained = counts(a)
+    a.run('echo 2 > /sys/module/virtio_rdma/parameters/cmd_timeout')
     watch = a.spawn('ibv_asyncwatch -d vrdma0')
     watch.wait_output('async event FD')
     os.kill(daemon.pid, signal.SIGSTOP)
@@ -130,10 +135,9 @@ def silent_device(daemon, a, b):
         return problem
     watch.kill('KILL')
     a.run(f'echo 30 > /sys/module/virtio_rdma/parameters/cmd_timeout; {BIND}', timeout=60)
-    problem = wait_log(a, 'vrdma0: PASS', passed + 2)
+    problem = wait_log(a, 'vrdma0: PASS', passed + 1)
     if problem:
         return problem
-    a.run('rmmod vrdma_kverbs')
     between(a, b, f'ibv_rc_pingpong -n 100 {GID}')
 
 
@@ -204,10 +208,27 @@ def late_netdev(tap):
         daemon.stop()
 
 
+@contextlib.contextmanager
+def debug_guest(tap):
+    daemon = pair.guest.Vrdmad([f'a,unsealed=on,mac={pair.MACS[0]}']).start()
+    try:
+        with pair.guest.UmlGuest('a', ip=pair.IPS[0], mem='1G', vhost_user_sockets=daemon.sockets,
+                                 kernel=KERNEL) as g:
+            tap.guests = [g]
+            g.run(f'ip link add eth0 type dummy; ip link set eth0 address {pair.MACS[0]} up;'
+                  f' ip addr add {pair.IPS[0]}/24 dev eth0')
+            pair.load(g)
+            yield daemon, (g, g)
+            tap.guests = []
+    finally:
+        daemon.stop()
+
+
 def main():
     tap = pair.Tap()
     modules = build_modules()
-    with pair.uml_guests(tap, kernel=KERNEL) as (daemon, (a, b)):
+    guests = debug_guest(tap) if KERNEL == 'uml-debug' else pair.uml_guests(tap)
+    with guests as (daemon, (a, b)):
         for g in (a, b):
             for module in modules:
                 shutil.copy(module, g.share)
@@ -219,7 +240,7 @@ def main():
         tap.run('a VLAN is never paired with', never_an_upper, a)
         tap.run('a silent device is dead: no hang, drains end, rebind mends it', silent_device, daemon, a, b)
         tap.run('traffic after all this', lambda: between(a, b, f'ibv_ud_pingpong -s 1024 {GID}') and None)
-        tap.run('rmmod', lambda: a.run('rmmod virtio_rdma; ! ls /sys/class/infiniband | grep .') and None)
+        tap.run('rmmod', lambda: a.run('rmmod vrdma_kverbs virtio_rdma; ! ls /sys/class/infiniband | grep .') and None)
     tap.run('a netdev that comes late, changes and goes', late_netdev, tap)
     tap.end()
 

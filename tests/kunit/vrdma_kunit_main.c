@@ -536,6 +536,7 @@ static struct kunit_suite vrdma_suite = {
 	.name = "virtio_rdma",
 	.test_cases = vrdma_cases,
 };
+
 kunit_test_suite(vrdma_suite);
 
 MODULE_DESCRIPTION("KUnit tests of virtio_rdma");

@@ -407,6 +407,10 @@ static int kv_create(struct kv_test *t)
 			return -ENOMEM;
 		t->dma[i] = ib_dma_map_single(t->dev, t->buf[i], KV_BUF,
 					      DMA_BIDIRECTIONAL);
+		if (ib_dma_mapping_error(t->dev, t->dma[i])) {
+			t->dma[i] = 0;
+			return -ENOMEM;
+		}
 		t->qp[i] = ib_create_qp(t->pd, &init);
 		if (IS_ERR(t->qp[i]))
 			goto err_qp;
