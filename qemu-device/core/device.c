@@ -512,10 +512,27 @@ static void stop_vq(struct vrd_device *dev, struct vrd_vq *vq, uint16_t *last_av
 	}
 }
 
+/*
+ * The control queue starts somewhere else than it stopped: this is no end of a
+ * pause, but a new driver, after a reset that the transport did not tell of.  The
+ * old one's memory has other uses by now, so nothing may touch it any more, and
+ * INIT would come too late.
+ */
+static void forget_driver(struct vrd_device *dev)
+{
+	if (!dev->initialised)
+		return;
+	vrd_log(dev->engine, VRD_LOG_DEBUG, "%s: another driver took over", dev->name);
+	vrd_device_clear(dev);
+	dev->initialised = false;
+	dev->num_vectors_used = 0;
+}
+
 int vrd_device_vq_start(struct vrd_device *dev, unsigned int index,
 			const struct vrd_vq_config *cfg, struct vrd_error *err)
 {
 	struct vrd_vq *vq = get_vq(dev, index);
+	uint16_t stopped_at;
 	int ret;
 
 	if (!vq)
@@ -526,9 +543,12 @@ int vrd_device_vq_start(struct vrd_device *dev, unsigned int index,
 		ret = vrd_fail(err, -EBUSY, "", "virtqueue %u is started already", index);
 		goto unlock;
 	}
+	stopped_at = vq->last_avail;
 	ret = vrd_vq_start(vq, cfg, err);
 	if (ret)
 		goto unlock;
+	if (index == VIRTIO_RDMA_VQ_CONTROL && cfg->last_avail != stopped_at)
+		forget_driver(dev);
 	if (index == VIRTIO_RDMA_VQ_DOORBELL) {
 		ret = watch_doorbell(dev);
 		if (ret) {
