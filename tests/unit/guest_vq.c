@@ -74,9 +74,13 @@ static bool wait_call(struct guest_vq *vq, uint64_t until)
 {
 	struct pollfd pfd = { .fd = vq->call, .events = POLLIN };
 	uint64_t now = guest_now_ns(), value;
+	int n;
 
-	if (now >= until || poll(&pfd, 1, (until - now) / 1000000 + 1) <= 0)
+	if (now >= until)
 		return false;
+	n = poll(&pfd, 1, (until - now) / 1000000 + 1);
+	if (n <= 0)
+		return n < 0 && errno == EINTR;
 	if (read(vq->call, &value, sizeof(value)) == sizeof(value))
 		vq->interrupts += value;
 	return true;
