@@ -39,6 +39,9 @@ class Vrdmad:
     def start(self, timeout=20):
         argv = [self.binary, *self._arguments, *self._args]
         kwargs = dict(env=self._env, stderr=-2)
+        for path in self.sockets:
+            if os.path.exists(path):
+                os.unlink(path)
         with open(self.log_path, 'wb') as log:
             kwargs['stdout'] = log
             popen = self._net.popen if self._net else host.popen
@@ -66,6 +69,11 @@ class Vrdmad:
         """User and system time so far: an idle daemon's does not grow."""
         fields = pathlib.Path(f'/proc/{self.pid}/stat').read_text().rsplit(')', 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
+
+    def kill(self):
+        """SIGKILL, as a crash would. start() brings it back."""
+        self.process.kill()
+        self.process.wait()
 
     def stop(self, patience=5):
         """SIGTERM, as a service manager would; its exit status."""
