@@ -268,6 +268,14 @@ void fuzz_guest_open(struct fuzz_guest *f, struct vrd_engine *engine,
 	init(f);
 }
 
+void *fuzz_guest_keep(struct fuzz_guest *f, uint64_t bytes)
+{
+	void *p = guest_alloc(f->g, bytes);
+
+	memcpy(f->used_pages, f->g->used_pages, bitmap_bytes(f));
+	return p;
+}
+
 void fuzz_guest_rewind(struct fuzz_guest *f)
 {
 	memcpy(f->g->used_pages, f->used_pages, bitmap_bytes(f));

@@ -72,6 +72,8 @@ struct fuzz_guest {
 
 void fuzz_guest_open(struct fuzz_guest *f, struct vrd_engine *engine,
 		     const struct guest_config *cfg);
+/* Memory that stays; after fuzz_guest_open(), before the first input. */
+void *fuzz_guest_keep(struct fuzz_guest *f, uint64_t bytes);
 /* What the last input used of its memory is free again. */
 void fuzz_guest_rewind(struct fuzz_guest *f);
 /* The same, and GID 0 is set. */

@@ -350,7 +350,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	for (unsigned int n = 0; n < FUZZ_MAX_OPS && !fuzz_done(&in); n++) {
 		switch (fuzz_u8(&in) & 15) {
-		case 0: case 1: set_desc(&in); break;
+		case 0: break;
+		case 1: set_desc(&in); break;
 		case 2: case 3: offer(&in); break;
 		case 4: set_indirect(&in); break;
 		case 5: set_word(&in); break;

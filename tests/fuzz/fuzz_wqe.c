@@ -18,6 +18,7 @@
 #define QPS		4			/* connected, loopback, UD, GSI */
 #define CANARY		0x5a
 #define MR_BYTES	(4 * GUEST_PAGE)
+#define BIG_BYTES	(1U << 20)		/* takes several turns */
 
 struct side {
 	struct fuzz_guest f;
@@ -26,7 +27,8 @@ struct side {
 	struct guest_cq cq[2];
 	uint8_t *mem;				/* MR_BYTES, all rights */
 	uint8_t *readonly, *canary;		/* a page each; no MR covers the canary */
-	struct guest_mr mr, ro_mr, pd_mr;
+	uint8_t *big;				/* BIG_BYTES, as the last inputs left it */
+	struct guest_mr mr, ro_mr, pd_mr, big_mr;
 	struct guest_qp qp[QPS];
 };
 
@@ -41,10 +43,11 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	engine = guest_engine(2, 0);
 	for (unsigned int i = 0; i < GUESTS; i++) {
 		struct guest_config cfg = {
-			.name = i ? "b" : "a", .id = i + 1, .mem_size = 2 << 20,
+			.name = i ? "b" : "a", .id = i + 1, .mem_size = 4 << 20,
 		};
 
 		fuzz_guest_open(&sides[i].f, engine, &cfg);
+		sides[i].big = fuzz_guest_keep(&sides[i].f, BIG_BYTES);
 	}
 	return 0;
 }
@@ -78,6 +81,7 @@ static void open_side(struct side *s, uint8_t sizes, uint8_t type)
 	memset(s->readonly, CANARY, GUEST_PAGE);
 	must(guest_mr_reg(g, s->pd, s->mem, MR_BYTES, 15, &s->mr), "REG_MR");
 	must(guest_mr_reg(g, s->pd, s->readonly, GUEST_PAGE, 4, &s->ro_mr), "REG_MR");
+	must(guest_mr_reg(g, s->pd, s->big, BIG_BYTES, 15, &s->big_mr), "REG_MR");
 	must(guest_mr_reg(g, s->other_pd, s->mem, GUEST_PAGE, 15, &s->pd_mr), "REG_MR");
 	for (unsigned int i = 0; i < QPS; i++) {
 		struct guest_qp_init init = {
@@ -162,11 +166,13 @@ static struct guest_qp *pick_qp(uint8_t how)
 static struct guest_sge pick_sge(struct fuzz_in *in, const struct side *s)
 {
 	uint8_t how = fuzz_u8(in);
-	const struct guest_mr *mr = how & 4 ? &s->ro_mr : how & 8 ? &s->pd_mr : &s->mr;
+	const struct guest_mr *mrs[] = { &s->mr, &s->ro_mr, &s->pd_mr, &s->big_mr };
+	const struct guest_mr *mr = mrs[how >> 2 & 3];
+	uint32_t lengths[] = { 8, how, 3000, mr == &s->big_mr ? 900000 : 64 };
 	struct guest_sge sge;
 
 	sge.addr = fuzz_pick64(in, mr->iova + (how >> 4) * 200);
-	sge.length = fuzz_pick32(in, how & 1 ? how : how & 2 ? 3000 : 8);
+	sge.length = fuzz_pick32(in, lengths[how & 3]);
 	sge.lkey = fuzz_pick32(in, mr->lkey);
 	return sge;
 }
@@ -183,10 +189,11 @@ static void write_wqe(struct fuzz_in *in)
 		.pd = htole32(s->pd), .dqpn = htole32(peer->qp[2].qpn), .qkey = htole32(0x1234),
 		.hop_limit = 1,
 	};
+	uint8_t flags = fuzz_u8(in);
 	struct guest_wr wr = {
-		.opcode = what & 15, .flags = fuzz_u8(in) & 15, .sge = sge,
-		.inline_data = data,
+		.opcode = what & 15, .flags = flags & 15, .sge = sge, .inline_data = data,
 	};
+	const struct guest_mr *remote;
 	unsigned int slot = qp->sq.producer & (qp->sq.entries - 1);
 
 	if (qp->init.type == VIRTIO_RDMA_QPT_UD || qp->init.type == VIRTIO_RDMA_QPT_GSI) {
@@ -208,8 +215,9 @@ static void write_wqe(struct fuzz_in *in)
 		if ((wr.av ? 64U : 48U) + wr.num_sge * 16 > qp->sq.stride)
 			wr.num_sge = 1;
 	}
-	wr.remote_addr = fuzz_pick64(in, peer->mr.iova + (what >> 6) * 4096);
-	wr.rkey = fuzz_pick32(in, what & 0x40 ? peer->ro_mr.rkey : peer->mr.rkey);
+	remote = flags & 0x80 ? &peer->big_mr : what & 0x40 ? &peer->ro_mr : &peer->mr;
+	wr.remote_addr = fuzz_pick64(in, remote->iova + (flags >> 4 & 7) * 1000);
+	wr.rkey = fuzz_pick32(in, remote->rkey);
 	wr.compare = wr.swap_add = wr.imm = what;
 	guest_write_send(qp, &wr);
 	fuzz_mutate(in, qp->sq.ring + slot * (size_t)qp->sq.stride, qp->sq.stride);
@@ -402,7 +410,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	for (unsigned int n = 0; n < FUZZ_MAX_OPS && !fuzz_done(&in); n++) {
 		switch (fuzz_u8(&in) & 15) {
-		case 0: case 1: write_wqe(&in); break;
+		case 0: break;
+		case 1: write_wqe(&in); break;
 		case 2: write_recv(&in); break;
 		case 3: write_raw(&in, false); break;
 		case 4: write_raw(&in, true); break;

@@ -6,7 +6,8 @@
 
 A seed is kept here as the operations that it is made of, not as a file: when a
 grammar changes, its seeds change with it.  Every value that a harness takes is
-one number; zero is "nothing unusual" everywhere.
+one number; zero is "nothing unusual" everywhere, and as an operation nothing at
+all.
 """
 
 import os
@@ -38,8 +39,8 @@ def raw64(value):
 
 # ---- fuzz_commands ------------------------------------------------------------
 
-INIT, QUERY, GID, CTX, PD, MR, MORE, DMA, CQ, RESIZE, QP, QP2, MODIFY, MODIFY2, CONNECT, CONNECT2, \
-    DESTROY, DESTROY2, RAW, POST, POST2, POST3, POST4, KICK = range(24)
+NOTHING, QUERY, GID, CTX, PD, MR, MORE, DMA, CQ, RESIZE, QP, QP2, MODIFY, MODIFY2, CONNECT, CONNECT2, \
+    DESTROY, DESTROY2, RAW, POST, POST2, POST3, POST4, KICK, INIT = range(25)
 HOST = 25
 SENT = [0, 0]                       # no mutation, usual length
 
@@ -72,7 +73,7 @@ def resize(g=0, shift=5, c=0):
 
 
 def qp(g=0, kind=2, shifts=0x33, c=0, p=0, scq=0, rcq=0):
-    return flat(op(QP, g), kind - 1, shifts, c, 0, p, 0, scq, 0, rcq, 0, [0] * 10, 0, [0, 0], 0,
+    return flat(op(QP, g), kind - 1, shifts, c, 0, p, 0, scq, 0, rcq, 0, [0] * 9, 0, [0, 0], 0,
                 SENT)
 
 
@@ -89,7 +90,7 @@ def destroy(g, kind, index=0):
 
 
 def post(g, q, opcode, size=1, peer=None, dq=0):
-    """On a connected QP; a UD QP takes three more numbers, which do no harm here."""
+    """A UD QP takes two more numbers, which are no operations elsewhere."""
     return flat(op(POST, g), q, 0, 1 - g if peer is None else peer, opcode | size << 4, 0, 0, dq)
 
 
@@ -138,7 +139,7 @@ def commands_seeds():
                          connect(0, 0, 1, 0), connect(1, 0, 0, 0), post(0, 0, 0), post(1, 0, 4),
                          host(0, STEP))
     yield "mr_more", flat(ctx(0), pd(0),
-                          op(MR), 3, 0, 8, 0, 0, 0, 0, 0, raw64(8), 0x80, 0, 0, 0, SENT,
+                          op(MR), 3, 0, 8, 0, 0, 0, 0, 0, 0, 0x80, 0, 0, 0, SENT,
                           op(MORE), 0, 0, 3, 0x80, [0, 0] * 4, 0, SENT,
                           op(MORE), 0, 0, 2, 0x80, [0, 0] * 3, 0, SENT, destroy(0, 2))
     yield "mr_many", flat(ctx(0), pd(0), [mr(0, 16, 8, how, 0, 0x80) for how in range(4)])
@@ -168,11 +169,11 @@ def sge(how=0, addr=0, length=0, key=0):
 
 def wqe(which, opcode, flags=1, sges=1, extra=b"", inline=0, addr=0, rkey=0, av=b""):
     body = [inline] if flags & 8 else [sge(extra or 0)] * sges if not extra else extra
-    return flat(0, which, opcode | sges << 4, flags, av, body, addr, rkey, 0)
+    return flat(1, which, opcode | sges << 4, flags, av, body, addr, rkey, 0)
 
 
 def ud_wqe(which, to, flags=1, qpn=0, sges=1):
-    return flat(0, which, 2 | sges << 4 | to << 7, flags, qpn, 0, [sge()] * sges, 0, 0, 0)
+    return flat(1, which, 2 | sges << 4 | to << 7, flags, qpn, 0, [sge()] * sges, 0, 0, 0)
 
 
 def receive(which, n=1):
@@ -192,51 +193,68 @@ def flip(which, what, at, value=0):
 
 
 def wqe_seeds():
-    for name, begin in (("rc", [0, 0]), ("uc", [0x3b, 2]), ("kernel", [0x3f, 1])):
+    for name, begin in (("rc", [3, 0]), ("uc", [0x3b, 2]), ("kernel", [0x3f, 1])):
         yield name + "_ops", flat(begin, [receive(1)] * 3, ring(1, 1),
                                   [[wqe(0, o), ring(0), step()] for o in range(8)])
         yield name + "_loop", flat(begin, receive(LOOP), ring(LOOP, 1),
                                    [wqe(LOOP, o) for o in (0, 2, 4, 5, 6)], ring(LOOP), step(3))
-    yield "inline", flat(0x20, 0, receive(1), ring(1, 1), wqe(0, 0, 9, 0, inline=32),
+    yield "inline", flat(0x23, 0, receive(1), ring(1, 1), wqe(0, 0, 9, 0, inline=32),
                          wqe(0, 2, 9, 0, inline=200), ring(0), step())
     yield "sges", flat(0x1b, 0, receive(1, 3), ring(1, 1), wqe(0, 0, sges=3), wqe(0, 2, sges=3),
                        wqe(0, 4, sges=2), ring(0), step())
-    yield "rnr", flat(0, 0, wqe(0, 2), ring(0), step(), receive(1), ring(1, 1), step(3), step(3))
-    yield "bad_rkey", flat(0, 0, wqe(0, 0, rkey=0xdb), ring(0), step(), 8, 0x0c, 10, 0, 14,
+    big = wqe(0, 0, 0xf1, 1, sge(0x0f))
+    yield "long", flat(3, 0, receive(1), 2, 0x11, sge(0x0f), 0, 2, 0x11, sge(0x0e), 0, ring(1, 1),
+                       [[wqe(0, o, 0x81, 1, sge(0x0f)), ring(0), step(3), step(3)]
+                        for o in (0, 1, 4, 2, 3)])
+    yield "long_both", flat(3, 0, wqe(0, 0, 0x81, 1, sge(0x0f)), wqe(1, 4, 0x81, 1, sge(0x0f)),
+                            ring(0), ring(1), step(0), wqe(LOOP, 0), ring(LOOP), step(3), step(3))
+    yield "long_cut", flat(3, 0, big, ring(0), step(0), 10, 0x61, step(), big, ring(0), 11, 1, step(),
+                           10, 0x01, 14, 10, 0, 14, big, ring(0), 13, 1, step(3), 11, 1, step(3))
+    yield "long_recv_cut", flat(3, 0, 2, 0x11, sge(0x0f), 0, ring(1, 1),
+                                wqe(0, 2, 0x81, 1, sge(0x0f)), ring(0), step(0), 10, 0x01, 14, step(3),
+                                10, 0, 14, 13, 1, step(3))
+    yield "lengths", flat(3, 0, [[wqe(0, 0, 9, 0, inline=n), ring(0), step(0)] for n in (0, 1, 2, 4, 7)],
+                          [wqe(0, 0, 1, 1, sge(1 | n << 4)) for n in range(4)], ring(0), step())
+    yield "denied", flat(3, 0, 10, 0x01, 0, step(), [[wqe(0, o), ring(0), step(), 10, 0, 14]
+                                                     for o in (0, 4, 5)])
+    yield "no_peer", flat(3, 0, 10, 0x61, wqe(0, 0), ring(0), step(3), step(3), 10, 0x01, 14, 10, 0, 14,
+                          10, 0x41, wqe(1, 0), ring(1), step(), 10, 0x31, step())
+    yield "rnr", flat(3, 0, wqe(0, 2), ring(0), step(), receive(1), ring(1, 1), step(3), step(3))
+    yield "bad_rkey", flat(3, 0, wqe(0, 0, rkey=0xdb), ring(0), step(), 8, 0x0c, 10, 0, 14,
                            wqe(0, 4, addr=0xd8), ring(0), step())
-    yield "bad_lkey", flat(0, 0, flat(0, 0, 0x10, 1, 0, 0, 0, 0xdb, 0, 0, 0), ring(0), step())
-    yield "ud", flat(8, 0, receive(UDQ + 1), receive(UDQ), ring(UDQ + 1, 1), ring(UDQ, 1),
+    yield "bad_lkey", flat(3, 0, flat(1, 0, 0x10, 1, 0, 0, 0, 0xdb, 0, 0, 0), ring(0), step())
+    yield "ud", flat(0xb, 0, receive(UDQ + 1), receive(UDQ), ring(UDQ + 1, 1), ring(UDQ, 1),
                      ud_wqe(UDQ, 1), ud_wqe(UDQ, 0), ud_wqe(UDQ, 1, 2), ring(UDQ), step())
-    yield "ud_inline", flat(0x20, 0, receive(UDQ + 1), ring(UDQ + 1, 1),
-                            0, UDQ, 2 | 0x80, 9, 0, 0, 64, 0, 0, 0, ring(UDQ), step())
-    yield "gsi", flat(0, 1, receive(GSI + 1), ring(GSI + 1, 1), ud_wqe(GSI, 1), ring(GSI), step())
-    yield "producer", flat(0, 0, wqe(0, 0), 7, 0, 0xd2, step(), 10, 0, 14, 7, 0x20, 0, step(),
+    yield "ud_inline", flat(0x23, 0, receive(UDQ + 1), ring(UDQ + 1, 1),
+                            1, UDQ, 2 | 0x80, 9, 0, 0, 64, 0, 0, 0, ring(UDQ), step())
+    yield "gsi", flat(3, 1, receive(GSI + 1), ring(GSI + 1, 1), ud_wqe(GSI, 1), ring(GSI), step())
+    yield "producer", flat(3, 0, wqe(0, 0), 7, 0, 0xd2, step(), 10, 0, 14, 7, 0x20, 0, step(),
                            7, 0x09, 0xd4, step())
     yield "overflow", flat(0, 0, [wqe(0, 0)] * 8, ring(0), step(3), [wqe(LOOP, 0)] * 4, ring(LOOP),
                            step(3), 13, 4)
-    yield "events", flat(0, 0, 8, 8, wqe(0, 0), ring(0), step(), 8, 0x18, receive(1), ring(1, 1),
+    yield "events", flat(3, 0, 8, 8, wqe(0, 0), ring(0), step(), 8, 0x18, receive(1), ring(1, 1),
                          wqe(0, 2, 3), ring(0), step(), 13, 4)
-    yield "doorbells", flat(0, 0, 9, 0xfe, b"\x40\0", [1] * 63, step(), wqe(0, 0), 7, 0, 0, step(),
+    yield "doorbells", flat(3, 0, 9, 0xfe, b"\x40\0", [1] * 63, step(), wqe(0, 0), 7, 0, 0, step(),
                             9, 0xfe, b"\0\0", [1] * 63, step())
-    yield "flush", flat(0, 0, [receive(0)] * 4, ring(0, 1), wqe(0, 0), 10, 0x60, wqe(0, 0), ring(0),
+    yield "flush", flat(3, 0, [receive(0)] * 4, ring(0, 1), wqe(0, 0), 10, 0x60, wqe(0, 0), ring(0),
                         step(), 10, 0, 14, wqe(0, 0), ring(0), step())
-    yield "paused", flat(0, 0, wqe(0, 0, sges=3), ring(0), 13, 1, wqe(0, 4), ring(0), 13, 9, step(),
+    yield "paused", flat(3, 0, wqe(0, 0, sges=3), ring(0), 13, 1, wqe(0, 4), ring(0), 13, 9, step(),
                          13, 3 | 1 << 3, wqe(0, 0), ring(0), step(), 13, 3)
-    yield "rereg", flat(0, 0, wqe(0, 0), ring(0), 11, 5, wqe(0, 0), ring(0), step(), 11, 1, wqe(0, 0),
+    yield "rereg", flat(3, 0, wqe(0, 0), ring(0), 11, 5, wqe(0, 0), ring(0), step(), 11, 1, wqe(0, 0),
                         ring(0), step())
-    yield "flip_wqe", flat(0, 0, flip(0, 0, 0), flip(0, 1, 8), flip(0, 0, 4), [wqe(0, 0)] * 8,
+    yield "flip_wqe", flat(3, 0, flip(0, 0, 0), flip(0, 1, 8), flip(0, 0, 4), [wqe(0, 0)] * 8,
                            ring(0), step(3))
-    yield "flip_producer", flat(0, 0, [wqe(0, 0)] * 8, flip(0, 3, 2), ring(0), step(3), step(3))
-    yield "flip_cq", flat(0, 0, flip(0, 5, 2), flip(0, 5, 0), [wqe(0, 0)] * 8, ring(0), step(3))
-    yield "flip_db", flat(0, 0, flip(0, 6, 16), flip(0, 6, 32), [wqe(0, 0)] * 4, ring(0), step(3))
-    yield "raw", flat(0, 0, 3, 0, 64, [0xff] * 64, 3, 0, 16, 4, 1, 1, 0, [0] * 12, ring(0), step(),
+    yield "flip_producer", flat(3, 0, [wqe(0, 0)] * 8, flip(0, 3, 2), ring(0), step(3), step(3))
+    yield "flip_cq", flat(3, 0, flip(0, 5, 2), flip(0, 5, 0), [wqe(0, 0)] * 8, ring(0), step(3))
+    yield "flip_db", flat(3, 0, flip(0, 6, 16), flip(0, 6, 32), [wqe(0, 0)] * 4, ring(0), step(3))
+    yield "raw", flat(3, 0, 3, 0, 64, [0xff] * 64, 3, 0, 16, 4, 1, 1, 0, [0] * 12, ring(0), step(),
                       4, 1, 32, [0xff] * 32, ring(1, 1), step())
 
 
 # ---- fuzz_virtq ---------------------------------------------------------------------
 
 def desc(q, at, addr=0, length=0, flags=0, nxt=0):
-    return flat(0, q, at, addr, length, flags, nxt)
+    return flat(1, q, at, addr, length, flags, nxt)
 
 
 def offer(q, head, n=1):
