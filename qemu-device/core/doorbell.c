@@ -249,27 +249,30 @@ void vrd_poller_qp_detach(struct vrd_qp *qp)
 
 /* ---- the scan ------------------------------------------------------------ */
 
-/* 64 bytes of the guest's, as a mask of those that are set. */
-static uint64_t set_bytes(const __u8 *bytes)
+/* @num of 64 bytes of the guest's, as a mask of those that are set. */
+static inline uint64_t set_bytes(const __u8 *bytes, unsigned int num)
 {
 	const vrd_shm64 *words = (const void *)bytes;
 	uint64_t mask = 0, any = 0, w[8];
 
 	for (unsigned int i = 0; i < 8; i++) {
 		w[i] = le64toh(__atomic_load_n(&words[i], __ATOMIC_RELAXED));
+		if (i == num / 8)
+			w[i] &= (1ULL << num % 8 * 8) - 1;
 		any |= w[i];
 	}
 	if (!any)
 		return 0;
-	for (unsigned int i = 0; i < 64; i++)
+	for (unsigned int i = 0; i < num; i++)
 		if (w[i / 8] >> i % 8 * 8 & 0xff)
 			mask |= 1ULL << i;
 	return mask;
 }
 
+/* Without the rest of the line, of which alive is never 0. */
 static uint64_t summary(const struct vrd_ctx_slots *slots)
 {
-	return set_bytes(slots->ctx->db->summary) & ((1ULL << VIRTIO_RDMA_DB_GROUPS) - 1);
+	return set_bytes(slots->ctx->db->summary, VIRTIO_RDMA_DB_GROUPS);
 }
 
 static void ring_rung(struct vrd_poller *poller, struct vrd_ring *ring)
@@ -295,7 +298,7 @@ static unsigned int scan_group(struct vrd_poller *poller, struct vrd_ctx_slots *
 	vrd_store8(&db->summary[group], 0);
 	/* pairs with the driver's, after it stored the summary byte */
 	vrd_full_barrier();
-	dirty = set_bytes(&db->dirty[group * 64]);
+	dirty = set_bytes(&db->dirty[group * 64], 64);
 	if (!dirty)
 		return 0;
 	for (uint64_t left = dirty; left; left &= left - 1)

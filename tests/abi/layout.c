@@ -104,6 +104,7 @@ SIZE(virtio_rdma_comp_event, 8);
 /* Shared words: each side's on lines of their own. */
 SIZE(virtio_rdma_db_page, 4096);
 AT(virtio_rdma_db_page, summary, 64);
+AT(virtio_rdma_db_page, alive, 127);
 AT(virtio_rdma_db_page, dirty, 128);
 SAME(VIRTIO_RDMA_DB_GROUPS * 64, VIRTIO_RDMA_DB_SLOTS);
 SIZE(virtio_rdma_ring_ctrl, 128);
