@@ -79,11 +79,14 @@ static void vrdma_death_work(struct work_struct *work)
 		.element.port_num = 1,
 	};
 
+	/* Before the event, so that who hears of it finds it true. */
+	vrdma_ucontexts_tell_death(dev);
 	/* Not before it is registered, nor after. */
 	if (ib_device_try_get(&dev->ibdev)) {
 		ib_dispatch_event(&event);
 		ib_device_put(&dev->ibdev);
 	}
+	vrdma_wake_user_cqs(dev);
 	/* Kernel users wait for the completions of what they posted. */
 	queue_work(dev->wq, &dev->flush_work);
 }
@@ -147,6 +150,8 @@ static void vrdma_dev_init(struct vrdma_dev *dev, struct virtio_device *vdev)
 	xa_init_flags(&dev->qps, XA_FLAGS_LOCK_IRQ);
 	xa_init_flags(&dev->cqs, XA_FLAGS_LOCK_IRQ);
 	init_waitqueue_head(&dev->qpn_free);
+	INIT_LIST_HEAD(&dev->user_dbs);
+	spin_lock_init(&dev->user_dbs_lock);
 	INIT_LIST_HEAD(&dev->parked);
 	spin_lock_init(&dev->park_lock);
 	INIT_WORK(&dev->event_work, vrdma_event_work);

@@ -238,6 +238,25 @@ void vrdma_flush_work(struct work_struct *work)
 	}
 }
 
+/*
+ * One event for each CQ of a process, armed or not, when the device dies: who
+ * sleeps until one comes polls then, and its provider flushes.
+ */
+void vrdma_wake_user_cqs(struct vrdma_dev *dev)
+{
+	unsigned long cqn;
+	struct vrdma_cq *cq;
+
+	xa_for_each(&dev->cqs, cqn, cq) {
+		cq = vrdma_cq_get(dev, cqn);
+		if (!cq)
+			continue;
+		if (cq->user && cq->ibcq.comp_handler)
+			cq->ibcq.comp_handler(&cq->ibcq, cq->ibcq.cq_context);
+		vrdma_cq_put(cq);
+	}
+}
+
 void vrdma_cq_attach_qp(struct vrdma_qp *qp)
 {
 	struct vrdma_cq *send_cq = to_vrdma_cq(qp->ibqp.send_cq);

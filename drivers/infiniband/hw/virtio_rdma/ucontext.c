@@ -3,6 +3,10 @@
  * Contexts, their doorbell pages, and PDs.  A context of the device belongs to
  * each process that opened it, and one to the kernel.  Called by the core in
  * process context; mmap_free also when the last mapping goes.
+ *
+ * A process that polls makes no system call, so the doorbell page tells it
+ * whether there is a device yet: alive is 1 until the device dies, and after a
+ * disassociation the core maps a page of zeroes in place of ours.
  */
 #include <linux/mm.h>
 #include <rdma/uverbs_ioctl.h>
@@ -13,10 +17,46 @@
 struct vrdma_db_entry {
 	struct rdma_user_mmap_entry entry;
 	struct vrdma_buf *buf;
+	struct list_head link;	/* vrdma_dev.user_dbs */
 	bool confirmed;		/* the device has destroyed the context */
 };
 
 static_assert(sizeof(struct virtio_rdma_db_page) <= PAGE_SIZE);
+
+static void vrdma_db_set_alive(struct vrdma_db_entry *db, bool alive)
+{
+	struct virtio_rdma_db_page *page = vrdma_buf_at(db->buf, 0);
+
+	/* The last thing that the device wrote comes before. */
+	smp_store_release(&page->alive, alive);
+}
+
+/* The page of a context that was made while the device died says so as well. */
+static void vrdma_db_enlist(struct vrdma_dev *dev, struct vrdma_db_entry *db)
+{
+	spin_lock(&dev->user_dbs_lock);
+	vrdma_db_set_alive(db, !vrdma_dead(dev));
+	list_add(&db->link, &dev->user_dbs);
+	spin_unlock(&dev->user_dbs_lock);
+}
+
+static void vrdma_db_delist(struct vrdma_dev *dev, struct vrdma_db_entry *db)
+{
+	spin_lock(&dev->user_dbs_lock);
+	list_del(&db->link);
+	spin_unlock(&dev->user_dbs_lock);
+}
+
+/* dev->dead is set already. */
+void vrdma_ucontexts_tell_death(struct vrdma_dev *dev)
+{
+	struct vrdma_db_entry *db;
+
+	spin_lock(&dev->user_dbs_lock);
+	list_for_each_entry(db, &dev->user_dbs, link)
+		vrdma_db_set_alive(db, false);
+	spin_unlock(&dev->user_dbs_lock);
+}
 
 void vrdma_mmap_free(struct rdma_user_mmap_entry *entry)
 {
@@ -24,6 +64,7 @@ void vrdma_mmap_free(struct rdma_user_mmap_entry *entry)
 						 entry);
 	struct vrdma_dev *dev = to_vrdma_dev(entry->ucontext->device);
 
+	vrdma_db_delist(dev, db);
 	vrdma_buf_release(dev, db->buf, db->confirmed);
 	kfree(db);
 }
@@ -51,6 +92,7 @@ int vrdma_alloc_ucontext(struct ib_ucontext *ibuc, struct ib_udata *udata)
 		vrdma_buf_release(dev, buf, !vrdma_dead(dev));
 		goto err_db;
 	}
+	vrdma_db_enlist(dev, db);
 	ret = rdma_user_mmap_entry_insert(ibuc, &db->entry, PAGE_SIZE);
 	if (ret)
 		goto err_ctx;
@@ -68,6 +110,7 @@ int vrdma_alloc_ucontext(struct ib_ucontext *ibuc, struct ib_udata *udata)
 	return 0;
 
 err_ctx:
+	vrdma_db_delist(dev, db);
 	vrdma_buf_release(dev, buf,
 			  vrdma_cmd_destroy(dev, VIRTIO_RDMA_CMD_DESTROY_CTX,
 					    uc->ctx));

@@ -158,6 +158,7 @@ struct vrdma_port_attr {
  * @kctx:        the device's handle of the kernel's own context
  * @db_buf:      its doorbell page
  * @db:          the same, mapped
+ * @user_dbs:    doorbell pages of processes; under @user_dbs_lock
  * @qps:         qpn -> struct vrdma_qp
  * @cqs:         cqn -> struct vrdma_cq
  * @qpn_free:    woken when a destroyed QP's number may be used again
@@ -195,6 +196,8 @@ struct vrdma_dev {
 	u32 kctx;
 	struct vrdma_buf *db_buf;
 	struct virtio_rdma_db_page *db;
+	struct list_head user_dbs;
+	spinlock_t user_dbs_lock;	/* see @user_dbs */
 
 	struct xarray qps;
 	struct xarray cqs;
@@ -439,6 +442,7 @@ void vrdma_dealloc_ucontext(struct ib_ucontext *ibuc);
 int vrdma_mmap(struct ib_ucontext *ibuc, struct vm_area_struct *vma);
 void vrdma_mmap_free(struct rdma_user_mmap_entry *entry);
 void vrdma_disassociate_ucontext(struct ib_ucontext *ibuc);
+void vrdma_ucontexts_tell_death(struct vrdma_dev *dev);
 int vrdma_kctx_open(struct vrdma_dev *dev);
 void vrdma_kctx_close(struct vrdma_dev *dev);
 int vrdma_alloc_pd(struct ib_pd *ibpd, struct ib_udata *udata);
@@ -496,6 +500,7 @@ void vrdma_cq_purge(struct vrdma_cq *cq, u32 qpn);
 void vrdma_qp_stop_posts(struct vrdma_qp *qp);
 void vrdma_qp_reset_rings(struct vrdma_qp *qp);
 void vrdma_flush_work(struct work_struct *work);
+void vrdma_wake_user_cqs(struct vrdma_dev *dev);
 
 /* stats.c */
 struct rdma_hw_stats *vrdma_alloc_hw_device_stats(struct ib_device *ibdev);
