@@ -60,14 +60,23 @@ static void must(uint32_t status, const char *what)
 		fuzz_fail("%s answers %u", what, status);
 }
 
+/* GID 1 of each: an IPv4 address. */
+static void v4_gid(const struct side *s, uint8_t gid[16])
+{
+	memcpy(gid, (uint8_t[]){ [10] = 0xff, 0xff, 10, 0, 0, s->f.g->cfg.id }, 16);
+}
+
 static void open_side(struct side *s, uint8_t sizes, uint8_t type)
 {
 	static const uint8_t types[QPS] = {
 		0, VIRTIO_RDMA_QPT_RC, VIRTIO_RDMA_QPT_UD, VIRTIO_RDMA_QPT_GSI,
 	};
 	struct guest *g = s->f.g;
+	uint8_t gid[16];
 
 	fuzz_guest_begin(&s->f);
+	v4_gid(s, gid);
+	must(guest_add_gid(g, 1, gid), "ADD_GID");
 	memset(s->qp, 0, sizeof(s->qp));
 	must(guest_ctx_create(g, kernel ? VIRTIO_RDMA_CTX_KERNEL : 0, &s->ctx), "CREATE_CTX");
 	must(guest_pd_alloc(&s->ctx, &s->pd), "ALLOC_PD");
@@ -198,7 +207,11 @@ static void write_wqe(struct fuzz_in *in)
 
 	if (qp->init.type == VIRTIO_RDMA_QPT_UD || qp->init.type == VIRTIO_RDMA_QPT_GSI) {
 		peer = &sides[what >> 7];
-		memcpy(av.dgid, peer->f.g->gid, 16);
+		av.sgid_index = flags >> 6 & 1;
+		if (av.sgid_index)
+			v4_gid(peer, av.dgid);
+		else
+			memcpy(av.dgid, peer->f.g->gid, 16);
 		av.dqpn = htole32(fuzz_pick32(in, qp->init.type == VIRTIO_RDMA_QPT_GSI ? 1 :
 					      peer->qp[2].qpn));
 		fuzz_mutate(in, &av, sizeof(av));

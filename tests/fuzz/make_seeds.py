@@ -225,6 +225,8 @@ def wqe_seeds():
     yield "bad_lkey", flat(3, 0, flat(1, 0, 0x10, 1, 0, 0, 0, 0xdb, 0, 0, 0), ring(0), step())
     yield "ud", flat(0xb, 0, receive(UDQ + 1), receive(UDQ), ring(UDQ + 1, 1), ring(UDQ, 1),
                      ud_wqe(UDQ, 1), ud_wqe(UDQ, 0), ud_wqe(UDQ, 1, 2), ring(UDQ), step())
+    yield "ud_v4", flat(0xb, 0, receive(UDQ + 1), receive(UDQ), ring(UDQ + 1, 1), ring(UDQ, 1),
+                        ud_wqe(UDQ, 1, 0x41), ud_wqe(UDQ, 0, 0x41), ring(UDQ), step())
     yield "ud_inline", flat(0x23, 0, receive(UDQ + 1), ring(UDQ + 1, 1),
                             1, UDQ, 2 | 0x80, 9, 0, 0, 64, 0, 0, 0, ring(UDQ), step())
     yield "gsi", flat(3, 1, receive(GSI + 1), ring(GSI + 1, 1), ud_wqe(GSI, 1), ring(GSI), step())
