@@ -143,6 +143,8 @@ static struct vrdma_cq *vrdma_cq_create(struct ibv_context *ibvctx,
 		goto err_free;
 	}
 	cq->last = cq->cur;
+	list_head_init(&cq->send_qps);
+	list_head_init(&cq->recv_qps);
 
 	cmd.buf_addr = (uintptr_t)cq->cur->buf.addr;
 	cmd.buf_len = cq->cur->buf.len;

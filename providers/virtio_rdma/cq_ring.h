@@ -67,6 +67,18 @@ static inline void vrdma_cq_ring_consume(struct vrdma_cq_ring *ring)
 }
 
 /*
+ * Nothing comes any more, whatever the device still writes: the ring becomes one
+ * entry that is in no lap's phase.  The control words stay as they are.
+ */
+static inline void vrdma_cq_ring_close(struct vrdma_cq_ring *ring)
+{
+	static struct virtio_rdma_cqe never = { .phase = 0xff };
+
+	ring->cqes = &never;
+	ring->mask = 0;
+}
+
+/*
  * Asks for an event.  @last is the word of the previous arming; the new one is
  * returned.  The caller looks at the ring afterwards: the barrier, with the
  * device's between its CQE and its load of the word, makes sure that either

@@ -12,29 +12,24 @@
  * a post of zero requests, which the driver turns into a notification of the
  * doorbell virtqueue.
  *
- * EIO: the device is gone, and the work that was just published will never be
- * looked at.  (After a disassociation the doorbell page reads as zeroes, so a
- * later post may well succeed: the work then simply never completes, as the
- * DEVICE_FATAL event has said.)
+ * A device that is gone is no error: the work that was just published completes
+ * with WR_FLUSH_ERR when the CQ is polled, as that of a QP in ERR does.
  */
-int vrdma_doorbell(struct vrdma_qp *qp, const struct vrdma_ring *ring)
+void vrdma_doorbell(struct vrdma_qp *qp, const struct vrdma_ring *ring)
 {
 	struct vrdma_context *ctx = to_vctx(qp->vqp.qp.context);
 	struct ibv_send_wr *bad_wr;
 	int ret;
 
 	if (atomic_load_explicit(&ctx->dead, memory_order_relaxed))
-		return EIO;
+		return;
 
 	atomic_fetch_add_explicit(&ctx->doorbells, 1, memory_order_relaxed);
 	if (!vrdma_db_ring(ctx->db, ring->slot))
-		return 0;
+		return;
 
 	atomic_fetch_add_explicit(&ctx->wakeups, 1, memory_order_relaxed);
 	ret = ibv_cmd_post_send(&qp->vqp.qp, NULL, &bad_wr);
-	if (ret != EIO && ret != ENODEV)
-		return 0;
-
-	atomic_store_explicit(&ctx->dead, true, memory_order_relaxed);
-	return EIO;
+	if (ret == EIO || ret == ENODEV)
+		atomic_store_explicit(&ctx->dead, true, memory_order_release);
 }

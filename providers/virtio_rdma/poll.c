@@ -56,7 +56,8 @@ static struct vrdma_qp *vrdma_cq_find_qp(struct vrdma_cq *cq, uint32_t qpn)
 /*
  * Takes the next CQE that belongs to a QP of ours, completes its request and
  * all earlier ones of its queue, and yields the wr_id.  The slot stays ours
- * until the consumer index is stored.  NULL if the CQ is empty.
+ * until the consumer index is stored.  NULL if the CQ is empty.  Of a dead
+ * device it is a CQE made up, as long as work is outstanding.
  */
 static inline struct virtio_rdma_cqe *
 vrdma_cq_take(struct vrdma_cq *cq, uint32_t *word, uint64_t *wr_id)
@@ -72,10 +73,15 @@ vrdma_cq_take(struct vrdma_cq *cq, uint32_t *word, uint64_t *wr_id)
 		cqe = vrdma_cq_ring_peek(ring, ring->consumer, word);
 		if (!cqe) {
 			gen = vrdma_cq_next_gen(cq);
-			if (likely(!gen))
+			if (unlikely(gen)) {
+				ring = &gen->ring;
+				continue;
+			}
+			if (likely(!vrdma_ctx_dead(to_vctx(cq->vcq.cq.context))))
 				return NULL;
-			ring = &gen->ring;
-			continue;
+			if (vrdma_cq_last_look(cq))
+				continue;
+			return vrdma_cq_flush(cq, word, wr_id);
 		}
 		ring->consumer++;
 

@@ -165,10 +165,8 @@ int vrdma_post_send(struct ibv_qp *ibvqp, struct ibv_send_wr *wr,
 {
 	struct vrdma_qp *qp = to_vqp(ibvqp);
 	struct vrdma_ring *ring = &qp->sq.ring;
-	struct ibv_send_wr *first = wr;
 	uint32_t head;
 	int ret = 0;
-	int db_ret;
 
 	vrdma_lock(&qp->sq.lock);
 	head = ring->head;
@@ -190,13 +188,8 @@ int vrdma_post_send(struct ibv_qp *ibvqp, struct ibv_send_wr *wr,
 		*bad_wr = wr;
 
 	/* What came before a bad request is posted all the same. */
-	if (likely(head != ring->head)) {
-		db_ret = vrdma_wq_publish(qp, &qp->sq, head);
-		if (unlikely(db_ret)) {
-			*bad_wr = first;
-			ret = db_ret;
-		}
-	}
+	if (likely(head != ring->head))
+		vrdma_wq_publish(qp, &qp->sq, head);
 	vrdma_unlock(&qp->sq.lock);
 	return ret;
 }
@@ -224,10 +217,8 @@ int vrdma_post_recv(struct ibv_qp *ibvqp, struct ibv_recv_wr *wr,
 {
 	struct vrdma_qp *qp = to_vqp(ibvqp);
 	struct vrdma_ring *ring = &qp->rq.ring;
-	struct ibv_recv_wr *first = wr;
 	uint32_t head;
 	int ret = 0;
-	int db_ret;
 
 	vrdma_lock(&qp->rq.lock);
 	head = ring->head;
@@ -248,13 +239,8 @@ int vrdma_post_recv(struct ibv_qp *ibvqp, struct ibv_recv_wr *wr,
 	if (unlikely(ret))
 		*bad_wr = wr;
 
-	if (likely(head != ring->head)) {
-		db_ret = vrdma_wq_publish(qp, &qp->rq, head);
-		if (unlikely(db_ret)) {
-			*bad_wr = first;
-			ret = db_ret;
-		}
-	}
+	if (likely(head != ring->head))
+		vrdma_wq_publish(qp, &qp->rq, head);
 	vrdma_unlock(&qp->rq.lock);
 	return ret;
 }

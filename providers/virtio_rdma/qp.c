@@ -318,6 +318,15 @@ static int vrdma_qp_create_cmd(struct vrdma_context *ctx, struct vrdma_qp *qp,
 	return 0;
 }
 
+/* In the lists of its CQs, by which polls find what a dead device left. */
+static void vrdma_qp_enlist(struct vrdma_qp *qp)
+{
+	vrdma_qp_lock_cqs(qp);
+	list_add_tail(&to_vcq(qp->vqp.qp.send_cq)->send_qps, &qp->send_link);
+	list_add_tail(&to_vcq(qp->vqp.qp.recv_cq)->recv_qps, &qp->recv_link);
+	vrdma_qp_unlock_cqs(qp);
+}
+
 static struct vrdma_qp *vrdma_qp_create(struct vrdma_context *ctx,
 					struct ibv_qp_init_attr_ex *attr)
 {
@@ -365,6 +374,7 @@ static struct vrdma_qp *vrdma_qp_create(struct vrdma_context *ctx,
 
 	if (attr->comp_mask & IBV_QP_INIT_ATTR_SEND_OPS_FLAGS)
 		qp->vqp.comp_mask |= VERBS_QP_EX;
+	vrdma_qp_enlist(qp);
 	if (pd->protection) {
 		qp->parent = pd;
 		atomic_fetch_add(&pd->refcount, 1);
@@ -478,6 +488,8 @@ int vrdma_destroy_qp(struct ibv_qp *ibvqp)
 	}
 	vrdma_qp_lock_cqs(qp);
 	vrdma_qp_purge_cqs_locked(qp);
+	list_del(&qp->send_link);
+	list_del(&qp->recv_link);
 	vrdma_qp_table_remove_locked(ctx, ibvqp->qp_num);
 	vrdma_qp_unlock_cqs(qp);
 	pthread_mutex_unlock(&ctx->qp_table_mutex);

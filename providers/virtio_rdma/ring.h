@@ -72,7 +72,8 @@ static inline void vrdma_store_release(__le32 *word, uint32_t val)
  * @mask:    @entries - 1
  * @shift:   log2 of the size of an entry
  * @slot:    its dirty byte in the doorbell page
- * @head:    index of the next entry to write; under the queue's lock
+ * @head:    index of the next entry to write; under the queue's lock, and read
+ *           without it once the device is dead
  * @tail:    index of the oldest entry that is not known to be complete; moved
  *           by whoever polls the CQ, who does not hold the queue's lock
  */
@@ -118,10 +119,22 @@ static inline void vrdma_ring_complete(struct vrdma_ring *ring, uint32_t index)
  */
 static inline bool vrdma_ring_publish(struct vrdma_ring *ring, uint32_t head)
 {
-	ring->head = head;
+	__atomic_store_n(&ring->head, head, __ATOMIC_RELEASE);
 	vrdma_store_release(&ring->ctrl->producer, head);
 	vrdma_full_barrier();
 	return vrdma_load(&ring->ctrl->need_db) != 0;
+}
+
+/*
+ * The oldest entry that is not complete; false if there is none.  By pollers,
+ * who do not hold the queue's lock: the acquire pairs with the release in
+ * vrdma_ring_publish(), before which the entry's wr_id was stored.
+ */
+static inline bool vrdma_ring_oldest(const struct vrdma_ring *ring,
+				     uint32_t *index)
+{
+	*index = __atomic_load_n(&ring->tail, __ATOMIC_RELAXED);
+	return __atomic_load_n(&ring->head, __ATOMIC_ACQUIRE) != *index;
 }
 
 /* The QP is in RESET, so the device looks at neither entries nor index. */
@@ -144,6 +157,12 @@ static inline bool vrdma_db_ring(struct virtio_rdma_db_page *db, uint32_t slot)
 	/* Pairs with the device's, between need_wakeup and its last scan. */
 	vrdma_full_barrier();
 	return vrdma_load(&db->need_wakeup) != 0;
+}
+
+/* Acquire: what the device wrote in its life is read after that. */
+static inline bool vrdma_db_alive(const struct virtio_rdma_db_page *db)
+{
+	return __atomic_load_n(&db->alive, __ATOMIC_ACQUIRE);
 }
 
 #endif /* VRDMA_RING_H */

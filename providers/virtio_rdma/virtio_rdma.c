@@ -79,6 +79,11 @@ static int vrdma_map_doorbells(struct vrdma_context *ctx, int cmd_fd,
 	if (ctx->db == MAP_FAILED)
 		return errno;
 	ctx->db_size = resp->db_mmap_size;
+	/*
+	 * If it is 0 because the device died this very moment, the queries of
+	 * the context's set-up, after this, fail.
+	 */
+	ctx->tells_death = vrdma_db_alive(ctx->db);
 	return 0;
 }
 

@@ -12,6 +12,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include <ccan/list.h>
 #include <infiniband/driver.h>
 #include <util/util.h>
 
@@ -48,7 +49,9 @@ struct vrdma_context {
 	/* Slow path only: rung doorbells, and how many of them woke a poller. */
 	atomic_ulong doorbells;
 	atomic_ulong wakeups;
-	/* A wake-up told that the device is gone. */
+	/* The doorbell page was seen alive: when it is not, the device is gone. */
+	bool tells_death;
+	/* The device is gone: a wake-up or the doorbell page told. */
 	atomic_bool dead;
 
 	/*
@@ -115,6 +118,12 @@ struct vrdma_cq {
 	struct virtio_rdma_cqe *cqe;
 	uint32_t cqe_word;
 
+	/* For the time after the device's death, see flush.c. */
+	struct list_head send_qps;
+	struct list_head recv_qps;
+	struct virtio_rdma_cqe flush_cqe;
+	bool looked_last;
+
 	struct vrdma_pd *parent;	/* parent domain it was made with */
 };
 
@@ -136,6 +145,8 @@ struct vrdma_qp {
 	bool ud;
 	struct vrdma_buf buf;
 	struct vrdma_pd *parent;	/* parent domain it was made with */
+	struct list_node send_link;	/* by the send CQ's lock */
+	struct list_node recv_link;	/* by the receive CQ's lock */
 
 	/* Extended posting, between wr_start and wr_complete; under sq.lock. */
 	uint32_t wr_head;
@@ -184,6 +195,20 @@ static inline struct vrdma_qp *to_vqp_ex(struct ibv_qp_ex *ibvqp)
 	return container_of(ibvqp, struct vrdma_qp, vqp.qp_ex);
 }
 
+/*
+ * Whether the device is gone.  Asked by polls that find nothing; the line with
+ * the byte is written by doorbells only.
+ */
+static inline bool vrdma_ctx_dead(struct vrdma_context *ctx)
+{
+	if (unlikely(atomic_load_explicit(&ctx->dead, memory_order_acquire)))
+		return true;
+	if (likely(vrdma_db_alive(ctx->db) || !ctx->tells_death))
+		return false;
+	atomic_store_explicit(&ctx->dead, true, memory_order_release);
+	return true;
+}
+
 static inline int vrdma_lock_init(struct vrdma_lock *lock, bool needed)
 {
 	lock->needed = needed;
@@ -217,7 +242,7 @@ int vrdma_buf_alloc(struct vrdma_buf *buf, size_t len, size_t page_size);
 void vrdma_buf_free(struct vrdma_buf *buf);
 
 /* db.c */
-int vrdma_doorbell(struct vrdma_qp *qp, const struct vrdma_ring *ring);
+void vrdma_doorbell(struct vrdma_qp *qp, const struct vrdma_ring *ring);
 
 /* verbs.c */
 int vrdma_query_device_ex(struct ibv_context *ibvctx,
@@ -238,6 +263,11 @@ struct ibv_mr *vrdma_reg_mr(struct ibv_pd *ibvpd, void *addr, size_t length,
 int vrdma_dereg_mr(struct verbs_mr *vmr);
 struct ibv_ah *vrdma_create_ah(struct ibv_pd *ibvpd, struct ibv_ah_attr *attr);
 int vrdma_destroy_ah(struct ibv_ah *ibvah);
+
+/* flush.c */
+bool vrdma_cq_last_look(struct vrdma_cq *cq);
+struct virtio_rdma_cqe *vrdma_cq_flush(struct vrdma_cq *cq, uint32_t *word,
+				       uint64_t *wr_id);
 
 /* cq.c */
 struct ibv_cq *vrdma_create_cq(struct ibv_context *ibvctx, int cqe,

@@ -61,12 +61,11 @@ static inline bool vrdma_sq_usable(const struct vrdma_qp *qp)
 	return qp->vqp.qp.state >= IBV_QPS_RTS;
 }
 
-static inline int vrdma_wq_publish(struct vrdma_qp *qp, struct vrdma_wq *wq,
-				   uint32_t head)
+static inline void vrdma_wq_publish(struct vrdma_qp *qp, struct vrdma_wq *wq,
+				    uint32_t head)
 {
-	if (likely(!vrdma_ring_publish(&wq->ring, head)))
-		return 0;
-	return vrdma_doorbell(qp, &wq->ring);
+	if (unlikely(vrdma_ring_publish(&wq->ring, head)))
+		vrdma_doorbell(qp, &wq->ring);
 }
 
 #endif /* VRDMA_WQE_H */

@@ -23,7 +23,7 @@ static int vrdma_wr_complete(struct ibv_qp_ex *ibvqp)
 	int ret = qp->wr_err;
 
 	if (likely(!ret && qp->wr_head != qp->sq.ring.head))
-		ret = vrdma_wq_publish(qp, &qp->sq, qp->wr_head);
+		vrdma_wq_publish(qp, &qp->sq, qp->wr_head);
 	vrdma_unlock(&qp->sq.lock);
 	return ret;
 }
