@@ -116,18 +116,23 @@ uint64_t fuzz_pick64(struct fuzz_in *in, uint64_t good)
 	return how >= 0xf0 ? fuzz_u64(in) : pick(how, good, 64);
 }
 
-void fuzz_mutate(struct fuzz_in *in, void *buf, size_t len)
+void fuzz_change(struct fuzz_in *in, void *buf, size_t len, unsigned int num)
 {
-	uint8_t how = fuzz_u8(in);
 	uint8_t *bytes = buf;
 
-	if (how < 0xc0 || !len)
-		return;
-	for (unsigned int n = how % 3 + 1; n; n--) {
+	while (len && num--) {
 		size_t at = fuzz_u16(in) % len;
 
 		bytes[at] = fuzz_u8(in);
 	}
+}
+
+void fuzz_mutate(struct fuzz_in *in, void *buf, size_t len)
+{
+	uint8_t how = fuzz_u8(in);
+
+	if (how >= 0xc0)
+		fuzz_change(in, buf, len, how % 3 + 1);
 }
 
 /* ---- devices -------------------------------------------------------------- */

@@ -53,6 +53,8 @@ uint64_t fuzz_pick64(struct fuzz_in *in, uint64_t good);
  * usually zero: none).
  */
 void fuzz_mutate(struct fuzz_in *in, void *buf, size_t len);
+/* Changes @num places. */
+void fuzz_change(struct fuzz_in *in, void *buf, size_t len, unsigned int num);
 
 /* ---- devices ---- */
 

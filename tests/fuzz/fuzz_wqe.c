@@ -172,6 +172,18 @@ static struct guest_qp *pick_qp(uint8_t how)
 	return qp->buf ? qp : &sides[how & 1].qp[0];
 }
 
+/* @where: 0 to 15, the last ones at the ends of the region. */
+static uint64_t offset_in(const struct guest_mr *mr, unsigned int where)
+{
+	switch (where) {
+	case 12: return mr->length - 8;
+	case 13: return mr->length - 7;
+	case 14: return mr->length;
+	case 15: return -8ULL;
+	default: return where * 200;
+	}
+}
+
 static struct guest_sge pick_sge(struct fuzz_in *in, const struct side *s)
 {
 	uint8_t how = fuzz_u8(in);
@@ -180,10 +192,33 @@ static struct guest_sge pick_sge(struct fuzz_in *in, const struct side *s)
 	uint32_t lengths[] = { 8, how, 3000, mr == &s->big_mr ? 900000 : 64 };
 	struct guest_sge sge;
 
-	sge.addr = fuzz_pick64(in, mr->iova + (how >> 4) * 200);
+	sge.addr = fuzz_pick64(in, mr->iova + offset_in(mr, how >> 4));
 	sge.length = fuzz_pick32(in, lengths[how & 3]);
 	sge.lkey = fuzz_pick32(in, mr->lkey);
 	return sge;
+}
+
+/* Usually not; else one field, or some bytes. */
+static void change_entry(struct fuzz_in *in, void *entry, size_t len, bool recv)
+{
+	struct virtio_rdma_wqe_ctrl *ctrl = entry;
+	struct virtio_rdma_recv_wqe *receive = entry;
+	uint8_t how = fuzz_u8(in);
+
+	if (how < 0xc0)
+		return;
+	if (how >= 0xe0)
+		fuzz_change(in, entry, len, how % 3 + 1);
+	else if (recv)
+		receive->num_sge = htole32(fuzz_pick32(in, how & 31));
+	else if (how & 8)
+		ctrl->num_sge = fuzz_u8(in);
+	else if (how & 4)
+		ctrl->inline_len = htole32(fuzz_pick32(in, how * 2 & 255));
+	else if (how & 2)
+		ctrl->flags = htole16(fuzz_u16(in));
+	else
+		ctrl->opcode = fuzz_u8(in);
 }
 
 static void write_wqe(struct fuzz_in *in)
@@ -229,11 +264,11 @@ static void write_wqe(struct fuzz_in *in)
 			wr.num_sge = 1;
 	}
 	remote = flags & 0x80 ? &peer->big_mr : what & 0x40 ? &peer->ro_mr : &peer->mr;
-	wr.remote_addr = fuzz_pick64(in, remote->iova + (flags >> 4 & 7) * 1000);
+	wr.remote_addr = fuzz_pick64(in, remote->iova + offset_in(remote, (flags >> 4 & 7) * 5 / 2));
 	wr.rkey = fuzz_pick32(in, remote->rkey);
 	wr.compare = wr.swap_add = wr.imm = what;
 	guest_write_send(qp, &wr);
-	fuzz_mutate(in, qp->sq.ring + slot * (size_t)qp->sq.stride, qp->sq.stride);
+	change_entry(in, qp->sq.ring + slot * (size_t)qp->sq.stride, qp->sq.stride, false);
 }
 
 static void write_recv(struct fuzz_in *in)
@@ -248,7 +283,7 @@ static void write_recv(struct fuzz_in *in)
 	for (unsigned int i = 0; i < n; i++)
 		sge[i] = pick_sge(in, &sides[which & 1]);
 	guest_write_recv(qp, sge, n);
-	fuzz_mutate(in, qp->rq.ring + slot * (size_t)qp->rq.stride, qp->rq.stride);
+	change_entry(in, qp->rq.ring + slot * (size_t)qp->rq.stride, qp->rq.stride, true);
 }
 
 /* The entry's bytes as they come. */

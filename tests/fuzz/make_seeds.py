@@ -215,6 +215,15 @@ def wqe_seeds():
                                 10, 0, 14, 13, 1, step(3))
     yield "lengths", flat(3, 0, [[wqe(0, 0, 9, 0, inline=n), ring(0), step(0)] for n in (0, 1, 2, 4, 7)],
                           [wqe(0, 0, 1, 1, sge(1 | n << 4)) for n in range(4)], ring(0), step())
+    yield "ends", flat(3, 0, [[wqe(0, o, 1 | (w << 4), 1, sge(n << 4)), ring(0), step(), 10, 0, 14]
+                              for o, w, n in ((0, 0, 12), (0, 0, 13), (4, 0, 15), (4, 0, 14), (0, 5, 0),
+                                              (0, 6, 0), (4, 7, 0))])
+    yield "fields", flat(3, 0, [[wqe(0, 0)[:-1], change, ring(0), step(), 10, 0, 14]
+                                for change in ([0xc8, 3], [0xc8, 255], [0xc4, 33], [0xc2, 8, 0],
+                                               [0xc0, 255])],
+                         [[receive(1)[:-1], change, ring(1, 1), wqe(0, 2), ring(0), step(),
+                           10, 0, 14, 10, 1, 14]
+                          for change in ([0xc2, 0], [0xdf, 0xc0], [0xc1, 0xd4])])
     yield "denied", flat(3, 0, 10, 0x01, 0, step(), [[wqe(0, o), ring(0), step(), 10, 0, 14]
                                                      for o in (0, 4, 5)])
     yield "no_peer", flat(3, 0, 10, 0x61, wqe(0, 0), ring(0), step(3), step(3), 10, 0x01, 14, 10, 0, 14,

@@ -7,7 +7,7 @@
 The harnesses share the time, in rounds, so that an early end has tried them all.
 What they learn stays in build/fuzz/corpus/HARNESS for the next run.  An input
 that crashes or hangs is kept in build/fuzz/crashes/ with the whole output
-beside it, and the harness goes on from the next round.
+beside it, and the harness goes on with what is left of its round.
 """
 
 import argparse
@@ -25,7 +25,8 @@ HARNESSES = ["fuzz_commands", "fuzz_wqe", "fuzz_virtq", "fuzz_vhost_user"]
 # One input takes milliseconds; the machine may be busy.
 INPUT_TIMEOUT = 60
 MAX_LEN = 1500
-ROUND = 120                         # seconds
+ROUND = 300                         # seconds
+MAX_CRASHES = 5                     # of one harness in one round
 
 
 def regressions(harness):
@@ -75,9 +76,8 @@ class Outcome:
         return f"ended with status {self.status}"
 
 
-def fuzz(harness, seconds, log):
-    """One round.  Only the seeds are not written to: the first folder is."""
-    corpus = os.path.join(OUT, "corpus", harness)
+def fuzz(harness, seconds, log, corpus):
+    """Starts from @corpus and the seeds, and writes what is new to @corpus."""
     os.makedirs(corpus, exist_ok=True)
     os.makedirs(CRASHES, exist_ok=True)
     status = libfuzzer(harness, [f"-max_total_time={seconds}", "-print_final_stats=1",
@@ -100,6 +100,33 @@ def report(harness, outcome, log):
     print(f"        then keep: tests/fuzz/regressions/{harness}-WHAT, and add a unit test")
 
 
+class Totals:
+    def __init__(self):
+        self.execs = self.coverage = self.crashes = 0
+        self.seconds = 0.0
+
+
+def one_round(harness, share, totals):
+    log = os.path.join(OUT, f"{harness}.log")
+    left = share
+    for _ in range(MAX_CRASHES):
+        start = time.monotonic()
+        outcome = fuzz(harness, left, log, os.path.join(OUT, "corpus", harness))
+        took = time.monotonic() - start
+        left -= int(took)
+        totals.execs += outcome.execs
+        totals.seconds += took
+        totals.coverage = max(totals.coverage, outcome.coverage)
+        if outcome.status:
+            totals.crashes += 1
+            report(harness, outcome, log)
+        else:
+            print(f"  {harness}: {outcome.execs} inputs in {took:.0f} s, "
+                  f"{outcome.coverage} places reached", flush=True)
+        if not outcome.status or left < 5:
+            return
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -112,38 +139,23 @@ def main():
             sys.exit(f"there is no harness '{h}'; choose from: {' '.join(HARNESSES)}")
 
     left = max(int(args.minutes * 60), len(harnesses))
-    totals = {h: [0, 0, 0, 0] for h in harnesses}       # inputs, seconds, coverage, crashes
+    totals = {h: Totals() for h in harnesses}
     print(f"fuzzing for {args.minutes:g} minutes: {', '.join(harnesses)}", flush=True)
-    number = 0
     try:
         while left >= len(harnesses):
             share = max(min(ROUND, left // len(harnesses)), 1)
             for h in harnesses:
-                log = os.path.join(OUT, f"{h}.log")
-                start = time.monotonic()
-                outcome = fuzz(h, share, log)
-                took = time.monotonic() - start
-                number += 1
-                t = totals[h]
-                t[0] += outcome.execs
-                t[1] += took
-                t[2] = max(t[2], outcome.coverage)
-                if outcome.status:
-                    t[3] += 1
-                    report(h, outcome, log)
-                else:
-                    print(f"  {h}: {outcome.execs} inputs in {took:.0f} s, "
-                          f"{outcome.coverage} places reached", flush=True)
+                one_round(h, share, totals[h])
             left -= share * len(harnesses)
     except KeyboardInterrupt:
         print("interrupted")
 
     print(f"\n{'harness':18} {'inputs':>10} {'seconds':>8} {'inputs/s':>9} {'places':>7} {'crashes':>8}")
     for h in harnesses:
-        n, seconds, coverage, crashes = totals[h]
-        print(f"{h:18} {n:10d} {seconds:8.0f} {n / seconds if seconds else 0:9.0f} "
-              f"{coverage:7d} {crashes:8d}")
-    found = sum(t[3] for t in totals.values())
+        t = totals[h]
+        print(f"{h:18} {t.execs:10d} {t.seconds:8.0f} {t.execs / t.seconds if t.seconds else 0:9.0f} "
+              f"{t.coverage:7d} {t.crashes:8d}")
+    found = sum(t.crashes for t in totals.values())
     if found:
         print(f"\nFAILURE: {found} crashes; the inputs are in {os.path.relpath(CRASHES, TOP)}/")
         return 1
