@@ -99,20 +99,12 @@ union line {
 #define OPS_READ	BIT(VIRTIO_RDMA_WR_RDMA_READ)
 
 /* What a QP may ask for.  No device has memory windows or fast registration. */
-static uint32_t allowed_ops(uint8_t qp_type)
-{
-	switch (qp_type) {
-	case VIRTIO_RDMA_QPT_RC:
-		return OPS_SEND | OPS_WRITE | OPS_READ | OPS_ATOMIC;
-	case VIRTIO_RDMA_QPT_UC:
-		return OPS_SEND | OPS_WRITE;
-	case VIRTIO_RDMA_QPT_UD:
-	case VIRTIO_RDMA_QPT_GSI:
-		return OPS_SEND;
-	default:
-		return 0;
-	}
-}
+static const uint32_t allowed_ops[] = {
+	[VIRTIO_RDMA_QPT_RC] = OPS_SEND | OPS_WRITE | OPS_READ | OPS_ATOMIC,
+	[VIRTIO_RDMA_QPT_UC] = OPS_SEND | OPS_WRITE,
+	[VIRTIO_RDMA_QPT_UD] = OPS_SEND,
+	[VIRTIO_RDMA_QPT_GSI] = OPS_SEND,
+};
 
 #define KNOWN_FLAGS	(VIRTIO_RDMA_WQE_SIGNALED | VIRTIO_RDMA_WQE_SOLICITED | \
 			 VIRTIO_RDMA_WQE_FENCE | VIRTIO_RDMA_WQE_INLINE)
@@ -129,7 +121,7 @@ static inline uint64_t add_sge(struct vrd_sge *to, const struct virtio_rdma_sge 
  * The SGE list, which begins @offset bytes into the entry: what the copied line
  * has of it, the rest from the ring.
  */
-static void take_sges(struct vrd_wr *wr, const union line *line, const uint8_t *entry,
+static inline void take_sges(struct vrd_wr *wr, const union line *line, const uint8_t *entry,
 		      uint32_t offset)
 {
 	uint64_t sum = 0;
@@ -147,21 +139,17 @@ static void take_sges(struct vrd_wr *wr, const union line *line, const uint8_t *
 	wr->length_ok = sum <= MAX_LENGTH;
 }
 
-static void take_inline(struct vrd_wr *wr, const union line *line, const uint8_t *entry,
-			uint32_t offset)
+/* May copy up to 31 bytes that follow in the entry; they are not looked at. */
+static inline void take_inline(struct vrd_wr *wr, const union line *line, const uint8_t *entry,
+			       uint32_t offset)
 {
-	uint32_t here = offset < WQE_LINE ? WQE_LINE - offset : 0;
-	uint32_t whole;
+	uint32_t here = WQE_LINE - offset;
 
-	if (here > wr->inline_len)
-		here = wr->inline_len;
-	if (here)
-		memcpy(wr->inline_data, &line->bytes[offset], here);
-	/* Whole words first; the entry ends at a multiple of 64. */
-	whole = (wr->inline_len - here) & ~7U;
-	vrd_copy_in(wr->inline_data + here, entry + offset + here, whole);
-	vrd_copy_in_bytes(wr->inline_data + here + whole, entry + offset + here + whole,
-			  wr->inline_len - here - whole);
+	memcpy(wr->inline_data, &line->bytes[offset], here);
+	/* Whole words: entries and buffer end at multiples of 8. */
+	if (wr->inline_len > here)
+		vrd_copy_in(wr->inline_data + here, entry + WQE_LINE,
+			    (wr->inline_len - here + 7) & ~7U);
 	wr->length = wr->inline_len;
 	wr->length_ok = true;
 }
@@ -177,7 +165,7 @@ static inline bool take_ctrl(const struct vrd_qp *qp, struct vrd_wr *wr,
 	wr->imm = ctrl->imm;
 	wr->pkey_index = le16toh(ctrl->pkey_index);
 
-	if (wr->opcode > 31 || !(allowed_ops(qp->type) & BIT(wr->opcode)))
+	if (wr->opcode > 31 || !(allowed_ops[qp->type] & BIT(wr->opcode)))
 		return false;
 	if (wr->flags & ~KNOWN_FLAGS || ctrl->reserved)
 		return false;
@@ -211,49 +199,48 @@ static bool take_atomic(struct vrd_wr *wr, const struct virtio_rdma_atomic_wqe *
 	return wr->length == 8;
 }
 
-static bool take_wqe(const struct vrd_qp *qp, struct vrd_wr *wr, const uint8_t *entry)
+/* SGEs or inline data; @offset is a constant in each caller. */
+static inline bool take_payload(const struct vrd_qp *qp, struct vrd_wr *wr,
+				const union line *line, const uint8_t *entry, uint32_t offset)
 {
-	uint32_t stride = 1U << qp->sq.stride_shift;
-	uint32_t offset;
+	uint32_t room = (1U << qp->sq.stride_shift) - offset;
+
+	if (wr->flags & VIRTIO_RDMA_WQE_INLINE) {
+		if (wr->inline_len > room)
+			return false;
+		take_inline(wr, line, entry, offset);
+	} else {
+		if (wr->num_sge * sizeof(struct virtio_rdma_sge) > room)
+			return false;
+		take_sges(wr, line, entry, offset);
+	}
+	return true;
+}
+
+static inline bool take_wqe(const struct vrd_qp *qp, struct vrd_wr *wr, const uint8_t *entry)
+{
 	union line line;
 
 	vrd_copy_in(line.words, entry, sizeof(line));
 	if (!take_ctrl(qp, wr, &line.ctrl))
 		return false;
 
-	if (qp->type == VIRTIO_RDMA_QPT_UD || qp->type == VIRTIO_RDMA_QPT_GSI) {
-		offset = sizeof(struct virtio_rdma_ud_wqe);
-		if (stride < 2 * WQE_LINE || !take_av(wr, &line.ud.av))
-			return false;
-	} else {
-		offset = sizeof(struct virtio_rdma_rc_wqe);
-		wr->remote_addr = le64toh(line.rc.remote_addr);
-		wr->rkey = le32toh(line.rc.rkey);
-		if (line.rc.reserved)
-			return false;
-		if (BIT(wr->opcode) & OPS_ATOMIC)
-			return take_atomic(wr, &line.atomic);
-	}
+	if (qp->type == VIRTIO_RDMA_QPT_UD || qp->type == VIRTIO_RDMA_QPT_GSI)
+		return 1U << qp->sq.stride_shift >= 2 * WQE_LINE && take_av(wr, &line.ud.av) &&
+		       take_payload(qp, wr, &line, entry, sizeof(struct virtio_rdma_ud_wqe));
 
-	if (wr->flags & VIRTIO_RDMA_WQE_INLINE) {
-		if (offset + wr->inline_len > stride)
-			return false;
-		take_inline(wr, &line, entry, offset);
-	} else {
-		if (offset + wr->num_sge * sizeof(struct virtio_rdma_sge) > stride)
-			return false;
-		take_sges(wr, &line, entry, offset);
-	}
-	return true;
+	wr->remote_addr = le64toh(line.rc.remote_addr);
+	wr->rkey = le32toh(line.rc.rkey);
+	if (line.rc.reserved)
+		return false;
+	if (BIT(wr->opcode) & OPS_ATOMIC)
+		return take_atomic(wr, &line.atomic);
+	return take_payload(qp, wr, &line, entry, sizeof(struct virtio_rdma_rc_wqe));
 }
 
 /* What is done before is told before a long copy begins. */
-static void note_length(const struct vrd_wr *wr)
+static inline void note_length(struct vrd_poller *poller, const struct vrd_wr *wr)
 {
-	struct vrd_poller *poller = vrd_poller_current();
-
-	if (!poller)
-		return;
 	poller->burst_bytes += wr->length;
 	if (wr->length < VRD_LONG_BYTES)
 		return;
@@ -286,7 +273,7 @@ enum vrd_fetch vrd_sq_peek(struct vrd_qp *qp, struct vrd_wr *wr)
 	}
 	if (!entry || !take_wqe(qp, wr, entry))
 		return VRD_FETCH_BAD;
-	note_length(wr);
+	note_length(qp->poller, wr);
 	return VRD_FETCH_OK;
 }
 
