@@ -24,6 +24,8 @@
 #define VRD_SQ_BUDGET		64
 /* After so long, a copy lets others have a turn, whoever they are. */
 #define VRD_BURST_NS		200000
+/* Timers that one turn runs. */
+#define VRD_TIMERS_TURN		256
 /* Doorbell pages that one turn looks at, of those awake and of the others. */
 #define VRD_SCAN_AWAKE		8
 #define VRD_SCAN_ASLEEP		2
@@ -111,6 +113,7 @@ struct vrd_poller {
 	bool now_valid;
 	uint64_t burst_start;			/* first question for other work in a burst, or 0 */
 	struct vrd_hot_ring hot[VRD_HOT_RINGS];
+	uint64_t full_turn;			/* in which no hot ring was idle */
 
 	unsigned int bursts;			/* since the last look at armings */
 	uint64_t burst_bytes;			/* that they moved */

@@ -149,11 +149,16 @@ static bool hot_make_room(struct vrd_poller *poller)
 	struct vrd_qp *qp;
 	uint32_t seen;
 
+	/* Not again and again for all that rang in this turn. */
+	if (poller->full_turn == poller->turn)
+		return false;
 	for (unsigned int i = 1; i < poller->num_hot; i++)
 		if (poller->hot[i].used < oldest->used)
 			oldest = &poller->hot[i];
-	if (poller->turn - oldest->used < VRD_HOT_IDLE_TURNS)
+	if (poller->turn - oldest->used < VRD_HOT_IDLE_TURNS) {
+		poller->full_turn = poller->turn;
 		return false;
+	}
 
 	qp = oldest->qp;
 	seen = oldest->seen;

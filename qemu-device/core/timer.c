@@ -148,10 +148,11 @@ void vrd_timer_cancel_sync(struct vrd_timer *timer)
 void vrd_timers_run(struct vrd_poller *poller)
 {
 	uint64_t now = vrd_poller_now(poller);
+	unsigned int left = VRD_TIMERS_TURN;
 
 	vrd_lock(&poller->timer_lock);
-	/* What the functions set anew is later than @now, or waits for the next turn. */
-	while (poller->timers && poller->timers->deadline <= now) {
+	/* Bounded, as a function may set its timer again, to now. */
+	while (poller->timers && poller->timers->deadline <= now && left--) {
 		struct vrd_timer *timer = poller->timers;
 
 		remove_locked(poller, timer);
