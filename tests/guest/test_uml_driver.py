@@ -26,6 +26,9 @@ BUS = '/sys/bus/virtio/drivers/virtio_rdma'
 UNBIND = f'echo virtio0 > {BUS}/unbind'
 BIND = f'echo virtio0 > {BUS}/bind'
 
+# Polls, and runs until its device goes.
+POLLING = 'ib_write_bw -F -D 60'
+
 
 def build_modules():
     """tests/kunit and tests/kverbs for UML, in a copy; the folder of each module."""
@@ -109,20 +112,58 @@ def rebind(g):
     return wait_log(g, 'drained, 16 receives', drained + 5)
 
 
+def ends_by_itself(program, timeout=20):
+    """A program whose device is gone sees its work flushed, and gives up."""
+    result = program.wait(timeout=timeout, check=False)
+    if result.rc == 0 or result.rc > 128:
+        return f'{program.text}: status {result.rc}\n{result.stdout}'
+    if 'error' not in result.stdout.lower() and 'fail' not in result.stdout.lower():
+        return f'{program.text}: no word of an error\n{result.stdout}'
+    return None
+
+
+def unbind_under_traffic(a, b, command, victim_serves=False):
+    """Programs that only poll notice that a's device is gone."""
+    server, client = (a, b) if victim_serves else (b, a)
+    there = server.spawn(command)
+    try:
+        pair.wait_listening(server)
+        here = client.spawn(f'{command} {server.ip}')
+        time.sleep(3)
+        if not (here.running() and there.running()):
+            return f'ended too early:\n{here.output()}{there.output()}'
+        a.run(UNBIND, timeout=60)
+        problem = ends_by_itself(there if victim_serves else here)
+        here.kill()
+    finally:
+        there.kill()
+        a.run(BIND, timeout=60)
+        pair.load(a)
+    return problem
+
+
 def silent_device(daemon, a, b):
     """vrdmad stops for a while: commands time out, the device is dead, nobody hangs."""
     passed, drained = counts(a)
     a.run('echo 2 > /sys/module/virtio_rdma/parameters/cmd_timeout')
     watch = a.spawn('ibv_asyncwatch -d vrdma0')
     watch.wait_output('async event FD')
+    server = b.spawn(POLLING)
+    pair.wait_listening(b)
+    client = a.spawn(f'{POLLING} {b.ip}')
+    time.sleep(3)
     os.kill(daemon.pid, signal.SIGSTOP)
     try:
         start = time.monotonic()
         first = a.run('ibv_devinfo', check=False, timeout=30)
         a.run('ibv_devinfo', check=False, timeout=30)
         took = time.monotonic() - start
+        problem = ends_by_itself(client)
     finally:
         os.kill(daemon.pid, signal.SIGCONT)
+        server.kill()
+    if problem:
+        return problem
     if first.rc == 0 or took > 15:
         return f'a command on a silent device: status {first.rc} after {took:.1f} s'
     if 'DEVICE_FATAL' not in watch.output():
@@ -235,6 +276,10 @@ def main():
         kunit(tap, b)
         tap.run('a kernel user: every opcode, refusals, restart through RESET', kverbs, a)
         tap.run('unbind with open contexts and a kernel user, five times', rebind, a)
+        for command, serves in ((POLLING, False), ('ib_send_bw -F -D 60', False),
+                                ('ib_send_bw -F -D 60', True)):
+            tap.run(f'unbind under {command}{", server" if serves else ""}: it ends by itself',
+                    unbind_under_traffic, a, b, command, serves)
         tap.run('the port follows the netdev, with one event each', port_follows, a)
         tap.run('GIDs follow the addresses', gids_follow, a)
         tap.run('a VLAN is never paired with', never_an_upper, a)

@@ -255,6 +255,52 @@ static void test_doorbell(void)
 	rig_free(&r);
 }
 
+/* A dead device's ring: what came in time is seen, nothing after that. */
+static void test_death(void)
+{
+	uint32_t start, index, i;
+	bool good = true;
+	struct rig r;
+
+	for (start = 0; start < 16; start++) {
+		struct virtio_rdma_cqe *cqes;
+
+		rig_init(&r, 8, 0xfffffffaU);
+		cqes = r.cq.cqes;
+		for (i = 0; i < start; i++) {
+			dev_complete(&r, 1, i);
+			good &= take(&r) != NULL;
+		}
+		r.db->alive = 1;
+		good &= vrdma_db_alive(r.db);
+		dev_complete(&r, 1, r.sq.tail + 1);
+		r.db->alive = 0;
+		good &= !vrdma_db_alive(r.db);
+
+		vrdma_ring_publish(&r.sq, r.sq.head + 8);
+		good &= take(&r) != NULL;
+		vrdma_ring_complete(&r.sq, r.sq.tail + 1);
+		good &= !take(&r);
+		vrdma_cq_ring_close(&r.cq);
+		for (i = 2; vrdma_ring_oldest(&r.sq, &index); i++) {
+			good &= index == 0xfffffffaU + i;
+			vrdma_ring_complete(&r.sq, index);
+		}
+		good &= i == 8;
+		r.cq.cqes = cqes;
+		r.cq.mask = 7;
+		dev_complete(&r, 1, 2);
+		vrdma_cq_ring_close(&r.cq);
+		good &= !take(&r) &&
+			vrdma_cq_ring_producer(&r.cq) == r.cq.consumer;
+		vrdma_cq_ring_purge(&r.cq, 1);
+		vrdma_cq_ring_consume(&r.cq);
+		r.cq.cqes = cqes;
+		rig_free(&r);
+	}
+	ok(good, "what a dead device left, and its ring closed");
+}
+
 /* ---------------- both sides in threads ---------------- */
 
 #define ROUNDS	200000
@@ -383,6 +429,7 @@ int main(void)
 	test_purge();
 	test_arm();
 	test_doorbell();
+	test_death();
 	test_threads();
 	printf("1..%d\n", tests);
 	return failures != 0;

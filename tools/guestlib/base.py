@@ -18,6 +18,7 @@ class Guest:
     flush = False        # must the guest flush output files to the shared folder?
     agent_tty = None     # the agent's line, as the guest calls it
     ready_timeout = 120
+    harmless = console.HARMLESS
 
     def __init__(self, name, net=None, mac=None, ip=None, udev=False):
         self.name = name
@@ -117,7 +118,7 @@ class Guest:
         """Reports of kernel bugs since the last call; empty if all is well."""
         log = self.console_log()
         new, self._console_seen = log[self._console_seen:], len(log)
-        return console.problems(new)
+        return console.problems(new, harmless=self.harmless)
 
     def _console_tail(self, lines=40):
         tail = self.console_log().splitlines()[-lines:]

@@ -9,7 +9,7 @@ import itertools
 import os
 import shutil
 
-from . import host
+from . import console, host
 from .base import Guest
 
 # $1: folder for the memory file, $2: its size in MiB, then the command.
@@ -43,6 +43,7 @@ class UmlGuest(Guest):
     agent_tty = '/dev/tty1'
     terminal_tty = '/dev/tty2'     # with terminal=True: our standard input
     ready_timeout = 60
+    harmless = console.HARMLESS_IN_UML
 
     def __init__(self, name, net=None, mac=None, ip=None, vhost_user_sockets=(), mem='512M',
                  kernel='uml', cmdline_extra='', udev=False, terminal=False,
