@@ -6,11 +6,12 @@
  * pages and timers, and ends with a quiescent state.  After turns without work
  * the poller spins on for its budget and then sleeps on its eventfds.
  *
- * The budget adapts.  On a machine with a CPU to spare it is the configured
- * one.  Where the kernel has to preempt the poller to let others run, spinning
- * keeps the very guests from the CPU whose requests it waits for: so an
- * involuntary context switch sets the budget to zero, for a while that doubles
- * if it happens again, and it grows back slowly.
+ * The budget is the configured one where there is a CPU to spare for it.  Where
+ * there is not, spinning keeps the very guests from the CPU whose requests it
+ * waits for.  Two things tell: the kernel preempts the poller for a good part of
+ * a time slice; or spinning ends in vain, and as soon as the poller sleeps there
+ * is work.  Then it does not spin for a while, which doubles if it was no better
+ * afterwards.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -42,12 +43,14 @@
 #define BUSY_TURNS_PER_CLOCK	256
 /* How often the kernel is asked about preemption. */
 #define SAMPLE_NS		100000ULL
-/* A preempted poller does not spin for so long at first, and at most. */
+/* Others took the CPU for so long between two samples: it is contended. */
+#define LOST_NS			500000ULL
+/* After so many spins in vain it is asked whether enough others were not. */
+#define SPINS_IN_VAIN		8
+/* A poller that should not spin does not for so long at first, and at most. */
 #define PENALTY_MIN_NS		10000000ULL
 #define PENALTY_MAX_NS		640000000ULL
-/* After the penalty the budget grows by an eighth in each of these. */
-#define GROW_NS			10000000ULL
-/* Without preemption for so long, the next penalty is a short one again. */
+/* If it was all right for so long, the next time is a short one again. */
 #define FORGIVE_NS		1000000000ULL
 
 static _Thread_local struct vrd_poller *current_poller;
@@ -226,36 +229,75 @@ static bool turn(struct vrd_poller *poller)
 
 /* ---- the budget --------------------------------------------------------------- */
 
-static void sample_preemption(struct vrd_poller *poller)
+static uint64_t thread_cpu_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
+}
+
+/* True if the kernel gave a good part of our time to others since the last call. */
+static bool was_preempted(struct vrd_poller *poller)
+{
+	uint64_t now = vrd_clock_ns(), cpu = thread_cpu_ns();
+	uint64_t awake = now - poller->sampled_at - poller->slept_ns;
+	uint64_t ran = cpu - poller->cpu_ns;
+	struct rusage usage;
+	bool switched;
+
+	poller->sampled_at = now;
+	poller->cpu_ns = cpu;
+	poller->slept_ns = 0;
+	if (getrusage(RUSAGE_THREAD, &usage))
+		return false;
+	switched = usage.ru_nivcsw != poller->preempted;
+	count(&poller->stat_preempted, usage.ru_nivcsw - poller->preempted);
+	poller->preempted = usage.ru_nivcsw;
+	return switched && awake > ran + LOST_NS;
+}
+
+static void stop_spinning(struct vrd_poller *poller)
 {
 	uint64_t now = vrd_poller_now(poller);
-	uint64_t full = poller->engine->poll_ns;
-	struct rusage usage;
 
-	if (now - poller->sampled_at < SAMPLE_NS)
+	if (poller->engine->poll_fixed || now < poller->penalty_until)
 		return;
-	poller->sampled_at = now;
-	if (getrusage(RUSAGE_THREAD, &usage))
-		return;
+	if (now > poller->penalty_until + FORGIVE_NS)
+		poller->penalty_ns = PENALTY_MIN_NS;
+	else if (poller->penalty_ns < PENALTY_MAX_NS)
+		poller->penalty_ns *= 2;
+	poller->penalty_until = now + poller->penalty_ns;
+	poller->budget_ns = 0;
+}
 
-	if (usage.ru_nivcsw != poller->preempted) {
-		count(&poller->stat_preempted, usage.ru_nivcsw - poller->preempted);
-		poller->preempted = usage.ru_nivcsw;
-		if (poller->engine->poll_fixed)
-			return;
-		if (now > poller->penalty_until + FORGIVE_NS)
-			poller->penalty_ns = PENALTY_MIN_NS;
-		else if (now > poller->penalty_until && poller->penalty_ns < PENALTY_MAX_NS)
-			poller->penalty_ns *= 2;
-		poller->penalty_until = now + poller->penalty_ns;
-		poller->budget_ns = 0;
-	} else if (poller->budget_ns < full && now > poller->penalty_until &&
-		   now - poller->grown_at > GROW_NS) {
-		poller->grown_at = now;
-		poller->budget_ns += full / 8 + 1;
-		if (poller->budget_ns > full)
-			poller->budget_ns = full;
-	}
+/* Now and then: was it preempted, is the penalty over? */
+static void review_budget(struct vrd_poller *poller)
+{
+	uint64_t now = vrd_poller_now(poller);
+
+	if (now < poller->sampled_at + SAMPLE_NS)
+		return;
+	if (was_preempted(poller))
+		stop_spinning(poller);
+	if (now >= poller->penalty_until)
+		poller->budget_ns = poller->engine->poll_ns;
+}
+
+/*
+ * Spinning ended without work, and then the poller slept for @slept_ns.  If that
+ * was less than the time it had spun, somebody waited for the CPU.
+ */
+static void spun_in_vain(struct vrd_poller *poller, uint64_t slept_ns)
+{
+	if (!poller->budget_ns || slept_ns > poller->budget_ns)
+		return;
+	if (++poller->spins_in_vain < SPINS_IN_VAIN)
+		return;
+	if (poller->spins_paid < 2 * SPINS_IN_VAIN)
+		stop_spinning(poller);
+	poller->spins_in_vain = 0;
+	poller->spins_paid = 0;
 }
 
 /* ---- sleep ----------------------------------------------------------------------- */
@@ -328,6 +370,7 @@ static void take_events(struct vrd_poller *poller, const struct epoll_event *eve
 static void sleep_now(struct vrd_poller *poller)
 {
 	struct epoll_event events[16];
+	uint64_t start;
 	int n;
 
 	if (!prepare_sleep(poller))
@@ -341,10 +384,14 @@ static void sleep_now(struct vrd_poller *poller)
 	 * a kick's pdev goes by a message, which this thread takes later.
 	 */
 	urcu_qsbr_thread_offline();
+	start = vrd_clock_ns();
 	n = wait_for_events(poller, events, 16);
+	start = vrd_clock_ns() - start;
+	poller->slept_ns += start;
 	atomic_store(&poller->sleeping, false);
 	urcu_qsbr_thread_online();
 	take_events(poller, events, n);
+	spun_in_vain(poller, start);
 }
 
 static void idle(struct vrd_poller *poller)
@@ -361,7 +408,7 @@ static void idle(struct vrd_poller *poller)
 	}
 	if (!poller->idle_since)
 		poller->idle_since = vrd_poller_now(poller);
-	sample_preemption(poller);
+	review_budget(poller);
 	if (vrd_poller_now(poller) - poller->idle_since < poller->budget_ns)
 		return;
 	sleep_now(poller);
@@ -383,10 +430,11 @@ static void *poller_main(void *arg)
 			idle(poller);
 			continue;
 		}
+		poller->spins_paid += poller->idle_turns != 0;
 		poller->idle_since = 0;
 		poller->idle_turns = 0;
 		if (++busy % BUSY_TURNS_PER_CLOCK == 0)
-			sample_preemption(poller);
+			review_budget(poller);
 	}
 
 	urcu_qsbr_unregister_thread();
@@ -446,6 +494,7 @@ int vrd_poller_start(struct vrd_poller *poller, struct vrd_error *err)
 	TAILQ_INIT(&poller->rotation);
 	LIST_INIT(&poller->devs);
 	poller->budget_ns = poller->engine->poll_ns;
+	poller->sampled_at = vrd_clock_ns();
 	poller->penalty_ns = PENALTY_MIN_NS;
 	poller->wake_fd = -1;
 

@@ -130,10 +130,12 @@ struct vrd_poller {
 	unsigned int failed_walks;		/* contexts with failed_group < GROUPS */
 
 	/* Spinning and sleeping: poller.c */
-	uint64_t budget_ns;			/* 0..engine's poll_us */
+	uint64_t budget_ns;			/* engine's poll_ns or 0 */
 	uint64_t idle_since;
 	uint64_t idle_turns;
-	uint64_t sampled_at, penalty_until, penalty_ns, grown_at;
+	uint64_t sampled_at, cpu_ns, slept_ns;	/* as of the last sample, and since it */
+	uint64_t penalty_until, penalty_ns;
+	unsigned int spins_in_vain, spins_paid;
 	long preempted;				/* ru_nivcsw as last sampled */
 	int epoll_fd, wake_fd;
 	pthread_t thread;
