@@ -40,10 +40,8 @@ static void put_asleep(struct vrd_poller *poller, struct vrd_ctx_slots *slots)
 
 	slots->awake = false;
 	TAILQ_INSERT_TAIL(&pdev->asleep, slots, link);
-	if (!pdev->num_asleep++) {
+	if (!pdev->num_asleep++)
 		TAILQ_INSERT_TAIL(&poller->rotation, pdev, turn_link);
-		pdev->in_rotation = true;
-	}
 }
 
 static void take_asleep(struct vrd_poller *poller, struct vrd_ctx_slots *slots)
@@ -51,10 +49,8 @@ static void take_asleep(struct vrd_poller *poller, struct vrd_ctx_slots *slots)
 	struct vrd_poller_dev *pdev = slots->pdev;
 
 	TAILQ_REMOVE(&pdev->asleep, slots, link);
-	if (!--pdev->num_asleep) {
+	if (!--pdev->num_asleep)
 		TAILQ_REMOVE(&poller->rotation, pdev, turn_link);
-		pdev->in_rotation = false;
-	}
 	if (pdev->sweep > pdev->num_asleep) {
 		pdev->sweep = pdev->num_asleep;
 		if (!pdev->sweep)
@@ -67,14 +63,12 @@ static void put_awake(struct vrd_poller *poller, struct vrd_ctx_slots *slots)
 	slots->awake = true;
 	TAILQ_INSERT_TAIL(&poller->awake, slots, link);
 	poller->num_awake++;
-	slots->pdev->num_awake++;
 }
 
 static void take_awake(struct vrd_poller *poller, struct vrd_ctx_slots *slots)
 {
 	TAILQ_REMOVE(&poller->awake, slots, link);
 	poller->num_awake--;
-	slots->pdev->num_awake--;
 }
 
 static void ctx_attach(struct vrd_poller *poller, void *arg)

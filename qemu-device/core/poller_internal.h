@@ -73,9 +73,8 @@ struct vrd_poller_dev {
 	LIST_ENTRY(vrd_poller_dev) link;
 	TAILQ_ENTRY(vrd_poller_dev) turn_link;	/* rotation, if it has sleeping contexts */
 	struct vrd_slots_list asleep;		/* contexts whose need_wakeup is 1 */
-	unsigned int num_asleep, num_awake;
+	unsigned int num_asleep;
 	unsigned int sweep;			/* sleeping contexts to look at since the kick */
-	bool in_rotation;
 	bool polled;				/* ops->poll is called here */
 	int kick_fd;				/* in the epoll set, or -1 */
 };
