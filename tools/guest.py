@@ -36,7 +36,7 @@ def have_vrdmad():
 
 def vhost_user_device(path, ident='rdma0', extra=''):
     """QEMU arguments for a device in front of vrdmad's socket."""
-    return ['-chardev', f'socket,id=char-{ident},path={path}',
+    return ['-chardev', f'socket,id=char-{ident},path={path},reconnect-ms=500',
             '-device', f'vhost-user-rdma-pci,id={ident},chardev=char-{ident}{extra}']
 
 
