@@ -88,6 +88,12 @@ static bool run_qp(struct vrd_poller *poller, struct vrd_qp *qp, bool *worked)
 	head = qp->sq.head;
 	run = dev->ops->sq_run(qp, VRD_SQ_BUDGET);
 	*worked |= run == VRD_RUN_MORE || head != qp->sq.head;
+	/*
+	 * The ring was empty at this index, which may be newer than the one that
+	 * the hot list saw: a guest that moves it back is seen to move it.
+	 */
+	if (run == VRD_RUN_IDLE && qp->sched.hot >= 0)
+		poller->hot[qp->sched.hot].seen = qp->sq.tail;
 	vrd_cq_flush_staged(poller);
 	vrd_unlock(&qp->sq.lock);
 
