@@ -91,18 +91,19 @@ static void vrdma_cmd_free(struct vrdma_cmd *cmd)
  * A zeroed request of @req_len bytes with its header filled, and room for a
  * response of @rsp_len bytes.
  */
-struct vrdma_cmd *vrdma_cmd_alloc(u32 opcode, size_t req_len, size_t rsp_len)
+static struct vrdma_cmd *vrdma_cmd_alloc_gfp(u32 opcode, size_t req_len,
+					     size_t rsp_len, gfp_t gfp)
 {
 	struct virtio_rdma_cmd_hdr *hdr;
 	struct vrdma_cmd *cmd;
 
 	if (WARN_ON_ONCE(req_len > VRDMA_CMD_MAX_REQ))
 		return NULL;
-	cmd = kzalloc(sizeof(*cmd), GFP_KERNEL);
+	cmd = kzalloc(sizeof(*cmd), gfp);
 	if (!cmd)
 		return NULL;
-	cmd->req = kvzalloc(VRDMA_DMA_ALIGN(req_len), GFP_KERNEL);
-	cmd->rsp = kzalloc(VRDMA_DMA_ALIGN(rsp_len), GFP_KERNEL);
+	cmd->req = kvzalloc(VRDMA_DMA_ALIGN(req_len), gfp);
+	cmd->rsp = kzalloc(VRDMA_DMA_ALIGN(rsp_len), gfp);
 	if (!cmd->req || !cmd->rsp) {
 		vrdma_cmd_free(cmd);
 		return NULL;
@@ -114,6 +115,22 @@ struct vrdma_cmd *vrdma_cmd_alloc(u32 opcode, size_t req_len, size_t rsp_len)
 	hdr = cmd->req;
 	hdr->opcode = cpu_to_le32(opcode);
 	return cmd;
+}
+
+struct vrdma_cmd *vrdma_cmd_alloc(u32 opcode, size_t req_len, size_t rsp_len)
+{
+	return vrdma_cmd_alloc_gfp(opcode, req_len, rsp_len, GFP_KERNEL);
+}
+
+/*
+ * For what must not fail for want of memory: the device would go on to serve an
+ * object that its user believes to be destroyed.  Small requests only.
+ */
+struct vrdma_cmd *vrdma_cmd_alloc_nofail(u32 opcode, size_t req_len,
+					 size_t rsp_len)
+{
+	return vrdma_cmd_alloc_gfp(opcode, req_len, rsp_len,
+				   GFP_KERNEL | __GFP_NOFAIL);
 }
 
 /*

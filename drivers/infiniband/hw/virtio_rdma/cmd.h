@@ -49,6 +49,8 @@ struct vrdma_cmd {
 
 /* cmd.c */
 struct vrdma_cmd *vrdma_cmd_alloc(u32 opcode, size_t req_len, size_t rsp_len);
+struct vrdma_cmd *vrdma_cmd_alloc_nofail(u32 opcode, size_t req_len,
+					 size_t rsp_len);
 int vrdma_cmd_exec(struct vrdma_dev *dev, struct vrdma_cmd *cmd);
 void vrdma_cmd_put(struct vrdma_cmd *cmd);
 int vrdma_status_to_errno(u32 status);

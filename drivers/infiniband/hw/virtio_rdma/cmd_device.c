@@ -225,17 +225,15 @@ bool vrdma_cmd_destroy(struct vrdma_dev *dev, u32 opcode, u32 handle)
 
 	if (vrdma_dead(dev))
 		return false;
-	cmd = vrdma_cmd_alloc(opcode, sizeof(*req),
-			      sizeof(struct virtio_rdma_rsp_hdr));
-	if (!cmd) {
-		ret = -ENOMEM;
-		goto out;
-	}
+	cmd = vrdma_cmd_alloc_nofail(opcode, sizeof(*req),
+				     sizeof(struct virtio_rdma_rsp_hdr));
+	/* Not for want of memory, but a request may be refused as too long. */
+	if (!cmd)
+		return false;
 	req = cmd->req;
 	req->handle = cpu_to_le32(handle);
 	ret = vrdma_cmd_exec(dev, cmd);
 	vrdma_cmd_put(cmd);
-out:
 	/* The verb succeeds all the same: the object's memory gets parked. */
 	if (ret && !vrdma_dead(dev))
 		dev_warn_ratelimited(&dev->vdev->dev,
