@@ -105,6 +105,25 @@ def uml_guests(tap, count=2, modprobe=True, mem='1G', daemon_args=(), binary=Non
 
 
 @contextlib.contextmanager
+def lone_guest(tap, kernel='uml-debug', **kwargs):
+    """A UML guest whose network is a dummy device, as both ends: yields (daemon, (g, g)).
+
+    For the debug kernel: see test_uml_driver.py for why it has no other network."""
+    daemon = guest.Vrdmad([f'a,unsealed=on,mac={MACS[0]}']).start()
+    try:
+        with guest.UmlGuest('a', ip=IPS[0], mem='1G', vhost_user_sockets=daemon.sockets,
+                            kernel=kernel, **kwargs) as g:
+            tap.guests = [g]
+            g.run(f'ip link add eth0 type dummy; ip link set eth0 address {MACS[0]} up;'
+                  f' ip addr add {IPS[0]}/24 dev eth0')
+            load(g)
+            yield daemon, (g, g)
+            tap.guests = []
+    finally:
+        daemon.stop()
+
+
+@contextlib.contextmanager
 def qemu_guests(tap, count=2, modprobe=True, daemon_args=(), devices=None, **kwargs):
     """QEMU guests on one vrdmad, or with the devices given (a list for each guest)."""
     daemon = None

@@ -8,7 +8,6 @@ network is a dummy device: UML's vector driver takes locks of queues that it doe
 have, which only lockdep notices. So traffic stays within the guest. And no module is loaded
 twice: UML's KASAN takes the place of an unloaded one for out of bounds."""
 
-import contextlib
 import os
 import re
 import shutil
@@ -249,26 +248,10 @@ def late_netdev(tap):
         daemon.stop()
 
 
-@contextlib.contextmanager
-def debug_guest(tap):
-    daemon = pair.guest.Vrdmad([f'a,unsealed=on,mac={pair.MACS[0]}']).start()
-    try:
-        with pair.guest.UmlGuest('a', ip=pair.IPS[0], mem='1G', vhost_user_sockets=daemon.sockets,
-                                 kernel=KERNEL) as g:
-            tap.guests = [g]
-            g.run(f'ip link add eth0 type dummy; ip link set eth0 address {pair.MACS[0]} up;'
-                  f' ip addr add {pair.IPS[0]}/24 dev eth0')
-            pair.load(g)
-            yield daemon, (g, g)
-            tap.guests = []
-    finally:
-        daemon.stop()
-
-
 def main():
     tap = pair.Tap()
     modules = build_modules()
-    guests = debug_guest(tap) if KERNEL == 'uml-debug' else pair.uml_guests(tap)
+    guests = pair.lone_guest(tap, kernel=KERNEL) if KERNEL == 'uml-debug' else pair.uml_guests(tap)
     with guests as (daemon, (a, b)):
         for g in (a, b):
             for module in modules:

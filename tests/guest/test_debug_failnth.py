@@ -1,0 +1,63 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Every kernel allocation below every verb fails once, on the kernel with lockdep, KASAN
+and kmemleak: clean errors, no report, no leak, and all works afterwards."""
+
+import re
+
+import pair
+from pair import GID, between
+
+FAULTS = ['failslab', 'fail_page_alloc', 'fail_usercopy']
+
+
+def build():
+    """tests/guest/failnth for guests, into their layer."""
+    top = pair.TOP
+    pair.subprocess.run([top / 'tools/in-guest-root.sh', top / 'tests/guest/failnth',
+                         'gcc -O2 -g -Wall -Wextra -Werror -o /tmp/f main.c -libverbs && cat /tmp/f >vrdma-failnth'],
+                        check=True)
+    where = top / 'build/guest/usr/bin'
+    where.mkdir(parents=True, exist_ok=True)
+    made = top / 'tests/guest/failnth/vrdma-failnth'
+    made.chmod(0o755)
+    made.rename(where / 'vrdma-failnth')
+
+
+def switch_on(g):
+    """Faults also in allocations that may wait, and without a trace of each in the log."""
+    g.run('mkdir -p /sys/kernel/debug; mountpoint -q /sys/kernel/debug || mount -t debugfs none /sys/kernel/debug')
+    for name in FAULTS:
+        g.run(f'cd /sys/kernel/debug/{name} && echo 0 > verbose && '
+              'for f in ignore-gfp-wait ignore-gfp-highmem; do [ ! -e $f ] || echo N > $f; done; '
+              '[ ! -e min-order ] || echo 0 > min-order')
+
+
+def leaks(g):
+    """What kmemleak finds of ours; an object counts once two scans have not found it referenced."""
+    g.run('[ -e /sys/kernel/debug/kmemleak ] && sleep 6; for i in 1 2; do echo scan > /sys/kernel/debug/kmemleak; done',
+          timeout=300)
+    out = g.run('cat /sys/kernel/debug/kmemleak').stdout
+    ours = [text for text in out.split('unreferenced object') if 'vrdma' in text]
+    return 'unreferenced object'.join(ours[:5]) or None
+
+
+def main():
+    tap = pair.Tap()
+    build()
+    with pair.lone_guest(tap) as (_, (g, _same)):
+        # dma-debug's own allocations fail as well; from then on it is off.
+        g.harmless = re.compile(g.harmless.pattern + '|DMA-API: cacheline tracking ENOMEM')
+        switch_on(g)
+        g.run('echo clear > /sys/kernel/debug/kmemleak')
+        done = g.run('vrdma-failnth', timeout=600, check=False)
+        tap.relay('fail-nth', done.stdout)
+        tap.run('fail-nth ends well', lambda: None if done.rc == 0 else f'status {done.rc}\n{done.stdout[-3000:]}')
+        tap.run('traffic afterwards', lambda: between(g, g, f'ibv_rc_pingpong {GID}') and None)
+        tap.run('no leak', leaks, g)
+        tap.run('rmmod', lambda: g.run('rmmod virtio_rdma; ! ls /sys/class/infiniband | grep .') and None)
+        tap.run('no leak after rmmod', leaks, g)
+    tap.end()
+
+
+main()
