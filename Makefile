@@ -23,6 +23,7 @@ help:
 	@echo
 	@echo '  make demo [DEVICE=virtio-rdma-pci]   two Debian guests do RDMA to each other'
 	@echo '  make check                           the whole test suite'
+	@echo '  make check-full                      that, and the driver on a kernel with lockdep and KASAN'
 	@echo
 	@echo '  make modules [KDIR=...]              the guest driver, for one kernel tree'
 	@echo '  make vrdmad                          the vhost-user daemon'
@@ -36,7 +37,7 @@ help:
 	@echo '  make coverage                        lines of the device that unit tests and seeds reach'
 	@echo '  make clean                           removes build/ (the cache stays)'
 
-TIERS := lint abi unit fuzz qtest uml qemu
+TIERS := lint abi unit fuzz qtest uml qemu debug
 
 # ---- set-up -----------------------------------------------------------------
 
@@ -89,6 +90,10 @@ demo:
 
 check:
 	@tests/run.py $(TIER)
+
+.PHONY: check-full
+check-full:
+	@tests/run.py --full
 
 MINUTES ?= 10
 .PHONY: fuzz coverage

@@ -3,6 +3,7 @@
 """Runs the test suite, tier by tier, and ends with a verdict.
 
     tests/run.py [TIER...]       all tiers of `make check` without arguments
+    tests/run.py --full          those, and what takes long: `make check-full`
 
 A tier is a set-up step and a list of programs that print TAP: "ok", "not ok",
 "# SKIP why".  A program that ends with an error but reported no failure counts
@@ -26,13 +27,14 @@ LOGS = os.path.join(TOP, "build", "log")
 class Tier:
     """One tier: what it needs, what it runs, how long that usually takes."""
 
-    def __init__(self, name, minutes, about, setup, programs, timeout=900):
+    def __init__(self, name, minutes, about, setup, programs, timeout=900, full=False):
         self.name = name
         self.minutes = minutes
         self.about = about
         self.setup = setup          # list of command lines
         self.programs = programs    # function: list of (name, argv)
         self.timeout = timeout      # seconds for one program before it counts as hung
+        self.full = full            # only in make check-full, or when named
 
 
 class Totals:
@@ -75,6 +77,13 @@ def unit_programs():
     return programs + scripts("tests/unit")()
 
 
+def debug_programs():
+    driver = os.path.join(TOP, "tests", "guest", "test_uml_driver.py")
+    return scripts("tests/guest", "test_debug")() + [
+        ("guest/test_uml_driver.py [debug]", ["env", "UML_KERNEL=uml-debug", driver])]
+
+
+BUILD_MODULE = os.path.join(TOP, "tools", "build-module.sh")
 SETUP = os.path.join(TOP, "tools", "setup.sh")
 MAKE = ["make", "--no-print-directory"]
 
@@ -98,6 +107,10 @@ TIERS = [
          [[SETUP, "packages", "guest-image", "rdma-core", "qemu"],
           MAKE + ["vrdmad", "modules-guest", "provider", "qemu"]],
          scripts("tests/guest", "test_qemu"), timeout=1200),
+    Tier("debug", 5, "the driver on a kernel with lockdep, KASAN and kmemleak; failing allocations",
+         [[SETUP, "packages", "uml-debug", "guest-root", "rdma-core"],
+          MAKE + ["vrdmad", "provider"], [BUILD_MODULE, "uml-debug"]],
+         debug_programs, full=True),
 ]
 
 RESULT = re.compile(r"^(not )?ok\b\s*(\d+)?\s*-?\s*(.*)$")
@@ -208,11 +221,13 @@ def run_tier(tier, totals):
 
 def main():
     wanted = [a for arg in sys.argv[1:] for a in arg.split()]
+    full = "--full" in wanted
+    wanted = [a for a in wanted if a != "--full"]
     names = [t.name for t in TIERS]
     for name in wanted:
         if name not in names:
             sys.exit(f"tests/run.py: there is no tier '{name}'; choose from: {' '.join(names)}")
-    tiers = [t for t in TIERS if not wanted or t.name in wanted]
+    tiers = [t for t in TIERS if t.name in wanted or not wanted and (full or not t.full)]
     os.makedirs(LOGS, exist_ok=True)
     totals = Totals()
     start = time.monotonic()
