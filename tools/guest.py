@@ -26,7 +26,7 @@ from guestlib.channel import Result                        # noqa: E402,F401
 from guestlib.host import BUILD, GuestError, TOP           # noqa: E402,F401
 from guestlib.network import Network                       # noqa: E402
 from guestlib.qemu import QemuGuest, binary                # noqa: E402,F401
-from guestlib.uml import UmlGuest                          # noqa: E402
+from guestlib.uml import UmlGuest, UmlHost, soft_roce      # noqa: E402,F401
 from guestlib.vrdmad import Vrdmad                         # noqa: E402
 
 

@@ -93,6 +93,29 @@ class UmlGuest(Guest):
             return host.popen(argv, **kwargs)
 
 
+class UmlHost(UmlGuest):
+    """A UML kernel on this machine's own root file system: a host with RDMA. What is
+    installed and built here runs in it (vrdmad, QEMU with guests, these scripts); what
+    it writes goes to a tmpfs of its own. Guests in it are emulated by QEMU: UML does
+    not run in UML."""
+
+    ready_timeout = 120
+
+    def __init__(self, name, net=None, mem='4G', **kwargs):
+        super().__init__(name, net, mem=mem, **kwargs)
+
+    def _layers(self):
+        return [f"hostfs:{self._tree / 'modules'}", 'hostfs:/']
+
+
+def soft_roce(g, name='rxe0', netdev='eth0'):
+    """Makes a Soft-RoCE device in a guest or host, and waits until its GID table has the
+    IPv4 address of its Ethernet device."""
+    g.run(f'modprobe rdma_rxe && modprobe -a ib_uverbs rdma_ucm && rdma link add {name} type rxe netdev {netdev} && '
+          f'for i in $(seq 100); do grep -qs ffff:c0a8 /sys/class/infiniband/{name}/ports/1/gids/1 && exit 0; '
+          f'sleep 0.1; done; echo "{name} has no IPv4 GID"; exit 1')
+
+
 def _mebibytes(size):
     unit = {'M': 1, 'G': 1024}[size[-1].upper()]
     return int(size[:-1]) * unit
