@@ -60,8 +60,29 @@ struct vrd_backend_ops {
 	void (*cq_destroy)(struct vrd_cq *cq);
 
 	/*
+	 * Backends with CAP_SRQ.  srq_create makes the private part; the core
+	 * has chosen srqn, and arms the limit of CREATE_SRQ afterwards.
+	 */
+	int (*srq_create)(struct vrd_srq *srq);
+	/*
+	 * Arms the limit (0: disarms) where the host counts the receives; the
+	 * backend then raises SRQ_LIMIT_REACHED.  NULL: vrd_srq_advance() does.
+	 * srq_query (with srq_modify, or NULL) tells what is armed still.
+	 * Both without ring.lock.
+	 */
+	int (*srq_modify)(struct vrd_srq *srq, uint32_t limit);
+	int (*srq_query)(struct vrd_srq *srq, uint32_t *limit);
+	/*
+	 * No QP has it any more.  After it returned nobody reaches the SRQ; the
+	 * core then waits for a grace period and calls srq_free().
+	 */
+	void (*srq_destroy)(struct vrd_srq *srq);
+	void (*srq_free)(struct vrd_srq *srq);
+
+	/*
 	 * Chooses qp->qpn (unique in the device; 1 for GSI) and makes its
-	 * private part.  The QP is in RESET and not in the table yet.
+	 * private part.  The QP is in RESET and not in the table yet; qp->srq
+	 * is set and lives as long as the QP.
 	 */
 	int (*qp_create)(struct vrd_qp *qp);
 	/*
@@ -92,6 +113,8 @@ struct vrd_backend_ops {
 	 * need_db is set).  Without any lock.
 	 */
 	void (*rq_run)(struct vrd_qp *qp);
+	/* The same for the ring of an SRQ; and once after each resume. */
+	void (*srq_run)(struct vrd_srq *srq);
 	/* Poller, once per turn: host completion queues.  True: found work. */
 	bool (*poll)(struct vrd_device *dev);
 };
@@ -140,6 +163,7 @@ enum vrd_fetch {
 	VRD_FETCH_EMPTY,
 	VRD_FETCH_OK,
 	VRD_FETCH_BAD,			/* malformed: wr->index is valid, nothing else */
+	VRD_FETCH_DEAD,			/* the SRQ has failed: there is no receive */
 };
 
 /* --- rings (wqe.c) --- */
@@ -167,6 +191,26 @@ bool vrd_rq_has_work(struct vrd_qp *qp);
  * true the caller has to look at the ring once (a full barrier is included).
  */
 void vrd_rq_want_doorbell(struct vrd_qp *qp, bool want);
+
+/*
+ * The same for an SRQ; its ring.lock is held.  vrd_srq_peek() leaves the receive
+ * there, vrd_srq_advance() takes it and raises SRQ_LIMIT_REACHED if that is due
+ * (see srq_modify).  BAD: the cookie is valid, so it is to be taken and
+ * completed.  DEAD: an impossible producer index, or a page that is no RAM any
+ * more; SRQ_ERR has been raised, and the QP that wanted the receive goes to ERR.
+ */
+enum vrd_fetch vrd_srq_peek(struct vrd_srq *srq, struct vrd_recv_wr *wr);
+void vrd_srq_advance(struct vrd_srq *srq);
+static inline enum vrd_fetch vrd_srq_take(struct vrd_srq *srq, struct vrd_recv_wr *wr)
+{
+	enum vrd_fetch fetch = vrd_srq_peek(srq, wr);
+
+	if (fetch == VRD_FETCH_OK || fetch == VRD_FETCH_BAD)
+		vrd_srq_advance(srq);
+	return fetch;
+}
+bool vrd_srq_has_work(struct vrd_srq *srq);
+void vrd_srq_want_doorbell(struct vrd_srq *srq, bool want);
 
 /* Takes everything off a ring and completes it with WR_FLUSH_ERR, in order, at
  * most @budget entries; true: there is more.  The ring's lock is held.
@@ -201,6 +245,15 @@ void vrd_complete_send(struct vrd_qp *qp, const struct vrd_wr *wr, uint8_t statu
  */
 const struct vrd_mr *vrd_mr_find(struct vrd_qp *qp, uint32_t key, uint64_t addr, uint64_t length,
 				 uint32_t access, bool remote);
+/* The same in another PD of the QP's context: the keys of an SRQ's entries. */
+const struct vrd_mr *vrd_mr_find_pd(struct vrd_qp *qp, const struct vrd_pd *pd, uint32_t key,
+				    uint64_t addr, uint64_t length, uint32_t access, bool remote);
+
+/* In which the keys of the QP's receives are looked up. */
+static inline const struct vrd_pd *vrd_qp_recv_pd(const struct vrd_qp *qp)
+{
+	return qp->srq ? qp->srq->pd : qp->pd;
+}
 
 /*
  * Host address of @addr in a region that vrd_mr_find() returned, with in *@run

@@ -105,6 +105,7 @@ void *vrd_buf_at(const struct vrd_buf *buf, uint32_t offset)
 void vrd_rings_retranslate(struct vrd_device *dev)
 {
 	struct vrd_ctx *ctx;
+	struct vrd_srq *srq;
 	struct vrd_cq *cq;
 	struct vrd_qp *qp;
 	struct vrd_mr *mr;
@@ -122,6 +123,10 @@ void vrd_rings_retranslate(struct vrd_device *dev)
 			qp->sq.ctrl = vrd_buf_at(&qp->buf, qp->sq.ctrl_offset);
 		if (qp->rq.entries)
 			qp->rq.ctrl = vrd_buf_at(&qp->buf, qp->rq.ctrl_offset);
+	}
+	for (pos = 0; (srq = vrd_table_next(&dev->srqs, &pos));) {
+		vrd_buf_translate(dev, &srq->buf);
+		srq->ring.ctrl = vrd_buf_at(&srq->buf, srq->ring.ctrl_offset);
 	}
 	for (pos = 0; (mr = vrd_table_next(&dev->mrs, &pos));)
 		vrd_mr_retranslate(dev, mr);

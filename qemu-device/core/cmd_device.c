@@ -89,6 +89,11 @@ int vrd_cmd_query_device(struct vrd_cmd *cmd)
 	rsp->max_recv_sge = htole32(l->max_sge);
 	rsp->max_sge_rd = htole32(l->max_sge);
 	rsp->max_inline = htole32(l->max_inline);
+	if (caps.caps & VIRTIO_RDMA_CAP_SRQ) {
+		rsp->max_srq = htole32(l->max_srq);
+		rsp->max_srq_wr = htole32(l->max_qp_wr);
+		rsp->max_srq_sge = htole32(l->max_sge);
+	}
 	rsp->max_qp_rd_atom = htole32(min32(caps.max_qp_rd_atom, UINT8_MAX));
 	rsp->max_qp_init_rd_atom = htole32(min32(caps.max_qp_init_rd_atom, UINT8_MAX));
 	rsp->local_ca_ack_delay = htole32(caps.local_ca_ack_delay);

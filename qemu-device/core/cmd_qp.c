@@ -24,6 +24,7 @@ struct create {
 	struct vrd_ctx *ctx;
 	struct vrd_pd *pd;
 	struct vrd_cq *send_cq, *recv_cq;
+	struct vrd_srq *srq;		/* or NULL */
 	uint32_t sq_entries, rq_entries, max_send_sge, max_recv_sge, max_inline;
 	uint32_t sq_offset, rq_offset, sq_ctrl, rq_ctrl;
 	uint64_t size;			/* of the buffer, as far as it is used */
@@ -57,6 +58,14 @@ static int find_objects(struct vrd_device *dev, struct create *c)
 	if (!c->ctx || !c->pd || !c->send_cq || !c->recv_cq)
 		return -ENOENT;
 	if (c->pd->ctx != c->ctx || c->send_cq->ctx != c->ctx || c->recv_cq->ctx != c->ctx)
+		return -EINVAL;
+	if (le32toh(c->req->srqn) == VIRTIO_RDMA_NONE)
+		return 0;
+	c->srq = vrd_table_find(&dev->srqs, le32toh(c->req->srqn));
+	if (!c->srq)
+		return -ENOENT;
+	/* A special QP has a receive queue of its own (IBTA: Get Special QP). */
+	if (c->srq->ctx != c->ctx || c->rq_entries || c->req->qp_type == VIRTIO_RDMA_QPT_GSI)
 		return -EINVAL;
 	return 0;
 }
@@ -146,8 +155,6 @@ static int parse_create(struct vrd_device *dev, const struct virtio_rdma_create_
 	if (req->reserved0 || req->reserved1 || req->buf.reserved || req->reserved[0] ||
 	    req->reserved[1])
 		return -EINVAL;
-	if (le32toh(req->srqn) != VIRTIO_RDMA_NONE)
-		return -EOPNOTSUPP;
 	ret = find_objects(dev, c);
 	if (!ret)
 		ret = check_type(dev, c);
@@ -171,6 +178,7 @@ static struct vrd_qp *qp_new(struct vrd_device *dev, const struct create *c)
 	qp->pd = c->pd;
 	qp->send_cq = c->send_cq;
 	qp->recv_cq = c->recv_cq;
+	qp->srq = c->srq;
 	qp->max_send_sge = c->max_send_sge;
 	qp->max_recv_sge = c->max_recv_sge;
 	qp->max_inline = c->max_inline;
@@ -227,10 +235,12 @@ int vrd_cmd_create_qp(struct vrd_cmd *cmd)
 	c.pd->users++;
 	c.send_cq->users++;
 	c.recv_cq->users++;
+	if (c.srq)
+		c.srq->users++;
 	vrd_table_publish(&dev->qps, qp->qpn, qp);
 	vrd_trace_qp_state(dev->name, qp->qpn, VIRTIO_RDMA_QPS_RESET, VIRTIO_RDMA_QPS_RESET);
 	rsp->qpn = htole32(qp->qpn);
-	rsp->sq_slot = htole32(qp->sq.slot);
+	rsp->sq_slot = htole32(qp->sq.entries ? qp->sq.slot : VIRTIO_RDMA_NONE);
 	rsp->rq_slot = htole32(qp->rq.slot);
 	return 0;
 destroy:
@@ -348,6 +358,8 @@ static void qp_free(struct vrd_qp *qp)
 	dev->ops->qp_free(qp);
 	qp->send_cq->users--;
 	qp->recv_cq->users--;
+	if (qp->srq)
+		qp->srq->users--;
 	qp->pd->users--;
 	qp->ctx->users--;
 	vrd_buf_destroy(dev, &qp->buf);

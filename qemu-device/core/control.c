@@ -109,6 +109,15 @@ static const struct command commands[] = {
 	[VIRTIO_RDMA_CMD_QUERY_STATS] =
 		{ "QUERY_STATS", SIZE(query_stats_req), SIZE(query_stats_rsp), 0,
 		  vrd_cmd_query_stats },
+	[VIRTIO_RDMA_CMD_CREATE_SRQ] =
+		{ "CREATE_SRQ", SIZE(create_srq_req), SIZE(create_srq_rsp),
+		  NUM(create_srq_req, buf.num_extents), vrd_cmd_create_srq },
+	[VIRTIO_RDMA_CMD_MODIFY_SRQ] =
+		{ "MODIFY_SRQ", SIZE(modify_srq_req), SIZE(rsp_hdr), 0, vrd_cmd_modify_srq },
+	[VIRTIO_RDMA_CMD_QUERY_SRQ] =
+		{ "QUERY_SRQ", SIZE(query_srq_req), SIZE(query_srq_rsp), 0, vrd_cmd_query_srq },
+	[VIRTIO_RDMA_CMD_DESTROY_SRQ] =
+		{ "DESTROY_SRQ", SIZE(destroy_req), SIZE(rsp_hdr), 0, vrd_cmd_destroy_srq },
 };
 
 _Static_assert(SIZE(create_qp_req) <= MAX_FIXED && SIZE(modify_qp_req) <= MAX_FIXED,

@@ -38,6 +38,9 @@ vrd_cmd_fn vrd_cmd_create_cq, vrd_cmd_resize_cq, vrd_cmd_destroy_cq;
 /* cmd_qp.c */
 vrd_cmd_fn vrd_cmd_create_qp, vrd_cmd_modify_qp, vrd_cmd_query_qp, vrd_cmd_destroy_qp;
 
+/* cmd_srq.c */
+vrd_cmd_fn vrd_cmd_create_srq, vrd_cmd_modify_srq, vrd_cmd_query_srq, vrd_cmd_destroy_srq;
+
 /* The backend's answer; core limits are not in it. */
 static inline struct vrd_caps vrd_device_caps(struct vrd_device *dev)
 {
@@ -49,6 +52,7 @@ static inline struct vrd_caps vrd_device_caps(struct vrd_device *dev)
 
 /* All of a kind, for reset and INIT; nothing depends on them any more. */
 void vrd_qp_destroy_all(struct vrd_device *dev);
+void vrd_srq_destroy_all(struct vrd_device *dev);
 void vrd_cq_destroy_all(struct vrd_device *dev);
 void vrd_pd_destroy_all(struct vrd_device *dev);
 void vrd_ctx_destroy_all(struct vrd_device *dev);

@@ -123,6 +123,7 @@ static int make_tables(struct vrd_device *dev)
 	    vrd_table_init(&dev->pds, l->max_pd, 1, 0) ||
 	    vrd_table_init(&dev->mrs, l->max_mr, 1, 0) ||
 	    vrd_table_init(&dev->cqs, l->max_cq, 1, 0) ||
+	    vrd_table_init(&dev->srqs, l->max_srq, 1, 0) ||
 	    vrd_table_init(&dev->qps, l->max_qp, 2, 0))
 		return -ENOMEM;
 	return 0;
@@ -175,6 +176,7 @@ static void free_parts(struct vrd_device *dev)
 		vrd_vq_destroy(dev->vqs[i]);
 	free(dev->vqs);
 	vrd_table_destroy(&dev->qps);
+	vrd_table_destroy(&dev->srqs);
 	vrd_table_destroy(&dev->cqs);
 	vrd_table_destroy(&dev->mrs);
 	vrd_table_destroy(&dev->pds);
@@ -587,6 +589,7 @@ int vrd_device_vq_stop(struct vrd_device *dev, unsigned int index, uint16_t *las
 void vrd_device_clear(struct vrd_device *dev)
 {
 	vrd_qp_destroy_all(dev);
+	vrd_srq_destroy_all(dev);
 	vrd_cq_destroy_all(dev);
 	vrd_mr_dereg_all(dev);
 	vrd_pd_destroy_all(dev);

@@ -186,7 +186,7 @@ static void ring_attach(struct vrd_ctx_slots *slots, struct vrd_ring *ring, uint
 	if (ring->slot == VIRTIO_RDMA_NONE)
 		return;
 	LIST_INSERT_HEAD(&slots->groups[ring->slot / 64]->rings[ring->slot % 64], ring, slot_link);
-	if (!vrd_device_suspended(ring->qp->dev) && ring->ctrl)
+	if (!vrd_device_suspended(slots->ctx->dev) && ring->ctrl)
 		vrd_store32(&ring->ctrl->need_db, need_db);
 }
 
@@ -218,7 +218,8 @@ int vrd_poller_qp_attach(struct vrd_qp *qp)
 
 	qp->sq.slot = VIRTIO_RDMA_NONE;
 	qp->rq.slot = VIRTIO_RDMA_NONE;
-	if (qp->sq.entries && slot_alloc(slots, &qp->sq.slot))
+	/* A QP without rings has a slot too: it is found there if its CQ fails. */
+	if ((qp->sq.entries || qp->srq) && slot_alloc(slots, &qp->sq.slot))
 		return -ENOMEM;
 	if (qp->rq.entries && slot_alloc(slots, &qp->rq.slot)) {
 		slot_free(slots, qp->sq.slot);
@@ -239,6 +240,37 @@ void vrd_poller_qp_detach(struct vrd_qp *qp)
 	vrd_poller_call(poller, qp_detach, qp);
 	slot_free(qp->ctx->slots, qp->sq.slot);
 	slot_free(qp->ctx->slots, qp->rq.slot);
+}
+
+static void srq_attach(struct vrd_poller *poller, void *arg)
+{
+	struct vrd_srq *srq = arg;
+
+	(void)poller;
+	ring_attach(srq->ctx->slots, &srq->ring, 0);
+}
+
+static void srq_detach(struct vrd_poller *poller, void *arg)
+{
+	struct vrd_srq *srq = arg;
+
+	(void)poller;
+	LIST_REMOVE(&srq->ring, slot_link);
+}
+
+int vrd_poller_srq_attach(struct vrd_srq *srq)
+{
+	if (slot_alloc(srq->ctx->slots, &srq->ring.slot))
+		return -ENOMEM;
+	srq->poller = srq->ctx->poller;
+	vrd_poller_call(srq->poller, srq_attach, srq);
+	return 0;
+}
+
+void vrd_poller_srq_detach(struct vrd_srq *srq)
+{
+	vrd_poller_call(srq->poller, srq_detach, srq);
+	slot_free(srq->ctx->slots, srq->ring.slot);
 }
 
 /* ---- the scan ------------------------------------------------------------ */
@@ -273,7 +305,10 @@ static void ring_rung(struct vrd_poller *poller, struct vrd_ring *ring)
 {
 	struct vrd_qp *qp = ring->qp;
 
-	if (ring == &qp->sq) {
+	if (ring->srq) {
+		if (ring->srq->dev->ops->srq_run)
+			ring->srq->dev->ops->srq_run(ring->srq);
+	} else if (ring == &qp->sq) {
 		vrd_hot_add(poller, qp);
 		vrd_run_queue_add(poller, qp);
 	} else if (qp->dev->ops->rq_run) {
@@ -460,7 +495,7 @@ static void resume_ring(struct vrd_poller *poller, struct vrd_ring *ring)
 {
 	struct vrd_qp *qp = ring->qp;
 
-	if (ring == &qp->sq) {
+	if (qp && ring == &qp->sq) {
 		if (ring->ctrl)
 			vrd_store32(&ring->ctrl->need_db, 1);
 		vrd_run_queue_add(poller, qp);
@@ -471,8 +506,7 @@ static void resume_ring(struct vrd_poller *poller, struct vrd_ring *ring)
 	if (ring->ctrl)
 		vrd_store32(&ring->ctrl->need_db, ring->want_db);
 	vrd_unlock(&ring->lock);
-	if (qp->dev->ops->rq_run)
-		qp->dev->ops->rq_run(qp);
+	ring_rung(poller, ring);
 }
 
 static void resume_ctx(struct vrd_poller *poller, struct vrd_ctx_slots *slots)
@@ -538,7 +572,7 @@ static void fail_group(struct vrd_slot_group *group)
 		LIST_FOREACH(ring, &group->rings[i], slot_link) {
 			struct vrd_qp *qp = ring->qp;
 
-			if (vrd_cq_failed(qp->send_cq) || vrd_cq_failed(qp->recv_cq))
+			if (qp && (vrd_cq_failed(qp->send_cq) || vrd_cq_failed(qp->recv_cq)))
 				vrd_qp_error(qp, VIRTIO_RDMA_QPS_ERR, VRD_HELD_NONE);
 		}
 	}

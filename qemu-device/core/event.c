@@ -209,7 +209,7 @@ void vrd_event_refill(struct vrd_device *dev, struct vrd_vq *vq)
 }
 
 /* What an event's id names. */
-enum subject { SUBJECT_CQ, SUBJECT_QP, SUBJECT_OTHER };
+enum subject { SUBJECT_CQ, SUBJECT_QP, SUBJECT_SRQ, SUBJECT_OTHER };
 
 static enum subject subject_of(uint32_t type)
 {
@@ -224,6 +224,9 @@ static enum subject subject_of(uint32_t type)
 	case VIRTIO_RDMA_EVENT_PATH_MIG:
 	case VIRTIO_RDMA_EVENT_QP_LAST_WQE_REACHED:
 		return SUBJECT_QP;
+	case VIRTIO_RDMA_EVENT_SRQ_ERR:
+	case VIRTIO_RDMA_EVENT_SRQ_LIMIT_REACHED:
+		return SUBJECT_SRQ;
 	default:
 		return SUBJECT_OTHER;
 	}
@@ -255,6 +258,11 @@ void vrd_event_forget_qp(struct vrd_device *dev, uint32_t qpn)
 void vrd_event_forget_cq(struct vrd_device *dev, uint32_t cqn)
 {
 	forget(dev, SUBJECT_CQ, cqn);
+}
+
+void vrd_event_forget_srq(struct vrd_device *dev, uint32_t srqn)
+{
+	forget(dev, SUBJECT_SRQ, srqn);
 }
 
 void vrd_event_reset(struct vrd_device *dev)

@@ -25,9 +25,10 @@ void vrd_event_cq(struct vrd_cq *cq);
 /* Takes @cq out of the line, before it is freed; control thread. */
 void vrd_event_cq_forget(struct vrd_cq *cq);
 
-/* Drops undelivered events of object @id: the types of a QP, or of a CQ. */
+/* Drops undelivered events of one object. */
 void vrd_event_forget_qp(struct vrd_device *dev, uint32_t qpn);
 void vrd_event_forget_cq(struct vrd_device *dev, uint32_t cqn);
+void vrd_event_forget_srq(struct vrd_device *dev, uint32_t srqn);
 
 /* Delivers what waits as far as there are buffers: after a refill or start. */
 void vrd_event_refill(struct vrd_device *dev, struct vrd_vq *vq);

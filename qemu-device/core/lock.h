@@ -26,6 +26,7 @@
 enum vrd_lock_level {
 	VRD_LOCK_SQ,
 	VRD_LOCK_RQ,
+	VRD_LOCK_SRQ,
 	VRD_LOCK_CQ,
 	VRD_LOCK_VQ,
 	VRD_LOCK_LEAF,

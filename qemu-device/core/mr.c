@@ -33,8 +33,9 @@
 
 /* ---- data path --------------------------------------------------------- */
 
-const struct vrd_mr *vrd_mr_find(struct vrd_qp *qp, uint32_t key, uint64_t addr, uint64_t length,
-				 uint32_t access, bool remote)
+static inline const struct vrd_mr *find(struct vrd_qp *qp, const struct vrd_pd *pd, uint32_t key,
+					uint64_t addr, uint64_t length, uint32_t access,
+					bool remote)
 {
 	const struct vrd_mr *mr;
 
@@ -43,7 +44,7 @@ const struct vrd_mr *vrd_mr_find(struct vrd_qp *qp, uint32_t key, uint64_t addr,
 		if (key != VIRTIO_RDMA_LOCAL_DMA_LKEY || remote || !qp->kernel)
 			return NULL;
 		mr = qp->dev->local_dma;
-	} else if (mr->key != key || mr->pd != qp->pd) {
+	} else if (mr->key != key || mr->pd != pd) {
 		return NULL;
 	}
 	if ((mr->access & access) != access)
@@ -53,6 +54,18 @@ const struct vrd_mr *vrd_mr_find(struct vrd_qp *qp, uint32_t key, uint64_t addr,
 	if (addr < mr->iova || length > mr->length || addr - mr->iova > mr->length - length)
 		return NULL;
 	return mr;
+}
+
+const struct vrd_mr *vrd_mr_find(struct vrd_qp *qp, uint32_t key, uint64_t addr, uint64_t length,
+				 uint32_t access, bool remote)
+{
+	return find(qp, qp->pd, key, addr, length, access, remote);
+}
+
+const struct vrd_mr *vrd_mr_find_pd(struct vrd_qp *qp, const struct vrd_pd *pd, uint32_t key,
+				    uint64_t addr, uint64_t length, uint32_t access, bool remote)
+{
+	return find(qp, pd, key, addr, length, access, remote);
 }
 
 void *vrd_mr_at(struct vrd_device *dev, const struct vrd_mr *mr, uint64_t addr, uint64_t length,

@@ -18,6 +18,7 @@
  *   dev->lock          control path: tables, life cycle          (mutex)
  *   qp->sq.lock        a QP's state, send queue and requester
  *   qp->rq.lock        receive queue and responder (of the peer)
+ *   srq->ring.lock     shared receive queue
  *   cq->lock           ring and arming of a CQ
  *   vq->lock           event and completion virtqueues
  * At most one lock of each of these levels is held at a time.  Pollers never
@@ -64,7 +65,9 @@ struct vrd_buf {
 	void **host;
 };
 
-/* A send or receive ring; the guest writes entries and producer index. */
+/* A send, receive or shared receive ring; the guest writes entries and producer
+ * index.
+ */
 struct vrd_ring {
 	struct vrd_lock lock;
 	uint32_t entries;		/* power of two; 0: no ring */
@@ -75,10 +78,11 @@ struct vrd_ring {
 	uint32_t head;			/* entries taken so far, modulo 2^32 */
 	uint32_t tail;			/* producer index as last read and checked */
 	bool broken;			/* the producer index was impossible: QP goes to ERR */
-	bool want_db;			/* RQ: the backend wants doorbells; its lock */
+	bool want_db;			/* RQ, SRQ: the backend wants doorbells; its lock */
 	struct virtio_rdma_ring_ctrl *ctrl;	/* translation, or NULL */
 
-	struct vrd_qp *qp;
+	struct vrd_qp *qp;		/* whose SQ or RQ it is, or NULL */
+	struct vrd_srq *srq;		/* whose ring it is, or NULL */
 	LIST_ENTRY(vrd_ring) slot_link;	/* rings of its slot: the poller */
 };
 
@@ -148,6 +152,28 @@ struct vrd_cq {
 	void *backend;
 };
 
+/*
+ * A shared receive queue.  Entries are taken in the order of the ring, by the
+ * QPs that need them, and are complete in any order: the CQE has the cookie.
+ */
+struct vrd_srq {
+	uint32_t srqn;
+	struct vrd_device *dev;
+	struct vrd_ctx *ctx;
+	struct vrd_pd *pd;		/* of the keys in its entries; may be another than the QP's */
+	struct vrd_poller *poller;	/* ctx->poller: sees its dirty byte */
+	struct vrd_buf buf;
+	uint32_t max_sge;
+	uint32_t users;			/* QPs; dev->lock */
+
+	struct vrd_ring ring;		/* its lock: all below, and what it has */
+	uint32_t limit;			/* armed, or 0; backends with srq_modify have their own */
+	bool error;			/* SRQ_ERR was raised: it gives no more receives */
+
+	struct vrd_srq *dead_next;	/* on its way out: dev->lock */
+	void *backend;			/* e.g. struct vrd_mem_srq */
+};
+
 struct vrd_qp {
 	uint32_t qpn;
 	uint8_t type;			/* VIRTIO_RDMA_QPT_* */
@@ -156,6 +182,7 @@ struct vrd_qp {
 	struct vrd_ctx *ctx;
 	struct vrd_pd *pd;
 	struct vrd_cq *send_cq, *recv_cq;
+	struct vrd_srq *srq;		/* takes its receives from there; or NULL */
 	struct vrd_poller *poller;	/* ctx->poller: runs sq */
 	struct vrd_buf buf;
 	uint32_t max_send_sge, max_recv_sge, max_inline;
@@ -212,7 +239,7 @@ struct vrd_device {
 	struct vrd_mem *mem;		/* replaced under quiesce */
 	uint64_t mem_generation;
 
-	struct vrd_table ctxs, pds, mrs, cqs, qps;
+	struct vrd_table ctxs, pds, mrs, cqs, srqs, qps;
 	LIST_HEAD(, vrd_mr) partial_mrs;	/* not in mrs yet */
 	uint32_t num_partial;
 	struct vrd_mr *local_dma;	/* what LOCAL_DMA_LKEY names */

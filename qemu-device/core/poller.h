@@ -39,6 +39,10 @@ int vrd_poller_qp_attach(struct vrd_qp *qp);
 /* After it no poller runs the QP, and vrd_qp_schedule() ignores it. */
 void vrd_poller_qp_detach(struct vrd_qp *qp);
 
+/* The same for the one ring of an SRQ; after detach nobody calls ops->srq_run. */
+int vrd_poller_srq_attach(struct vrd_srq *srq);
+void vrd_poller_srq_detach(struct vrd_srq *srq);
+
 /* Initialises what qp.c, wqe.c and poller.c keep in a new QP: locks, links. */
 void vrd_qp_init(struct vrd_qp *qp);
 
@@ -47,6 +51,9 @@ void vrd_qp_init(struct vrd_qp *qp);
  * sides start again at index 0.
  */
 void vrd_qp_reset_rings(struct vrd_qp *qp);
+
+/* Raises SRQ_LIMIT_REACHED if the armed limit is above what is posted; ring.lock. */
+void vrd_srq_check_limit(struct vrd_srq *srq);
 
 /* Lock and indices of a new CQ; buf, entries, offset and ctrl are the caller's. */
 void vrd_cq_init(struct vrd_cq *cq);

@@ -31,7 +31,7 @@ _Static_assert(sizeof(stat_names) / sizeof(stat_names[0]) == VIRTIO_RDMA_STAT_CO
 void vrd_device_stats(struct vrd_device *dev,
 		      void (*fn)(void *opaque, const char *name, uint64_t value), void *opaque)
 {
-	uint64_t ctxs, pds, mrs, cqs, qps;
+	uint64_t ctxs, pds, mrs, cqs, srqs, qps;
 	unsigned int i;
 
 	for (i = 0; i < VIRTIO_RDMA_STAT_COUNT; i++)
@@ -43,12 +43,14 @@ void vrd_device_stats(struct vrd_device *dev,
 	pds = dev->pds.count;
 	mrs = dev->mrs.count;
 	cqs = dev->cqs.count;
+	srqs = dev->srqs.count;
 	qps = dev->qps.count;
 	vrd_device_unlock(dev);
 	fn(opaque, "contexts", ctxs);
 	fn(opaque, "pds", pds);
 	fn(opaque, "mrs", mrs);
 	fn(opaque, "cqs", cqs);
+	fn(opaque, "srqs", srqs);
 	fn(opaque, "qps", qps);
 	fn(opaque, "mr_bytes", vrd_device_mr_bytes(dev));
 }

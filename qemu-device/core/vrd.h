@@ -196,8 +196,8 @@ void vrd_device_reset(struct vrd_device *dev);
 
 /*
  * Calls @fn with each counter: the VIRTIO_RDMA_STAT_* ones by lower-case name
- * ("notify", "wakeup", ...), then objects in use ("qps", "cqs", "mrs", "pds",
- * "mr_bytes").
+ * ("notify", "wakeup", ...), then objects in use ("qps", "srqs", "cqs", "mrs",
+ * "pds", "mr_bytes").
  */
 void vrd_device_stats(struct vrd_device *dev,
 		      void (*fn)(void *opaque, const char *name, uint64_t value), void *opaque);

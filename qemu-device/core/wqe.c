@@ -7,7 +7,7 @@
  * much more there is to copy is taken from that copy, and each further byte is
  * copied once.  What the backend gets is never read again.
  *
- * Threading: sq.lock or rq.lock of the ring is held.
+ * Threading: sq.lock or rq.lock, or an SRQ's ring.lock, is held.
  */
 #include <string.h>
 
@@ -21,11 +21,11 @@
 /* ---- rings ----------------------------------------------------------------- */
 
 /* Where entry @index lies, or NULL if that page is no RAM now. */
-static inline const uint8_t *entry_at(const struct vrd_qp *qp, const struct vrd_ring *ring,
+static inline const uint8_t *entry_at(const struct vrd_buf *buf, const struct vrd_ring *ring,
 				      uint32_t index)
 {
 	uint32_t offset = ring->offset + ((index & (ring->entries - 1)) << ring->stride_shift);
-	const uint8_t *page = qp->buf.host[offset / VIRTIO_RDMA_PAGE_SIZE];
+	const uint8_t *page = buf->host[offset / VIRTIO_RDMA_PAGE_SIZE];
 
 	return page ? page + offset % VIRTIO_RDMA_PAGE_SIZE : NULL;
 }
@@ -66,16 +66,31 @@ bool vrd_rq_has_work(struct vrd_qp *qp)
 	return ring_look(&qp->rq) != LOOK_EMPTY;
 }
 
-void vrd_rq_want_doorbell(struct vrd_qp *qp, bool want)
+bool vrd_srq_has_work(struct vrd_srq *srq)
 {
-	if (qp->rq.want_db == want)
+	return ring_look(&srq->ring) != LOOK_EMPTY;
+}
+
+static void want_doorbell(struct vrd_ring *ring, bool want)
+{
+	if (ring->want_db == want)
 		return;
-	qp->rq.want_db = want;
-	if (qp->rq.ctrl)
-		vrd_store32(&qp->rq.ctrl->need_db, want);
+	ring->want_db = want;
+	if (ring->ctrl)
+		vrd_store32(&ring->ctrl->need_db, want);
 	/* pairs with the driver's, between producer and need_db */
 	if (want)
 		vrd_full_barrier();
+}
+
+void vrd_rq_want_doorbell(struct vrd_qp *qp, bool want)
+{
+	want_doorbell(&qp->rq, want);
+}
+
+void vrd_srq_want_doorbell(struct vrd_srq *srq, bool want)
+{
+	want_doorbell(&srq->ring, want);
 }
 
 /* ---- send WQEs --------------------------------------------------------------- */
@@ -263,10 +278,10 @@ enum vrd_fetch vrd_sq_peek(struct vrd_qp *qp, struct vrd_wr *wr)
 	case LOOK_READY:
 		break;
 	}
-	entry = entry_at(qp, sq, sq->head);
+	entry = entry_at(&qp->buf, sq, sq->head);
 	/* The guest's CPU wrote the line; fetch one that is needed soon as well. */
 	if (sq->tail - sq->head > 2) {
-		const uint8_t *ahead = entry_at(qp, sq, sq->head + 2);
+		const uint8_t *ahead = entry_at(&qp->buf, sq, sq->head + 2);
 
 		if (ahead)
 			__builtin_prefetch(ahead);
@@ -280,32 +295,36 @@ enum vrd_fetch vrd_sq_peek(struct vrd_qp *qp, struct vrd_wr *wr)
 void vrd_sq_prefetch(const struct vrd_qp *qp, uint32_t index)
 {
 	if (qp->sq.entries)
-		__builtin_prefetch(entry_at(qp, &qp->sq, index));
+		__builtin_prefetch(entry_at(&qp->buf, &qp->sq, index));
 }
 
 /* ---- receive WQEs -------------------------------------------------------------- */
 
-static bool take_recv(const struct vrd_qp *qp, struct vrd_recv_wr *wr, const uint8_t *entry)
-{
-	union {
-		uint64_t words[4];
-		struct virtio_rdma_recv_wqe wqe;
-		uint8_t bytes[32];
-	} first;
-	uint32_t offset = sizeof(struct virtio_rdma_recv_wqe);
-	uint32_t stride = 1U << qp->rq.stride_shift;
+/* A receive's first 32 bytes, under each of its names. */
+union recv_line {
+	uint64_t words[4];
+	struct virtio_rdma_recv_wqe wqe;
+	uint8_t bytes[32];
+};
 
-	vrd_copy_in(first.words, entry, sizeof(first));
-	wr->num_sge = le32toh(first.wqe.num_sge);
+/* The rest of an entry whose beginning is @first. */
+static inline bool take_recv(const struct vrd_ring *ring, uint32_t max_sge,
+			     struct vrd_recv_wr *wr, const union recv_line *first,
+			     const uint8_t *entry)
+{
+	uint32_t offset = sizeof(struct virtio_rdma_recv_wqe);
+	uint32_t stride = 1U << ring->stride_shift;
+
+	wr->num_sge = le32toh(first->wqe.num_sge);
 	wr->length = 0;
-	if (first.wqe.reserved || wr->num_sge > qp->max_recv_sge || wr->num_sge > VRD_MAX_SGE ||
+	if (first->wqe.reserved || wr->num_sge > max_sge || wr->num_sge > VRD_MAX_SGE ||
 	    offset + wr->num_sge * sizeof(struct virtio_rdma_sge) > stride)
 		return false;
 	for (unsigned int i = 0; i < wr->num_sge; i++, offset += sizeof(struct virtio_rdma_sge)) {
 		struct virtio_rdma_sge sge;
 
 		if (!i)
-			memcpy(&sge, &first.bytes[offset], sizeof(sge));
+			memcpy(&sge, &first->bytes[offset], sizeof(sge));
 		else
 			vrd_copy_in(&sge, entry + offset, sizeof(sge));
 		wr->length += add_sge(&wr->sge[i], &sge);
@@ -316,6 +335,7 @@ static bool take_recv(const struct vrd_qp *qp, struct vrd_recv_wr *wr, const uin
 enum vrd_fetch vrd_rq_take(struct vrd_qp *qp, struct vrd_recv_wr *wr)
 {
 	struct vrd_ring *rq = &qp->rq;
+	union recv_line first;
 	const uint8_t *entry;
 
 	wr->index = rq->head;
@@ -327,9 +347,76 @@ enum vrd_fetch vrd_rq_take(struct vrd_qp *qp, struct vrd_recv_wr *wr)
 	case LOOK_READY:
 		break;
 	}
-	entry = entry_at(qp, rq, rq->head);
+	entry = entry_at(&qp->buf, rq, rq->head);
 	rq->head++;
-	return entry && take_recv(qp, wr, entry) ? VRD_FETCH_OK : VRD_FETCH_BAD;
+	if (!entry)
+		return VRD_FETCH_BAD;
+	vrd_copy_in(first.words, entry, sizeof(first));
+	return take_recv(rq, qp->max_recv_sge, wr, &first, entry) ? VRD_FETCH_OK : VRD_FETCH_BAD;
+}
+
+/* ---- shared receive queues ----------------------------------------------------- */
+
+static enum vrd_fetch srq_dead(struct vrd_srq *srq)
+{
+	if (!srq->error) {
+		srq->error = true;
+		vrd_event_raise(srq->dev, VIRTIO_RDMA_EVENT_SRQ_ERR, srq->srqn);
+	}
+	return VRD_FETCH_DEAD;
+}
+
+enum vrd_fetch vrd_srq_peek(struct vrd_srq *srq, struct vrd_recv_wr *wr)
+{
+	struct vrd_ring *ring = &srq->ring;
+	union recv_line first;
+	const uint8_t *entry;
+
+	if (srq->error)
+		return VRD_FETCH_DEAD;
+	switch (ring_look(ring)) {
+	case LOOK_EMPTY:
+		return VRD_FETCH_EMPTY;
+	case LOOK_BROKEN:
+		return srq_dead(srq);
+	case LOOK_READY:
+		break;
+	}
+	entry = entry_at(&srq->buf, ring, ring->head);
+	if (!entry)
+		return srq_dead(srq);
+	vrd_copy_in(first.words, entry, sizeof(first));
+	wr->index = le32toh(first.wqe.cookie);
+	return take_recv(ring, srq->max_sge, wr, &first, entry) ? VRD_FETCH_OK : VRD_FETCH_BAD;
+}
+
+/*
+ * The limit is compared with what is posted now, not with what was when the
+ * producer index was last read.
+ */
+void vrd_srq_check_limit(struct vrd_srq *srq)
+{
+	struct vrd_ring *ring = &srq->ring;
+	uint32_t producer;
+
+	if (!srq->limit || srq->error || !ring->ctrl)
+		return;
+	producer = vrd_load32_acquire(&ring->ctrl->producer);
+	if (producer - ring->head > ring->entries) {
+		ring->broken = true;	/* the next who takes one finds out */
+		return;
+	}
+	ring->tail = producer;
+	if (producer - ring->head >= srq->limit)
+		return;
+	srq->limit = 0;
+	vrd_event_raise(srq->dev, VIRTIO_RDMA_EVENT_SRQ_LIMIT_REACHED, srq->srqn);
+}
+
+void vrd_srq_advance(struct vrd_srq *srq)
+{
+	srq->ring.head++;
+	vrd_srq_check_limit(srq);
 }
 
 /* ---- flush ------------------------------------------------------------------------ */

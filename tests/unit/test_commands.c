@@ -368,7 +368,7 @@ static void qps(struct raw *r)
 	TRY(req.send_cqn, kcq, INVAL, "send CQ of another context");
 	TRY(req.recv_cqn, kcq, INVAL, "receive CQ of another context");
 	TRY(req.ctx, kctx, INVAL, "kernel context with a process's objects");
-	TRY(req.srqn, 1, UNSUPPORTED, "with an SRQ");
+	TRY(req.srqn, 1, NOENT, "with an SRQ that is not there");
 	TRY(req.qp_type, 0, UNSUPPORTED, "type 0");
 	TRY(req.qp_type, 255, UNSUPPORTED, "type 255");
 	TRY(req.qp_type, VIRTIO_RDMA_QPT_GSI, PERM, "QP 1 for a process");

@@ -105,11 +105,12 @@ struct virtio_rdma_config {
 #define VIRTIO_RDMA_CMD_QUERY_QP	19
 #define VIRTIO_RDMA_CMD_DESTROY_QP	20
 #define VIRTIO_RDMA_CMD_QUERY_STATS	21
-/* Kept for what comes next; a device without it answers UNSUPPORTED. */
+/* Of devices with CAP_SRQ; others answer UNSUPPORTED. */
 #define VIRTIO_RDMA_CMD_CREATE_SRQ	32
 #define VIRTIO_RDMA_CMD_MODIFY_SRQ	33
 #define VIRTIO_RDMA_CMD_QUERY_SRQ	34
 #define VIRTIO_RDMA_CMD_DESTROY_SRQ	35
+/* Kept for what comes next; a device without it answers UNSUPPORTED. */
 #define VIRTIO_RDMA_CMD_ALLOC_MR	36
 #define VIRTIO_RDMA_CMD_ALLOC_MW	37
 #define VIRTIO_RDMA_CMD_DEALLOC_MW	38
@@ -229,8 +230,8 @@ struct virtio_rdma_query_device_rsp {
 	__le32 max_inline;		/* bytes */
 	__le32 max_qp_rd_atom;
 	__le32 max_qp_init_rd_atom;
-	__le32 max_srq;
-	__le32 max_srq_wr;
+	__le32 max_srq;			/* this and the next two: with CAP_SRQ */
+	__le32 max_srq_wr;		/* entries of one SRQ */
 	__le32 max_srq_sge;
 	__le32 max_mw;
 	__le32 max_mcast_grp;
@@ -429,7 +430,7 @@ struct virtio_rdma_resize_cq_req {
 /* "no SRQ" and "no such ring slot" */
 #define VIRTIO_RDMA_NONE		0xffffffffU
 
-/* CREATE_QP (spec 7).  A QP with an SRQ has rq_entries 0. */
+/* CREATE_QP (spec 4.11).  A QP with an SRQ has rq_entries 0. */
 struct virtio_rdma_create_qp_req {
 	struct virtio_rdma_cmd_hdr hdr;
 	__le32 ctx;
@@ -565,7 +566,55 @@ struct virtio_rdma_query_qp_rsp {
 	struct virtio_rdma_qp_attr attr;
 };
 
-/* CREATE_SRQ and its like are laid out when the device gets SRQs. */
+/* CREATE_SRQ (spec 4.12): receives for QPs whose srqn names it. */
+struct virtio_rdma_create_srq_req {
+	struct virtio_rdma_cmd_hdr hdr;
+	__le32 ctx;
+	__le32 pd;			/* of the keys in its entries */
+	__le32 entries;			/* power of two, 1..max_srq_wr rounded up */
+	__le32 max_sge;
+	__le32 ring_offset;		/* page aligned */
+	__le32 ctrl_offset;		/* of struct virtio_rdma_ring_ctrl, 128-aligned */
+	__le32 limit;			/* as MODIFY_SRQ's; 0: not armed */
+	__u8   stride_shift;		/* an entry is 32 << n bytes, n = 0..7 */
+	__u8   reserved0[3];
+	struct virtio_rdma_buf buf;
+	__le64 reserved[2];
+	struct virtio_rdma_extent extents[];
+};
+
+struct virtio_rdma_create_srq_rsp {
+	struct virtio_rdma_rsp_hdr hdr;
+	__le32 srqn;			/* 24 bits; also the SRQ's handle */
+	__le32 slot;			/* its dirty byte in the doorbell page */
+};
+
+/* virtio_rdma_modify_srq_req.mask: the bit numbers of enum ib_srq_attr_mask. */
+#define VIRTIO_RDMA_SRQ_LIMIT		(1U << 1)
+
+/*
+ * MODIFY_SRQ: arms the limit.  Once fewer than @limit entries are posted,
+ * SRQ_LIMIT_REACHED is raised and the limit is 0, not armed, again.
+ */
+struct virtio_rdma_modify_srq_req {
+	struct virtio_rdma_cmd_hdr hdr;
+	__le32 srqn;
+	__le32 mask;			/* VIRTIO_RDMA_SRQ_* */
+	__le32 limit;			/* at most the entries; 0: disarm */
+	__le32 reserved;
+};
+
+struct virtio_rdma_query_srq_req {
+	struct virtio_rdma_cmd_hdr hdr;
+	__le32 srqn;
+	__le32 reserved;
+};
+
+struct virtio_rdma_query_srq_rsp {
+	struct virtio_rdma_rsp_hdr hdr;
+	__le32 limit;			/* 0: not armed, or reached */
+	__le32 reserved;
+};
 
 /* QUERY_STATS: counters since the device was made (never reset). */
 #define VIRTIO_RDMA_STAT_NOTIFY		0	/* doorbell queue notifications seen */

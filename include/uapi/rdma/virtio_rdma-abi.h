@@ -111,6 +111,35 @@ struct virtio_rdma_create_qp_resp {
 	__u32 reserved;
 };
 
+/**
+ * struct virtio_rdma_create_srq - request
+ * @buf_addr:     page-aligned user address of the buffer
+ * @buf_len:      bytes, a multiple of the guest's page size
+ * @entries:      power of two, at least the max_wr that was asked for
+ * @ring_offset:  of the ring, 4096-aligned
+ * @ctrl_offset:  of its struct virtio_rdma_ring_ctrl, 128-aligned
+ * @stride_shift: entries of 32 << n bytes
+ * @reserved0:    zero
+ * @comp_mask:    no bit defined
+ * @reserved:     zero
+ */
+struct virtio_rdma_create_srq {
+	__aligned_u64 buf_addr;
+	__aligned_u64 buf_len;
+	__u32 entries;
+	__u32 ring_offset;
+	__u32 ctrl_offset;
+	__u8  stride_shift;
+	__u8  reserved0[3];
+	__u32 comp_mask;
+	__u32 reserved;
+};
+
+struct virtio_rdma_create_srq_resp {
+	__u32 srqn;
+	__u32 slot;			/* dirty byte in the doorbell page */
+};
+
 struct virtio_rdma_create_ah_resp {
 	__u8  dmac[6];
 	__u8  hop_limit;		/* as the kernel resolved it */

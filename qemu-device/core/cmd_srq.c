@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Commands about shared receive queues.  Control thread, under dev->lock;
+ * taking receives off them is in wqe.c.
+ */
+#include <endian.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "control.h"
+#include "event.h"
+#include "poller.h"
+
+#define STRIDE		32U			/* smallest entries */
+#define MAX_SHIFT	7			/* up to a page */
+
+/* Where the parts of an SRQ lie, in its own words. */
+struct layout {
+	uint32_t entries, max_sge, ring_offset, ctrl_offset, stride;
+	uint64_t size;			/* of the buffer, as far as it is used */
+};
+
+static int check_layout(const struct vrd_device *dev, struct layout *l)
+{
+	const struct vrd_span span[] = {
+		{ l->ring_offset, (uint64_t)l->entries * l->stride },
+		{ l->ctrl_offset, sizeof(struct virtio_rdma_ring_ctrl) },
+	};
+	uint64_t sges = (uint64_t)l->max_sge * sizeof(struct virtio_rdma_sge);
+
+	if (!vrd_is_power_of_two(l->entries) ||
+	    l->entries > vrd_round_up_power_of_two(dev->limits.max_qp_wr) ||
+	    l->max_sge > dev->limits.max_sge ||
+	    sizeof(struct virtio_rdma_recv_wqe) + sges > l->stride)
+		return -EINVAL;
+	if (l->ring_offset & (VIRTIO_RDMA_PAGE_SIZE - 1) ||
+	    l->ctrl_offset & (sizeof(struct virtio_rdma_ring_ctrl) - 1))
+		return -EINVAL;
+	return vrd_spans_check(span, 2, &l->size);
+}
+
+static struct vrd_srq *srq_new(struct vrd_pd *pd, const struct layout *l, uint8_t stride_shift)
+{
+	struct vrd_srq *srq = calloc(1, sizeof(*srq));
+
+	if (!srq)
+		return NULL;
+	srq->dev = pd->ctx->dev;
+	srq->ctx = pd->ctx;
+	srq->pd = pd;
+	srq->max_sge = l->max_sge;
+	vrd_lock_init(&srq->ring.lock, VRD_LOCK_SRQ);
+	srq->ring.srq = srq;
+	srq->ring.entries = l->entries;
+	srq->ring.stride_shift = 5U + stride_shift;
+	srq->ring.offset = l->ring_offset;
+	srq->ring.ctrl_offset = l->ctrl_offset;
+	srq->ring.slot = VIRTIO_RDMA_NONE;
+	return srq;
+}
+
+/* A limit that is above what is posted is reached at once. */
+static int set_limit(struct vrd_srq *srq, uint32_t limit)
+{
+	struct vrd_device *dev = srq->dev;
+
+	if (limit > srq->ring.entries)
+		return -EINVAL;
+	if (dev->ops->srq_modify)
+		return dev->ops->srq_modify(srq, limit);
+	vrd_lock(&srq->ring.lock);
+	srq->limit = limit;
+	vrd_srq_check_limit(srq);
+	vrd_unlock(&srq->ring.lock);
+	return 0;
+}
+
+int vrd_cmd_create_srq(struct vrd_cmd *cmd)
+{
+	const struct virtio_rdma_create_srq_req *req = cmd->req;
+	struct virtio_rdma_create_srq_rsp *rsp = cmd->rsp;
+	struct layout l = {
+		.entries = le32toh(req->entries),
+		.max_sge = le32toh(req->max_sge),
+		.ring_offset = le32toh(req->ring_offset),
+		.ctrl_offset = le32toh(req->ctrl_offset),
+	};
+	struct vrd_device *dev = cmd->dev;
+	struct vrd_srq *srq;
+	struct vrd_ctx *ctx;
+	struct vrd_pd *pd;
+	int ret;
+
+	if (!(vrd_device_caps(dev).caps & VIRTIO_RDMA_CAP_SRQ))
+		return -EOPNOTSUPP;
+	if (req->reserved0[0] || req->reserved0[1] || req->reserved0[2] || req->buf.reserved ||
+	    req->reserved[0] || req->reserved[1] || req->stride_shift > MAX_SHIFT)
+		return -EINVAL;
+	l.stride = STRIDE << req->stride_shift;
+	ret = check_layout(dev, &l);
+	if (ret)
+		return ret;
+	ctx = vrd_table_find(&dev->ctxs, le32toh(req->ctx));
+	pd = vrd_table_find(&dev->pds, le32toh(req->pd));
+	if (!ctx || !pd)
+		return -ENOENT;
+	if (pd->ctx != ctx)
+		return -EINVAL;
+
+	srq = srq_new(pd, &l, req->stride_shift);
+	if (!srq)
+		return -ENOMEM;
+	ret = vrd_table_reserve(&dev->srqs, &srq->srqn);
+	if (ret)
+		goto free;
+	ret = vrd_buf_create(dev, &srq->buf, &cmd->extents, l.size);
+	if (ret)
+		goto release;
+	srq->ring.ctrl = vrd_buf_at(&srq->buf, l.ctrl_offset);
+	ret = dev->ops->srq_create(srq);
+	if (ret)
+		goto free_buf;
+	ret = vrd_poller_srq_attach(srq);
+	if (ret)
+		goto destroy;
+	ret = set_limit(srq, le32toh(req->limit));
+	if (ret)
+		goto detach;
+
+	ctx->users++;
+	pd->users++;
+	vrd_table_publish(&dev->srqs, srq->srqn, srq);
+	rsp->srqn = htole32(srq->srqn);
+	rsp->slot = htole32(srq->ring.slot);
+	return 0;
+detach:
+	vrd_poller_srq_detach(srq);
+destroy:
+	dev->ops->srq_destroy(srq);
+	vrd_engine_synchronize(dev->engine);
+	dev->ops->srq_free(srq);
+free_buf:
+	vrd_buf_destroy(dev, &srq->buf);
+release:
+	vrd_table_release(&dev->srqs, srq->srqn);
+free:
+	free(srq);
+	return ret;
+}
+
+int vrd_cmd_modify_srq(struct vrd_cmd *cmd)
+{
+	const struct virtio_rdma_modify_srq_req *req = cmd->req;
+	uint32_t mask = le32toh(req->mask);
+	struct vrd_srq *srq;
+
+	if (req->reserved)
+		return -EINVAL;
+	srq = vrd_table_find(&cmd->dev->srqs, le32toh(req->srqn));
+	if (!srq)
+		return -ENOENT;
+	if (mask & ~VIRTIO_RDMA_SRQ_LIMIT)
+		return -EOPNOTSUPP;
+	return mask ? set_limit(srq, le32toh(req->limit)) : 0;
+}
+
+int vrd_cmd_query_srq(struct vrd_cmd *cmd)
+{
+	const struct virtio_rdma_query_srq_req *req = cmd->req;
+	struct virtio_rdma_query_srq_rsp *rsp = cmd->rsp;
+	struct vrd_device *dev = cmd->dev;
+	struct vrd_srq *srq;
+	uint32_t limit;
+	int ret = 0;
+
+	if (req->reserved)
+		return -EINVAL;
+	srq = vrd_table_find(&dev->srqs, le32toh(req->srqn));
+	if (!srq)
+		return -ENOENT;
+	vrd_lock(&srq->ring.lock);
+	limit = srq->limit;
+	vrd_unlock(&srq->ring.lock);
+	if (dev->ops->srq_query)
+		ret = dev->ops->srq_query(srq, &limit);
+	rsp->limit = htole32(limit);
+	return ret;
+}
+
+/* ---- destroy ----------------------------------------------------------- */
+
+/* Its QPs are gone; who still has it in this turn may go on. */
+static void srq_take_out(struct vrd_srq *srq)
+{
+	struct vrd_device *dev = srq->dev;
+
+	vrd_table_unpublish(&dev->srqs, srq->srqn);
+	vrd_poller_srq_detach(srq);
+	dev->ops->srq_destroy(srq);
+}
+
+/* After a grace period. */
+static void srq_free(struct vrd_srq *srq)
+{
+	struct vrd_device *dev = srq->dev;
+
+	vrd_event_forget_srq(dev, srq->srqn);
+	dev->ops->srq_free(srq);
+	srq->pd->users--;
+	srq->ctx->users--;
+	vrd_buf_destroy(dev, &srq->buf);
+	vrd_table_release(&dev->srqs, srq->srqn);
+	free(srq);
+}
+
+int vrd_cmd_destroy_srq(struct vrd_cmd *cmd)
+{
+	const struct virtio_rdma_destroy_req *req = cmd->req;
+	struct vrd_device *dev = cmd->dev;
+	struct vrd_srq *srq;
+
+	if (req->reserved)
+		return -EINVAL;
+	srq = vrd_table_find(&dev->srqs, le32toh(req->handle));
+	if (!srq)
+		return -ENOENT;
+	if (srq->users)
+		return -EBUSY;
+	srq_take_out(srq);
+	vrd_engine_synchronize(dev->engine);
+	srq_free(srq);
+	return 0;
+}
+
+void vrd_srq_destroy_all(struct vrd_device *dev)
+{
+	struct vrd_srq *srq, *list = NULL;
+	uint32_t pos;
+
+	for (pos = 0; (srq = vrd_table_next(&dev->srqs, &pos));) {
+		srq_take_out(srq);
+		srq->dead_next = list;
+		list = srq;
+	}
+	if (list)
+		vrd_engine_synchronize(dev->engine);
+	while ((srq = list)) {
+		list = srq->dead_next;
+		srq_free(srq);
+	}
+}
