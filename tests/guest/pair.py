@@ -5,6 +5,7 @@ Imported by the test_*.py of this folder, each of which is one program of a tier
 """
 
 import contextlib
+import os
 import pathlib
 import subprocess
 import sys
@@ -17,6 +18,9 @@ from guestlib.rdma import between, load, wait_listening    # noqa: E402,F401
 
 MACS = ['52:54:00:12:00:0a', '52:54:00:12:00:0b', '52:54:00:12:00:0c']
 IPS = ['192.168.77.1', '192.168.77.2', '192.168.77.3']
+
+# UML_KERNEL=uml-debug runs a UML test on the kernel with lockdep and KASAN.
+KERNEL = os.environ.get('UML_KERNEL', 'uml')
 
 # The IPv4 GID: index 0 is the link-local one of the MAC.
 GID = '-g 1'
@@ -79,13 +83,13 @@ class Tap:
 
 
 @contextlib.contextmanager
-def uml_guests(tap, count=2, modprobe=True, mem='1G', daemon_args=(), binary=None, **kwargs):
+def uml_guests(tap, count=2, modprobe=True, mem='1G', daemon_args=(), binary=None, kernel=KERNEL, **kwargs):
     """UML guests on one vrdmad and one network: yields (daemon, guests)."""
     specs = [f'{"abc"[i]},unsealed=on,mac={MACS[i]}' for i in range(count)]
     daemon = guest.Vrdmad(specs, args=daemon_args, binary=binary).start()
     try:
         with guest.Network() as net, contextlib.ExitStack() as stack:
-            guests = [guest.UmlGuest('abc'[i], net, mac=MACS[i], ip=IPS[i], mem=mem,
+            guests = [guest.UmlGuest('abc'[i], net, mac=MACS[i], ip=IPS[i], mem=mem, kernel=kernel,
                                      vhost_user_sockets=[daemon.sockets[i]], **kwargs)
                       for i in range(count)]
             for g in guests:
@@ -100,25 +104,6 @@ def uml_guests(tap, count=2, modprobe=True, mem='1G', daemon_args=(), binary=Non
             tap.guests = []
         if not daemon.alive():
             tap.report('vrdmad is alive at the end', daemon.log()[-3000:])
-    finally:
-        daemon.stop()
-
-
-@contextlib.contextmanager
-def lone_guest(tap, kernel='uml-debug', **kwargs):
-    """A UML guest whose network is a dummy device, as both ends: yields (daemon, (g, g)).
-
-    For the debug kernel: see test_uml_driver.py for why it has no other network."""
-    daemon = guest.Vrdmad([f'a,unsealed=on,mac={MACS[0]}']).start()
-    try:
-        with guest.UmlGuest('a', ip=IPS[0], mem='1G', vhost_user_sockets=daemon.sockets,
-                            kernel=kernel, **kwargs) as g:
-            tap.guests = [g]
-            g.run(f'ip link add eth0 type dummy; ip link set eth0 address {MACS[0]} up;'
-                  f' ip addr add {IPS[0]}/24 dev eth0')
-            load(g)
-            yield daemon, (g, g)
-            tap.guests = []
     finally:
         daemon.stop()
 
@@ -157,6 +142,28 @@ def hw_counters(g):
     text = g.run('cd /sys/class/infiniband/*/hw_counters && grep . *').stdout
     pairs = (line.split(':') for line in text.split())
     return {name: int(value) for name, value in pairs}
+
+
+def cpu_ticks(pid):
+    """User and system time of a process, all its descendants, and those that they waited for
+    and that are gone, in clock ticks."""
+    children, ticks = {}, {}
+    for name in os.listdir('/proc'):
+        if not name.isdigit():
+            continue
+        try:
+            with open(f'/proc/{name}/stat', encoding='ascii', errors='replace') as stat:
+                fields = stat.read().rsplit(')', 1)[1].split()
+        except OSError:
+            continue
+        children.setdefault(int(fields[1]), []).append(int(name))
+        ticks[int(name)] = sum(map(int, fields[11:15]))
+    total, left = 0, [pid]
+    while left:
+        one = left.pop()
+        total += ticks.get(one, 0)
+        left += children.get(one, [])
+    return total
 
 
 def build_verify():

@@ -7,7 +7,7 @@ import re
 import time
 
 import pair
-from pair import GID, between, hw_counters
+from pair import GID, between, cpu_ticks, hw_counters
 
 PINGPONGS = ['ibv_rc_pingpong', 'ibv_rc_pingpong -e', 'ibv_ud_pingpong -s 1024', 'ibv_ud_pingpong -e -s 2048',
              'ibv_rc_pingpong -s 1000000 -n 100']
@@ -70,27 +70,6 @@ def exit_free(a, b):
     over = {k: grown[k] for k, most in limits.items() if grown.get(k, 0) > most}
     print(f'# 20000 writes of 64 KiB: {grown}')
     return f'{over} grew with the operations: {grown}' if over else None
-
-
-def cpu_ticks(pid):
-    """User and system time of a process and all its descendants, in clock ticks."""
-    children, ticks = {}, {}
-    for name in os.listdir('/proc'):
-        if not name.isdigit():
-            continue
-        try:
-            with open(f'/proc/{name}/stat', encoding='ascii', errors='replace') as stat:
-                fields = stat.read().rsplit(')', 1)[1].split()
-        except OSError:
-            continue
-        children.setdefault(int(fields[1]), []).append(int(name))
-        ticks[int(name)] = int(fields[11]) + int(fields[12])
-    total, left = 0, [pid]
-    while left:
-        one = left.pop()
-        total += ticks.get(one, 0)
-        left += children.get(one, [])
-    return total
 
 
 def idle(daemon, guests):
