@@ -12,85 +12,24 @@
  */
 #include <string.h>
 
+#include "grh.h"
 #include "memory.h"
 
-#define VRD_MEM_IP_PROTO_UDP	17
-/* Behind the IP header: UDP, BTH, DETH; after the payload: ICRC. */
-#define VRD_MEM_ROCE_OVERHEAD	(8 + 12 + 8 + 4)
-
-static const uint8_t vrd_mem_v4_prefix[12] = { [10] = 0xff, [11] = 0xff };
-
-static bool vrd_mem_gid_is_v4(const uint8_t gid[16])
-{
-	return !memcmp(gid, vrd_mem_v4_prefix, sizeof(vrd_mem_v4_prefix));
-}
-
-/* ---- the header -------------------------------------------------------------- */
-
-static void vrd_mem_put16(uint8_t *p, uint16_t v)
-{
-	p[0] = v >> 8;
-	p[1] = v;
-}
-
-static uint16_t vrd_mem_ip_checksum(const uint8_t *header)
-{
-	uint32_t sum = 0;
-
-	for (unsigned int i = 0; i < 20; i += 2)
-		sum += header[i] << 8 | header[i + 1];
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return ~sum;
-}
-
-/* @length: behind the IP header. */
-static void vrd_mem_header_v4(uint8_t grh[VRD_MEM_GRH_LEN], const uint8_t sgid[16],
-			      const struct virtio_rdma_av *av, uint32_t length)
-{
-	uint8_t *ip = grh + 20;
-
-	ip[0] = 0x45;			/* version 4, 5 words */
-	ip[1] = av->tclass;
-	vrd_mem_put16(ip + 2, 20 + length);
-	ip[6] = 0x40;			/* do not fragment */
-	ip[8] = av->hop_limit;
-	ip[9] = VRD_MEM_IP_PROTO_UDP;
-	memcpy(ip + 12, sgid + 12, 4);
-	memcpy(ip + 16, av->dgid + 12, 4);
-	vrd_mem_put16(ip + 10, vrd_mem_ip_checksum(ip));
-}
-
-static void vrd_mem_header_v6(uint8_t grh[VRD_MEM_GRH_LEN], const uint8_t sgid[16],
-			      const struct virtio_rdma_av *av, uint32_t length)
-{
-	uint32_t flow = le32toh(av->flow_label);
-
-	grh[0] = 0x60 | av->tclass >> 4;
-	grh[1] = av->tclass << 4 | ((flow >> 16) & 0xf);
-	vrd_mem_put16(grh + 2, flow);
-	vrd_mem_put16(grh + 4, length);
-	grh[6] = VRD_MEM_IP_PROTO_UDP;
-	grh[7] = av->hop_limit;
-	memcpy(grh + 8, sgid, 16);
-	memcpy(grh + 24, av->dgid, 16);
-}
-
-/* Flags of the CQE. */
-static uint8_t vrd_mem_header(uint8_t grh[VRD_MEM_GRH_LEN], const uint8_t sgid[16],
+/* Fills the header; flags of the CQE. */
+static uint8_t vrd_mem_header(uint8_t out[VRD_MEM_GRH_LEN], const uint8_t sgid[16],
 			      const struct vrd_wr *wr)
 {
-	uint32_t length = VRD_MEM_ROCE_OVERHEAD + ((wr->length + 3) & ~3U);
+	struct vrd_grh grh = {
+		.sgid = sgid,
+		.dgid = wr->av.dgid,
+		.flow_label = le32toh(wr->av.flow_label),
+		.tclass = wr->av.tclass,
+		.hop_limit = wr->av.hop_limit,
+	};
 
-	if (wr->opcode == VIRTIO_RDMA_WR_SEND_WITH_IMM)
-		length += 4;
-	memset(grh, 0, VRD_MEM_GRH_LEN);
-	if (vrd_mem_gid_is_v4(sgid) && vrd_mem_gid_is_v4(wr->av.dgid)) {
-		vrd_mem_header_v4(grh, sgid, &wr->av, length);
-		return VIRTIO_RDMA_CQE_GRH | VIRTIO_RDMA_CQE_IPV4;
-	}
-	vrd_mem_header_v6(grh, sgid, &wr->av, length);
-	return VIRTIO_RDMA_CQE_GRH;
+	/* Immediate data has a header of its own, four bytes. */
+	return vrd_grh_fill(out, &grh, ((wr->length + 3) & ~3U) +
+			    (wr->opcode == VIRTIO_RDMA_WR_SEND_WITH_IMM ? 4 : 0));
 }
 
 /* ---- receiving ------------------------------------------------------------------ */
