@@ -253,7 +253,8 @@ enum vrd_mem_step {
 };
 
 /* memory_fabric.c */
-int vrd_mem_device_open(struct vrd_device *dev, struct vrd_error *err);
+int vrd_mem_device_open(struct vrd_device *dev, const struct vrd_device_config *cfg,
+			struct vrd_error *err);
 void vrd_mem_device_close(struct vrd_device *dev);
 void vrd_mem_device_resumed(struct vrd_device *dev);
 int vrd_mem_gid_add(struct vrd_device *dev, uint32_t index, const uint8_t gid[16]);

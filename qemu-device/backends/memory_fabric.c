@@ -54,11 +54,13 @@ static struct vrd_mem_fabric *vrd_mem_fabric(struct vrd_fabric *fabric)
 	return mf;
 }
 
-int vrd_mem_device_open(struct vrd_device *dev, struct vrd_error *err)
+int vrd_mem_device_open(struct vrd_device *dev, const struct vrd_device_config *cfg,
+			struct vrd_error *err)
 {
 	struct vrd_mem_fabric *mf = vrd_mem_fabric(dev->fabric);
 	struct vrd_mem_port *port = mf ? calloc(1, sizeof(*port)) : NULL;
 
+	(void)cfg;
 	if (!port)
 		return vrd_fail(err, -ENOMEM, NULL, "no memory for the device's port");
 	port->dev = dev;

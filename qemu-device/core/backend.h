@@ -39,8 +39,11 @@ enum vrd_run {
  */
 struct vrd_backend_ops {
 	const char *name;
+	bool host_numbers;		/* QP numbers are the host's, not the device's own */
 
-	int (*device_open)(struct vrd_device *dev, struct vrd_error *err);
+	/* May lower dev->limits. */
+	int (*device_open)(struct vrd_device *dev, const struct vrd_device_config *cfg,
+			   struct vrd_error *err);
 	void (*device_close)(struct vrd_device *dev);
 	void (*device_query)(struct vrd_device *dev, struct vrd_caps *caps);
 	uint8_t (*port_state)(struct vrd_device *dev);	/* VIRTIO_RDMA_PORT_* */
@@ -54,8 +57,16 @@ struct vrd_backend_ops {
 	int (*gid_add)(struct vrd_device *dev, uint32_t index, const uint8_t gid[16]);
 	void (*gid_del)(struct vrd_device *dev, uint32_t index, const uint8_t gid[16]);
 
+	int (*pd_alloc)(struct vrd_pd *pd);
+	void (*pd_dealloc)(struct vrd_pd *pd);
+	/* All pages are there.  May change mr->lkey and mr->rkey. */
 	int (*mr_reg)(struct vrd_mr *mr);
 	void (*mr_dereg)(struct vrd_mr *mr);
+	/*
+	 * The device has another memory table, and is quiesced: regions whose
+	 * pages are not the same any more must not be reached.
+	 */
+	void (*mem_changed)(struct vrd_device *dev);
 	int (*cq_create)(struct vrd_cq *cq);
 	void (*cq_destroy)(struct vrd_cq *cq);
 
@@ -92,6 +103,14 @@ struct vrd_backend_ops {
 	 */
 	int (*qp_modify)(struct vrd_qp *qp, uint8_t new_state,
 			 const struct virtio_rdma_qp_attr *attr, uint32_t mask);
+	/*
+	 * In its place, for a QP whose host may take long (a neighbour has to be
+	 * resolved): called without a lock.  Until it returns, the QP's state is
+	 * the old one; but for RESET, where it is RESET already, with
+	 * empty rings, so that no poller posts meanwhile.
+	 */
+	int (*qp_modify_slow)(struct vrd_qp *qp, uint8_t new_state,
+			      const struct virtio_rdma_qp_attr *attr, uint32_t mask);
 	/* May correct what only the backend knows. */
 	void (*qp_query)(struct vrd_qp *qp, struct virtio_rdma_qp_attr *attr);
 	/*
@@ -115,8 +134,16 @@ struct vrd_backend_ops {
 	void (*rq_run)(struct vrd_qp *qp);
 	/* The same for the ring of an SRQ; and once after each resume. */
 	void (*srq_run)(struct vrd_srq *srq);
-	/* Poller, once per turn: host completion queues.  True: found work. */
-	bool (*poll)(struct vrd_device *dev);
+	/*
+	 * Each poller, once per turn, without any lock: host completion queues
+	 * of the contexts that it runs.  True: found work.
+	 */
+	bool (*poll)(struct vrd_device *dev, struct vrd_poller *poller);
+	/*
+	 * It is about to sleep: have it woken through the descriptors that it
+	 * watches (vrd_poller_watch()), and look again.  True: found work.
+	 */
+	bool (*poll_sleep)(struct vrd_device *dev, struct vrd_poller *poller);
 };
 
 extern const struct vrd_backend_ops vrd_mem_backend;
@@ -263,6 +290,9 @@ static inline const struct vrd_pd *vrd_qp_recv_pd(const struct vrd_qp *qp)
 void *vrd_mr_at(struct vrd_device *dev, const struct vrd_mr *mr, uint64_t addr, uint64_t length,
 		bool write, uint64_t *run);
 
+/* Mappings of guest memory that all backends' devices made beside the core's. */
+_Atomic uint64_t *vrd_engine_alias_maps(struct vrd_engine *engine);
+
 /* --- events (event.c) --- */
 
 void vrd_event_raise(struct vrd_device *dev, uint32_t type, uint32_t id);
@@ -280,6 +310,24 @@ void vrd_qp_schedule(struct vrd_qp *qp);
 void vrd_timer_set(struct vrd_poller *poller, struct vrd_timer *timer, uint64_t deadline_ns);
 void vrd_timer_cancel(struct vrd_timer *timer);
 void vrd_timer_cancel_sync(struct vrd_timer *timer);
+
+/* Pollers of an engine, and one's place among them. */
+unsigned int vrd_engine_poller_count(const struct vrd_engine *engine);
+struct vrd_poller *vrd_engine_poller(const struct vrd_engine *engine, unsigned int index);
+unsigned int vrd_poller_index(const struct vrd_poller *poller);
+
+/* Runs @fn on the poller between two turns, and waits for it.  Under no lock of
+ * lock.h.
+ */
+void vrd_poller_call(struct vrd_poller *poller, void (*fn)(struct vrd_poller *poller, void *arg),
+		     void *arg);
+
+/*
+ * While @fd becomes readable the poller does not sleep: edge triggered, so that
+ * it need not be drained to sleep again.  0 or a negative errno.
+ */
+int vrd_poller_watch(struct vrd_poller *poller, int fd);
+void vrd_poller_unwatch(struct vrd_poller *poller, int fd);
 
 /* CLOCK_MONOTONIC as the poller read it at the start of its turn. */
 uint64_t vrd_poller_now(struct vrd_poller *poller);

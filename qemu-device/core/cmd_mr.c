@@ -32,6 +32,14 @@ int vrd_cmd_alloc_pd(struct vrd_cmd *cmd)
 		return ret;
 	}
 	pd->ctx = ctx;
+	if (dev->ops->pd_alloc) {
+		ret = dev->ops->pd_alloc(pd);
+		if (ret) {
+			vrd_table_release(&dev->pds, pd->id);
+			free(pd);
+			return ret;
+		}
+	}
 	ctx->users++;
 	vrd_table_publish(&dev->pds, pd->id, pd);
 	rsp->pd = htole32(pd->id);
@@ -42,6 +50,8 @@ int vrd_cmd_alloc_pd(struct vrd_cmd *cmd)
 static void pd_destroy(struct vrd_device *dev, struct vrd_pd *pd)
 {
 	vrd_table_unpublish(&dev->pds, pd->id);
+	if (dev->ops->pd_dealloc)
+		dev->ops->pd_dealloc(pd);
 	vrd_table_release(&dev->pds, pd->id);
 	pd->ctx->users--;
 	free(pd);
@@ -75,8 +85,8 @@ void vrd_pd_destroy_all(struct vrd_device *dev)
 static void answer(struct virtio_rdma_reg_mr_rsp *rsp, const struct vrd_mr *mr)
 {
 	rsp->mr = htole32(mr->index);
-	rsp->lkey = htole32(mr->key);
-	rsp->rkey = htole32(mr->key);
+	rsp->lkey = htole32(mr->lkey);
+	rsp->rkey = htole32(mr->rkey);
 }
 
 int vrd_cmd_reg_mr(struct vrd_cmd *cmd)
@@ -101,8 +111,13 @@ int vrd_cmd_reg_mr(struct vrd_cmd *cmd)
 int vrd_cmd_reg_mr_more(struct vrd_cmd *cmd)
 {
 	const struct virtio_rdma_reg_mr_more_req *req = cmd->req;
+	struct vrd_mr *mr;
+	int ret;
 
-	return vrd_mr_reg_more(cmd->dev, le32toh(req->mr), &cmd->extents);
+	ret = vrd_mr_reg_more(cmd->dev, le32toh(req->mr), &cmd->extents, &mr);
+	if (!ret)
+		answer(cmd->rsp, mr);
+	return ret;
 }
 
 int vrd_cmd_reg_dma_mr(struct vrd_cmd *cmd)

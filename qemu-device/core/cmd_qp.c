@@ -256,31 +256,84 @@ free:
 
 /* ---- modify and query -------------------------------------------------- */
 
+static void lock_rings(struct vrd_qp *qp)
+{
+	vrd_lock(&qp->sq.lock);
+	vrd_lock(&qp->rq.lock);
+}
+
+static void unlock_rings(struct vrd_qp *qp)
+{
+	vrd_unlock(&qp->rq.lock);
+	vrd_unlock(&qp->sq.lock);
+}
+
+/* *@to gets the state that it would have; the ring locks are held. */
+static int qp_modify_check(struct vrd_qp *qp, const struct virtio_rdma_qp_attr *attr,
+			   uint32_t mask, uint8_t *from, uint8_t *to)
+{
+	struct vrd_caps caps = vrd_device_caps(qp->dev);
+	int ret;
+
+	*from = qp->state;
+	*to = mask & VIRTIO_RDMA_QP_STATE ? attr->state : qp->state;
+	if ((mask & VIRTIO_RDMA_QP_CUR_STATE) && attr->cur_state != qp->state)
+		return -EINVAL;
+	ret = vrd_qp_check_transition(qp->type, qp->state, *to, mask);
+	return ret ? ret : vrd_qp_check_attr(qp->dev, &caps, attr, mask);
+}
+
+static void qp_enter_reset(struct vrd_qp *qp)
+{
+	qp->attr = (struct virtio_rdma_qp_attr) { 0 };
+	vrd_qp_reset_rings(qp);
+	qp->state = VIRTIO_RDMA_QPS_RESET;
+}
+
 static int qp_modify_locked(struct vrd_qp *qp, const struct virtio_rdma_qp_attr *attr,
 			    uint32_t mask, uint8_t *from)
 {
 	struct vrd_device *dev = qp->dev;
-	struct vrd_caps caps = vrd_device_caps(dev);
-	uint8_t to = mask & VIRTIO_RDMA_QP_STATE ? attr->state : qp->state;
+	uint8_t to;
 	int ret;
 
-	*from = qp->state;
-	if ((mask & VIRTIO_RDMA_QP_CUR_STATE) && attr->cur_state != qp->state)
-		return -EINVAL;
-	ret = vrd_qp_check_transition(qp->type, qp->state, to, mask);
-	if (!ret)
-		ret = vrd_qp_check_attr(dev, &caps, attr, mask);
+	ret = qp_modify_check(qp, attr, mask, from, &to);
 	if (!ret && dev->ops->qp_modify)
 		ret = dev->ops->qp_modify(qp, to, attr, mask);
 	if (ret)
 		return ret;
 	if (to == VIRTIO_RDMA_QPS_RESET) {
-		qp->attr = (struct virtio_rdma_qp_attr) { 0 };
-		vrd_qp_reset_rings(qp);
+		qp_enter_reset(qp);
 	} else {
 		vrd_qp_merge_attr(&qp->attr, attr, mask);
+		qp->state = to;
 	}
-	qp->state = to;
+	return 0;
+}
+
+/* A QP of the host's: no poller may have to wait for what the host does. */
+static int qp_modify_host(struct vrd_qp *qp, const struct virtio_rdma_qp_attr *attr,
+			  uint32_t mask, uint8_t *from)
+{
+	uint8_t to;
+	int ret;
+
+	lock_rings(qp);
+	ret = qp_modify_check(qp, attr, mask, from, &to);
+	if (!ret && to == VIRTIO_RDMA_QPS_RESET)
+		qp_enter_reset(qp);
+	unlock_rings(qp);
+	if (!ret)
+		ret = qp->dev->ops->qp_modify_slow(qp, to, attr, mask);
+	if (ret || to == VIRTIO_RDMA_QPS_RESET)
+		return ret;
+
+	lock_rings(qp);
+	vrd_qp_merge_attr(&qp->attr, attr, mask);
+	/* An error that came in between stays. */
+	if (qp->state == *from || to == VIRTIO_RDMA_QPS_ERR)
+		qp->state = to;
+	unlock_rings(qp);
 	return 0;
 }
 
@@ -295,14 +348,16 @@ int vrd_cmd_modify_qp(struct vrd_cmd *cmd)
 	qp = vrd_table_find(&dev->qps, le32toh(req->qpn));
 	if (!qp)
 		return -ENOENT;
-	vrd_lock(&qp->sq.lock);
-	vrd_lock(&qp->rq.lock);
-	ret = qp_modify_locked(qp, &req->attr, le32toh(req->mask), &from);
-	to = qp->state;
-	vrd_unlock(&qp->rq.lock);
-	vrd_unlock(&qp->sq.lock);
+	if (qp->host) {
+		ret = qp_modify_host(qp, &req->attr, le32toh(req->mask), &from);
+	} else {
+		lock_rings(qp);
+		ret = qp_modify_locked(qp, &req->attr, le32toh(req->mask), &from);
+		unlock_rings(qp);
+	}
 	if (ret)
 		return ret;
+	to = __atomic_load_n(&qp->state, __ATOMIC_RELAXED);
 
 	vrd_trace_qp_state(dev->name, qp->qpn, from, to);
 	vrd_dev_log(dev, VRD_LOG_DEBUG, "QP %u: state %u to %u", qp->qpn, from, to);
@@ -325,15 +380,13 @@ int vrd_cmd_query_qp(struct vrd_cmd *cmd)
 	qp = vrd_table_find(&dev->qps, le32toh(req->qpn));
 	if (!qp)
 		return -ENOENT;
-	vrd_lock(&qp->sq.lock);
-	vrd_lock(&qp->rq.lock);
+	lock_rings(qp);
 	rsp->attr = qp->attr;
 	rsp->attr.state = qp->state;
 	rsp->attr.cur_state = qp->state;
 	if (dev->ops->qp_query)
 		dev->ops->qp_query(qp, &rsp->attr);
-	vrd_unlock(&qp->rq.lock);
-	vrd_unlock(&qp->sq.lock);
+	unlock_rings(qp);
 	return 0;
 }
 

@@ -83,7 +83,7 @@ static const struct command commands[] = {
 		{ "REG_MR", SIZE(reg_mr_req), SIZE(reg_mr_rsp), NUM(reg_mr_req, num_extents),
 		  vrd_cmd_reg_mr },
 	[VIRTIO_RDMA_CMD_REG_MR_MORE] =
-		{ "REG_MR_MORE", SIZE(reg_mr_more_req), SIZE(rsp_hdr),
+		{ "REG_MR_MORE", SIZE(reg_mr_more_req), SIZE(reg_mr_rsp),
 		  NUM(reg_mr_more_req, num_extents), vrd_cmd_reg_mr_more },
 	[VIRTIO_RDMA_CMD_REG_DMA_MR] =
 		{ "REG_DMA_MR", SIZE(reg_dma_mr_req), SIZE(reg_mr_rsp), 0, vrd_cmd_reg_dma_mr },

@@ -124,7 +124,8 @@ static int make_tables(struct vrd_device *dev)
 	    vrd_table_init(&dev->mrs, l->max_mr, 1, 0) ||
 	    vrd_table_init(&dev->cqs, l->max_cq, 1, 0) ||
 	    vrd_table_init(&dev->srqs, l->max_srq, 1, 0) ||
-	    vrd_table_init(&dev->qps, l->max_qp, 2, 0))
+	    vrd_table_init(&dev->qps, l->max_qp, 2,
+			   dev->ops->host_numbers ? VRD_TABLE_FOREIGN : 0))
 		return -ENOMEM;
 	return 0;
 }
@@ -204,7 +205,7 @@ static void close_backend(struct vrd_device *dev)
 int vrd_device_create(struct vrd_engine *engine, const struct vrd_device_config *cfg,
 		      struct vrd_device **out, struct vrd_error *err)
 {
-	const char *backend = cfg->backend ? cfg->backend : "memory";
+	const char *backend = cfg->backend ? cfg->backend : cfg->ibdev ? "ibverbs" : "memory";
 	struct vrd_device *dev;
 	int ret;
 
@@ -223,7 +224,7 @@ int vrd_device_create(struct vrd_engine *engine, const struct vrd_device_config 
 
 	dev->ops = find_backend(backend);
 	if (!dev->ops) {
-		ret = vrd_fail(err, -EINVAL, "\"memory\" is always there",
+		ret = vrd_fail(err, -EINVAL, "there are \"memory\" and \"ibverbs\"",
 			       "there is no backend \"%.64s\"", backend);
 		goto free;
 	}
@@ -247,7 +248,7 @@ int vrd_device_create(struct vrd_engine *engine, const struct vrd_device_config 
 	}
 	if (dev->ops->device_open) {
 		pthread_mutex_lock(&dev->lock);
-		ret = dev->ops->device_open(dev, err);
+		ret = dev->ops->device_open(dev, cfg, err);
 		pthread_mutex_unlock(&dev->lock);
 		if (ret)
 			goto remove;
@@ -372,6 +373,8 @@ int vrd_device_set_mem_table(struct vrd_device *dev, const struct vrd_mem_region
 	dev->mem = mem;
 	dev->mem_generation++;
 	vrd_rings_retranslate(dev);
+	if (dev->ops->mem_changed)
+		dev->ops->mem_changed(dev);
 	for (i = 0; i < dev->num_vqs; i++) {
 		struct vrd_vq *vq = dev->vqs[i];
 

@@ -196,7 +196,7 @@ static void qp_attach(struct vrd_poller *poller, void *arg)
 
 	(void)poller;
 	ring_attach(qp->ctx->slots, &qp->sq, 1);
-	ring_attach(qp->ctx->slots, &qp->rq, 0);
+	ring_attach(qp->ctx->slots, &qp->rq, qp->rq.want_db);
 }
 
 static void qp_detach(struct vrd_poller *poller, void *arg)

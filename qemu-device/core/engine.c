@@ -29,9 +29,24 @@ struct vrd_mem_maps *vrd_engine_mem_maps(struct vrd_engine *engine)
 	return &engine->mem_maps;
 }
 
+_Atomic uint64_t *vrd_engine_alias_maps(struct vrd_engine *engine)
+{
+	return &engine->alias_maps;
+}
+
 unsigned int vrd_engine_poller_count(const struct vrd_engine *engine)
 {
 	return engine->num_pollers;
+}
+
+struct vrd_poller *vrd_engine_poller(const struct vrd_engine *engine, unsigned int index)
+{
+	return &engine->pollers[index];
+}
+
+unsigned int vrd_poller_index(const struct vrd_poller *poller)
+{
+	return poller->index;
 }
 
 static void stop_pollers(struct vrd_engine *engine, unsigned int num)
@@ -120,8 +135,7 @@ static void add_device(struct vrd_poller *poller, void *arg)
 
 	pdev->dev = add->dev;
 	pdev->kick_fd = -1;
-	pdev->polled = add->dev->poller == poller && add->dev->ops->poll;
-	poller->num_polled += pdev->polled;
+	poller->num_polled += add->dev->ops->poll != NULL;
 	TAILQ_INIT(&pdev->asleep);
 	LIST_INSERT_HEAD(&poller->devs, pdev, link);
 }
@@ -156,7 +170,7 @@ static void remove_device(struct vrd_poller *poller, void *dev)
 {
 	struct vrd_poller_dev *pdev = vrd_poller_dev_find(poller, dev);
 
-	poller->num_polled -= pdev->polled;
+	poller->num_polled -= pdev->dev->ops->poll != NULL;
 	if (pdev->sweep)
 		poller->num_sweeps--;
 	LIST_REMOVE(pdev, link);
@@ -226,6 +240,20 @@ void vrd_poller_unwatch_kick(struct vrd_device *dev)
 	for (unsigned int i = 0; i < dev->engine->num_pollers; i++)
 		vrd_poller_call(&dev->engine->pollers[i], watch_kick, &watch);
 	dev->db_kick_fd = -1;
+}
+
+/* ---- descriptors of backends --------------------------------------------------- */
+
+int vrd_poller_watch(struct vrd_poller *poller, int fd)
+{
+	struct epoll_event event = { .events = EPOLLIN | EPOLLET };	/* nobody's in particular */
+
+	return epoll_ctl(poller->epoll_fd, EPOLL_CTL_ADD, fd, &event) ? -errno : 0;
+}
+
+void vrd_poller_unwatch(struct vrd_poller *poller, int fd)
+{
+	epoll_ctl(poller->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
 }
 
 /* ---- grace periods, quiesce ---------------------------------------------------------- */

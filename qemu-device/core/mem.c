@@ -6,11 +6,14 @@
  * has checked already.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
+#include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "backend.h"
@@ -167,7 +170,7 @@ static int map_region(struct vrd_device *dev, const struct vrd_mem_region *r, un
 				"memory region %u needs %" PRIu64 " bytes of a file that has %" PRId64,
 				i, r->fd_offset + r->size, (int64_t)st.st_size);
 
-	/* The mapping keeps the file open: no need to keep the descriptor. */
+	/* The mapping keeps the file open: most backends need no descriptor. */
 	p = mmap(NULL, r->size, prot, MAP_SHARED | MAP_NORESERVE, r->fd, (off_t)r->fd_offset);
 	if (p == MAP_FAILED)
 		return vrd_fail(err, -errno, "", "memory region %u: cannot map %" PRIu64
@@ -184,6 +187,30 @@ static int map_region(struct vrd_device *dev, const struct vrd_mem_region *r, un
 	}
 	slot->host = p;
 	slot->mapped = true;
+	return 0;
+}
+
+/* Keeps the file for backends that make mappings of their own. */
+static int keep_file(const struct vrd_mem_region *r, unsigned int i, struct vrd_mem_slot *slot,
+		     struct vrd_error *err)
+{
+	struct statfs fs;
+	struct stat st;
+
+	if (r->fd < 0)
+		return 0;
+	slot->fd = fcntl(r->fd, F_DUPFD_CLOEXEC, 0);
+	if (slot->fd < 0)
+		return vrd_fail(err, -errno, "raise the limit of open files (ulimit -n)",
+				"memory region %u: cannot keep its file: %s", i, strerror(errno));
+	if (fstat(slot->fd, &st) || fstatfs(slot->fd, &fs))
+		return vrd_fail(err, -errno, "", "memory region %u: fstat: %s", i,
+				strerror(errno));
+	slot->fd_offset = r->fd_offset;
+	slot->fd_page = fs.f_type == HUGETLBFS_MAGIC ? (uint64_t)fs.f_bsize :
+							VIRTIO_RDMA_PAGE_SIZE;
+	slot->fd_dev = st.st_dev;
+	slot->fd_ino = st.st_ino;
 	return 0;
 }
 
@@ -218,8 +245,14 @@ int vrd_mem_create(struct vrd_device *dev, const struct vrd_mem_region *regions,
 			.size = regions[i].size,
 			.host = regions[i].host,
 			.readonly = regions[i].readonly,
+			.fd = -1,
 		};
 		mem->num++;
+		if (dev->ops->mem_changed) {
+			ret = keep_file(&regions[i], i, &mem->slot[i], err);
+			if (ret)
+				goto destroy;
+		}
 		if (!regions[i].host) {
 			ret = map_region(dev, &regions[i], i, &mem->slot[i], err);
 			if (ret)
@@ -251,6 +284,8 @@ void vrd_mem_destroy(struct vrd_mem *mem)
 	if (!mem)
 		return;
 	for (i = 0; i < mem->num; i++) {
+		if (mem->slot[i].fd >= 0)
+			close(mem->slot[i].fd);
 		if (!mem->slot[i].mapped)
 			continue;
 		maps_del(mem->dev, mem->slot[i].host);
@@ -279,6 +314,11 @@ static const struct vrd_mem_slot *find(const struct vrd_mem *mem, uint64_t addr)
 	if (!lo || addr - mem->slot[lo - 1].addr >= mem->slot[lo - 1].size)
 		return NULL;
 	return &mem->slot[lo - 1];
+}
+
+const struct vrd_mem_slot *vrd_mem_slot_at(const struct vrd_mem *mem, uint64_t addr)
+{
+	return find(mem, addr);
 }
 
 void *vrd_mem_at(const struct vrd_mem *mem, uint64_t addr, uint64_t len, bool write, uint64_t *run)

@@ -28,6 +28,12 @@ struct vrd_mem_slot {
 	uint8_t *host;
 	bool readonly;
 	bool mapped;			/* by us: munmap, SIGBUS record */
+
+	/* For backends that map pages a second time (ops->mem_changed). */
+	int fd;				/* or -1 */
+	uint64_t fd_offset;		/* of @addr */
+	uint64_t fd_page;		/* smallest piece that can be mapped */
+	uint64_t fd_dev, fd_ino;	/* tells files apart */
 };
 
 struct vrd_mem {
@@ -53,6 +59,9 @@ void *vrd_mem_at(const struct vrd_mem *mem, uint64_t addr, uint64_t len, bool wr
 
 /* The same where all of @len has to be contiguous, e.g. a virtqueue's ring. */
 void *vrd_mem_range(const struct vrd_mem *mem, uint64_t addr, uint64_t len, bool write);
+
+/* The region that @addr lies in, or NULL. */
+const struct vrd_mem_slot *vrd_mem_slot_at(const struct vrd_mem *mem, uint64_t addr);
 
 /* True if [addr, addr + len) is RAM, of any number of regions. */
 bool vrd_mem_covers(const struct vrd_mem *mem, uint64_t addr, uint64_t len, bool write);

@@ -152,6 +152,8 @@ static int mr_new(struct vrd_pd *pd, uint32_t access, struct vrd_mr **out)
 	do {
 		mr->key = mr->index << 8 | dev->key_seq++;
 	} while (mr->key == VIRTIO_RDMA_LOCAL_DMA_LKEY);
+	mr->lkey = mr->key;
+	mr->rkey = mr->key;
 	mr->access = access;
 	mr->pd = pd;
 	pd->users++;
@@ -299,7 +301,8 @@ static struct vrd_mr *find_partial(struct vrd_device *dev, uint32_t handle)
 	return NULL;
 }
 
-int vrd_mr_reg_more(struct vrd_device *dev, uint32_t handle, const struct vrd_extents *x)
+int vrd_mr_reg_more(struct vrd_device *dev, uint32_t handle, const struct vrd_extents *x,
+		    struct vrd_mr **out)
 {
 	struct vrd_mr *mr = find_partial(dev, handle);
 	uint64_t filled;
@@ -307,6 +310,7 @@ int vrd_mr_reg_more(struct vrd_device *dev, uint32_t handle, const struct vrd_ex
 
 	if (!mr)
 		return vrd_table_find(&dev->mrs, handle) ? -EINVAL : -ENOENT;
+	*out = mr;
 	filled = mr->filled;
 	ret = mr_fill(dev, mr, x);
 	if (ret || mr->filled < mr->num_pages)

@@ -41,7 +41,8 @@ void vrd_rings_retranslate(struct vrd_device *dev);
 
 int vrd_mr_reg(struct vrd_pd *pd, uint32_t access, uint64_t iova, uint64_t length,
 	       uint64_t total_pages, const struct vrd_extents *x, struct vrd_mr **mr);
-int vrd_mr_reg_more(struct vrd_device *dev, uint32_t handle, const struct vrd_extents *x);
+int vrd_mr_reg_more(struct vrd_device *dev, uint32_t handle, const struct vrd_extents *x,
+		    struct vrd_mr **mr);
 int vrd_mr_reg_dma(struct vrd_pd *pd, uint32_t access, struct vrd_mr **mr);
 int vrd_mr_dereg(struct vrd_device *dev, uint32_t handle);
 void vrd_mr_retranslate(struct vrd_device *dev, struct vrd_mr *mr);

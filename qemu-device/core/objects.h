@@ -107,7 +107,8 @@ struct vrd_pd {
 /* Immutable once it is in dev->mrs, but for @linear (quiesce). */
 struct vrd_mr {
 	uint32_t index;			/* handle, 24 bits: upper bits of the keys */
-	uint32_t key;			/* lkey and rkey */
+	uint32_t key;			/* by which the core finds it: vrd_mr_find() */
+	uint32_t lkey, rkey;		/* that the guest gets: the same, or the host's */
 	uint32_t access;		/* VIRTIO_RDMA_ACCESS_* */
 	bool dma;			/* all of guest memory, for kernel contexts */
 	struct vrd_pd *pd;
@@ -178,6 +179,7 @@ struct vrd_qp {
 	uint32_t qpn;
 	uint8_t type;			/* VIRTIO_RDMA_QPT_* */
 	bool kernel;			/* of a kernel context: may use DMA keys */
+	bool host;			/* set by the backend: a QP of the host's device */
 	struct vrd_device *dev;
 	struct vrd_ctx *ctx;
 	struct vrd_pd *pd;

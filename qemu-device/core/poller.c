@@ -180,8 +180,20 @@ static bool poll_backends(struct vrd_poller *poller)
 	bool worked = false;
 
 	LIST_FOREACH(pdev, &poller->devs, link)
-		if (pdev->polled && !vrd_device_suspended(pdev->dev))
-			worked |= pdev->dev->ops->poll(pdev->dev);
+		if (pdev->dev->ops->poll && !vrd_device_suspended(pdev->dev))
+			worked |= pdev->dev->ops->poll(pdev->dev, poller);
+	return worked;
+}
+
+/* True if one has work: no sleep. */
+static bool backends_pending(struct vrd_poller *poller)
+{
+	struct vrd_poller_dev *pdev;
+	bool worked = false;
+
+	LIST_FOREACH(pdev, &poller->devs, link)
+		if (pdev->dev->ops->poll_sleep && !vrd_device_suspended(pdev->dev))
+			worked |= pdev->dev->ops->poll_sleep(pdev->dev, poller);
 	return worked;
 }
 
@@ -343,7 +355,8 @@ static bool prepare_sleep(struct vrd_poller *poller)
 	 */
 	vrd_full_barrier();
 	if (!atomic_load(&poller->attention) && !vrd_hot_scan(poller) &&
-	    !vrd_doorbell_pending(poller))
+	    !vrd_doorbell_pending(poller) &&
+	    !(poller->num_polled && backends_pending(poller)))
 		return true;
 
 	atomic_store(&poller->sleeping, false);

@@ -20,8 +20,6 @@
 int vrd_engine_add_device(struct vrd_device *dev);
 void vrd_engine_remove_device(struct vrd_device *dev);
 
-unsigned int vrd_engine_poller_count(const struct vrd_engine *engine);
-
 /*
  * Chooses ctx->poller and has it scan the doorbell page, of which ctx->db is
  * the translation (NULL: nothing to scan until the next resume).  -ENOMEM.
@@ -32,8 +30,9 @@ void vrd_poller_ctx_detach(struct vrd_ctx *ctx);
 
 /*
  * Sets qp->poller, and assigns sq.slot and rq.slot (VIRTIO_RDMA_NONE where
- * there is no ring); sq.need_db becomes 1, rq.need_db 0.  The rings' other
- * fields, qp->ctx and both ctrl translations are set before.  -ENOMEM.
+ * there is no ring); sq.need_db becomes 1, rq.need_db what rq.want_db says.
+ * The rings' other fields, qp->ctx and both ctrl translations are set before.
+ * -ENOMEM.
  */
 int vrd_poller_qp_attach(struct vrd_qp *qp);
 /* After it no poller runs the QP, and vrd_qp_schedule() ignores it. */

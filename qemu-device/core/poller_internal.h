@@ -75,7 +75,6 @@ struct vrd_poller_dev {
 	struct vrd_slots_list asleep;		/* contexts whose need_wakeup is 1 */
 	unsigned int num_asleep;
 	unsigned int sweep;			/* sleeping contexts to look at since the kick */
-	bool polled;				/* ops->poll is called here */
 	int kick_fd;				/* in the epoll set, or -1 */
 };
 
@@ -106,7 +105,7 @@ struct vrd_poller {
 	unsigned int num_awake;
 	TAILQ_HEAD(, vrd_poller_dev) rotation;	/* devices with sleeping contexts */
 	unsigned int num_sweeps;		/* devices whose sweep is not zero */
-	unsigned int num_polled;
+	unsigned int num_polled;		/* devices whose backend is to be polled */
 	_Atomic uint64_t next_deadline;		/* of the timers, or UINT64_MAX: timer lock */
 	uint64_t now;
 	bool now_valid;
@@ -172,6 +171,7 @@ struct vrd_engine {
 	unsigned int num_devices;
 	LIST_HEAD(, vrd_fabric) fabrics;
 	struct vrd_mem_maps mem_maps;		/* mem.c: for the SIGBUS handler */
+	_Atomic uint64_t alias_maps;		/* mappings that backends made */
 };
 
 /* ---- poller.c ---- */
@@ -179,9 +179,6 @@ struct vrd_engine {
 /* On failure nothing is left. */
 int vrd_poller_start(struct vrd_poller *poller, struct vrd_error *err);
 void vrd_poller_stop(struct vrd_poller *poller);
-/* Runs @fn on the poller at the start of a turn, and waits for it. */
-void vrd_poller_call(struct vrd_poller *poller, void (*fn)(struct vrd_poller *poller, void *arg),
-		     void *arg);
 /* After a flag or the inbox was written: the poller looks at them soon. */
 void vrd_poller_attend(struct vrd_poller *poller);
 /* CLOCK_MONOTONIC */

@@ -22,6 +22,7 @@
 
 struct vrd_engine;
 struct vrd_device;
+struct vrd_ibdev;
 
 /* What went wrong, and what the user can do about it.  Both are filled by the
  * functions that take one, whenever they return a negative errno.
@@ -88,7 +89,8 @@ struct vrd_device_config {
 	const char *name;		/* for messages and statistics */
 	uint8_t mac[6];			/* unicast; of the netdev to pair with */
 	uint16_t num_comp_vectors;	/* 1..VIRTIO_RDMA_MAX_COMP_VECTORS */
-	const char *backend;		/* "memory" (NULL: the same) */
+	const char *backend;		/* "memory" or "ibverbs"; NULL: ibverbs if there is an
+					 * ibdev, else memory */
 	const char *fabric;		/* devices of one fabric reach each other; NULL: "default" */
 	struct vrd_limits limits;
 	/*
@@ -97,7 +99,22 @@ struct vrd_device_config {
 	 */
 	unsigned int num_allowed_gids;
 	uint8_t allowed_gids[VRD_MAX_ALLOWED_GIDS][16];
+
+	/* Backend ibverbs: a port of the host's RDMA device. */
+	const char *ibdev;		/* its name, as ibv_devices prints it */
+	unsigned int ibdev_port;	/* 0: the first */
+	struct vrd_ibdev *ibdev_opened;	/* or NULL: the device opens @ibdev itself */
+	/* Entries of the host port's GID table that are added to the allowed GIDs. */
+	unsigned int num_gid_indexes;
+	uint16_t gid_indexes[VRD_MAX_ALLOWED_GIDS];
 };
+
+/*
+ * Opens a host's RDMA device before the shell gives up its rights to do so; the
+ * devices that are made with it keep it as long as they need it.
+ */
+int vrd_ibdev_open(const char *name, struct vrd_ibdev **ibdev, struct vrd_error *err);
+void vrd_ibdev_close(struct vrd_ibdev *ibdev);
 
 /*
  * 0, or a negative errno with @err filled.  The device has no memory and no
@@ -137,7 +154,8 @@ struct vrd_mem_region {
 	uint64_t size;			/* bytes, a multiple of the page size */
 	void *host;			/* where it is mapped already, valid until it leaves the
 					 * table; or NULL: the core maps @fd itself */
-	int fd;				/* or -1 with @host; the core duplicates it */
+	int fd;				/* the core duplicates it.  With @host it may be -1, but
+					 * for backend ibverbs, which maps pages a second time */
 	uint64_t fd_offset;		/* bytes */
 	bool readonly;
 };

@@ -306,7 +306,7 @@ static void do_mr_more(struct fuzz_in *in, struct side *s)
 	n = put_extents(in, s, req.more.extents, s->page ? s->page + GUEST_PAGE : s->f.g->mem,
 			(fuzz_u8(in) & 15) + 1);
 	req.more.num_extents = htole32(fuzz_pick32(in, n));
-	send(in, s, VIRTIO_RDMA_CMD_REG_MR_MORE, sizeof(req.more) + n * 16, sizeof(rsp.hdr));
+	send(in, s, VIRTIO_RDMA_CMD_REG_MR_MORE, sizeof(req.more) + n * 16, sizeof(rsp.mr));
 }
 
 static void do_dma_mr(struct fuzz_in *in, struct side *s)

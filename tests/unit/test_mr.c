@@ -224,7 +224,7 @@ static int more(uint32_t handle, const struct virtio_rdma_extent *x, uint32_t nu
 		struct virtio_rdma_extent x[4];
 	} q = { .req = { .hdr.opcode = VIRTIO_RDMA_CMD_REG_MR_MORE, .mr = handle,
 			 .num_extents = num } };
-	struct virtio_rdma_rsp_hdr rsp;
+	struct virtio_rdma_reg_mr_rsp rsp;
 
 	memcpy(q.x, x, num * sizeof(*x));
 	return raw_cmd(r, &q, (uint32_t)(sizeof(q.req) + num * sizeof(*x)), &rsp, sizeof(rsp));

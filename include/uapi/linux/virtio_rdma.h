@@ -331,7 +331,8 @@ struct virtio_rdma_alloc_pd_rsp {
  * REG_MR: a region of [iova, iova + length).  The pages are the extents in
  * order; the first byte lies at offset (iova % 4096) of the first page.  When
  * total_pages exceeds the pages of this request, REG_MR_MORE brings the rest,
- * in order; the keys work once the last page has come.
+ * in order.  Each answer is a virtio_rdma_reg_mr_rsp; the keys are those of the
+ * last one, and work from then on.
  */
 struct virtio_rdma_reg_mr_req {
 	struct virtio_rdma_cmd_hdr hdr;

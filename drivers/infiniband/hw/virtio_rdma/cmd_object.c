@@ -47,27 +47,34 @@ static int vrdma_cmd_reg_mr_first(struct vrdma_dev *dev,
 	return ret;
 }
 
-static int vrdma_cmd_reg_mr_more(struct vrdma_dev *dev, u32 handle,
-				 struct vrdma_extent_iter *it)
+/* The device may choose the keys only now, when it has all pages. */
+static int vrdma_cmd_reg_mr_more(struct vrdma_dev *dev,
+				 struct vrdma_extent_iter *it,
+				 struct vrdma_mr_keys *keys)
 {
 	struct virtio_rdma_reg_mr_more_req *req;
+	struct virtio_rdma_reg_mr_rsp *rsp;
 	struct vrdma_cmd *cmd;
 	u32 num;
 	int ret;
 
 	num = min_t(u64, it->left, VRDMA_MR_EXTENTS);
 	cmd = vrdma_cmd_alloc(VIRTIO_RDMA_CMD_REG_MR_MORE,
-			      struct_size(req, extents, num),
-			      sizeof(struct virtio_rdma_rsp_hdr));
+			      struct_size(req, extents, num), sizeof(*rsp));
 	if (!cmd)
 		return -ENOMEM;
 	req = cmd->req;
 	num = vrdma_extent_fill(it, req->extents, num);
 	cmd->req_len = struct_size(req, extents, num);
-	req->mr = cpu_to_le32(handle);
+	req->mr = cpu_to_le32(keys->handle);
 	req->num_extents = cpu_to_le32(num);
 	/* Fewer pages pinned than the region has: never without a bug. */
 	ret = WARN_ON_ONCE(!num) ? -EFAULT : vrdma_cmd_exec(dev, cmd);
+	if (!ret) {
+		rsp = cmd->rsp;
+		keys->lkey = le32_to_cpu(rsp->lkey);
+		keys->rkey = le32_to_cpu(rsp->rkey);
+	}
 	vrdma_cmd_put(cmd);
 	return ret;
 }
@@ -93,7 +100,7 @@ int vrdma_cmd_reg_mr(struct vrdma_dev *dev, const struct vrdma_mr_params *p,
 		return ret;
 	}
 	while (it.left) {
-		ret = vrdma_cmd_reg_mr_more(dev, keys->handle, &it);
+		ret = vrdma_cmd_reg_mr_more(dev, &it, keys);
 		if (ret) {
 			*confirmed = vrdma_cmd_destroy(dev,
 						       VIRTIO_RDMA_CMD_DEREG_MR,
