@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Figures of make bench: what is kept of each, the table, build/bench.json.
+
+A figure is {"name", "value", "unit", "reference", "ratio", "target", "met"}, and "note"
+where there is a reason for one. reference: what it is compared with and what that reached,
+in words. ratio: how many times better than the reference, or of what the name says. target:
+None or '>= 50', of the ratio if there is one, else of the value. met: True, False, or None
+where there is no target."""
+
+import json
+import operator
+import re
+import statistics
+
+COMPARE = {'>=': operator.ge, '<=': operator.le}
+
+
+class Trouble(Exception):
+    """A measurement that could not be made, and why."""
+
+
+def met(target, ratio, value):
+    if target is None:
+        return None
+    sign, limit = target.split()
+    return COMPARE[sign](value if ratio is None else ratio, float(limit))
+
+
+def number(value):
+    """Three digits are enough; thousands are told as such."""
+    if value == 0:
+        return '0'
+    if abs(value) >= 100:
+        return f'{value:,.0f}'
+    return re.sub(r'(\.\d*?)0+$', r'\1', f'{value:.3g}' if abs(value) >= 0.001 else f'{value:.2e}').rstrip('.')
+
+
+class Results:
+    """Collects; prints each figure as soon as it is known."""
+
+    def __init__(self):
+        self.figures = []
+        self.skips = []
+        self.failures = []
+        self.guests = []        # for tests/guest/pair.py, which sets them
+
+    def add(self, name, value, unit, reference=None, ratio=None, target=None, note=None):
+        figure = dict(name=name, value=value, unit=unit, reference=reference, ratio=ratio, target=target,
+                      met=met(target, ratio, value))
+        if note:
+            figure['note'] = note
+        self.take(figure)
+
+    def take(self, figure):
+        self.figures.append(figure)
+        if '.curve.' not in figure['name']:
+            print(row(figure), flush=True)
+
+    def compare(self, name, ours, theirs, unit, beside, lower=False, target=None, note=None):
+        """ours and theirs: samples of alternating runs; theirs may be empty."""
+        value = statistics.median(ours)
+        if not theirs:
+            self.add(name, value, unit, note=note)
+            return
+        other = statistics.median(theirs)
+        ratio = other / value if lower else value / other
+        self.add(name, value, unit, f'{beside}, {number(other)} {unit}', ratio, target, note)
+
+    def value(self, name):
+        return next((f['value'] for f in self.figures if f['name'] == name), None)
+
+    def skip(self, name, why):
+        self.skips.append(f'{name}: {why}')
+        print(f'  SKIP  {name}: {why}', flush=True)
+
+    def fail(self, name, why):
+        first, *rest = str(why).strip().splitlines()[:40] or ['']
+        self.failures.append(f'{name}: {first}')
+        print(f'  FAIL  {name}: {first}', flush=True)
+        for line in rest:
+            print(f'        {line}', flush=True)
+
+    def report(self, name, problem=None):
+        """As tests/guest/pair.py wants it of its Tap."""
+        if problem:
+            self.fail(name, problem)
+
+    def save(self, path):
+        path.write_text('[\n' + ',\n'.join('  ' + json.dumps(f) for f in self.figures) + '\n]\n')
+
+    def missed(self):
+        return [f for f in self.figures if f['met'] is False]
+
+
+HEADER = (f"  {'figure':<44} {'value':>9} {'unit':<12} {'compared with':<34} {'ratio':>8} "
+          f"{'target':<8}")
+
+
+def row(figure):
+    ratio = '' if figure['ratio'] is None else f"{number(figure['ratio'])} x"
+    verdict = {True: 'met', False: 'MISSED', None: ''}[figure['met']]
+    text = (f"  {figure['name']:<44} {number(figure['value']):>9} {figure['unit']:<12} "
+            f"{figure['reference'] or '':<34} {ratio:>8} {figure['target'] or '':<8} {verdict}").rstrip()
+    return text + (f"\n  {'':<4}({figure['note']})" if figure.get('note') else '')
