@@ -147,6 +147,7 @@ struct vrd_backend_ops {
 };
 
 extern const struct vrd_backend_ops vrd_mem_backend;
+extern const struct vrd_backend_ops vrd_ibv_backend;
 
 /* ---- what the core provides to backends -------------------------------- */
 
@@ -371,6 +372,14 @@ struct vrd_fabric {
 };
 struct vrd_fabric *vrd_fabric_get(struct vrd_engine *engine, const char *name);
 void vrd_fabric_put(struct vrd_fabric *fabric);
+
+/*
+ * What devices of all fabrics share: one object of the engine, or NULL.  share
+ * puts @shared there unless there is one already, and returns the one that is
+ * there; @close is called when the engine is destroyed.
+ */
+void *vrd_engine_shared(struct vrd_engine *engine);
+void *vrd_engine_share(struct vrd_engine *engine, void *shared, void (*close)(void *shared));
 
 /*
  * Waits until each poller has passed the end of a turn (a grace period), so

@@ -113,6 +113,8 @@ void vrd_engine_destroy(struct vrd_engine *engine)
 {
 	if (!engine)
 		return;
+	if (engine->shared)
+		engine->shared_close(engine->shared);
 	stop_pollers(engine, engine->num_pollers);
 	vrd_mem_maps_fini(&engine->mem_maps);
 	free(engine->pollers);
@@ -338,6 +340,30 @@ void vrd_fabric_put(struct vrd_fabric *fabric)
 	pthread_mutex_destroy(&fabric->lock);
 	free(fabric->name);
 	free(fabric);
+}
+
+/* ---- what backends share ---------------------------------------------------------- */
+
+void *vrd_engine_shared(struct vrd_engine *engine)
+{
+	void *shared;
+
+	pthread_mutex_lock(&engine->lock);
+	shared = engine->shared;
+	pthread_mutex_unlock(&engine->lock);
+	return shared;
+}
+
+void *vrd_engine_share(struct vrd_engine *engine, void *shared, void (*close)(void *shared))
+{
+	pthread_mutex_lock(&engine->lock);
+	if (!engine->shared) {
+		engine->shared = shared;
+		engine->shared_close = close;
+	}
+	shared = engine->shared;
+	pthread_mutex_unlock(&engine->lock);
+	return shared;
 }
 
 /* ---- statistics ----------------------------------------------------------------------- */

@@ -170,6 +170,8 @@ struct vrd_engine {
 	LIST_HEAD(, vrd_device) devices;
 	unsigned int num_devices;
 	LIST_HEAD(, vrd_fabric) fabrics;
+	void *shared;				/* vrd_engine_share() */
+	void (*shared_close)(void *shared);
 	struct vrd_mem_maps mem_maps;		/* mem.c: for the SIGBUS handler */
 	_Atomic uint64_t alias_maps;		/* mappings that backends made */
 };
