@@ -20,7 +20,8 @@ static void vrd_mem_device_query(struct vrd_device *dev, struct vrd_caps *caps)
 		 * Atomics are the host CPU's own on the guest's memory, so they
 		 * are atomic with the guest's CPUs as well: ATOMIC_GLOBAL.
 		 */
-		.caps = VIRTIO_RDMA_CAP_RC | VIRTIO_RDMA_CAP_UD | VIRTIO_RDMA_CAP_ATOMIC |
+		.caps = VIRTIO_RDMA_CAP_RC | VIRTIO_RDMA_CAP_UC | VIRTIO_RDMA_CAP_UD |
+			VIRTIO_RDMA_CAP_SRQ | VIRTIO_RDMA_CAP_ATOMIC |
 			VIRTIO_RDMA_CAP_ATOMIC_GLOBAL | VIRTIO_RDMA_CAP_DMA_MR |
 			VIRTIO_RDMA_CAP_RNR_NAK,
 		.max_mr_size = UINT64_MAX,
@@ -79,6 +80,8 @@ static void vrd_mem_qp_reset(struct vrd_qp *qp)
 	mq->progress = NULL;
 	mq->drain_told = false;
 	mq->established = false;
+	mq->last_wqe_told = false;
+	vrd_mem_srq_give_back(qp);
 	free(mq->recv);
 	mq->recv = NULL;
 	if (mq->rq_doorbell) {
@@ -149,7 +152,10 @@ static void vrd_mem_qp_destroy(struct vrd_qp *qp)
 	struct vrd_mem_qp *mq = vrd_mem_qp(qp);
 
 	vrd_lock(&qp->sq.lock);
-	mq->dead = true;		/* so that no turn sets the timer again */
+	vrd_lock(&qp->rq.lock);
+	mq->dead = true;		/* no turn sets the timer again, no peer is served */
+	vrd_mem_srq_give_back(qp);
+	vrd_unlock(&qp->rq.lock);
 	vrd_unlock(&qp->sq.lock);
 	vrd_timer_cancel_sync(&mq->timer);
 	vrd_mem_unpark(mq);
@@ -179,6 +185,10 @@ const struct vrd_backend_ops vrd_mem_backend = {
 	.port_state	= vrd_mem_port_state,
 	.gid_add	= vrd_mem_gid_add,
 	.gid_del	= vrd_mem_gid_del,
+	.srq_create	= vrd_mem_srq_create,
+	.srq_destroy	= vrd_mem_srq_destroy,
+	.srq_free	= vrd_mem_srq_free,
+	.srq_run	= vrd_mem_srq_run,
 	.qp_create	= vrd_mem_qp_create,
 	.qp_modify	= vrd_mem_qp_modify,
 	.qp_query	= vrd_mem_qp_query,

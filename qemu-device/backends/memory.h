@@ -12,6 +12,7 @@
  *   memory_resp.c     responder of a connected QP
  *   memory_atomic.c   compare-and-swap, fetch-and-add
  *   memory_ud.c       datagrams: UD and QP 1
+ *   memory_srq.c      shared receive queues, and who waits for them
  *   memory_copy.c     the copy engine (memory_move.h: one run)
  *   memory_wait.c     what a send queue waits for: RNR, retries, suspension
  *   memory_error.c    error completions and events
@@ -47,6 +48,9 @@
 
 struct vrd_mem_qp;
 
+/* QPs whose send queue waits for something of another's; fabric.lock. */
+LIST_HEAD(vrd_mem_parked, vrd_mem_qp);
+
 /* A GID of a port; found by RCU readers, changed under mem_fabric.lock. */
 struct vrd_mem_gid {
 	uint8_t gid[16];
@@ -73,7 +77,7 @@ struct vrd_mem_port {
 	struct vrd_device *dev;
 	struct vrd_mem_fabric *fabric;
 	struct vrd_mem_gid *gids[VRD_GID_TABLE_LEN];	/* by sgid_index; RCU */
-	LIST_HEAD(, vrd_mem_qp) parked;		/* QPs that wait for dev to resume; fabric.lock */
+	struct vrd_mem_parked parked;		/* wait for dev to resume; fabric.lock */
 };
 
 static inline struct vrd_mem_port *vrd_mem_port(const struct vrd_device *dev)
@@ -95,6 +99,7 @@ static inline uint64_t vrd_mem_generation(struct vrd_mem_fabric *mf)
  */
 struct vrd_mem_side {
 	struct vrd_qp *qp;		/* whose keys they are */
+	const struct vrd_pd *pd;	/* in which they are looked up */
 	const struct vrd_sge *sge;
 	uint32_t num, idx;
 	uint32_t offset;		/* in sge[idx] */
@@ -115,6 +120,9 @@ enum vrd_mem_fault {
 void vrd_mem_side_host(struct vrd_mem_side *side, void *host, uint64_t length);
 void vrd_mem_side_sges(struct vrd_mem_side *side, struct vrd_qp *qp, const struct vrd_sge *sge,
 		       uint32_t num, uint64_t length, uint32_t access, bool remote);
+/* The first @length bytes of what a receive of @qp names. */
+void vrd_mem_side_recv(struct vrd_mem_side *side, struct vrd_qp *qp,
+		       const struct vrd_recv_wr *recv, uint64_t length);
 
 /*
  * True if all that @side has left may be accessed; nothing is moved.  Its
@@ -137,18 +145,25 @@ static inline void vrd_mem_side_forget(struct vrd_mem_side *side)
 enum vrd_mem_fault vrd_mem_copy(struct vrd_mem_side *dst, struct vrd_mem_side *src,
 				uint64_t length, bool last);
 
-/* Host address of all of @length bytes, if they are allowed and contiguous. */
-static inline uint8_t *vrd_mem_single_run(struct vrd_qp *qp, uint32_t key, uint64_t addr,
-					  uint64_t length, uint32_t access, bool remote, bool write)
+/* Host address of all of @length bytes of @mr (or NULL), if they are contiguous. */
+static inline uint8_t *vrd_mem_whole(struct vrd_device *dev, const struct vrd_mr *mr,
+				     uint64_t addr, uint64_t length, bool write)
 {
-	const struct vrd_mr *mr = vrd_mr_find(qp, key, addr, length, access, remote);
 	uint8_t *host;
 	uint64_t run;
 
 	if (!mr)
 		return NULL;
-	host = vrd_mr_at(qp->dev, mr, addr, length, write, &run);
+	host = vrd_mr_at(dev, mr, addr, length, write, &run);
 	return host && run >= length ? host : NULL;
+}
+
+/* The same, if they are allowed. */
+static inline uint8_t *vrd_mem_single_run(struct vrd_qp *qp, uint32_t key, uint64_t addr,
+					  uint64_t length, uint32_t access, bool remote, bool write)
+{
+	return vrd_mem_whole(qp->dev, vrd_mr_find(qp, key, addr, length, access, remote), addr,
+			     length, write);
 }
 
 /* ---- queue pairs ------------------------------------------------------- */
@@ -179,7 +194,7 @@ struct vrd_mem_recv {
 
 enum vrd_mem_wait {
 	VRD_MEM_WAIT_NONE,
-	VRD_MEM_WAIT_RNR,		/* the peer has no receive posted */
+	VRD_MEM_WAIT_RNR,		/* the peer has no receive posted; perhaps in its SRQ's list */
 	VRD_MEM_WAIT_PEER,		/* nobody answers */
 	VRD_MEM_WAIT_RESUME,		/* the peer's device is suspended: in its parked list */
 	VRD_MEM_WAIT_HOST,		/* the host is out of memory */
@@ -198,15 +213,16 @@ struct vrd_mem_qp {
 	uint8_t wait;			/* VRD_MEM_WAIT_* */
 	uint8_t rnr_tries, retries;	/* of the message at sq.head */
 	bool drain_told;		/* in SQD: it has drained, and was told */
-	bool dead;			/* destroyed: leave it alone */
+	bool dead;			/* destroyed: leave it alone; written with rq.lock as well */
 
 	/* Responder: rq.lock. */
 	bool established;		/* COMM_EST was raised */
 	bool rq_doorbell;		/* dirty bytes were asked for */
+	bool last_wqe_told;		/* in ERR: no receive of the SRQ is held any more */
 	struct vrd_mem_recv *recv;
 
 	/* fabric.lock */
-	struct vrd_mem_port *parked_at;	/* whose list it is in, or NULL */
+	bool parked;			/* in some list */
 	LIST_ENTRY(vrd_mem_qp) park_link;
 };
 
@@ -270,8 +286,10 @@ struct vrd_qp *vrd_mem_find_qp(struct vrd_mem_fabric *mf, const uint8_t gid[16],
  */
 void vrd_mem_wake(struct vrd_mem_fabric *mf, const uint8_t gid[16], uint32_t qpn);
 void vrd_mem_wake_peer(struct vrd_qp *qp);
-bool vrd_mem_park(struct vrd_mem_qp *mq, struct vrd_mem_port *port);
+void vrd_mem_park(struct vrd_mem_qp *mq, struct vrd_mem_parked *list);
+bool vrd_mem_park_suspended(struct vrd_mem_qp *mq, struct vrd_mem_port *port);
 void vrd_mem_unpark(struct vrd_mem_qp *mq);
+void vrd_mem_wake_parked(struct vrd_mem_fabric *mf, struct vrd_mem_parked *list);
 
 /* memory_sq.c */
 bool vrd_mem_next_slice(struct vrd_mem_burst *b);
@@ -295,6 +313,17 @@ enum vrd_mem_step vrd_mem_atomic(struct vrd_mem_burst *b, const struct vrd_wr *w
 /* memory_ud.c */
 enum vrd_mem_step vrd_mem_ud_step(struct vrd_mem_burst *b, const struct vrd_wr *wr);
 
+/* memory_srq.c */
+int vrd_mem_srq_create(struct vrd_srq *srq);
+void vrd_mem_srq_destroy(struct vrd_srq *srq);
+void vrd_mem_srq_free(struct vrd_srq *srq);
+void vrd_mem_srq_run(struct vrd_srq *srq);
+enum vrd_mem_step vrd_mem_srq_take(struct vrd_mem_burst *b, struct vrd_recv_wr *recv, bool *taken);
+enum vrd_mem_step vrd_mem_srq_dead(struct vrd_mem_burst *b);
+enum vrd_fetch vrd_mem_srq_peek(struct vrd_srq *srq, struct vrd_recv_wr *recv);
+void vrd_mem_srq_decide(struct vrd_srq *srq, bool take);
+void vrd_mem_srq_give_back(struct vrd_qp *qp);
+
 /* memory_wait.c: sq.lock */
 enum vrd_mem_step vrd_mem_wait_rnr(struct vrd_mem_burst *b);
 enum vrd_mem_step vrd_mem_wait_peer(struct vrd_mem_burst *b);
@@ -306,6 +335,7 @@ void vrd_mem_timer_fired(struct vrd_timer *timer);
 /* memory_error.c */
 enum vrd_mem_step vrd_mem_fail(struct vrd_mem_burst *b, uint8_t status);
 enum vrd_mem_step vrd_mem_refuse(struct vrd_mem_burst *b, uint8_t status, uint32_t event);
+enum vrd_mem_step vrd_mem_peer_failed(struct vrd_mem_burst *b, uint8_t status);
 enum vrd_mem_step vrd_mem_recv_failed(struct vrd_mem_burst *b, const struct vrd_recv_wr *recv,
 				      uint8_t recv_status, uint8_t status);
 enum vrd_mem_step vrd_mem_recv_bad(struct vrd_mem_burst *b, const struct vrd_recv_wr *recv);

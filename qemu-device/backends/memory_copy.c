@@ -17,6 +17,7 @@
 void vrd_mem_side_host(struct vrd_mem_side *side, void *host, uint64_t length)
 {
 	side->qp = NULL;
+	side->pd = NULL;
 	side->sge = NULL;
 	side->num = 0;
 	side->mr = NULL;
@@ -29,6 +30,7 @@ void vrd_mem_side_sges(struct vrd_mem_side *side, struct vrd_qp *qp, const struc
 		       uint32_t num, uint64_t length, uint32_t access, bool remote)
 {
 	side->qp = qp;
+	side->pd = qp->pd;
 	side->sge = sge;
 	side->num = num;
 	side->idx = 0;
@@ -40,6 +42,14 @@ void vrd_mem_side_sges(struct vrd_mem_side *side, struct vrd_qp *qp, const struc
 	side->mr = NULL;
 	side->run = 0;
 	side->left = length;
+}
+
+void vrd_mem_side_recv(struct vrd_mem_side *side, struct vrd_qp *qp,
+		       const struct vrd_recv_wr *recv, uint64_t length)
+{
+	vrd_mem_side_sges(side, qp, recv->sge, recv->num_sge, length,
+			  VIRTIO_RDMA_ACCESS_LOCAL_WRITE, false);
+	side->pd = vrd_qp_recv_pd(qp);
 }
 
 /* Bytes of the message that lie in the current SGE, from its offset on. */
@@ -66,8 +76,8 @@ static bool vrd_mem_side_fill(struct vrd_mem_side *side)
 		return false;
 	sge = &side->sge[side->idx];
 	if (!side->mr) {
-		side->mr = vrd_mr_find(side->qp, sge->lkey, sge->addr + side->offset,
-				       vrd_mem_side_here(side), side->access, side->remote);
+		side->mr = vrd_mr_find_pd(side->qp, side->pd, sge->lkey, sge->addr + side->offset,
+					  vrd_mem_side_here(side), side->access, side->remote);
 		if (!side->mr)
 			return false;
 	}
@@ -97,8 +107,8 @@ bool vrd_mem_side_check(struct vrd_mem_side *side)
 		if (i >= side->num)
 			return false;
 		n = sge->length < left ? sge->length : left;
-		if (n && !vrd_mr_find(side->qp, sge->lkey, sge->addr, n, side->access,
-				      side->remote))
+		if (n && !vrd_mr_find_pd(side->qp, side->pd, sge->lkey, sge->addr, n,
+					 side->access, side->remote))
 			return false;
 		left -= n;
 	}

@@ -30,6 +30,17 @@ enum vrd_mem_step vrd_mem_refuse(struct vrd_mem_burst *b, uint8_t status, uint32
 	return vrd_mem_fail(b, status);
 }
 
+/* The locked peer goes to ERR, and the request fails with @status. */
+enum vrd_mem_step vrd_mem_peer_failed(struct vrd_mem_burst *b, uint8_t status)
+{
+	vrd_qp_error(b->peer, VIRTIO_RDMA_QPS_ERR, VRD_HELD_RQ);
+	if (vrd_mem_is_rc(b->qp))
+		return vrd_mem_fail(b, status);
+	/* The turn goes on, and must not find it locked and take it for ready. */
+	vrd_mem_unlock_peer(b);
+	return VRD_MEM_DONE;
+}
+
 /* The locked peer's receive fails with @recv_status, the request with @status. */
 enum vrd_mem_step vrd_mem_recv_failed(struct vrd_mem_burst *b, const struct vrd_recv_wr *recv,
 				      uint8_t recv_status, uint8_t status)
@@ -39,8 +50,7 @@ enum vrd_mem_step vrd_mem_recv_failed(struct vrd_mem_burst *b, const struct vrd_
 	vrd_mem_complete_recv(b->peer, recv, recv_status);
 	if (pmq->recv)
 		pmq->recv->active = false;
-	vrd_qp_error(b->peer, VIRTIO_RDMA_QPS_ERR, VRD_HELD_RQ);
-	return vrd_mem_is_rc(b->qp) ? vrd_mem_fail(b, status) : VRD_MEM_DONE;
+	return vrd_mem_peer_failed(b, status);
 }
 
 /*
@@ -79,6 +89,11 @@ static bool vrd_mem_flush_recvs(struct vrd_qp *qp, unsigned int budget)
 	if (!mq->rq_doorbell) {
 		mq->rq_doorbell = true;
 		vrd_rq_want_doorbell(qp, true);
+	}
+	/* In this state it takes none, and it has completed what it took. */
+	if (qp->srq && !mq->last_wqe_told) {
+		mq->last_wqe_told = true;
+		vrd_event_raise(qp->dev, VIRTIO_RDMA_EVENT_QP_LAST_WQE_REACHED, qp->qpn);
 	}
 	return vrd_rq_flush(qp, budget);
 }

@@ -200,31 +200,19 @@ void vrd_mem_wake_peer(struct vrd_qp *qp)
 	vrd_mem_wake(vrd_mem_qp(qp)->port->fabric, qp->attr.av.dgid, le32toh(qp->attr.dest_qpn));
 }
 
-/*
- * Puts a QP on the list of those that @port's device wakes when it resumes.
- * False if it has resumed in the meantime.
- */
-bool vrd_mem_park(struct vrd_mem_qp *mq, struct vrd_mem_port *port)
+static void vrd_mem_unpark_locked(struct vrd_mem_qp *mq)
 {
-	struct vrd_mem_fabric *mf = port->fabric;
-	bool parked;
+	if (!mq->parked)
+		return;
+	LIST_REMOVE(mq, park_link);
+	mq->parked = false;
+}
 
-	pthread_mutex_lock(&mf->lock);
-	if (mq->parked_at) {
-		LIST_REMOVE(mq, park_link);
-		mq->parked_at = NULL;
-	}
-	/*
-	 * vrd_mem_device_resumed() takes the lock after it was resumed: it sees
-	 * us in the list, or we see here that it runs.
-	 */
-	parked = vrd_device_suspended(port->dev);
-	if (parked) {
-		LIST_INSERT_HEAD(&port->parked, mq, park_link);
-		mq->parked_at = port;
-	}
-	pthread_mutex_unlock(&mf->lock);
-	return parked;
+static void vrd_mem_park_locked(struct vrd_mem_qp *mq, struct vrd_mem_parked *list)
+{
+	vrd_mem_unpark_locked(mq);
+	LIST_INSERT_HEAD(list, mq, park_link);
+	mq->parked = true;
 }
 
 void vrd_mem_unpark(struct vrd_mem_qp *mq)
@@ -232,25 +220,59 @@ void vrd_mem_unpark(struct vrd_mem_qp *mq)
 	struct vrd_mem_fabric *mf = mq->port->fabric;
 
 	pthread_mutex_lock(&mf->lock);
-	if (mq->parked_at) {
-		LIST_REMOVE(mq, park_link);
-		mq->parked_at = NULL;
+	vrd_mem_unpark_locked(mq);
+	pthread_mutex_unlock(&mf->lock);
+}
+
+/* Puts a QP into a list of the same fabric, and out of the one that it is in. */
+void vrd_mem_park(struct vrd_mem_qp *mq, struct vrd_mem_parked *list)
+{
+	struct vrd_mem_fabric *mf = mq->port->fabric;
+
+	pthread_mutex_lock(&mf->lock);
+	vrd_mem_park_locked(mq, list);
+	pthread_mutex_unlock(&mf->lock);
+}
+
+void vrd_mem_wake_parked(struct vrd_mem_fabric *mf, struct vrd_mem_parked *list)
+{
+	struct vrd_mem_qp *mq;
+
+	pthread_mutex_lock(&mf->lock);
+	while ((mq = LIST_FIRST(list))) {
+		vrd_mem_unpark_locked(mq);
+		vrd_qp_schedule(mq->qp);
 	}
 	pthread_mutex_unlock(&mf->lock);
+}
+
+/*
+ * Puts a QP on the list of those that @port's device wakes when it resumes.
+ * False if it has resumed in the meantime.
+ */
+bool vrd_mem_park_suspended(struct vrd_mem_qp *mq, struct vrd_mem_port *port)
+{
+	struct vrd_mem_fabric *mf = port->fabric;
+	bool suspended;
+
+	pthread_mutex_lock(&mf->lock);
+	/*
+	 * vrd_mem_device_resumed() takes the lock after it was resumed: it sees
+	 * us in the list, or we see here that it runs.
+	 */
+	suspended = vrd_device_suspended(port->dev);
+	if (suspended)
+		vrd_mem_park_locked(mq, &port->parked);
+	else
+		vrd_mem_unpark_locked(mq);
+	pthread_mutex_unlock(&mf->lock);
+	return suspended;
 }
 
 void vrd_mem_device_resumed(struct vrd_device *dev)
 {
 	struct vrd_mem_port *port = vrd_mem_port(dev);
-	struct vrd_mem_qp *mq;
 
-	if (!port)
-		return;
-	pthread_mutex_lock(&port->fabric->lock);
-	while ((mq = LIST_FIRST(&port->parked))) {
-		LIST_REMOVE(mq, park_link);
-		mq->parked_at = NULL;
-		vrd_qp_schedule(mq->qp);
-	}
-	pthread_mutex_unlock(&port->fabric->lock);
+	if (port)
+		vrd_mem_wake_parked(port->fabric, &port->parked);
 }

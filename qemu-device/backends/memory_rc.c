@@ -18,6 +18,8 @@
 /* States of a responder that takes requests. */
 static bool vrd_mem_responds(const struct vrd_qp *qp)
 {
+	if (vrd_mem_qp(qp)->dead)
+		return false;
 	return qp->state == VIRTIO_RDMA_QPS_RTR || qp->state == VIRTIO_RDMA_QPS_RTS ||
 	       qp->state == VIRTIO_RDMA_QPS_SQD ||
 	       (qp->state == VIRTIO_RDMA_QPS_SQE && qp->type == VIRTIO_RDMA_QPT_UC);
@@ -49,7 +51,10 @@ static struct vrd_qp *vrd_mem_resolve(struct vrd_mem_qp *mq, uint64_t generation
 	return peer && peer->type == qp->type ? peer : NULL;
 }
 
-/* Sets and locks burst.peer, or says why not. */
+/*
+ * Sets and locks burst.peer, or leaves it NULL and says what becomes of the
+ * request: an unreliable one is DONE when nobody is there.
+ */
 static enum vrd_mem_step vrd_mem_lock_peer(struct vrd_mem_burst *b)
 {
 	struct vrd_mem_qp *mq = b->mq;
@@ -143,7 +148,7 @@ static bool vrd_mem_rc_quick(struct vrd_mem_burst *b, const struct vrd_wr *wr,
 
 	if (!b->peer) {
 		*step = vrd_mem_lock_peer(b);
-		if (*step != VRD_MEM_DONE)
+		if (!b->peer)
 			return true;
 	}
 	right = read ? VIRTIO_RDMA_ACCESS_REMOTE_READ : VIRTIO_RDMA_ACCESS_REMOTE_WRITE;
@@ -171,7 +176,7 @@ static enum vrd_mem_step vrd_mem_rc_more(struct vrd_mem_burst *b, struct vrd_mem
 
 	if (!b->peer) {
 		step = vrd_mem_lock_peer(b);
-		if (step != VRD_MEM_DONE) {
+		if (!b->peer) {
 			/* Nobody there: try from the start when there is somebody. */
 			if (b->mq->wait != VRD_MEM_WAIT_RESUME)
 				p->active = false;
@@ -191,6 +196,8 @@ static enum vrd_mem_step vrd_mem_rc_more(struct vrd_mem_burst *b, struct vrd_mem
 			p->xfer.remote.sge = taken->wr.sge;
 	}
 	p->xfer.remote.qp = b->peer;
+	p->xfer.remote.pd = p->xfer.remote.sge == &p->xfer.range ? b->peer->pd
+								 : vrd_qp_recv_pd(b->peer);
 	vrd_mem_side_forget(&p->xfer.local);
 	vrd_mem_side_forget(&p->xfer.remote);
 	step = vrd_mem_respond_more(b, &p->wr, &p->xfer);
@@ -221,7 +228,7 @@ static enum vrd_mem_step vrd_mem_rc_sliced(struct vrd_mem_burst *b, const struct
 		return vrd_mem_fail(b, status);
 	if (!b->peer) {
 		step = vrd_mem_lock_peer(b);
-		if (step != VRD_MEM_DONE)
+		if (!b->peer)
 			return step;
 	}
 	step = vrd_mem_respond(b, &p->wr, &p->xfer, true);
@@ -240,6 +247,9 @@ enum vrd_mem_step vrd_mem_rc_step(struct vrd_mem_burst *b, const struct vrd_wr *
 		return vrd_mem_rc_more(b, p);
 	if (wr->length_ok && vrd_mem_rc_quick(b, wr, &step))
 		return step;
+	/* A reliable responder refuses it; from others one would never hear. */
+	if (!wr->length_ok && !vrd_mem_is_rc(b->qp))
+		return vrd_mem_fail(b, VIRTIO_RDMA_WC_LOC_LEN_ERR);
 	/* (One that is too long to be valid never moves a byte.) */
 	if (wr->length_ok && wr->length > b->slice && wr->length <= VRD_MEM_MAX_MSG) {
 		if (wr->length > VRD_MEM_SLICE)
@@ -255,7 +265,7 @@ enum vrd_mem_step vrd_mem_rc_step(struct vrd_mem_burst *b, const struct vrd_wr *
 	}
 	if (!b->peer) {
 		step = vrd_mem_lock_peer(b);
-		if (step != VRD_MEM_DONE)
+		if (!b->peer)
 			return step;
 	}
 	return vrd_mem_respond(b, wr, &x, false);

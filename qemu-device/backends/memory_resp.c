@@ -52,6 +52,18 @@ static enum vrd_mem_step vrd_mem_take_receive(struct vrd_mem_burst *b, struct vr
 		recv = &pmq->recv->wr;
 	}
 
+	if (peer->srq) {
+		bool taken;
+		enum vrd_mem_step step = vrd_mem_srq_take(b, recv, &taken);
+
+		if (taken) {
+			if (sliced)
+				pmq->recv->active = true;
+			x->recv = recv;
+		}
+		return step;
+	}
+
 	fetch = vrd_rq_take(peer, recv);
 	if (fetch == VRD_FETCH_EMPTY) {
 		if (b->qp->type == VIRTIO_RDMA_QPT_UC)
@@ -165,8 +177,10 @@ static bool vrd_mem_send_quick(struct vrd_mem_burst *b, const struct vrd_wr *wr,
 	if (x->local.run < wr->length || !wr->length || !x->recv->num_sge ||
 	    sge->length < wr->length)
 		return false;
-	host = vrd_mem_single_run(b->peer, sge->lkey, sge->addr, wr->length,
-				  VIRTIO_RDMA_ACCESS_LOCAL_WRITE, false, true);
+	host = vrd_mem_whole(b->peer->dev,
+			     vrd_mr_find_pd(b->peer, vrd_qp_recv_pd(b->peer), sge->lkey, sge->addr,
+					    wr->length, VIRTIO_RDMA_ACCESS_LOCAL_WRITE, false),
+			     sge->addr, wr->length, true);
 	if (!host)
 		return false;
 	memmove(host, x->local.host, wr->length);
@@ -188,8 +202,7 @@ static enum vrd_mem_step vrd_mem_respond_send(struct vrd_mem_burst *b, const str
 					   VIRTIO_RDMA_WC_REM_INV_REQ_ERR);
 	if (!sliced && vrd_mem_send_quick(b, wr, x))
 		return VRD_MEM_DONE;
-	vrd_mem_side_sges(&x->remote, b->peer, x->recv->sge, x->recv->num_sge, wr->length,
-			  VIRTIO_RDMA_ACCESS_LOCAL_WRITE, false);
+	vrd_mem_side_recv(&x->remote, b->peer, x->recv, wr->length);
 	if (!vrd_mem_side_check(&x->remote))
 		return vrd_mem_recv_failed(b, x->recv, VIRTIO_RDMA_WC_LOC_PROT_ERR,
 					   VIRTIO_RDMA_WC_REM_OP_ERR);

@@ -55,7 +55,7 @@ static uint32_t vrd_mem_send_qkey(const struct vrd_qp *qp, const struct vrd_wr *
 
 static bool vrd_mem_ud_accepts(const struct vrd_qp *qp, uint32_t qkey)
 {
-	return vrd_mem_is_datagram(qp) && qp->state >= VIRTIO_RDMA_QPS_RTR &&
+	return vrd_mem_is_datagram(qp) && !vrd_mem_qp(qp)->dead && qp->state >= VIRTIO_RDMA_QPS_RTR &&
 	       qp->state <= VIRTIO_RDMA_QPS_SQE && le32toh(qp->attr.qkey) == qkey;
 }
 
@@ -82,6 +82,21 @@ static void vrd_mem_ud_put_receive(struct vrd_mem_burst *b, const struct vrd_wr 
 	vrd_cq_post(peer->recv_cq, &cqe, wr->flags & VIRTIO_RDMA_WQE_SOLICITED);
 }
 
+/* The next receive; unless EMPTY or DEAD, vrd_mem_ud_decide() has to follow. */
+static enum vrd_fetch vrd_mem_ud_look(struct vrd_qp *qp, struct vrd_recv_wr *recv)
+{
+	return qp->srq ? vrd_mem_srq_peek(qp->srq, recv) : vrd_rq_take(qp, recv);
+}
+
+/* It is used up, or stays where it is. */
+static void vrd_mem_ud_decide(struct vrd_qp *qp, bool take)
+{
+	if (qp->srq)
+		vrd_mem_srq_decide(qp->srq, take);
+	else if (!take)
+		qp->rq.head--;
+}
+
 /* burst.peer is the locked receiver. */
 static enum vrd_mem_step vrd_mem_ud_deliver(struct vrd_mem_burst *b, const struct vrd_wr *wr,
 					    struct vrd_mem_side *payload, const uint8_t sgid[16])
@@ -93,36 +108,39 @@ static enum vrd_mem_step vrd_mem_ud_deliver(struct vrd_mem_burst *b, const struc
 
 	if (!vrd_mem_ud_accepts(peer, vrd_mem_send_qkey(b->qp, wr)))
 		return vrd_mem_drop(b);
-	switch (vrd_rq_take(peer, &b->recv)) {
+	switch (vrd_mem_ud_look(peer, &b->recv)) {
 	case VRD_FETCH_EMPTY:
 		return vrd_mem_drop(b);
 	case VRD_FETCH_OK:
 		break;
+	case VRD_FETCH_DEAD:
+		return vrd_mem_srq_dead(b);
 	default:
+		vrd_mem_ud_decide(peer, true);
 		return vrd_mem_recv_bad(b, &b->recv);
 	}
 	if (b->recv.length < VRD_MEM_GRH_LEN + wr->length) {
 		/* Dropped without a trace, so the receive is not lost either. */
-		peer->rq.head--;
+		vrd_mem_ud_decide(peer, false);
 		return vrd_mem_drop(b);
 	}
-	vrd_mem_side_sges(&dst, peer, b->recv.sge, b->recv.num_sge, VRD_MEM_GRH_LEN + wr->length,
-			  VIRTIO_RDMA_ACCESS_LOCAL_WRITE, false);
-	if (!vrd_mem_side_check(&dst))
+	vrd_mem_side_recv(&dst, peer, &b->recv, VRD_MEM_GRH_LEN + wr->length);
+	if (!vrd_mem_side_check(&dst)) {
+		vrd_mem_ud_decide(peer, true);
 		return vrd_mem_recv_failed(b, &b->recv, VIRTIO_RDMA_WC_LOC_PROT_ERR, 0);
+	}
 
 	flags = vrd_mem_header(grh, sgid, wr);
 	vrd_mem_side_host(&header, grh, sizeof(grh));
 	fault = vrd_mem_copy(&dst, &header, sizeof(grh), false);
 	if (!fault)
 		fault = vrd_mem_copy(&dst, payload, wr->length, false);
-	if (fault == VRD_MEM_FAULT_DST)
-		return vrd_mem_recv_failed(b, &b->recv, VIRTIO_RDMA_WC_LOC_PROT_ERR, 0);
-	if (fault) {
-		/* The sender's page left its memory table: nothing was sent. */
-		peer->rq.head--;
+	/* If the sender's page left its memory table, nothing was sent. */
+	vrd_mem_ud_decide(peer, fault != VRD_MEM_FAULT_SRC);
+	if (fault == VRD_MEM_FAULT_SRC)
 		return vrd_mem_fail(b, VIRTIO_RDMA_WC_LOC_PROT_ERR);
-	}
+	if (fault)
+		return vrd_mem_recv_failed(b, &b->recv, VIRTIO_RDMA_WC_LOC_PROT_ERR, 0);
 	vrd_mem_ud_put_receive(b, wr, flags);
 	return VRD_MEM_DONE;
 }

@@ -7,8 +7,9 @@
  * VRD_RUN_WAIT: no poller spins for it.  Whoever may end the wait runs the
  * queue again by vrd_qp_schedule(), and the request is tried anew:
  *
- *   no receive posted    the peer's receive ring asks for doorbells meanwhile,
- *                        so the next post wakes us; the timer counts retries
+ *   no receive posted    the peer's receive ring, or its SRQ's, asks for doorbells
+ *                        meanwhile, so the next post wakes us; the timer counts
+ *                        retries
  *   nobody answers       the peer's transition to RTR wakes us; so does a timer,
  *                        which counts retries
  *   peer is suspended    its resume wakes us.  Time does not count: a paused VM
@@ -120,15 +121,15 @@ enum vrd_mem_step vrd_mem_wait_resume(struct vrd_mem_burst *b, struct vrd_device
 		vrd_timer_cancel(&mq->timer);
 	mq->wait = VRD_MEM_WAIT_RESUME;
 	/* It may run again by now: then try at once, in another turn. */
-	return vrd_mem_park(mq, vrd_mem_port(dev)) ? VRD_MEM_WAIT : VRD_MEM_MORE;
+	return vrd_mem_park_suspended(mq, vrd_mem_port(dev)) ? VRD_MEM_WAIT : VRD_MEM_MORE;
 }
 
 /* The request is done for, one way or another. */
 void vrd_mem_wait_end(struct vrd_mem_qp *mq)
 {
-	if (mq->wait == VRD_MEM_WAIT_RESUME)
+	if (mq->wait == VRD_MEM_WAIT_RESUME || mq->wait == VRD_MEM_WAIT_RNR)
 		vrd_mem_unpark(mq);
-	else if (mq->wait != VRD_MEM_WAIT_NONE)
+	if (mq->wait != VRD_MEM_WAIT_NONE && mq->wait != VRD_MEM_WAIT_RESUME)
 		vrd_timer_cancel(&mq->timer);
 	mq->wait = VRD_MEM_WAIT_NONE;
 	mq->rnr_tries = 0;

@@ -247,7 +247,7 @@ static void srq_attach(struct vrd_poller *poller, void *arg)
 	struct vrd_srq *srq = arg;
 
 	(void)poller;
-	ring_attach(srq->ctx->slots, &srq->ring, 0);
+	ring_attach(srq->ctx->slots, &srq->ring, srq->ring.want_db);
 }
 
 static void srq_detach(struct vrd_poller *poller, void *arg)

@@ -38,7 +38,9 @@ int vrd_poller_qp_attach(struct vrd_qp *qp);
 /* After it no poller runs the QP, and vrd_qp_schedule() ignores it. */
 void vrd_poller_qp_detach(struct vrd_qp *qp);
 
-/* The same for the one ring of an SRQ; after detach nobody calls ops->srq_run. */
+/* The same for the ring of an SRQ, whose need_db becomes what want_db says; after
+ * detach nobody calls ops->srq_run.
+ */
 int vrd_poller_srq_attach(struct vrd_srq *srq);
 void vrd_poller_srq_detach(struct vrd_srq *srq);
 

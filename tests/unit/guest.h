@@ -200,10 +200,27 @@ struct guest_ring {
 	uint32_t producer;			/* written, perhaps not yet rung */
 };
 
+struct guest_srq {
+	struct guest *g;
+	struct guest_ctx *ctx;
+	uint32_t srqn;
+	void *buf;
+	uint64_t buf_size;
+	struct guest_ring ring;
+};
+
+uint32_t guest_srq_create(struct guest_ctx *ctx, uint32_t pd, uint32_t entries, uint32_t max_sge,
+			  struct guest_srq *srq);
+uint32_t guest_srq_destroy(struct guest_srq *srq);
+uint32_t guest_srq_arm(struct guest_srq *srq, uint32_t limit);
+/* What is armed; aborts on failure. */
+uint32_t guest_srq_limit(struct guest_srq *srq);
+
 struct guest_qp_init {
 	uint8_t type;				/* VIRTIO_RDMA_QPT_* */
 	uint32_t pd;
 	struct guest_cq *send_cq, *recv_cq;
+	struct guest_srq *srq;			/* or NULL; then there is no receive ring */
 	uint32_t sq_entries, rq_entries;	/* powers of two */
 	uint32_t max_send_sge, max_recv_sge, max_inline;
 };
@@ -288,9 +305,15 @@ void guest_write_send(struct guest_qp *qp, const struct guest_wr *wr);
 void guest_ring_sq(struct guest_qp *qp);
 void guest_write_recv(struct guest_qp *qp, const struct guest_sge *sge, unsigned int num_sge);
 void guest_ring_rq(struct guest_qp *qp);
+void guest_write_srq(struct guest_srq *srq, uint32_t cookie, const struct guest_sge *sge,
+		     unsigned int num_sge);
+void guest_ring_srq(struct guest_srq *srq);
 /* Both at once. */
 void guest_post_send(struct guest_qp *qp, const struct guest_wr *wr);
 void guest_post_recv(struct guest_qp *qp, const struct guest_sge *sge, unsigned int num_sge);
+
+void guest_post_srq(struct guest_srq *srq, uint32_t cookie, const struct guest_sge *sge,
+		    unsigned int num_sge);
 
 /* The usual ones: WRITE, READ or SEND of one piece. */
 void guest_post_rdma(struct guest_qp *qp, uint8_t opcode, uint16_t flags, const void *local,

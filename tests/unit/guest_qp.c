@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The test guest's queue pairs, and the set of objects around one that most
+ * The test guest's queue pairs and SRQs, and the set of objects around one that most
  * tests need.  See guest.h.
  */
 #include <stdlib.h>
@@ -27,7 +27,7 @@ static void set_defaults(struct guest_qp_init *init)
 {
 	if (!init->sq_entries)
 		init->sq_entries = 128;
-	if (!init->rq_entries)
+	if (!init->rq_entries && !init->srq)
 		init->rq_entries = 128;
 	if (!init->max_send_sge)
 		init->max_send_sge = 2;
@@ -58,8 +58,80 @@ static void lay_out(struct guest_qp *qp)
 	qp->sq.ring = qp->buf;
 	qp->rq.ring = qp->sq.ring + sq;
 	qp->sq.ctrl = (void *)(qp->rq.ring + rq);
-	qp->rq.ctrl = qp->sq.ctrl + 1;
+	qp->rq.ctrl = qp->rq.entries ? qp->sq.ctrl + 1 : NULL;
 }
+
+/* ---- shared receive queues ---------------------------------------------------------- */
+
+uint32_t guest_srq_create(struct guest_ctx *ctx, uint32_t pd, uint32_t entries, uint32_t max_sge,
+			  struct guest_srq *srq)
+{
+	struct {
+		struct virtio_rdma_create_srq_req req;
+		struct virtio_rdma_extent extent;
+	} cmd = { .req.hdr.opcode = htole32(VIRTIO_RDMA_CMD_CREATE_SRQ) };
+	struct virtio_rdma_create_srq_rsp rsp;
+	uint64_t ring;
+	uint32_t status;
+
+	*srq = (struct guest_srq){ .g = ctx->g, .ctx = ctx };
+	srq->ring.entries = entries;
+	srq->ring.stride = stride_for(16 + max_sge * sizeof(struct virtio_rdma_sge), 32);
+	ring = pages(entries * srq->ring.stride) * GUEST_PAGE;
+	srq->buf_size = ring + GUEST_PAGE;
+	srq->buf = guest_alloc(srq->g, srq->buf_size);
+	srq->ring.ring = srq->buf;
+	srq->ring.ctrl = (void *)(srq->ring.ring + ring);
+
+	cmd.req.ctx = htole32(ctx->id);
+	cmd.req.pd = htole32(pd);
+	cmd.req.entries = htole32(entries);
+	cmd.req.max_sge = htole32(max_sge);
+	cmd.req.stride_shift = __builtin_ctz(srq->ring.stride / 32);
+	cmd.req.ctrl_offset = htole32(ring);
+	cmd.req.buf.num_extents = htole32(1);
+	cmd.extent.addr = htole64(guest_addr(srq->g, srq->buf));
+	cmd.extent.pages = htole32(srq->buf_size / GUEST_PAGE);
+	status = guest_command_raw(srq->g, &cmd, sizeof(cmd), &rsp, sizeof(rsp), NULL);
+	if (status)
+		guest_free(srq->g, srq->buf, srq->buf_size);
+	srq->srqn = le32toh(rsp.srqn);
+	srq->ring.slot = le32toh(rsp.slot);
+	return status;
+}
+
+uint32_t guest_srq_destroy(struct guest_srq *srq)
+{
+	uint32_t status = guest_destroy_handle(srq->g, VIRTIO_RDMA_CMD_DESTROY_SRQ, srq->srqn);
+
+	if (!status)
+		guest_free(srq->g, srq->buf, srq->buf_size);
+	return status;
+}
+
+uint32_t guest_srq_arm(struct guest_srq *srq, uint32_t limit)
+{
+	struct virtio_rdma_modify_srq_req req = {
+		.srqn = htole32(srq->srqn), .mask = htole32(VIRTIO_RDMA_SRQ_LIMIT),
+		.limit = htole32(limit),
+	};
+	struct virtio_rdma_rsp_hdr rsp;
+
+	return guest_command(srq->g, VIRTIO_RDMA_CMD_MODIFY_SRQ, &req, &rsp);
+}
+
+uint32_t guest_srq_limit(struct guest_srq *srq)
+{
+	struct virtio_rdma_query_srq_req req = { .srqn = htole32(srq->srqn) };
+	struct virtio_rdma_query_srq_rsp rsp;
+	uint32_t status = guest_command(srq->g, VIRTIO_RDMA_CMD_QUERY_SRQ, &req, &rsp);
+
+	if (status)
+		guest_fatal("QUERY_SRQ answers %u", status);
+	return le32toh(rsp.limit);
+}
+
+/* ---- queue pairs -------------------------------------------------------------------- */
 
 uint32_t guest_qp_create(struct guest_ctx *ctx, const struct guest_qp_init *init,
 			 struct guest_qp *qp)
@@ -80,7 +152,7 @@ uint32_t guest_qp_create(struct guest_ctx *ctx, const struct guest_qp_init *init
 	req->pd = htole32(init->pd);
 	req->send_cqn = htole32(init->send_cq->cqn);
 	req->recv_cqn = htole32(init->recv_cq->cqn);
-	req->srqn = htole32(VIRTIO_RDMA_NONE);
+	req->srqn = htole32(init->srq ? init->srq->srqn : VIRTIO_RDMA_NONE);
 	req->qp_type = init->type;
 	req->sq_stride_shift = __builtin_ctz(qp->sq.stride / 64);
 	req->rq_stride_shift = __builtin_ctz(qp->rq.stride / 32);
@@ -91,7 +163,8 @@ uint32_t guest_qp_create(struct guest_ctx *ctx, const struct guest_qp_init *init
 	req->max_inline = htole32(init->max_inline);
 	req->rq_offset = htole32(qp->rq.ring - qp->sq.ring);
 	req->sq_ctrl_offset = htole32((uint8_t *)qp->sq.ctrl - (uint8_t *)qp->buf);
-	req->rq_ctrl_offset = htole32((uint8_t *)qp->rq.ctrl - (uint8_t *)qp->buf);
+	if (qp->rq.entries)
+		req->rq_ctrl_offset = htole32((uint8_t *)qp->rq.ctrl - (uint8_t *)qp->buf);
 	req->buf.num_extents = htole32(1);
 	cmd.extent.addr = htole64(guest_addr(qp->g, qp->buf));
 	cmd.extent.pages = htole32(qp->buf_size / GUEST_PAGE);
@@ -155,7 +228,8 @@ uint32_t guest_qp_reset(struct guest_qp *qp)
 	qp->sq.producer = 0;
 	qp->rq.producer = 0;
 	vrd_store32_release(&qp->sq.ctrl->producer, 0);
-	vrd_store32_release(&qp->rq.ctrl->producer, 0);
+	if (qp->rq.ctrl)
+		vrd_store32_release(&qp->rq.ctrl->producer, 0);
 	return status;
 }
 

@@ -73,6 +73,17 @@ void guest_write_recv(struct guest_qp *qp, const struct guest_sge *sge, unsigned
 	put_sges(wqe->sge, sge, num_sge);
 }
 
+void guest_write_srq(struct guest_srq *srq, uint32_t cookie, const struct guest_sge *sge,
+		     unsigned int num_sge)
+{
+	struct virtio_rdma_recv_wqe *wqe = next_entry(&srq->ring);
+
+	wqe->num_sge = htole32(num_sge);
+	wqe->cookie = htole32(cookie);
+	wqe->reserved = 0;
+	put_sges(wqe->sge, sge, num_sge);
+}
+
 void guest_kick_doorbell(struct guest *g)
 {
 	uint64_t one = 1;
@@ -108,6 +119,18 @@ void guest_ring_sq(struct guest_qp *qp)
 void guest_ring_rq(struct guest_qp *qp)
 {
 	guest_ring_doorbell(qp->ctx, &qp->rq);
+}
+
+void guest_ring_srq(struct guest_srq *srq)
+{
+	guest_ring_doorbell(srq->ctx, &srq->ring);
+}
+
+void guest_post_srq(struct guest_srq *srq, uint32_t cookie, const struct guest_sge *sge,
+		    unsigned int num_sge)
+{
+	guest_write_srq(srq, cookie, sge, num_sge);
+	guest_ring_srq(srq);
 }
 
 void guest_post_send(struct guest_qp *qp, const struct guest_wr *wr)

@@ -66,6 +66,7 @@ static void end_qp(struct mem_end *end, const struct guest_qp_init *template, ui
 	init.pd = end->pd;
 	init.send_cq = &end->scq;
 	init.recv_cq = &end->rcq;
+	init.srq = end->srq;
 	if (guest_qp_create(&end->ctx, &init, &end->qp))
 		guest_fatal("no QP");
 }
@@ -108,19 +109,21 @@ uint32_t mem_bring_up(struct mem_end *end, uint8_t state)
 {
 	struct virtio_rdma_qp_attr attr = end->attr;
 	bool rc = end->qp.init.type == VIRTIO_RDMA_QPT_RC;
+	bool connected = rc || end->qp.init.type == VIRTIO_RDMA_QPT_UC;
 	uint32_t status;
 
 	attr.state = VIRTIO_RDMA_QPS_INIT;
 	status = guest_qp_modify(&end->qp, VIRTIO_RDMA_QP_STATE | VIRTIO_RDMA_QP_PKEY_INDEX |
 				 VIRTIO_RDMA_QP_PORT |
-				 (rc ? VIRTIO_RDMA_QP_ACCESS_FLAGS : VIRTIO_RDMA_QP_QKEY), &attr);
+				 (connected ? VIRTIO_RDMA_QP_ACCESS_FLAGS : VIRTIO_RDMA_QP_QKEY),
+				 &attr);
 	if (status || state == VIRTIO_RDMA_QPS_INIT)
 		return status;
 	attr.state = VIRTIO_RDMA_QPS_RTR;
 	status = guest_qp_modify(&end->qp, VIRTIO_RDMA_QP_STATE |
-				 (rc ? VIRTIO_RDMA_QP_AV | VIRTIO_RDMA_QP_PATH_MTU |
-				  VIRTIO_RDMA_QP_DEST_QPN | VIRTIO_RDMA_QP_RQ_PSN |
-				  VIRTIO_RDMA_QP_MAX_DEST_RD_ATOMIC |
+				 (connected ? VIRTIO_RDMA_QP_AV | VIRTIO_RDMA_QP_PATH_MTU |
+				  VIRTIO_RDMA_QP_DEST_QPN | VIRTIO_RDMA_QP_RQ_PSN : 0) |
+				 (rc ? VIRTIO_RDMA_QP_MAX_DEST_RD_ATOMIC |
 				  VIRTIO_RDMA_QP_MIN_RNR_TIMER : 0), &attr);
 	if (status || state == VIRTIO_RDMA_QPS_RTR)
 		return status;

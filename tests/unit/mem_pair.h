@@ -38,6 +38,7 @@ struct mem_end {
 	uint8_t *buf;				/* MEM_BUF bytes, all rights */
 	struct guest_mr mr;
 	struct guest_cq scq, rcq;
+	struct guest_srq *srq;			/* that its QP is to have; NULL: none */
 	struct guest_qp qp;
 	struct virtio_rdma_qp_attr attr;	/* that its QP is brought up with */
 };

@@ -327,6 +327,25 @@ uint32_t raw_cq(struct raw *r, uint32_t ctx, uint32_t entries, uint32_t vector)
 	return raw_status ? 0 : rsp.cqn;
 }
 
+uint32_t raw_srq(struct raw *r, uint32_t ctx, uint32_t pd)
+{
+	struct {
+		struct virtio_rdma_create_srq_req req;
+		struct virtio_rdma_extent ext;
+	} q = {
+		.req = {
+			.hdr.opcode = VIRTIO_RDMA_CMD_CREATE_SRQ,
+			.ctx = ctx, .pd = pd, .entries = 16, .max_sge = 1,
+			.ctrl_offset = 1024, .buf.num_extents = 1,
+		},
+		.ext = { .addr = raw_alloc(r, 1), .pages = 1 },
+	};
+	struct virtio_rdma_create_srq_rsp rsp;
+
+	raw_status = raw_cmd(r, &q, sizeof(q), &rsp, sizeof(rsp));
+	return raw_status ? 0 : rsp.srqn;
+}
+
 void raw_qp_fill(struct raw *r, struct raw_qp_req *q, uint8_t type, uint32_t ctx, uint32_t pd,
 		 uint32_t scq, uint32_t rcq)
 {

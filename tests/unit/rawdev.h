@@ -83,6 +83,7 @@ extern int raw_status;
 uint32_t raw_ctx(struct raw *r, uint32_t flags);
 uint32_t raw_pd(struct raw *r, uint32_t ctx);
 uint32_t raw_cq(struct raw *r, uint32_t ctx, uint32_t entries, uint32_t vector);
+uint32_t raw_srq(struct raw *r, uint32_t ctx, uint32_t pd);
 /* A request with 16 entries of 128 and 64 bytes; the caller may change it. */
 struct raw_qp_req {
 	struct virtio_rdma_create_qp_req req;

@@ -150,7 +150,7 @@ static bool commands(struct raw *r)
 {
 	struct virtio_rdma_extent x[2] = { { .addr = RAW_BASE, .pages = 1 } };
 	struct virtio_rdma_reg_mr_rsp mr = { .mr = 0 };
-	uint32_t ctx, pd, cq, qpn;
+	uint32_t ctx, pd, cq, srqn, qpn;
 	uint8_t gid[16];
 	bool good = true;
 	int status;
@@ -170,9 +170,13 @@ static bool commands(struct raw *r)
 	DO(raw_status);
 	cq = raw_cq(r, ctx, 256, 0);
 	DO(raw_status);
+	srqn = raw_srq(r, ctx, pd);
+	DO(raw_status);
+	if (srqn)
+		DO(raw_destroy(r, VIRTIO_RDMA_CMD_DESTROY_SRQ, srqn));
+	raw_srq(r, ctx, pd);
+	DO(raw_status);
 	for (uint8_t t = VIRTIO_RDMA_QPT_GSI; t <= VIRTIO_RDMA_QPT_UD; t++) {
-		if (t == VIRTIO_RDMA_QPT_UC)
-			continue;
 		qpn = raw_qp(r, t, ctx, pd, cq, cq);
 		DO(raw_status);
 		if (qpn && (t & 1))

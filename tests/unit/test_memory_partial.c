@@ -19,6 +19,8 @@ static struct mem_pair pair, other;
 static struct mem_end *a = &pair.a, *b = &pair.b;
 static uint8_t *from, *to;
 static struct guest_mr from_mr, to_mr;
+static struct guest_qp_init kind = { .type = VIRTIO_RDMA_QPT_RC };
+static struct guest_srq srq;		/* b's QP has it if b->srq is set */
 static _Atomic bool stop;
 static _Atomic uint64_t small_ones;
 
@@ -80,7 +82,9 @@ static bool begin(uint8_t opcode, const struct virtio_rdma_qp_attr *tweak)
 		.opcode = opcode, .flags = VIRTIO_RDMA_WQE_SIGNALED, .num_sge = 1, .sge = &sge,
 	};
 
-	mem_pair_qps(&pair);
+	if (b->srq && guest_srq_create(&b->ctx, b->pd, 16, 1, b->srq))
+		guest_fatal("no SRQ");
+	mem_pair_qps_init(&pair, &kind, 64);
 	if (tweak) {
 		a->attr.timeout = tweak->timeout;
 		a->attr.retry_cnt = tweak->retry_cnt;
@@ -91,7 +95,10 @@ static bool begin(uint8_t opcode, const struct virtio_rdma_qp_attr *tweak)
 	memset(from, 0x66, BIG);
 	memset(to, 0x11, BIG);
 	sge = (struct guest_sge){ to_mr.iova, BIG, to_mr.lkey };
-	guest_post_recv(&b->qp, &sge, 1);
+	if (b->srq)
+		guest_post_srq(b->srq, 77, &sge, 1);
+	else
+		guest_post_recv(&b->qp, &sge, 1);
 	sge = (struct guest_sge){ from_mr.iova, BIG, from_mr.lkey };
 	wr.remote_addr = to_mr.iova;
 	wr.rkey = to_mr.rkey;
@@ -104,6 +111,8 @@ static bool begin(uint8_t opcode, const struct virtio_rdma_qp_attr *tweak)
 static void end(void)
 {
 	mem_pair_drop_qps(&pair);
+	if (b->srq && guest_srq_destroy(b->srq))
+		guest_fatal("the SRQ stays");
 	deregister_big();
 }
 
@@ -219,6 +228,81 @@ static void test_responder_reconnects(void)
 	report(cut ? 0 : tries, right, "responder reset and connected anew: the whole message comes");
 }
 
+/*
+ * A message holds a receive of the SRQ while its QP is reset or destroyed: when
+ * the command is answered, the entry has been completed, so that the driver has
+ * it back.
+ */
+static void test_srq_entry(bool destroy)
+{
+	bool right = true, cut = false;
+	struct virtio_rdma_cqe cqe;
+	int tries;
+
+	b->srq = &srq;
+	for (tries = 0; tries < TRIES && right && !cut; tries++) {
+		begin(SEND, NULL);
+		if (destroy) {
+			right = !guest_qp_destroy(&b->qp);
+			b->qp.g = NULL;
+		} else {
+			right = !guest_qp_reset(&b->qp);
+		}
+		right &= guest_poll(&b->rcq, &cqe) && le32toh(cqe.wqe_index) == 77;
+		cut = cut_off();
+		right &= !cut || cqe.status == WC(WR_FLUSH_ERR);
+		right &= mem_no_cqe(&b->rcq);
+		end();
+	}
+	b->srq = NULL;
+	report(cut ? 0 : tries, right,
+	       destroy ? "responder destroyed in a SEND: the SRQ's entry is completed"
+		       : "responder reset in a SEND: the SRQ's entry is completed");
+}
+
+/* Nobody tells an unreliable sender that its message got lost. */
+static void test_uc(void)
+{
+	bool right = true, cut = false;
+	int tries;
+
+	kind.type = VIRTIO_RDMA_QPT_UC;
+	for (tries = 0; tries < TRIES && right && !cut; tries++) {
+		begin(SEND, NULL);
+		guest_qp_set_state(&b->qp, VIRTIO_RDMA_QPS_ERR);
+		cut = cut_off();
+		if (cut)
+			right = mem_status(&a->scq) == 0 &&
+				mem_status(&b->rcq) == WC(WR_FLUSH_ERR) &&
+				mem_in_state(a, VIRTIO_RDMA_QPS_RTS);
+		end();
+	}
+	report(cut ? 0 : tries, right, "UC: responder to ERR in a SEND, which succeeds");
+
+	right = true;
+	cut = false;
+	for (tries = 0; tries < TRIES && right && !cut; tries++) {
+		begin(SEND, NULL);
+		guest_stop_queues(b->g);
+		cut = cut_off();
+		if (cut)
+			right = mem_status(&a->scq) == 0;
+		guest_start_queues(b->g);
+		if (cut) {
+			struct mem_wr w = mem_wr(a, b, SEND, 100);
+
+			mem_pattern(a->buf, 100, MEM_SEED_A);
+			mem_post(a, &w);
+			right &= mem_status(&a->scq) == 0 && mem_status(&b->rcq) == 0 &&
+				 mem_has_pattern(to, 100, MEM_SEED_A);
+		}
+		end();
+	}
+	kind.type = VIRTIO_RDMA_QPT_RC;
+	report(cut ? 0 : tries, right,
+	       "UC: receiver paused in a SEND: it is lost, its receive takes the next one");
+}
+
 static void test_pause(bool local)
 {
 	bool right = true, cut = false;
@@ -294,6 +378,9 @@ int main(void)
 	test_dereg(WRITE_IMM, false, WC(REM_ACCESS_ERR), WC(LOC_ACCESS_ERR),
 		   "rkey's region deregistered in a WRITE_WITH_IMM: LOC_ACCESS_ERR, REM_ACCESS_ERR");
 	test_responder_reconnects();
+	test_srq_entry(false);
+	test_srq_entry(true);
+	test_uc();
 	test_pause(false);
 	test_pause(true);
 
