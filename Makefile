@@ -119,7 +119,7 @@ bench-native: setup-packages
 	@mkdir -p $(dir $(NATIVE))
 	@$(CC) -std=gnu11 -O2 -D_GNU_SOURCE -Iinclude/uapi -Iqemu-device -Iqemu-device/core -Itests/unit \
 		-o $(NATIVE) tests/bench/native.c tests/unit/guest*.c build/libvrd/libvrd.a \
-		-pthread $$(pkg-config --libs liburcu-qsbr)
+		-pthread $$(pkg-config --libs liburcu-qsbr libsodium librdmacm libibverbs)
 	@$(NATIVE)
 
 GUEST ?= uml
