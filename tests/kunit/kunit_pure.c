@@ -1,251 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * KUnit tests of the driver's pure logic (ring.h, encode.c) and of its command
- * engine (cmd.c) against a device made of functions.  The engine's source is
- * included here, with the virtqueue calls that it makes replaced by ours.
+ * KUnit tests of the driver's pure logic: arithmetic of the rings (ring.h), work
+ * requests and completions (encode.c), statuses.
  */
 #include <kunit/test.h>
-#include <linux/kthread.h>
-#include <linux/virtio_config.h>
 
+#include "cmd.h"
 #include "encode.h"
-#include "vrdma.h"
-
-/* ---- a device made of functions ---------------------------------------- */
-
-/* What the fake device does with a command. */
-enum fake_mode {
-	FAKE_ANSWER,		/* at once, from another context */
-	FAKE_SILENT,		/* never */
-	FAKE_FULL,		/* has no room on the queue, ever */
-	FAKE_SHORT,		/* says OK in a response that is too short */
-};
-
-static struct fake {
-	enum fake_mode mode;
-	u32 status;
-	void *done;		/* the command to give back, or NULL */
-	struct virtqueue *vq;
-	struct work_struct work;
-	int submitted;
-} fake;
-
-static int fake_add_sgs(struct virtqueue *vq, struct scatterlist *sgs[],
-			unsigned int out, unsigned int in, void *data,
-			gfp_t gfp)
-{
-	if (fake.mode == FAKE_FULL)
-		return -ENOSPC;
-	fake.submitted++;
-	fake.done = data;
-	return 0;
-}
-
-static bool fake_kick_prepare(struct virtqueue *vq)
-{
-	return true;
-}
-
-static bool fake_notify(struct virtqueue *vq)
-{
-	if (fake.mode != FAKE_SILENT)
-		schedule_work(&fake.work);
-	return true;
-}
-
-static void *fake_get_buf(struct virtqueue *vq, unsigned int *len);
-
-static bool fake_enable_cb(struct virtqueue *vq)
-{
-	return true;
-}
-
-static void fake_disable_cb(struct virtqueue *vq)
-{
-}
-
-static bool fake_is_broken(const struct virtqueue *vq)
-{
-	return false;
-}
-
-#define virtqueue_add_sgs	fake_add_sgs
-#define virtqueue_kick_prepare	fake_kick_prepare
-#define virtqueue_notify	fake_notify
-#define virtqueue_get_buf	fake_get_buf
-#define virtqueue_enable_cb	fake_enable_cb
-#define virtqueue_disable_cb	fake_disable_cb
-#define virtqueue_is_broken	fake_is_broken
-#include "cmd.c"
-
-static void *fake_get_buf(struct virtqueue *vq, unsigned int *len)
-{
-	struct vrdma_cmd *cmd = fake.done;
-	struct virtio_rdma_rsp_hdr *hdr;
-
-	if (!cmd)
-		return NULL;
-	fake.done = NULL;
-	/* An abandoned command's buffers are still the device's to write. */
-	hdr = cmd->rsp;
-	hdr->status = cpu_to_le32(fake.status);
-	*len = fake.mode == FAKE_SHORT ? 4 : cmd->rsp_len;
-	return cmd;
-}
-
-static void fake_work(struct work_struct *work)
-{
-	vrdma_ctrl_done(fake.vq);
-}
-
-struct engine {
-	struct virtio_device vdev;
-	struct vrdma_vdev vd;
-	struct vrdma_dev dev;
-	struct virtqueue vq;
-};
-
-static void engine_death(struct work_struct *work)
-{
-}
-
-static struct engine *engine_open(struct kunit *test, enum fake_mode mode,
-				  u32 status)
-{
-	struct engine *e = kunit_kzalloc(test, sizeof(*e), GFP_KERNEL);
-
-	KUNIT_ASSERT_NOT_NULL(test, e);
-	memset(&fake, 0, sizeof(fake));
-	fake.mode = mode;
-	fake.status = status;
-	fake.vq = &e->vq;
-	INIT_WORK(&fake.work, fake_work);
-	device_initialize(&e->vdev.dev);
-	dev_set_name(&e->vdev.dev, "fake");
-	e->vdev.priv = &e->vd;
-	e->vd.dev = &e->dev;
-	e->vq.vdev = &e->vdev;
-	e->dev.vdev = &e->vdev;
-	vrdma_ctrl_init(&e->dev);
-	e->dev.ctrl.vq = &e->vq;
-	INIT_WORK(&e->dev.death_work, engine_death);
-	e->dev.wq = alloc_workqueue("vrdma_kunit", WQ_UNBOUND, 0);
-	KUNIT_ASSERT_NOT_NULL(test, e->dev.wq);
-	cmd_timeout = 1;
-	return e;
-}
-
-static void engine_close(struct engine *e)
-{
-	flush_work(&fake.work);
-	destroy_workqueue(e->dev.wq);
-	vrdma_ctrl_free_zombies(&e->dev);
-	kfree_const(e->vdev.dev.kobj.name);
-	e->vdev.dev.kobj.name = NULL;
-}
-
-static int engine_run(struct kunit *test, struct engine *e)
-{
-	struct vrdma_cmd *cmd;
-	int ret;
-
-	cmd = vrdma_cmd_alloc(VIRTIO_RDMA_CMD_QUERY_STATS,
-			      sizeof(struct virtio_rdma_query_stats_req),
-			      sizeof(struct virtio_rdma_query_stats_rsp));
-	KUNIT_ASSERT_NOT_NULL(test, cmd);
-	ret = vrdma_cmd_exec(&e->dev, cmd);
-	vrdma_cmd_put(cmd);
-	return ret;
-}
-
-static void test_cmd_answered(struct kunit *test)
-{
-	struct engine *e = engine_open(test, FAKE_ANSWER, VIRTIO_RDMA_S_OK);
-
-	KUNIT_EXPECT_EQ(test, engine_run(test, e), 0);
-	KUNIT_EXPECT_EQ(test, engine_run(test, e), 0);
-	KUNIT_EXPECT_EQ(test, fake.submitted, 2);
-	KUNIT_EXPECT_TRUE(test, list_empty(&e->dev.ctrl.pending));
-	KUNIT_EXPECT_FALSE(test, vrdma_dead(&e->dev));
-	engine_close(e);
-}
-
-static void test_cmd_refused(struct kunit *test)
-{
-	struct engine *e = engine_open(test, FAKE_ANSWER, VIRTIO_RDMA_S_BUSY);
-
-	KUNIT_EXPECT_EQ(test, engine_run(test, e), -EBUSY);
-	KUNIT_EXPECT_FALSE(test, vrdma_dead(&e->dev));
-	engine_close(e);
-}
-
-/* A response that ends before what it should hold is no success. */
-static void test_cmd_short(struct kunit *test)
-{
-	struct engine *e = engine_open(test, FAKE_SHORT, VIRTIO_RDMA_S_OK);
-
-	KUNIT_EXPECT_EQ(test, engine_run(test, e), -EIO);
-	engine_close(e);
-}
-
-/* The first command finds out; those after it fail at once. */
-static void test_cmd_timeout(struct kunit *test)
-{
-	struct engine *e = engine_open(test, FAKE_SILENT, VIRTIO_RDMA_S_OK);
-	unsigned long start = jiffies;
-
-	KUNIT_EXPECT_EQ(test, engine_run(test, e), -ETIMEDOUT);
-	KUNIT_EXPECT_TRUE(test, time_after_eq(jiffies, start + HZ));
-	KUNIT_EXPECT_TRUE(test, vrdma_dead(&e->dev));
-	/* Its buffers are the device's until the reset. */
-	KUNIT_EXPECT_FALSE(test, list_empty(&e->dev.ctrl.zombies));
-
-	start = jiffies;
-	KUNIT_EXPECT_EQ(test, engine_run(test, e), -EIO);
-	KUNIT_EXPECT_TRUE(test, time_before(jiffies, start + HZ / 2));
-	KUNIT_EXPECT_EQ(test, fake.submitted, 1);
-
-	/* An answer that comes too late is dropped, and writes to live memory. */
-	vrdma_ctrl_done(&e->vq);
-	KUNIT_EXPECT_FALSE(test, list_empty(&e->dev.ctrl.zombies));
-	engine_close(e);
-}
-
-static void test_cmd_no_room(struct kunit *test)
-{
-	struct engine *e = engine_open(test, FAKE_FULL, VIRTIO_RDMA_S_OK);
-
-	KUNIT_EXPECT_EQ(test, engine_run(test, e), -ETIMEDOUT);
-	KUNIT_EXPECT_TRUE(test, vrdma_dead(&e->dev));
-	KUNIT_EXPECT_TRUE(test, list_empty(&e->dev.ctrl.zombies));
-	engine_close(e);
-}
-
-static int kill_thread(void *data)
-{
-	struct engine *e = data;
-
-	msleep(100);
-	vrdma_dev_kill(&e->dev, "the test says so");
-	return 0;
-}
-
-/* Whoever declares the device dead wakes those who wait. */
-static void test_cmd_killed(struct kunit *test)
-{
-	struct engine *e = engine_open(test, FAKE_SILENT, VIRTIO_RDMA_S_OK);
-	unsigned long start = jiffies;
-	struct task_struct *thread;
-
-	cmd_timeout = 30;
-	thread = kthread_run(kill_thread, e, "vrdma_kunit");
-	KUNIT_ASSERT_FALSE(test, IS_ERR(thread));
-	KUNIT_EXPECT_EQ(test, engine_run(test, e), -EIO);
-	KUNIT_EXPECT_TRUE(test, time_before(jiffies, start + 10 * HZ));
-	/* It is on its way out of vrdma_dev_kill(). */
-	msleep(100);
-	engine_close(e);
-}
 
 static void test_status(struct kunit *test)
 {
@@ -510,7 +271,7 @@ static void test_decode(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, wc.wc_flags, 0);
 }
 
-static struct kunit_case vrdma_cases[] = {
+static struct kunit_case pure_cases[] = {
 	KUNIT_CASE(test_ring_wrap),
 	KUNIT_CASE(test_phase),
 	KUNIT_CASE(test_stride),
@@ -523,21 +284,15 @@ static struct kunit_case vrdma_cases[] = {
 	KUNIT_CASE(test_encode_refused),
 	KUNIT_CASE(test_decode),
 	KUNIT_CASE(test_status),
-	KUNIT_CASE(test_cmd_answered),
-	KUNIT_CASE(test_cmd_refused),
-	KUNIT_CASE(test_cmd_short),
-	KUNIT_CASE(test_cmd_timeout),
-	KUNIT_CASE(test_cmd_no_room),
-	KUNIT_CASE(test_cmd_killed),
 	{}
 };
 
-static struct kunit_suite vrdma_suite = {
-	.name = "virtio_rdma",
-	.test_cases = vrdma_cases,
+static struct kunit_suite pure_suite = {
+	.name = "virtio_rdma_pure",
+	.test_cases = pure_cases,
 };
 
-kunit_test_suite(vrdma_suite);
+kunit_test_suite(pure_suite);
 
 MODULE_DESCRIPTION("KUnit tests of virtio_rdma");
 MODULE_LICENSE("GPL");

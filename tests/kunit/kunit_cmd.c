@@ -1,0 +1,456 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * KUnit tests of the command engine (cmd.c) against a device on real vrings:
+ * what it answers and what it does not, too late, in another order, too short,
+ * or with nonsense.  The engine's source is included, so that its timeout can
+ * be set.
+ */
+#include <linux/kthread.h>
+#include <linux/virtio_config.h>
+
+#include "cmd.c"
+#include "fakedev.h"
+
+#define RING_NUM	16
+
+void fakedev_set_timeout(unsigned int seconds)
+{
+	cmd_timeout = seconds;
+}
+
+/* ---- ways to serve -------------------------------------------------------- */
+
+static void serve_ok(struct fakedev *f, struct fakedev_cmd *cmd)
+{
+	fakedev_status(f, cmd, VIRTIO_RDMA_S_OK);
+}
+
+static void serve_busy(struct fakedev *f, struct fakedev_cmd *cmd)
+{
+	fakedev_status(f, cmd, VIRTIO_RDMA_S_BUSY);
+}
+
+/* A status and a used length, as the test has set them in priv. */
+struct claim {
+	u32 status;
+	u32 used;
+};
+
+static void serve_claim(struct fakedev *f, struct fakedev_cmd *cmd)
+{
+	const struct claim *claim = f->priv;
+	struct virtio_rdma_rsp_hdr *hdr = cmd->rsp;
+
+	hdr->status = cpu_to_le32(claim->status);
+	fakedev_return(f, cmd->head, claim->used);
+}
+
+/* The PD's number is the context's and one more: each answer is its own. */
+static void answer_pd(struct fakedev *f, struct fakedev_cmd *cmd, u32 ctx)
+{
+	struct virtio_rdma_alloc_pd_rsp rsp = { .pd = cpu_to_le32(ctx + 1) };
+
+	fakedev_answer(f, cmd, &rsp, sizeof(rsp));
+}
+
+static u32 pd_ctx(const struct fakedev *f)
+{
+	const struct virtio_rdma_alloc_pd_req *req = f->req;
+
+	return le32_to_cpu(req->ctx);
+}
+
+/* ---- callers --------------------------------------------------------------- */
+
+static int run_stats(struct fakedev *f)
+{
+	u64 counter;
+
+	return vrdma_cmd_query_stats(&f->dev, &counter, 1);
+}
+
+struct caller {
+	struct fakedev *f;
+	struct task_struct *thread;
+	struct completion done;
+	u32 ctx;
+	u32 pdn;
+	int ret;
+};
+
+static int caller_thread(void *data)
+{
+	struct caller *c = data;
+
+	c->ret = vrdma_cmd_alloc_pd(&c->f->dev, c->ctx, &c->pdn);
+	complete(&c->done);
+	return 0;
+}
+
+static void caller_start(struct kunit *test, struct caller *c,
+			 struct fakedev *f, u32 ctx)
+{
+	c->f = f;
+	c->ctx = ctx;
+	c->pdn = 0;
+	c->ret = 1;
+	init_completion(&c->done);
+	c->thread = kthread_run(caller_thread, c, "vrdma_kunit");
+	KUNIT_ASSERT_FALSE(test, IS_ERR(c->thread));
+}
+
+static bool caller_wait(struct caller *c, unsigned int seconds)
+{
+	return wait_for_completion_timeout(&c->done, seconds * HZ);
+}
+
+/* Until the ring has @num commands in all; those not taken are there to see. */
+static bool wait_submitted(struct fakedev *f, u16 num)
+{
+	int i;
+
+	for (i = 0; i < 250; i++) {
+		if (virtio16_to_cpu(&f->vdev,
+				    READ_ONCE(f->ring.avail->idx)) == num)
+			return true;
+		msleep(20);
+	}
+	return false;
+}
+
+/* ---- answers --------------------------------------------------------------- */
+
+static void test_answered(struct kunit *test)
+{
+	struct fakedev *f = fakedev_open(test, RING_NUM, serve_ok);
+	int i;
+
+	/* More than the ring has descriptors: they come back. */
+	for (i = 0; i < 3 * RING_NUM; i++)
+		KUNIT_EXPECT_EQ(test, run_stats(f), 0);
+	KUNIT_EXPECT_EQ(test, f->taken, 3 * RING_NUM);
+	KUNIT_EXPECT_TRUE(test, list_empty(&f->dev.ctrl.pending));
+	KUNIT_EXPECT_FALSE(test, vrdma_dead(&f->dev));
+	fakedev_close(f);
+}
+
+static void test_refused(struct kunit *test)
+{
+	struct fakedev *f = fakedev_open(test, RING_NUM, serve_busy);
+
+	KUNIT_EXPECT_EQ(test, run_stats(f), -EBUSY);
+	KUNIT_EXPECT_FALSE(test, vrdma_dead(&f->dev));
+	fakedev_close(f);
+}
+
+/* A response that ends before what it should hold is no success. */
+static void test_used_length(struct kunit *test)
+{
+	const u32 hdr = sizeof(struct virtio_rdma_rsp_hdr);
+	const u32 all = sizeof(struct virtio_rdma_query_stats_rsp);
+	const struct {
+		struct claim claim;
+		int ret;
+	} cases[] = {
+		{ { VIRTIO_RDMA_S_OK, 0 }, -EIO },
+		{ { VIRTIO_RDMA_S_OK, hdr - 1 }, -EIO },
+		{ { VIRTIO_RDMA_S_BUSY, hdr - 1 }, -EIO },
+		{ { VIRTIO_RDMA_S_OK, hdr }, -EIO },
+		{ { VIRTIO_RDMA_S_OK, all - 1 }, -EIO },
+		{ { VIRTIO_RDMA_S_BUSY, hdr }, -EBUSY },
+		{ { VIRTIO_RDMA_S_BUSY, all }, -EBUSY },
+		{ { VIRTIO_RDMA_S_OK, all }, 0 },
+		/* More than there was room for: no reason to read it. */
+		{ { VIRTIO_RDMA_S_OK, U32_MAX }, 0 },
+	};
+	struct fakedev *f = fakedev_open(test, RING_NUM, serve_claim);
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(cases); i++) {
+		f->priv = (void *)&cases[i].claim;
+		KUNIT_EXPECT_EQ_MSG(test, run_stats(f), cases[i].ret,
+				    "status %u, %u bytes",
+				    cases[i].claim.status,
+				    cases[i].claim.used);
+	}
+	KUNIT_EXPECT_FALSE(test, vrdma_dead(&f->dev));
+	fakedev_close(f);
+}
+
+/* Each gets its own answer, in whatever order they come. */
+static void test_out_of_order(struct kunit *test)
+{
+	struct fakedev *f = fakedev_open(test, RING_NUM, NULL);
+	struct fakedev_cmd cmd[2];
+	struct caller c[2];
+	u32 ctx[2];
+	int i;
+
+	for (i = 0; i < 2; i++)
+		caller_start(test, &c[i], f, 10 * (i + 1));
+	KUNIT_ASSERT_TRUE(test, wait_submitted(f, 2));
+	for (i = 0; i < 2; i++) {
+		KUNIT_ASSERT_TRUE(test, fakedev_take(f, &cmd[i]));
+		ctx[i] = pd_ctx(f);
+	}
+	answer_pd(f, &cmd[1], ctx[1]);
+	answer_pd(f, &cmd[0], ctx[0]);
+	for (i = 0; i < 2; i++) {
+		KUNIT_ASSERT_TRUE(test, caller_wait(&c[i], 5));
+		KUNIT_EXPECT_EQ(test, c[i].ret, 0);
+		KUNIT_EXPECT_EQ(test, c[i].pdn, c[i].ctx + 1);
+	}
+	fakedev_close(f);
+}
+
+/* Two commands fill the queue; the others wait for room, and are served. */
+static void test_full_queue(struct kunit *test)
+{
+	struct fakedev *f = fakedev_open(test, 4, NULL);
+	struct fakedev_cmd cmd;
+	struct caller c[6];
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(c); i++)
+		caller_start(test, &c[i], f, 100 + i);
+	KUNIT_ASSERT_TRUE(test, wait_submitted(f, 2));
+	msleep(50);
+	KUNIT_EXPECT_TRUE(test, wait_submitted(f, 2));
+	for (i = 0; i < ARRAY_SIZE(c); i++) {
+		KUNIT_ASSERT_TRUE(test, wait_submitted(f, min(i + 2, 6)));
+		KUNIT_ASSERT_TRUE(test, fakedev_take(f, &cmd));
+		answer_pd(f, &cmd, pd_ctx(f));
+	}
+	for (i = 0; i < ARRAY_SIZE(c); i++) {
+		KUNIT_ASSERT_TRUE(test, caller_wait(&c[i], 5));
+		KUNIT_EXPECT_EQ(test, c[i].ret, 0);
+		KUNIT_EXPECT_EQ(test, c[i].pdn, 101u + i);
+	}
+	fakedev_close(f);
+}
+
+/* A request that is not contiguous crosses the queue page by page. */
+static void test_gathered(struct kunit *test)
+{
+	const size_t len = 3 * PAGE_SIZE + 100;
+	struct fakedev *f = fakedev_open(test, RING_NUM, NULL);
+	struct fakedev_cmd seen;
+	struct vrdma_cmd *cmd;
+	u8 *bytes;
+	size_t i;
+
+	cmd = vrdma_cmd_alloc(VIRTIO_RDMA_CMD_REG_MR, len,
+			      sizeof(struct virtio_rdma_rsp_hdr));
+	KUNIT_ASSERT_NOT_NULL(test, cmd);
+	/* What kvzalloc() does where memory is fragmented. */
+	kvfree(cmd->req);
+	cmd->req = vmalloc(len);
+	KUNIT_ASSERT_NOT_NULL(test, cmd->req);
+	bytes = cmd->req;
+	for (i = 0; i < len; i++)
+		bytes[i] = i % 251;
+	fakedev_set_timeout(1);
+	KUNIT_EXPECT_EQ(test, vrdma_cmd_exec(&f->dev, cmd), -ETIMEDOUT);
+	KUNIT_ASSERT_TRUE(test, fakedev_take(f, &seen));
+	KUNIT_EXPECT_EQ(test, seen.req_len, (u32)len);
+	KUNIT_EXPECT_EQ(test, memcmp(f->req, cmd->req, len), 0);
+	vrdma_cmd_put(cmd);
+	fakedev_close(f);
+}
+
+/* ---- a device that fails ---------------------------------------------------- */
+
+/*
+ * The first command finds out; those after it fail at once.  The answer comes
+ * when its caller has gone: it goes to live memory, and to nobody.
+ */
+static void test_late_answer(struct kunit *test)
+{
+	struct fakedev *f = fakedev_open(test, RING_NUM, NULL);
+	unsigned long start = jiffies;
+	struct fakedev_cmd cmd;
+
+	fakedev_set_timeout(1);
+	KUNIT_EXPECT_EQ(test, run_stats(f), -ETIMEDOUT);
+	KUNIT_EXPECT_TRUE(test, time_after_eq(jiffies, start + HZ));
+	KUNIT_EXPECT_TRUE(test, vrdma_dead(&f->dev));
+	/* Its buffers are the device's until the reset. */
+	KUNIT_EXPECT_FALSE(test, list_empty(&f->dev.ctrl.zombies));
+
+	start = jiffies;
+	KUNIT_EXPECT_EQ(test, run_stats(f), -EIO);
+	KUNIT_EXPECT_TRUE(test, time_before(jiffies, start + HZ / 2));
+	KUNIT_EXPECT_TRUE(test, wait_submitted(f, 1));
+
+	KUNIT_ASSERT_TRUE(test, fakedev_take(f, &cmd));
+	fakedev_status(f, &cmd, VIRTIO_RDMA_S_OK);
+	KUNIT_EXPECT_FALSE(test, list_empty(&f->dev.ctrl.zombies));
+	/* A dead device comes back only by a reset. */
+	KUNIT_EXPECT_EQ(test, run_stats(f), -EIO);
+	fakedev_close(f);
+}
+
+/* The other commands that are waiting when one times out end with it. */
+static void test_timeout_of_one(struct kunit *test)
+{
+	struct fakedev *f = fakedev_open(test, RING_NUM, NULL);
+	struct caller c[3];
+	int i, timed_out = 0;
+
+	fakedev_set_timeout(1);
+	for (i = 0; i < ARRAY_SIZE(c); i++)
+		caller_start(test, &c[i], f, i);
+	for (i = 0; i < ARRAY_SIZE(c); i++) {
+		KUNIT_ASSERT_TRUE(test, caller_wait(&c[i], 5));
+		KUNIT_EXPECT_TRUE(test, c[i].ret == -ETIMEDOUT ||
+				  c[i].ret == -EIO);
+		timed_out += c[i].ret == -ETIMEDOUT;
+	}
+	KUNIT_EXPECT_GE(test, timed_out, 1);
+	KUNIT_EXPECT_TRUE(test, list_empty(&f->dev.ctrl.pending));
+	fakedev_close(f);
+}
+
+/* What never got onto the queue is not the device's to write. */
+static void test_no_room(struct kunit *test)
+{
+	struct fakedev *f = fakedev_open(test, 2, NULL);
+	struct caller c[2];
+	int i, num = 0;
+	struct vrdma_cmd *cmd;
+
+	fakedev_set_timeout(2);
+	for (i = 0; i < 2; i++)
+		caller_start(test, &c[i], f, i);
+	for (i = 0; i < 2; i++) {
+		KUNIT_ASSERT_TRUE(test, caller_wait(&c[i], 10));
+		KUNIT_EXPECT_LT(test, c[i].ret, 0);
+	}
+	KUNIT_EXPECT_TRUE(test, vrdma_dead(&f->dev));
+	list_for_each_entry(cmd, &f->dev.ctrl.zombies, node)
+		num++;
+	KUNIT_EXPECT_EQ(test, num, 1);
+	fakedev_close(f);
+}
+
+/* Removal: who waits for an answer is woken, and the answer may still come. */
+static void test_removed(struct kunit *test)
+{
+	struct fakedev *f = fakedev_open(test, RING_NUM, NULL);
+	unsigned long start = jiffies;
+	struct fakedev_cmd cmd;
+	struct caller c[3];
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(c); i++)
+		caller_start(test, &c[i], f, i);
+	KUNIT_ASSERT_TRUE(test, wait_submitted(f, ARRAY_SIZE(c)));
+	virtio_break_device(&f->vdev);
+	KUNIT_EXPECT_TRUE(test, virtqueue_is_broken(f->vq));
+	vrdma_dev_kill(&f->dev, "the test removes it");
+	for (i = 0; i < ARRAY_SIZE(c); i++) {
+		KUNIT_ASSERT_TRUE(test, caller_wait(&c[i], 5));
+		KUNIT_EXPECT_EQ(test, c[i].ret, -EIO);
+	}
+	KUNIT_EXPECT_TRUE(test, time_before(jiffies, start + 10 * HZ));
+	/* The device does not know yet. */
+	while (fakedev_take(f, &cmd))
+		answer_pd(f, &cmd, pd_ctx(f));
+	KUNIT_EXPECT_FALSE(test, list_empty(&f->dev.ctrl.zombies));
+	fakedev_close(f);
+}
+
+/* Nobody was waiting as the queue broke: the next command finds out. */
+static void test_broken_queue(struct kunit *test)
+{
+	struct fakedev *f = fakedev_open(test, RING_NUM, serve_ok);
+	unsigned long start = jiffies;
+
+	KUNIT_EXPECT_EQ(test, run_stats(f), 0);
+	virtio_break_device(&f->vdev);
+	KUNIT_EXPECT_EQ(test, run_stats(f), -EIO);
+	KUNIT_EXPECT_TRUE(test, vrdma_dead(&f->dev));
+	KUNIT_EXPECT_TRUE(test, time_before(jiffies, start + HZ));
+	KUNIT_EXPECT_TRUE(test, list_empty(&f->dev.ctrl.zombies));
+	fakedev_close(f);
+}
+
+static void serve_bad_id(struct fakedev *f, struct fakedev_cmd *cmd)
+{
+	fakedev_return(f, f->ring.num + 5, cmd->rsp_len);
+}
+
+static void serve_twice(struct fakedev *f, struct fakedev_cmd *cmd)
+{
+	fakedev_status(f, cmd, VIRTIO_RDMA_S_OK);
+	fakedev_return(f, cmd->head, cmd->rsp_len);
+}
+
+/* Used elements that name no chain of ours break the queue, not the driver. */
+static void test_bad_used_id(struct kunit *test)
+{
+	struct fakedev *f = fakedev_open(test, RING_NUM, serve_bad_id);
+
+	fakedev_set_timeout(1);
+	KUNIT_EXPECT_EQ(test, run_stats(f), -ETIMEDOUT);
+	KUNIT_EXPECT_TRUE(test, virtqueue_is_broken(f->vq));
+	KUNIT_EXPECT_TRUE(test, vrdma_dead(&f->dev));
+	fakedev_close(f);
+
+	f = fakedev_open(test, RING_NUM, serve_twice);
+	KUNIT_EXPECT_EQ(test, run_stats(f), 0);
+	flush_work(&f->work);
+	KUNIT_EXPECT_TRUE(test, virtqueue_is_broken(f->vq));
+	KUNIT_EXPECT_EQ(test, run_stats(f), -EIO);
+	KUNIT_EXPECT_TRUE(test, vrdma_dead(&f->dev));
+	fakedev_close(f);
+}
+
+/* Destroying tells whether the device has let go of the object's memory. */
+static void test_destroy(struct kunit *test)
+{
+	struct fakedev *f = fakedev_open(test, RING_NUM, serve_ok);
+	u16 taken;
+
+	KUNIT_EXPECT_TRUE(test, vrdma_cmd_destroy(&f->dev,
+						  VIRTIO_RDMA_CMD_DESTROY_CQ,
+						  7));
+	KUNIT_EXPECT_EQ(test, fakedev_opcode(f),
+			(u32)VIRTIO_RDMA_CMD_DESTROY_CQ);
+	f->serve = serve_busy;
+	KUNIT_EXPECT_FALSE(test, vrdma_cmd_destroy(&f->dev,
+						   VIRTIO_RDMA_CMD_DESTROY_CQ,
+						   7));
+	KUNIT_EXPECT_FALSE(test, vrdma_dead(&f->dev));
+	taken = f->taken;
+	vrdma_dev_kill(&f->dev, "the test says so");
+	KUNIT_EXPECT_FALSE(test, vrdma_cmd_destroy(&f->dev,
+						   VIRTIO_RDMA_CMD_DESTROY_CQ,
+						   7));
+	KUNIT_EXPECT_EQ(test, f->taken, taken);
+	fakedev_close(f);
+}
+
+static struct kunit_case cmd_cases[] = {
+	KUNIT_CASE(test_answered),
+	KUNIT_CASE(test_refused),
+	KUNIT_CASE(test_used_length),
+	KUNIT_CASE(test_out_of_order),
+	KUNIT_CASE(test_full_queue),
+	KUNIT_CASE(test_gathered),
+	KUNIT_CASE(test_late_answer),
+	KUNIT_CASE(test_timeout_of_one),
+	KUNIT_CASE(test_no_room),
+	KUNIT_CASE(test_removed),
+	KUNIT_CASE(test_broken_queue),
+	KUNIT_CASE(test_bad_used_id),
+	KUNIT_CASE(test_destroy),
+	{}
+};
+
+static struct kunit_suite cmd_suite = {
+	.name = "virtio_rdma_cmd",
+	.test_cases = cmd_cases,
+};
+
+kunit_test_suite(cmd_suite);
