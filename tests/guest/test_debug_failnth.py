@@ -45,7 +45,7 @@ def leaks(g):
 def main():
     tap = pair.Tap()
     build()
-    with pair.lone_guest(tap) as (_, (g, _same)):
+    with pair.uml_guests(tap, count=1, kernel='uml-debug') as (_, (g,)):
         # dma-debug's own allocations fail as well; from then on it is off.
         g.harmless = re.compile(g.harmless.pattern + '|DMA-API: cacheline tracking ENOMEM')
         switch_on(g)

@@ -1,12 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The guest driver by itself, in UML: KUnit, a kernel user of verbs, its life cycle,
-its netdev, and a device that ceases to answer.
-
-UML_KERNEL=uml-debug runs it on the kernel with lockdep and KASAN. There a guest's
-network is a dummy device: UML's vector driver takes locks of queues that it does not
-have, which only lockdep notices. So traffic stays within the guest. And no module is loaded
-twice: UML's KASAN takes the place of an unloaded one for out of bounds."""
+its netdev, and a device that ceases to answer."""
 
 import os
 import re
@@ -16,10 +11,9 @@ import subprocess
 import time
 
 import pair
-from pair import GID, between
+from pair import GID, KERNEL, between
 from guestlib import host
 
-KERNEL = os.environ.get('UML_KERNEL', 'uml')
 OBJ = pair.TOP / 'build' / 'obj' / f'test-modules-{KERNEL}'
 BUS = '/sys/bus/virtio/drivers/virtio_rdma'
 UNBIND = f'echo virtio0 > {BUS}/unbind'
@@ -70,12 +64,15 @@ def wait_state(g, state, timeout=10):
 def kunit(tap, g):
     out = g.run('insmod /vrdma/vrdma_kunit.ko; mkdir -p /sys/kernel/debug;'
                 ' [ -d /sys/kernel/debug/kunit ] || mount -t debugfs none /sys/kernel/debug;'
-                ' cat /sys/kernel/debug/kunit/virtio_rdma/results', timeout=120).stdout
-    results = re.findall(r'^    (ok|not ok) \d+ (\S+)', out, re.M)
-    for status, name in results:
-        tap.report(f'kunit: {name}', None if status == 'ok' else out)
-    if not results:
-        tap.report('kunit', f'no results:\n{out}')
+                ' cat /sys/kernel/debug/kunit/virtio_rdma_*/results', timeout=120).stdout
+    suite = 'kunit'
+    for line in out.splitlines():
+        if found := re.match(r' *# Subtest: virtio_rdma_(\w+)', line):
+            suite = f'kunit {found[1]}'
+        elif found := re.match(r'    (ok|not ok) \d+ (\S+)', line):
+            tap.report(f'{suite}: {found[2]}', None if found[1] == 'ok' else out)
+    if suite == 'kunit':
+        tap.report(suite, f'no results:\n{out}')
 
 
 def kverbs(g):
@@ -251,8 +248,7 @@ def late_netdev(tap):
 def main():
     tap = pair.Tap()
     modules = build_modules()
-    guests = pair.lone_guest(tap, kernel=KERNEL) if KERNEL == 'uml-debug' else pair.uml_guests(tap)
-    with guests as (daemon, (a, b)):
+    with pair.uml_guests(tap) as (daemon, (a, b)):
         for g in (a, b):
             for module in modules:
                 shutil.copy(module, g.share)

@@ -9,10 +9,18 @@
 UML_PATCHES=("$CONFIG"/uml-patches/*.patch)
 
 setup_uml()       { uml_flavour uml "$CONFIG/uml.config"; }
-setup_uml_debug() { uml_flavour uml-debug "$CONFIG/uml.config" "$CONFIG/uml-debug.config"; }
-print_uml()       { product_find uml "$(uml_hash "$CONFIG/uml.config")"; }
-print_uml_debug() { product_find uml-debug "$(uml_hash "$CONFIG/uml.config" "$CONFIG/uml-debug.config")"; }
+setup_uml_debug() { uml_debug uml_flavour uml-debug "$CONFIG/uml.config" "$CONFIG/uml-debug.config"; }
+print_uml()       { uml_find uml "$CONFIG/uml.config"; }
+print_uml_debug() { uml_debug uml_find uml-debug "$CONFIG/uml.config" "$CONFIG/uml-debug.config"; }
+uml_find()        { product_find "$1" "$(uml_hash "${@:2}")"; }
 uml_hash()        { config_hash "$@" "${UML_PATCHES[@]}"; }
+
+# uml_debug COMMAND...: with the patches that only lock debugging needs as well.
+uml_debug() {
+	local all=("${UML_PATCHES[@]}" "$CONFIG"/uml-debug-patches/*.patch)
+	local UML_PATCHES=("${all[@]}")
+	"$@"
+}
 
 uml_flavour() {
 	local name=$1 hash dir
