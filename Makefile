@@ -34,7 +34,7 @@ help:
 	@echo '  make check TIER=unit                 one tier: $(TIERS)'
 	@echo '  make fuzz MINUTES=20                 the fuzzers, longer than make check does'
 	@echo '  make bench [BENCH=guests] [QUICK=1]  measures speed, beside Soft-RoCE and memcpy'
-	@echo '  make bench-native                    cost of the data path, with no virtual machine'
+	@echo '  make bench-native [QUICK=1]          cost of the data path, with no virtual machine'
 	@echo '  make coverage                        lines of the device that unit tests and seeds reach'
 	@echo '  make clean                           removes build/ (the cache stays)'
 
@@ -112,15 +112,9 @@ bench:
 	@tests/bench/bench.py $(if $(QUICK),--quick) $(BENCH)
 
 # Two CPUs: the test guest on one, the poller on the other.
-NATIVE := build/bench/native
 .PHONY: bench-native
-bench-native: setup-packages
-	@$(MAKE) --no-print-directory -s -C qemu-device libvrd
-	@mkdir -p $(dir $(NATIVE))
-	@$(CC) -std=gnu11 -O2 -D_GNU_SOURCE -Iinclude/uapi -Iqemu-device -Iqemu-device/core -Itests/unit \
-		-o $(NATIVE) tests/bench/native.c tests/unit/guest*.c build/libvrd/libvrd.a \
-		-pthread $$(pkg-config --libs liburcu-qsbr libsodium librdmacm libibverbs)
-	@$(NATIVE)
+bench-native:
+	@tests/bench/bench.py $(if $(QUICK),--quick) native
 
 GUEST ?= uml
 shell:

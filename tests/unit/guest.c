@@ -140,7 +140,9 @@ void *guest_alloc(struct guest *g, uint64_t bytes)
 	void *p;
 
 	pthread_mutex_lock(&g->mem_lock);
-	for (page = 0; page < g->num_pages && run < want; page++)
+	while (g->first_free < g->num_pages && page_used(g, g->first_free))
+		g->first_free++;
+	for (page = g->first_free; page < g->num_pages && run < want; page++)
 		run = page_used(g, page) ? 0 : run + 1;
 	if (run < want)
 		guest_fatal("guest memory is used up by %llu bytes", (unsigned long long)bytes);
@@ -153,11 +155,15 @@ void *guest_alloc(struct guest *g, uint64_t bytes)
 
 void guest_free(struct guest *g, void *p, uint64_t bytes)
 {
+	uint64_t page;
+
 	if (!p)
 		return;
 	pthread_mutex_lock(&g->mem_lock);
-	mark_pages(g, ((uint8_t *)p - g->mem) / GUEST_PAGE,
-		   (bytes + GUEST_PAGE - 1) / GUEST_PAGE, false);
+	page = ((uint8_t *)p - g->mem) / GUEST_PAGE;
+	mark_pages(g, page, (bytes + GUEST_PAGE - 1) / GUEST_PAGE, false);
+	if (page < g->first_free)
+		g->first_free = page;
 	pthread_mutex_unlock(&g->mem_lock);
 }
 

@@ -73,6 +73,7 @@ struct guest {
 	uint64_t base;				/* device address of mem[0] */
 	uint64_t num_pages;
 	uint64_t *used_pages;			/* bitmap */
+	uint64_t first_free;			/* no page before it is free */
 	pthread_mutex_t mem_lock;
 
 	struct guest_vq vqs[GUEST_MAX_VQS];

@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Many devices on one engine.
+ *
+ * Each device is a guest with a context, a CQ and an active QP of its own, which
+ * writes 64 bytes at a time into the next device's memory.  One thread plays
+ * all guests, in turn: at each visit it posts 16 requests if the queue's window
+ * has room, and polls.  So that one device alone is not limited by waiting for
+ * its completions, its window is as deep as 128 requests, more than it needs:
+ * the poller and the guest's thread are both busy all the time, with one device
+ * as with many.  What is left are the costs of many: their lines, doorbells of
+ * rings that are not watched, more contexts to look at.
+ *
+ * Then idle QPs: the host memory that each takes, and what they do to the
+ * latency of a QP that works.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/sysinfo.h>
+
+#include "bench.h"
+#include "reference.h"
+#include "rig.h"
+
+#define MAX_DEVICES	256U
+#define WINDOW		128U
+#define OPS		(32U * 1024)
+#define SAMPLES		5U		/* with the same devices, in each round */
+
+struct device {
+	struct guest *g;
+	struct guest_side side;		/* its QP is the one that writes */
+	struct guest_qp target;		/* and this one is written to */
+	struct rig_ctx *ctx;
+	struct rig_cq cq;
+	struct rig_qp qp;
+	struct rig_wrs wrs;
+	uint32_t posted, done;
+};
+
+static struct device *devices;
+
+/* What a sample is taken of. */
+struct load {
+	struct vrd_engine *engine;
+	unsigned int devices, batch;
+};
+
+/* ---- devices ------------------------------------------------------------------------ */
+
+static void device_open(struct vrd_engine *engine, unsigned int i)
+{
+	struct guest_config cfg = { .id = i, .mem_size = 1U << 20 };
+	struct device *d = &devices[i];
+
+	memset(d, 0, sizeof(*d));
+	d->g = guest_create(engine, &cfg);
+	guest_side_open(d->g, GUEST_PAGE, 256, NULL, &d->side);
+	guest_side_add_qp(&d->side, NULL, &d->target);
+	d->ctx = rig_ctx_open(&d->side.ctx);
+	rig_cq_open(&d->cq, d->ctx, &d->side.cq);
+}
+
+static void devices_open(struct load *load)
+{
+	for (unsigned int i = 0; i < load->devices; i++)
+		device_open(load->engine, i);
+	for (unsigned int i = 0; i < load->devices; i++) {
+		struct device *d = &devices[i], *next = &devices[(i + 1) % load->devices];
+
+		guest_qp_connect_pair(&d->side.qp, &next->target);
+		rig_qp_open(&d->qp, d->ctx, &d->side.qp, &d->side.mr, &next->side.mr);
+	}
+}
+
+static void devices_close(struct load *load)
+{
+	for (unsigned int i = 0; i < load->devices; i++) {
+		rig_qp_close(&devices[i].qp, devices[i].ctx);
+		rig_ctx_close(devices[i].ctx);
+	}
+	for (unsigned int i = 0; i < load->devices; i++)
+		guest_destroy(devices[i].g);
+}
+
+/* ---- rates -------------------------------------------------------------------------- */
+
+/* Posts to a device if there is room, and polls it: completions. */
+static unsigned int visit(struct device *d, unsigned int batch, bool more)
+{
+	struct ibv_wc wc[8];
+	unsigned int n;
+
+	if (more && d->posted - d->done <= WINDOW - batch) {
+		rig_post(&d->qp, d->wrs.wr);
+		d->posted += batch;
+	}
+	n = vrdma_poll_cq(&d->cq.v.vcq.cq, 8, wc);
+	for (unsigned int i = 0; i < n; i++)
+		rig_check_wc(&wc[i]);
+	d->done += n * batch;
+	return n * batch;
+}
+
+/* Millions per second of all devices together. */
+static double rate(void *arg)
+{
+	struct load *load = arg;
+	uint64_t start = guest_now_ns();
+	uint32_t done = 0;
+
+	while (done < OPS)
+		for (unsigned int i = 0; i < load->devices; i++)
+			done += visit(&devices[i], load->batch, true);
+	start = guest_now_ns() - start;
+	/* What is still under way is not counted, nor was the time to fill the windows. */
+	for (unsigned int i = 0; i < load->devices; i++)
+		while (devices[i].done != devices[i].posted)
+			visit(&devices[i], load->batch, false);
+	return done * 1000.0 / start;
+}
+
+static struct load *current;
+
+static void ready(void)
+{
+	struct device *d = &devices[0];
+
+	rig_post(&d->qp, d->wrs.wr);
+	d->posted += current->batch;
+	while (d->done != d->posted)
+		visit(d, current->batch, false);
+}
+
+/* The median of a few samples, once all rings and pages are as they stay. */
+static double rate_of(struct load *load)
+{
+	struct samples s = { 0 };
+	double v;
+
+	current = load;
+	for (unsigned int i = 0; i < load->devices; i++)
+		rig_wrs_init(&devices[i].wrs, &devices[i].qp, IBV_WR_RDMA_WRITE, 64, false,
+			     load->batch, false);
+	bench.ready = ready;
+	rate(load);
+	for (unsigned int i = 0; i < SAMPLES; i++)
+		samples_add(&s, bench_sample(rate, load));
+	bench.ready = NULL;
+	v = samples_median(&s);
+	samples_free(&s);
+	return v;
+}
+
+static const unsigned int counts[] = { 1, 16, 64, 256 };
+static const unsigned int batches[] = { 16, 1 };
+
+#define NUM_COUNTS	(sizeof(counts) / sizeof(counts[0]))
+#define NUM_BATCHES	(sizeof(batches) / sizeof(batches[0]))
+
+static void measure_devices(unsigned int pollers, unsigned int quick, unsigned int full,
+			    double seconds)
+{
+	struct samples rates[NUM_BATCHES][NUM_COUNTS] = { 0 };
+	struct samples ratios[NUM_BATCHES][NUM_COUNTS] = { 0 };
+	uint64_t start = guest_now_ns();
+	double one[NUM_BATCHES];
+
+	for (unsigned int r = 0; bench_more(r, quick, full, seconds, start); r++) {
+		for (unsigned int c = 0; c < NUM_COUNTS; c++) {
+			struct load load = { .devices = counts[c] };
+
+			load.engine = rig_engine(pollers);
+			devices_open(&load);
+			for (unsigned int b = 0; b < NUM_BATCHES; b++) {
+				load.batch = batches[b];
+				samples_add(&rates[b][c], rate_of(&load));
+				samples_add(&ratios[b][c], rates[b][c].v[r] / rates[b][0].v[r]);
+			}
+			devices_close(&load);
+			vrd_engine_destroy(load.engine);
+		}
+	}
+
+	for (unsigned int b = 0; b < NUM_BATCHES; b++) {
+		one[b] = samples_median(&rates[b][0]);
+		bench_heading("WRITE of 64 bytes, posted by %u, %u poller%s", batches[b], pollers,
+			      pollers > 1 ? "s" : "");
+		for (unsigned int c = 0; c < NUM_COUNTS; c++) {
+			struct bench_result res = {
+				.value = samples_median(&rates[b][c]), .unit = "M/s",
+				.ratio = BENCH_NO_RATIO,
+			};
+
+			if (c) {
+				res.ratio = samples_median(&ratios[b][c]);
+				res.reference = bench_fmt("one device, %.2f M/s",
+							  one[b]);
+			}
+			if (counts[c] == 256 && batches[b] == 16)
+				res.target = ">= 0.9";
+			if (res.target && pollers > 1 && get_nprocs() < (int)pollers + 1)
+				res.excuse = bench_fmt("%u pollers and the guests' thread share %d CPUs",
+						       pollers, get_nprocs());
+			bench_result(&res, "native.scale.%u_device%s.%u_poller%s.by_%u", counts[c],
+				     c ? "s" : "", pollers, pollers > 1 ? "s" : "", batches[b]);
+			samples_free(&rates[b][c]);
+			samples_free(&ratios[b][c]);
+		}
+	}
+}
+
+/* Thousands of descriptors: each device has four queues and some of its own. */
+static void allow_files(void)
+{
+	struct rlimit limit;
+
+	getrlimit(RLIMIT_NOFILE, &limit);
+	if (limit.rlim_cur >= 32768)
+		return;
+	limit.rlim_cur = limit.rlim_max < 32768 ? limit.rlim_max : 32768;
+	if (setrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur < 8192)
+		guest_fatal("256 devices need 8192 open files: raise the limit (ulimit -n)");
+}
+
+int main(int argc, char **argv)
+{
+	bench_start(argc, argv, "native-scale: many devices on one engine");
+	allow_files();
+	devices = calloc(MAX_DEVICES, sizeof(*devices));
+	if (!devices)
+		guest_fatal("out of memory");
+	measure_devices(1, 3, 15, 20);
+	measure_devices(2, 2, 9, 15);
+	free(devices);
+	return bench_end();
+}

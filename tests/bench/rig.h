@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The thing to be measured: an engine with the memory backend, test guests in
+ * front of it, and on their rings the provider's own data path, compiled from
+ * its own files.  Only what the kernel does for the provider is played here:
+ * the guest's objects were made by commands of the test guest, and the system
+ * call that wakes a sleeping poller writes to the doorbell queue's descriptor.
+ *
+ * Threading: one thread posts and polls.
+ */
+#ifndef BENCH_RIG_H
+#define BENCH_RIG_H
+
+#include "vrdma.h"
+
+#include "guest.h"
+
+struct rig_ctx {
+	struct vrdma_context v;		/* first: the provider finds it by its member */
+	struct guest *g;
+	uint64_t wakeups;		/* system calls */
+};
+
+struct rig_cq {
+	struct vrdma_cq v;
+	struct vrdma_cq_gen gen;
+};
+
+struct rig_qp {
+	struct vrdma_qp v;
+	struct guest_qp *gq;
+	struct guest_mr *mr;		/* local memory of its requests */
+	struct guest_mr *rmr;		/* the peer's */
+};
+
+/*
+ * An engine whose pollers stay awake, if each can have a CPU beside the guest's
+ * thread; else they spin and sleep as by default.  One poller runs on
+ * bench.poller_cpu, several are left to the kernel.
+ */
+struct vrd_engine *rig_engine(unsigned int pollers);
+
+struct rig_ctx *rig_ctx_open(struct guest_ctx *ctx);
+void rig_ctx_close(struct rig_ctx *ctx);
+void rig_cq_open(struct rig_cq *cq, struct rig_ctx *ctx, struct guest_cq *gcq);
+/* The QP is in RTS. */
+void rig_qp_open(struct rig_qp *qp, struct rig_ctx *ctx, struct guest_qp *gq, struct guest_mr *mr,
+		 struct guest_mr *rmr);
+void rig_qp_close(struct rig_qp *qp, struct rig_ctx *ctx);
+
+/* Two guests with one connected QP each, which is what most programs need. */
+struct rig_pair {
+	struct vrd_engine *engine;
+	struct guest *ga, *gb;
+	struct guest_side sa, sb;
+	struct rig_ctx *ctx, *peer_ctx;
+	struct rig_cq cq, peer_cq;
+	struct rig_qp qp, peer;
+};
+
+/* @mem_size bytes of registered memory in each. */
+void rig_pair_open(struct rig_pair *p, uint64_t mem_size);
+void rig_pair_close(struct rig_pair *p);
+
+/* ---- posting, by the provider ---- */
+
+/* Requests that differ in nothing but the flags, linked: *@wr is the first. */
+struct rig_wrs {
+	struct ibv_send_wr wr[16];
+	struct ibv_sge sge;
+	uint64_t data[8];		/* what inline ones send */
+	unsigned int num;
+};
+
+/* @num copies of one; signaled is the last or, with @all, each. */
+void rig_wrs_init(struct rig_wrs *w, const struct rig_qp *qp, enum ibv_wr_opcode opcode,
+		  uint32_t length, bool use_inline, unsigned int num, bool all);
+
+static inline void rig_post(struct rig_qp *qp, struct ibv_send_wr *wr)
+{
+	struct ibv_send_wr *bad;
+
+	if (vrdma_post_send(&qp->v.vqp.qp, wr, &bad))
+		guest_fatal("the provider refuses a request");
+}
+
+static inline void rig_check_wc(const struct ibv_wc *wc)
+{
+	if (wc->status)
+		guest_fatal("completion with status %u", wc->status);
+}
+
+/* One completion, for which it spins. */
+static inline void rig_poll_one(struct rig_cq *cq)
+{
+	struct ibv_wc wc;
+
+	while (!vrdma_poll_cq(&cq->v.vcq.cq, 1, &wc))
+		;
+	rig_check_wc(&wc);
+}
+
+/* Posts and completes @n of them one at a time; nanoseconds each. */
+double rig_latency(struct rig_qp *qp, struct rig_cq *cq, struct rig_wrs *w, unsigned int n);
+
+#endif /* BENCH_RIG_H */
