@@ -81,6 +81,7 @@ static int set_limits(struct vrd_limits *limits, const struct vrd_limits *wanted
 
 static const struct vrd_backend_ops *const backends[] = {
 	&vrd_mem_backend,
+	&vrd_ibv_backend,
 };
 
 static const struct vrd_backend_ops *find_backend(const char *name)

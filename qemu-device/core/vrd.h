@@ -110,8 +110,8 @@ struct vrd_device_config {
 };
 
 /*
- * Opens a host's RDMA device before the shell gives up its rights to do so; the
- * devices that are made with it keep it as long as they need it.
+ * Opens a host's RDMA device before the shell gives up its rights to do so, for
+ * one device, which keeps it as long as it needs it.
  */
 int vrd_ibdev_open(const char *name, struct vrd_ibdev **ibdev, struct vrd_error *err);
 void vrd_ibdev_close(struct vrd_ibdev *ibdev);

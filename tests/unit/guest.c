@@ -230,9 +230,12 @@ struct guest *guest_create_stopped(struct vrd_engine *engine, const struct guest
 		g->cfg.num_vectors = 1;
 	memcpy(g->mac, (uint8_t[]){ 0x02, 0, 0, 0, 0, cfg->id }, 6);
 	memcpy(g->gid, (uint8_t[]){ 0xfe, 0x80, [11] = 0xff, 0xfe, 0, 0, cfg->id }, 16);
+	if (memcmp(cfg->gid, (uint8_t[16]){ 0 }, 16))
+		memcpy(g->gid, cfg->gid, 16);
 
 	dev_cfg.name = g->cfg.name;
 	dev_cfg.fabric = cfg->fabric;
+	dev_cfg.ibdev = cfg->ibdev;
 	memcpy(dev_cfg.mac, g->mac, 6);
 	dev_cfg.num_comp_vectors = g->cfg.num_vectors;
 	dev_cfg.limits = cfg->limits;

@@ -59,6 +59,8 @@ struct guest_config {
 	struct vrd_limits limits;
 	unsigned int num_allowed_gids;		/* as in vrd_device_config */
 	uint8_t allowed_gids[4][16];
+	const char *ibdev;			/* backend ibverbs, on that device of the host */
+	uint8_t gid[16];			/* GID 0; all zero: the link-local one of the MAC */
 };
 
 struct guest {
@@ -66,7 +68,7 @@ struct guest {
 	struct vrd_engine *engine;
 	struct vrd_device *dev;
 	uint8_t mac[6];
-	uint8_t gid[16];			/* link-local, from the MAC: index 0 */
+	uint8_t gid[16];			/* index 0 */
 
 	int memfd;
 	uint8_t *mem;

@@ -6,12 +6,13 @@
 #include "mem_pair.h"
 
 static void end_open(struct mem_pair *p, struct mem_end *end, const char *name, uint8_t id,
-		     uint64_t mem_size)
+		     uint64_t mem_size, const struct guest_config *template)
 {
-	struct guest_config cfg = {
-		.name = name, .id = id, .mem_size = mem_size, .host_mapped = MEM_HOST_MAPPED,
-	};
+	struct guest_config cfg = *template;
 
+	cfg.name = name;
+	cfg.id = id;
+	cfg.mem_size = mem_size;
 	end->g = guest_create(p->engine, &cfg);
 	if (guest_ctx_create(end->g, 0, &end->ctx) || guest_pd_alloc(&end->ctx, &end->pd))
 		guest_fatal("%s: no context or PD", name);
@@ -20,12 +21,20 @@ static void end_open(struct mem_pair *p, struct mem_end *end, const char *name, 
 		guest_fatal("%s: no memory region", name);
 }
 
-void mem_pair_open(struct mem_pair *p, unsigned int pollers, uint64_t mem_size)
+void mem_pair_open_with(struct mem_pair *p, unsigned int pollers, uint64_t mem_size,
+			const struct guest_config *a, const struct guest_config *b)
 {
 	memset(p, 0, sizeof(*p));
 	p->engine = guest_engine(pollers, 50);
-	end_open(p, &p->a, "a", 1, mem_size);
-	end_open(p, &p->b, "b", 2, mem_size);
+	end_open(p, &p->a, "a", 1, mem_size, a);
+	end_open(p, &p->b, "b", 2, mem_size, b);
+}
+
+void mem_pair_open(struct mem_pair *p, unsigned int pollers, uint64_t mem_size)
+{
+	struct guest_config cfg = { .host_mapped = MEM_HOST_MAPPED };
+
+	mem_pair_open_with(p, pollers, mem_size, &cfg, &cfg);
 }
 
 void mem_pair_close(struct mem_pair *p)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Two test guests on one fabric, with what tests of the memory backend need:
+ * Two test guests on one fabric, with what tests of backends need:
  * a context, a PD, a registered buffer and a QP each.
  *
  * "a" is the requester of most tests, "b" the responder.
@@ -49,6 +49,9 @@ struct mem_pair {
 };
 
 void mem_pair_open(struct mem_pair *p, unsigned int pollers, uint64_t mem_size);
+/* With options of the test's own for each; name, id and memory are set here. */
+void mem_pair_open_with(struct mem_pair *p, unsigned int pollers, uint64_t mem_size,
+			const struct guest_config *a, const struct guest_config *b);
 void mem_pair_close(struct mem_pair *p);
 
 /* CQs of 64 entries and RC QPs in RESET; attr gets defaults to connect them. */

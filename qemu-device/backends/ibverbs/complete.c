@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * ibverbs backend: a host completion becomes the guest's.  Runs on the poller of
+ * the context, without a lock, in an RCU read section.
+ */
+#include <endian.h>
+
+#include "ibv.h"
+
+/* IBTA's numbers on both sides. */
+_Static_assert((int)VIRTIO_RDMA_WC_RETRY_EXC_ERR == IBV_WC_RETRY_EXC_ERR, "status");
+_Static_assert((int)VIRTIO_RDMA_WC_RNR_RETRY_EXC_ERR == IBV_WC_RNR_RETRY_EXC_ERR, "status");
+_Static_assert((int)VIRTIO_RDMA_WC_REM_ABORT_ERR == IBV_WC_REM_ABORT_ERR, "status");
+_Static_assert((int)VIRTIO_RDMA_WC_GENERAL_ERR == IBV_WC_GENERAL_ERR, "status");
+_Static_assert((int)VIRTIO_RDMA_WC_FETCH_ADD == IBV_WC_FETCH_ADD, "opcode");
+_Static_assert((int)VIRTIO_RDMA_WC_RECV == IBV_WC_RECV, "opcode");
+_Static_assert((int)VIRTIO_RDMA_WC_RECV_RDMA_WITH_IMM == IBV_WC_RECV_RDMA_WITH_IMM, "opcode");
+
+/* Those that the guest's table does not have: reliable datagrams, end-to-end
+ * contexts, tag matching.
+ */
+static uint8_t status_of(enum ibv_wc_status status)
+{
+	switch (status) {
+	case IBV_WC_LOC_RDD_VIOL_ERR:
+	case IBV_WC_REM_INV_RD_REQ_ERR:
+	case IBV_WC_INV_EECN_ERR:
+	case IBV_WC_INV_EEC_STATE_ERR:
+	case IBV_WC_RESP_TIMEOUT_ERR:
+		return VIRTIO_RDMA_WC_GENERAL_ERR;
+	default:
+		return status > IBV_WC_GENERAL_ERR ? VIRTIO_RDMA_WC_GENERAL_ERR : (uint8_t)status;
+	}
+}
+
+static void fill_recv(struct virtio_rdma_cqe *cqe, const struct ibv_wc *wc)
+{
+	cqe->byte_len = htole32(wc->byte_len);
+	cqe->src_qp = htole32(wc->src_qp);
+	cqe->pkey_index = htole16(wc->pkey_index);
+	cqe->sl = wc->sl;
+	if (wc->wc_flags & IBV_WC_GRH)
+		cqe->flags |= VIRTIO_RDMA_CQE_GRH;
+	if (wc->wc_flags & IBV_WC_WITH_IMM) {
+		cqe->flags |= VIRTIO_RDMA_CQE_IMM;
+		cqe->imm = wc->imm_data;
+	}
+	if (wc->wc_flags & IBV_WC_WITH_INV) {
+		cqe->flags |= VIRTIO_RDMA_CQE_INV;
+		cqe->inv_rkey = htole32(wc->invalidated_rkey);
+	}
+}
+
+/* The host has moved its QP because of an error; ours follows. */
+static void follow_error(struct vrd_ibv_qp *vq, bool recv)
+{
+	struct vrd_qp *qp = vq->qp;
+
+	/* IBTA 10.3.1: an unreliable send queue alone fails; receiving goes on. */
+	if (!recv && qp->type != VIRTIO_RDMA_QPT_RC) {
+		vrd_qp_error(qp, VIRTIO_RDMA_QPS_SQE, VRD_HELD_NONE);
+		return;
+	}
+	atomic_store_explicit(&vq->host_error, true, memory_order_relaxed);
+	vrd_qp_error(qp, VIRTIO_RDMA_QPS_ERR, VRD_HELD_NONE);
+}
+
+/* An error, whatever of: few of its fields count. */
+static void complete_error(struct vrd_ibv_cq *vcq, struct vrd_ibv_qp *vq, const struct ibv_wc *wc,
+			   struct virtio_rdma_cqe *cqe, enum vrd_ibv_kind kind)
+{
+	bool recv = kind == VRD_IBV_RECV || kind == VRD_IBV_SRQ_RECV;
+
+	cqe->opcode = recv ? VIRTIO_RDMA_WC_RECV : VIRTIO_RDMA_WC_SEND;
+	cqe->status = status_of(wc->status);
+	cqe->vendor_err = (uint8_t)wc->vendor_err;
+	/* This one was made to fail: it says why. */
+	if (kind == VRD_IBV_FAILING && wc->status != IBV_WC_WR_FLUSH_ERR)
+		cqe->status = vq->failing_status;
+	if (kind == VRD_IBV_FAILING)
+		vq->failing = false;
+	vrd_cq_post(vcq->cq, cqe, true);
+	follow_error(vq, recv);
+}
+
+void vrd_ibv_complete(struct vrd_ibv_cq *vcq, const struct ibv_wc *wc)
+{
+	struct vrd_device *dev = vcq->cq->dev;
+	enum vrd_ibv_kind kind = wc->wr_id >> 32 & 3;
+	struct virtio_rdma_cqe cqe = { .wqe_index = htole32((uint32_t)wc->wr_id) };
+	struct vrd_qp *qp = vrd_table_find(&dev->qps, wc->qp_num);
+	struct vrd_ibv_qp *vq;
+
+	if (!qp || !qp->host)
+		return;
+	vq = vrd_ibv_qp(qp);
+	if (kind != VRD_IBV_SRQ_RECV && wc->wr_id >> 34 !=
+	    atomic_load_explicit(&vq->generation, memory_order_relaxed))
+		return;
+	cqe.qpn = htole32(qp->qpn);
+	if (kind == VRD_IBV_SEND || kind == VRD_IBV_FAILING) {
+		vq->sq_done = (uint32_t)wc->wr_id + 1;
+		if (vq->blocked)
+			vrd_qp_schedule(qp);
+	}
+	if (wc->status != IBV_WC_SUCCESS) {
+		complete_error(vcq, vq, wc, &cqe, kind);
+		return;
+	}
+	cqe.opcode = (uint8_t)wc->opcode;
+	if (kind == VRD_IBV_SEND) {
+		if (wc->opcode == IBV_WC_RDMA_READ || wc->opcode == IBV_WC_COMP_SWAP ||
+		    wc->opcode == IBV_WC_FETCH_ADD)
+			cqe.byte_len = htole32(wc->byte_len);
+		vrd_cq_post(vcq->cq, &cqe, false);
+		return;
+	}
+	fill_recv(&cqe, wc);
+	vrd_stat_add(dev, VIRTIO_RDMA_STAT_RECV, 1);
+	vrd_stat_add(dev, VIRTIO_RDMA_STAT_RX_BYTES, wc->byte_len);
+	/*
+	 * Whether the sender asked for a solicited event, libibverbs does not
+	 * tell: an event too many hurts nobody, one too few hangs a program.
+	 */
+	vrd_cq_post(vcq->cq, &cqe, true);
+}

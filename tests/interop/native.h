@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The ibverbs backend on a real RDMA device of the host (Soft-RoCE), with the
+ * test guest of tests/unit in front: two guests whose GIDs are two addresses of
+ * the device's port.
+ *
+ *   native IBDEV GID-A GID-B        (IP addresses)
+ */
+#ifndef NATIVE_H
+#define NATIVE_H
+
+#include "mem_pair.h"
+#include "tap.h"
+
+#define W	VIRTIO_RDMA_WR_RDMA_WRITE
+#define WI	VIRTIO_RDMA_WR_RDMA_WRITE_WITH_IMM
+#define SEND	VIRTIO_RDMA_WR_SEND
+#define SENDI	VIRTIO_RDMA_WR_SEND_WITH_IMM
+#define READ	VIRTIO_RDMA_WR_RDMA_READ
+#define CAS	VIRTIO_RDMA_WR_ATOMIC_CMP_AND_SWP
+#define FADD	VIRTIO_RDMA_WR_ATOMIC_FETCH_AND_ADD
+#define SIGNALED VIRTIO_RDMA_WQE_SIGNALED
+#define WC(name) VIRTIO_RDMA_WC_##name
+
+/* Longest message of the tests, and room for it beside all else. */
+#define BIG	(64ULL << 20)
+
+extern struct mem_pair p;
+extern const char *ibdev;
+extern uint8_t gid_a[16], gid_b[16];
+
+/* Fresh QPs of a type, in RTS, with the port's MTU; patterns in both buffers. */
+void fresh_type(uint8_t type);
+void fresh(void);
+void drop(void);
+/* The next completion, or status -1. */
+int wait_cqe(struct guest_cq *cq, struct virtio_rdma_cqe *cqe);
+
+void test_data(void);		/* native_data.c */
+
+#endif /* NATIVE_H */
