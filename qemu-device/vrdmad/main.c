@@ -6,8 +6,8 @@
  * main loop, the core owns the threads that move data.  One thread, this one,
  * handles all sockets; nothing in it waits for a client.
  *
- * Order at start: options, sockets (as the caller's user), privileges, system
- * call filter, core, READY.  Errors end it with status 1, wrong usage with 2.
+ * Order at start: options, sockets (as the caller's user), privileges, the host's
+ * RDMA devices, system call filter, core, READY.  Errors end it with status 1, wrong usage with 2.
  */
 #include <errno.h>
 #include <grp.h>
@@ -217,6 +217,14 @@ static int start_engine(struct vrdmad *d)
 	return ret;
 }
 
+static bool uses_host(const struct vrdmad *d)
+{
+	for (unsigned int i = 0; i < d->num_vms; i++)
+		if (d->vms[i].opt->ibdev.name[0])
+			return true;
+	return false;
+}
+
 static int start(struct vrdmad *d)
 {
 	int ret;
@@ -234,10 +242,15 @@ static int start(struct vrdmad *d)
 	d->loop.timeout_opaque = d;
 
 	ret = make_sockets(d);
+	if (uses_host(d))
+		vrdmad_raise_memlock(&d->log);
 	if (!ret)
 		ret = vrdmad_drop_privileges(d->opts.user, &d->log);
+	/* As the user that will use them: then permissions are told now. */
+	for (unsigned int i = 0; !ret && i < d->num_vms; i++)
+		ret = vrdmad_vm_open_host(&d->vms[i]);
 	if (!ret && d->opts.sandbox)
-		ret = vrdmad_sandbox(&d->log);
+		ret = vrdmad_sandbox(uses_host(d), &d->log);
 	if (!ret)
 		ret = start_engine(d);
 	for (unsigned int i = 0; !ret && i < d->num_vms; i++)

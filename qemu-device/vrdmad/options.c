@@ -15,6 +15,9 @@ enum {
 	OPT_POLL_US,
 	OPT_POLL_FIXED,
 	OPT_POLLER_CPUS,
+	OPT_IBDEV,
+	OPT_PORT,
+	OPT_GID_INDEX,
 	OPT_USER,
 	OPT_SOCKET_GROUP,
 	OPT_SOCKET_MODE,
@@ -33,6 +36,9 @@ static const struct option long_options[] = {
 	{ "poll-us",            required_argument, NULL, OPT_POLL_US },
 	{ "poll-fixed", no_argument, NULL, OPT_POLL_FIXED },
 	{ "poller-cpus",        required_argument, NULL, OPT_POLLER_CPUS },
+	{ "ibdev",              required_argument, NULL, OPT_IBDEV },
+	{ "port",               required_argument, NULL, OPT_PORT },
+	{ "gid-index",          required_argument, NULL, OPT_GID_INDEX },
 	{ "user",               required_argument, NULL, OPT_USER },
 	{ "socket-group",       required_argument, NULL, OPT_SOCKET_GROUP },
 	{ "socket-mode",        required_argument, NULL, OPT_SOCKET_MODE },
@@ -64,8 +70,12 @@ void vrdmad_options_help(void)
 	     "      allow-gid=IP      an address that the guest may use; repeat it\n"
 	     "                        (default: any that no other guest has)\n"
 	     "      unsealed=on       accept guest memory in plain files (UML)\n"
+	     "      ibdev=NAME        use this RDMA device of the host: peers are then those of\n"
+	     "                        its network; port=N and gid-index=N (repeat it) choose\n"
+	     "                        its port and addresses that the guest may use\n"
 	     "      max-qp=N, max-cq=N, max-mr=N, max-mr-bytes=SIZE, ...  limits, see vrdmad(8)\n"
 	     "  --allow-unsealed      unsealed=on for every socket\n"
+	     "  --ibdev NAME, --port N, --gid-index N  the same for every socket without ibdev=\n"
 	     "  --pollers N           threads that move data (default: 1)\n"
 	     "  --poller-cpus LIST    CPUs to pin them to, one each, as in 2,3 or 4-7\n"
 	     "  --poll-us N           microseconds a poller spins before it sleeps (default: 50)\n"
@@ -111,6 +121,15 @@ static bool parse_mode(const char *text, int *mode)
 		return false;
 	*mode = (int)n;
 	return true;
+}
+
+static bool parse_ibdev(struct vrdmad_options *opts, const char *key, const struct vrdmad_log *log)
+{
+	const char *want = vrdmad_ibdev_parse(&opts->ibdev, key, optarg);
+	char option[16];
+
+	snprintf(option, sizeof(option), "--%s", key);
+	return !want || bad_option(log, option, optarg, want);
 }
 
 static bool add_socket(struct vrdmad_options *opts, const char *arg, const struct vrdmad_log *log)
@@ -159,6 +178,12 @@ static bool parse_one(struct vrdmad_options *opts, int opt, bool *allow_unsealed
 		return vrdmad_parse_cpus(optarg, opts->poller_cpus, VRDMAD_MAX_POLLERS,
 					 &opts->num_poller_cpus) ||
 			bad_option(log, "--poller-cpus", optarg, "CPU numbers, as in 2,3 or 4-7");
+	case OPT_IBDEV:
+		return parse_ibdev(opts, "ibdev", log);
+	case OPT_PORT:
+		return parse_ibdev(opts, "port", log);
+	case OPT_GID_INDEX:
+		return parse_ibdev(opts, "gid-index", log);
 	case OPT_USER:
 		opts->user = optarg;
 		return true;

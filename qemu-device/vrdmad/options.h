@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "ibdev.h"
 #include "log.h"
 #include "vrd.h"
 
@@ -32,6 +33,7 @@ struct vrdmad_socket_options {
 	struct vrd_limits limits;
 	unsigned int num_gids;
 	uint8_t gids[VRD_MAX_ALLOWED_GIDS][16];
+	struct vrdmad_ibdev_options ibdev;
 };
 
 enum vrdmad_mode {
@@ -51,6 +53,7 @@ struct vrdmad_options {
 	int poller_cpus[VRDMAD_MAX_POLLERS];
 	unsigned int poll_us;
 	bool poll_fixed;
+	struct vrdmad_ibdev_options ibdev;	/* of sockets that name none */
 	const char *user;
 	const char *socket_group;
 	int socket_mode;		/* -1: by the umask */

@@ -6,6 +6,7 @@
  * exists, so that all of them have it.
  */
 #include <errno.h>
+#include <rdma/rdma_user_ioctl_cmds.h>
 #include <seccomp.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -33,7 +34,7 @@ static const char *const allowed[] = {
 	"time", "timerfd_create", "timerfd_settime", "timerfd_gettime",
 	/* descriptors */
 	"read", "write", "readv", "writev", "close", "dup", "dup2", "dup3", "fcntl",
-	"fstat", "newfstatat", "lseek", "eventfd2", "poll", "ppoll", "epoll_create1",
+	"fstat", "fstatfs", "newfstatat", "lseek", "eventfd2", "poll", "ppoll", "epoll_create1",
 	"epoll_ctl", "epoll_wait", "epoll_pwait", "epoll_pwait2", "signalfd4",
 	/* the sockets that exist */
 	"accept", "accept4", "recvmsg", "recvfrom", "sendmsg", "sendto", "getsockopt",
@@ -66,7 +67,7 @@ static int add_rules(scmp_filter_ctx ctx, uint32_t action, const char *const *na
 	return 0;
 }
 
-static int load_filter(void)
+static int load_filter(bool rdma)
 {
 	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ERRNO(ENOSYS));
 	int ret;
@@ -81,21 +82,26 @@ static int load_filter(void)
 	if (!ret)
 		ret = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
 				       SCMP_A1(SCMP_CMP_EQ, TCGETS));
+	/* Verbs: on descriptors of uverbs devices, of which no more can be opened. */
+	if (!ret && rdma)
+		ret = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
+				       SCMP_A1(SCMP_CMP_EQ, RDMA_VERBS_IOCTL));
 	if (!ret)
 		ret = seccomp_load(ctx);
 	seccomp_release(ctx);
 	return ret;
 }
 
-int vrdmad_sandbox(const struct vrdmad_log *log)
+int vrdmad_sandbox(bool rdma, const struct vrdmad_log *log)
 {
 	int ret;
 
 #ifdef SANITIZED
+	(void)rdma;
 	vrdmad_log(log, VRD_LOG_INFO, "no system call filter: this build has a sanitizer, which needs more");
 	return 0;
 #endif
-	ret = load_filter();
+	ret = load_filter(rdma);
 	if (ret < 0)
 		vrdmad_log(log, VRD_LOG_ERROR, "the system call filter: %s: use --no-sandbox if this system has none",
 			   strerror(-ret));

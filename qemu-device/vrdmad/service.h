@@ -6,6 +6,8 @@
 #ifndef VRDMAD_SERVICE_H
 #define VRDMAD_SERVICE_H
 
+#include <stdbool.h>
+
 #include "log.h"
 
 /* Where sd_notify(3) messages go: opened early, as the sandbox forbids it later. */
@@ -27,7 +29,10 @@ void vrdmad_raise_file_limit(const struct vrdmad_log *log);
  */
 int vrdmad_drop_privileges(const char *user, const struct vrdmad_log *log);
 
-/* Refuses all system calls that a running daemon does not need.  As above. */
-int vrdmad_sandbox(const struct vrdmad_log *log);
+/*
+ * Refuses all system calls that a running daemon does not need; @rdma: it uses
+ * RDMA devices of the host's, which are open.  As above.
+ */
+int vrdmad_sandbox(bool rdma, const struct vrdmad_log *log);
 
 #endif /* VRDMAD_SERVICE_H */

@@ -104,11 +104,16 @@ static bool set_key(struct vrdmad_socket_options *sock, const char *key, const c
 		sock->num_gids++;
 		return true;
 	}
+	if (vrdmad_ibdev_is_key(key)) {
+		const char *want = vrdmad_ibdev_parse(&sock->ibdev, key, value);
+
+		return !want || bad_value(log, key, value, want);
+	}
 	for (size_t i = 0; i < sizeof(limit_keys) / sizeof(limit_keys[0]); i++)
 		if (!strcmp(key, limit_keys[i].key))
 			return set_limit(sock, &limit_keys[i], value, log);
 	vrdmad_log(log, VRD_LOG_ERROR,
-		   "--socket: unknown key '%s': known are mac, name, fabric, vectors, allow-gid, unsealed and the max-* limits of vrdmad(8)",
+		   "--socket: unknown key '%s': known are mac, name, fabric, vectors, allow-gid, unsealed, ibdev, port, gid-index and the max-* limits of vrdmad(8)",
 		   key);
 	return false;
 }
@@ -249,6 +254,9 @@ bool vrdmad_socket_options_finish(struct vrdmad_options *opts, const struct vrdm
 	for (unsigned int i = 0; i < opts->num_sockets; i++) {
 		struct vrdmad_socket_options *sock = &opts->sockets[i];
 
+		vrdmad_ibdev_inherit(&sock->ibdev, &opts->ibdev);
+		if (!vrdmad_ibdev_check(&sock->ibdev, sock->path, log))
+			return false;
 		for (unsigned int j = 0; j < i; j++) {
 			if (!strcmp(sock->path, opts->sockets[j].path)) {
 				vrdmad_log(log, VRD_LOG_ERROR, "--socket %s was given twice: one socket serves one virtual machine",

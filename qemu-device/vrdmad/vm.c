@@ -96,6 +96,11 @@ int vrdmad_vm_listen(struct vrdmad_vm *vm, const struct vrdmad_socket_options *o
 	return vrdmad_listen(&vm->listener, opt->path, access, log);
 }
 
+int vrdmad_vm_open_host(struct vrdmad_vm *vm)
+{
+	return vrdmad_ibdev_open(&vm->opt->ibdev, vm->opt->name, &vm->ibdev, vm->log);
+}
+
 static int vm_create_device(struct vrdmad_vm *vm, struct vrd_engine *engine)
 {
 	const struct vrdmad_socket_options *opt = vm->opt;
@@ -106,12 +111,19 @@ static int vm_create_device(struct vrdmad_vm *vm, struct vrd_engine *engine)
 		.fabric = opt->fabric,
 		.limits = opt->limits,
 		.num_allowed_gids = opt->num_gids,
+		.ibdev = opt->ibdev.name[0] ? opt->ibdev.name : NULL,
+		.ibdev_port = opt->ibdev.port,
+		.ibdev_opened = vm->ibdev,
+		.num_gid_indexes = opt->ibdev.num_gid_indexes,
 	};
 	int ret;
 
 	memcpy(cfg.mac, opt->mac, sizeof(cfg.mac));
 	memcpy(cfg.allowed_gids, opt->gids, sizeof(cfg.allowed_gids));
+	memcpy(cfg.gid_indexes, opt->ibdev.gid_indexes, sizeof(cfg.gid_indexes));
 	ret = vrd_device_create(engine, &cfg, &vm->dev, &err);
+	vrd_ibdev_close(vm->ibdev);
+	vm->ibdev = NULL;
 	if (ret < 0)
 		vrdmad_log(vm->log, VRD_LOG_ERROR, "%s: making the device: %s%s%s", opt->name,
 			   err.msg[0] ? err.msg : strerror(-ret), err.hint[0] ? ": " : "",
@@ -151,6 +163,8 @@ void vrdmad_vm_close(struct vrdmad_vm *vm)
 		vrd_device_destroy(vm->dev);
 		vm->dev = NULL;
 	}
+	vrd_ibdev_close(vm->ibdev);
+	vm->ibdev = NULL;
 	vrdmad_unlisten(&vm->listener);
 }
 

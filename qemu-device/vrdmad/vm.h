@@ -16,6 +16,7 @@ struct vrdmad_vm {
 	const struct vrdmad_socket_options *opt;
 	const struct vrdmad_log *log;
 	struct vrdmad_loop *loop;
+	struct vrd_ibdev *ibdev;		/* the host's, until the device has it */
 	struct vrd_device *dev;
 	struct vrdmad_listener listener;
 	struct vrdmad_source accept_source;
@@ -32,9 +33,11 @@ struct vrdmad_vm {
 /* Makes the socket.  0, or a negative errno after one message. */
 int vrdmad_vm_listen(struct vrdmad_vm *vm, const struct vrdmad_socket_options *opt,
 		     const struct vrdmad_listen_access *access, const struct vrdmad_log *log);
+/* Opens what the sandbox will forbid to open.  As above. */
+int vrdmad_vm_open_host(struct vrdmad_vm *vm);
 /* Makes the device and begins to accept clients.  As above. */
 int vrdmad_vm_start(struct vrdmad_vm *vm, struct vrdmad_loop *loop, struct vrd_engine *engine);
-/* Undoes both, as far as they were done. */
+/* Undoes all, as far as it was done. */
 void vrdmad_vm_close(struct vrdmad_vm *vm);
 
 /* Gives up on half messages. */

@@ -8,6 +8,7 @@
 #include "qemu/osdep.h"
 #include <arpa/inet.h>
 #include "qapi/error.h"
+#include "qemu/cutils.h"
 #include "net/net.h"
 #include "virtio-rdma.h"
 
@@ -130,11 +131,56 @@ static bool virtio_rdma_conf_gids(const VirtIORDMAConf *conf,
     return true;
 }
 
+/* Which device of the host's, if any. */
+static bool virtio_rdma_conf_ibdev(const VirtIORDMAConf *conf,
+                                   struct vrd_device_config *cfg, Error **errp)
+{
+    ERRP_GUARD();
+    g_auto(GStrv) list = NULL;
+    unsigned int i, value;
+
+    if (!conf->ibdev) {
+        if (conf->port || conf->gid_index) {
+            error_setg(errp, "%s= needs ibdev=",
+                       conf->port ? "port" : "gid-index");
+            error_append_hint(errp, "Name the host's RDMA device, as "
+                              "ibv_devices prints it: ibdev=rxe0\n");
+            return false;
+        }
+        return true;
+    }
+    cfg->ibdev = conf->ibdev;
+    cfg->ibdev_port = conf->port;
+    if (!conf->gid_index) {
+        return true;
+    }
+    list = g_strsplit(conf->gid_index, "+", -1);
+    for (i = 0; list[i]; i++) {
+        if (i == VRD_MAX_ALLOWED_GIDS) {
+            error_setg(errp, "gid-index= has more than %d entries",
+                       VRD_MAX_ALLOWED_GIDS);
+            return false;
+        }
+        if (qemu_strtoui(list[i], NULL, 10, &value) < 0 ||
+            value > UINT16_MAX) {
+            error_setg(errp, "gid-index=: '%s' is no index", list[i]);
+            error_append_hint(errp, "Give indexes into the GID table of the "
+                              "host's port, with + between them: "
+                              "gid-index=1+3\n");
+            return false;
+        }
+        cfg->gid_indexes[i] = value;
+    }
+    cfg->num_gid_indexes = i;
+    return true;
+}
+
 bool virtio_rdma_conf_to_core(VirtIORDMAConf *conf, const char *name,
                               struct vrd_device_config *cfg, Error **errp)
 {
     if (!virtio_rdma_conf_mac(conf, errp) ||
-        !virtio_rdma_conf_gids(conf, cfg, errp)) {
+        !virtio_rdma_conf_gids(conf, cfg, errp) ||
+        !virtio_rdma_conf_ibdev(conf, cfg, errp)) {
         return false;
     }
     cfg->name = name;

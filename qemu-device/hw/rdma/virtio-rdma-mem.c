@@ -17,6 +17,8 @@
 #include "qemu/int128.h"
 #include "exec/address-spaces.h"
 #include "exec/memory.h"
+#include "exec/ramblock.h"
+#include "hw/boards.h"
 #include "virtio-rdma.h"
 #include "trace.h"
 
@@ -101,6 +103,33 @@ static bool virtio_rdma_mem_same(GArray *a, GArray *b)
     return true;
 }
 
+/* The file behind shared RAM, from which it can be mapped again; or -1. */
+static int virtio_rdma_mem_fd(MemoryRegion *mr)
+{
+    return qemu_ram_is_shared(mr->ram_block) ? memory_region_get_fd(mr) : -1;
+}
+
+/*
+ * For a host's RDMA device, guest memory is mapped a second time: told at start,
+ * not when the guest's first registration fails.
+ */
+bool virtio_rdma_mem_check_shared(Error **errp)
+{
+    ERRP_GUARD();
+    MemoryRegion *ram = current_machine->ram;
+
+    /* NUMA nodes with memory of their own are checked when they are used. */
+    if (!ram || !memory_region_is_ram(ram) || !ram->ram_block ||
+        virtio_rdma_mem_fd(ram) >= 0) {
+        return true;
+    }
+    error_setg(errp, "ibdev= needs guest memory that is shared and has a file "
+               "descriptor");
+    error_append_hint(errp, "Add -object memory-backend-memfd,id=mem,size=...,"
+                      "share=on -machine memory-backend=mem\n");
+    return false;
+}
+
 /* Whole pages of a section; false if it has none. */
 static bool virtio_rdma_mem_region(const MemoryRegionSection *section,
                                    struct vrd_mem_region *region)
@@ -109,16 +138,18 @@ static bool virtio_rdma_mem_region(const MemoryRegionSection *section,
     uint64_t end = start + int128_get64(section->size);
     uint64_t first = ROUND_UP(start, VIRTIO_RDMA_PAGE_SIZE);
     uint64_t last = QEMU_ALIGN_DOWN(end, VIRTIO_RDMA_PAGE_SIZE);
+    uint64_t offset;
 
     if (last <= first) {
         return false;
     }
+    offset = section->offset_within_region + (first - start);
     *region = (struct vrd_mem_region) {
         .addr = first,
         .size = last - first,
-        .host = memory_region_get_ram_ptr(section->mr) +
-                section->offset_within_region + (first - start),
-        .fd = -1,
+        .host = memory_region_get_ram_ptr(section->mr) + offset,
+        .fd = virtio_rdma_mem_fd(section->mr),
+        .fd_offset = section->mr->ram_block->fd_offset + offset,
         .readonly = section->readonly,
     };
     return true;

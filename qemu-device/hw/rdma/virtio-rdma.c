@@ -312,6 +312,9 @@ static bool virtio_rdma_create(VirtIORDMA *s, Error **errp)
     if (!virtio_rdma_conf_to_core(&s->conf, name, &cfg, errp)) {
         return false;
     }
+    if (cfg.ibdev && !virtio_rdma_mem_check_shared(errp)) {
+        return false;
+    }
     s->engine = virtio_rdma_engine_get(&s->conf, errp);
     if (!s->engine) {
         return false;
@@ -404,6 +407,9 @@ static const Property virtio_rdma_properties[] = {
     DEFINE_PROP_STRING("netdev", VirtIORDMA, conf.netdev),
     DEFINE_PROP_STRING("fabric", VirtIORDMA, conf.fabric),
     DEFINE_PROP_STRING("allow-gids", VirtIORDMA, conf.gids),
+    DEFINE_PROP_STRING("ibdev", VirtIORDMA, conf.ibdev),
+    DEFINE_PROP_UINT8("port", VirtIORDMA, conf.port, 0),
+    DEFINE_PROP_STRING("gid-index", VirtIORDMA, conf.gid_index),
     DEFINE_PROP_UINT32("pollers", VirtIORDMA, conf.pollers, 0),
     DEFINE_PROP_UINT32("poll-us", VirtIORDMA, conf.poll_us, UINT32_MAX),
     DEFINE_PROP_UINT32("max-ctx", VirtIORDMA, conf.limits.max_ctx, 0),

@@ -74,6 +74,9 @@ typedef struct VirtIORDMAConf {
     char *netdev;
     char *fabric;
     char *gids;
+    char *ibdev;
+    uint8_t port;
+    char *gid_index;
     uint32_t pollers;
     uint32_t poll_us;
     struct vrd_limits limits;
@@ -114,6 +117,7 @@ bool virtio_rdma_conf_to_core(VirtIORDMAConf *conf, const char *name,
                               struct vrd_device_config *cfg, Error **errp);
 
 /* virtio-rdma-mem.c */
+bool virtio_rdma_mem_check_shared(Error **errp);
 void virtio_rdma_mem_init(VirtIORDMA *s);
 void virtio_rdma_mem_cleanup(VirtIORDMA *s);
 void virtio_rdma_mem_update_discard(VirtIORDMA *s);
