@@ -215,11 +215,7 @@ static void reg_extents(struct fakedev *f, const struct fakedev_cmd *cmd,
 
 static void serve_reg(struct fakedev *f, struct fakedev_cmd *cmd)
 {
-	struct virtio_rdma_reg_mr_rsp rsp = {
-		.mr = cpu_to_le32(MR_HANDLE),
-		.lkey = cpu_to_le32(0x100),
-		.rkey = cpu_to_le32(0x200),
-	};
+	struct virtio_rdma_reg_mr_rsp rsp = { .mr = cpu_to_le32(MR_HANDLE) };
 	struct virtio_rdma_reg_mr_more_req *more = f->req;
 	struct virtio_rdma_destroy_req *destroy = f->req;
 	struct virtio_rdma_reg_mr_req *first = f->req;
@@ -252,10 +248,10 @@ static void serve_reg(struct fakedev *f, struct fakedev_cmd *cmd)
 			fakedev_status(f, cmd, VIRTIO_RDMA_S_NOMEM);
 		return;
 	}
-	if (fakedev_opcode(f) == VIRTIO_RDMA_CMD_REG_MR)
-		fakedev_answer(f, cmd, &rsp, sizeof(rsp));
-	else
-		fakedev_status(f, cmd, VIRTIO_RDMA_S_OK);
+	/* It may change its mind about the keys until the last page has come. */
+	rsp.lkey = cpu_to_le32(0x100 * reg->commands);
+	rsp.rkey = cpu_to_le32(0x200 * reg->commands);
+	fakedev_answer(f, cmd, &rsp, sizeof(rsp));
 }
 
 /* Registers @num single pages, after whose first byte the region begins. */
@@ -306,8 +302,8 @@ static void test_reg_mr(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, reg.extents[c], cases[i].last);
 		KUNIT_EXPECT_EQ(test, reg.destroyed, 0u);
 		KUNIT_EXPECT_EQ(test, keys.handle, (u32)MR_HANDLE);
-		KUNIT_EXPECT_EQ(test, keys.lkey, 0x100u);
-		KUNIT_EXPECT_EQ(test, keys.rkey, 0x200u);
+		KUNIT_EXPECT_EQ(test, keys.lkey, 0x100 * reg.commands);
+		KUNIT_EXPECT_EQ(test, keys.rkey, 0x200 * reg.commands);
 	}
 	fakedev_close(f);
 }
