@@ -124,7 +124,8 @@ struct vrdma_cmd *vrdma_cmd_alloc(u32 opcode, size_t req_len, size_t rsp_len)
 
 /*
  * For what must not fail for want of memory: the device would go on to serve an
- * object that its user believes to be destroyed.  Small requests only.
+ * object that its user believes to be destroyed, or drained.  Small requests
+ * only.
  */
 struct vrdma_cmd *vrdma_cmd_alloc_nofail(u32 opcode, size_t req_len,
 					 size_t rsp_len)

@@ -268,15 +268,26 @@ int vrdma_cmd_create_qp(struct vrdma_dev *dev, const struct vrdma_qp_params *p,
 	return ret;
 }
 
+/*
+ * A move to ERR needs no memory that may be refused: it is how users drain a QP,
+ * who then free what its work requests name.
+ */
 int vrdma_cmd_modify_qp(struct vrdma_dev *dev, u32 qpn, u32 mask,
 			const struct virtio_rdma_qp_attr *attr)
 {
+	bool drains = mask & VIRTIO_RDMA_QP_STATE &&
+		      attr->state == VIRTIO_RDMA_QPS_ERR;
 	struct virtio_rdma_modify_qp_req *req;
 	struct vrdma_cmd *cmd;
 	int ret;
 
-	cmd = vrdma_cmd_alloc(VIRTIO_RDMA_CMD_MODIFY_QP, sizeof(*req),
-			      sizeof(struct virtio_rdma_rsp_hdr));
+	if (drains)
+		cmd = vrdma_cmd_alloc_nofail(VIRTIO_RDMA_CMD_MODIFY_QP,
+					     sizeof(*req),
+					     sizeof(struct virtio_rdma_rsp_hdr));
+	else
+		cmd = vrdma_cmd_alloc(VIRTIO_RDMA_CMD_MODIFY_QP, sizeof(*req),
+				      sizeof(struct virtio_rdma_rsp_hdr));
 	if (!cmd)
 		return -ENOMEM;
 	req = cmd->req;
