@@ -14,6 +14,7 @@ import traceback
 TOP = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP / 'tools'))
 import guest                                               # noqa: E402
+from guestlib import host                                  # noqa: E402
 from guestlib.rdma import between, load, wait_listening    # noqa: E402,F401
 
 MACS = ['52:54:00:12:00:0a', '52:54:00:12:00:0b', '52:54:00:12:00:0c']
@@ -172,6 +173,22 @@ def build_verify():
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode:
         raise SystemExit(f'1..1\nnot ok 1 - vrdma-verify compiles\n# {done.stdout}')
+
+
+def build_modules(*names, kernel=KERNEL):
+    """Kernel modules of the tests' own (tests/kunit, tests/kverbs) for UML, in a copy of the
+    sources; the file of each."""
+    obj = TOP / 'build' / 'obj' / f'test-modules-{kernel}'
+    for folder in ('drivers', 'include', *(f'tests/{name}' for name in names)):
+        subprocess.run(['rsync', '-rlpc', '--mkpath', f'{TOP / folder}/', f'{obj / folder}/'], check=True)
+    modules = []
+    for name in names:
+        done = subprocess.run(['make', '-C', host.product(kernel), 'ARCH=um', f'M={obj}/tests/{name}', 'modules'],
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f'1..1\nnot ok 1 - {name} compiles\n# ' + done.stdout.replace('\n', '\n# '))
+        modules.append(obj / 'tests' / name / f'vrdma_{name}.ko')
+    return modules
 
 
 def verify(tap, prefix, server, client, options='', timeout=600):

@@ -7,35 +7,17 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import time
 
 import pair
 from pair import GID, KERNEL, between
-from guestlib import host
 
-OBJ = pair.TOP / 'build' / 'obj' / f'test-modules-{KERNEL}'
 BUS = '/sys/bus/virtio/drivers/virtio_rdma'
 UNBIND = f'echo virtio0 > {BUS}/unbind'
 BIND = f'echo virtio0 > {BUS}/bind'
 
 # Polls, and runs until its device goes.
 POLLING = 'ib_write_bw -F -D 60'
-
-
-def build_modules():
-    """tests/kunit and tests/kverbs for UML, in a copy; the folder of each module."""
-    for folder in ('drivers', 'include', 'tests/kunit', 'tests/kverbs'):
-        subprocess.run(['rsync', '-rlpc', '--mkpath', f'{pair.TOP / folder}/', f'{OBJ / folder}/'], check=True)
-    tree = host.product(KERNEL)
-    modules = []
-    for name in ('kunit', 'kverbs'):
-        done = subprocess.run(['make', '-C', tree, 'ARCH=um', f'M={OBJ}/tests/{name}', 'modules'],
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-        if done.returncode:
-            raise SystemExit(f'1..1\nnot ok 1 - {name} compiles\n# ' + done.stdout.replace('\n', '\n# '))
-        modules.append(OBJ / 'tests' / name / f'vrdma_{name}.ko')
-    return modules
 
 
 def kernel_log(g):
@@ -247,7 +229,7 @@ def late_netdev(tap):
 
 def main():
     tap = pair.Tap()
-    modules = build_modules()
+    modules = pair.build_modules('kunit', 'kverbs')
     with pair.uml_guests(tap) as (daemon, (a, b)):
         for g in (a, b):
             for module in modules:

@@ -9,6 +9,10 @@
  * posted, and drains the QPs only when the device goes or the module is
  * unloaded: so a test can fail the device in between, and see that nobody
  * hangs ("drained").
+ *
+ * Whoever writes to the parameter "cycle" has a PD, an MR, a CQ and QPs made,
+ * used once and destroyed, and gets the error: so a test can let each
+ * allocation on the way fail for its own task.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -484,6 +488,35 @@ static struct ib_client kv_client = {
 	.add = kv_add,
 	.remove = kv_remove,
 };
+
+/* One life of everything, in the context of the writer. */
+static int kv_cycle(const char *val, const struct kernel_param *kp)
+{
+	struct ib_device *dev;
+	struct kv_test *t;
+	int ret = -ENOMEM;
+
+	dev = ib_device_get_by_name("vrdma0", RDMA_DRIVER_UNKNOWN);
+	if (!dev)
+		return -ENODEV;
+	t = kzalloc(sizeof(*t), GFP_KERNEL);
+	if (t) {
+		t->dev = dev;
+		ret = kv_create(t);
+		if (!ret)
+			ret = kv_test_send(t, 1000, false);
+		kv_destroy(t);
+	}
+	ib_device_put(dev);
+	return ret;
+}
+
+static const struct kernel_param_ops kv_cycle_ops = {
+	.set = kv_cycle,
+};
+
+module_param_cb(cycle, &kv_cycle_ops, NULL, 0200);
+MODULE_PARM_DESC(cycle, "Write to it: makes, uses and destroys one of each object");
 
 static int __init kv_init(void)
 {
