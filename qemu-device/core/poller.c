@@ -208,6 +208,8 @@ static bool turn(struct vrd_poller *poller)
 		take_inbox(poller);
 		worked = true;
 	}
+	if (poller->hot_asleep)
+		vrd_hot_wake(poller);
 	if (atomic_load_explicit(&poller->next_deadline, memory_order_relaxed) != UINT64_MAX &&
 	    atomic_load_explicit(&poller->next_deadline, memory_order_relaxed) <=
 	    vrd_poller_now(poller)) {
@@ -388,7 +390,7 @@ static void sleep_now(struct vrd_poller *poller)
 
 	if (!prepare_sleep(poller))
 		return;
-	vrd_hot_clear(poller);
+	vrd_hot_sleep(poller);
 	vrd_doorbell_sleep(poller);
 
 	count(&poller->stat_sleeps, 1);

@@ -112,6 +112,8 @@ struct vrd_poller {
 	uint64_t burst_start;			/* first question for other work in a burst, or 0 */
 	struct vrd_hot_ring hot[VRD_HOT_RINGS];
 	uint64_t full_turn;			/* in which no hot ring was idle */
+	uint64_t woke[2];			/* turns before the last wake-ups, newest first */
+	bool hot_asleep;			/* hot rings have need_db 1 */
 
 	unsigned int bursts;			/* since the last look at armings */
 	uint64_t burst_bytes;			/* that they moved */
@@ -202,7 +204,10 @@ void vrd_hot_remove(struct vrd_poller *poller, struct vrd_qp *qp);
 void vrd_hot_drop(struct vrd_poller *poller, const struct vrd_device *dev);
 /* need_db of all hot rings. */
 void vrd_hot_set_need_db(struct vrd_poller *poller, uint32_t need_db);
-void vrd_hot_clear(struct vrd_poller *poller);
+/* need_db of all is 1: forgets those that were quiet, keeps the rest for vrd_hot_wake(). */
+void vrd_hot_sleep(struct vrd_poller *poller);
+/* After messages were taken: watches again what was kept. */
+void vrd_hot_wake(struct vrd_poller *poller);
 
 /* ---- doorbell.c ---- */
 

@@ -7,7 +7,8 @@
  * others have need_db 1 and come through the doorbell page.  A ring becomes hot
  * when it was rung, and makes room when it has been quiet for long; among more
  * busy rings than the list holds the rest stay with the doorbell, which costs
- * less than to swap them.
+ * less than to swap them.  While the poller sleeps all have need_db 1; those that
+ * were busy lately are watched again as soon as it wakes, whoever woke it.
  *
  * Threading: the poller's own, but for vrd_qp_schedule().
  */
@@ -216,11 +217,29 @@ void vrd_hot_set_need_db(struct vrd_poller *poller, uint32_t need_db)
 		vrd_store32(&poller->hot[i].qp->sq.ctrl->need_db, need_db);
 }
 
-void vrd_hot_clear(struct vrd_poller *poller)
+/*
+ * Where two guests answer each other and the poller sleeps in between, the one
+ * that did not wake it would otherwise have to ring as well, although it is awake.
+ * What was quiet for two wake-ups is not worth the stores.
+ */
+void vrd_hot_sleep(struct vrd_poller *poller)
 {
-	for (unsigned int i = 0; i < poller->num_hot; i++)
-		poller->hot[i].qp->sched.hot = -1;
-	poller->num_hot = 0;
+	for (unsigned int i = poller->num_hot; i; i--)
+		if (poller->hot[i - 1].used <= poller->woke[1])
+			hot_take_out(poller, i - 1);
+	poller->woke[1] = poller->woke[0];
+	poller->woke[0] = poller->turn;
+	poller->hot_asleep = true;
+}
+
+void vrd_hot_wake(struct vrd_poller *poller)
+{
+	/*
+	 * Its queue pairs and memory are still there: who takes them away sends a
+	 * message first, and waits for it.
+	 */
+	vrd_hot_set_need_db(poller, 0);
+	poller->hot_asleep = false;
 }
 
 bool vrd_poller_has_other_work(struct vrd_poller *poller, struct vrd_qp *self)

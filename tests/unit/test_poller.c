@@ -12,7 +12,7 @@
 #include "backend.h"
 #include "guest.h"
 #include "objects.h"
-#include "poller.h"
+#include "poller_internal.h"
 #include "shm.h"
 #include "tap.h"
 
@@ -103,6 +103,50 @@ static void test_idle(void)
 	ok(next_is_good(&side), "a request after idling");
 	guest_side_close(&side);
 	guest_destroy(g);
+	vrd_engine_destroy(engine);
+}
+
+static void count_hot(struct vrd_poller *poller, void *num)
+{
+	*(unsigned int *)num = poller->num_hot;
+}
+
+/* A message wakes the poller; it comes before the rings are watched again. */
+static unsigned int hot_after_sleep(struct vrd_poller *poller)
+{
+	unsigned int num;
+
+	while (!atomic_load(&poller->sleeping))
+		vrd_cpu_relax();
+	vrd_poller_call(poller, count_hot, &num);
+	return num;
+}
+
+/* Who was busy lately is watched as soon as the poller wakes; who was quiet is not. */
+static void test_hot_after_sleep(void)
+{
+	struct vrd_engine *engine = guest_engine(1, 0);
+	struct guest *a = guest_create(engine, &(struct guest_config){ .id = 1 });
+	struct guest *b = guest_create(engine, &(struct guest_config){ .id = 2 });
+	struct guest_side sa, sb;
+	unsigned int hot[4];
+
+	guest_side_open(a, 8192, 64, NULL, &sa);
+	guest_side_open(b, 8192, 64, NULL, &sb);
+	guest_qp_connect_pair(&sa.qp, &sb.qp);
+	post_write(&sa, &sb, 8);
+	post_write(&sb, &sa, 8);
+	ok(next_is_good(&sa) && next_is_good(&sb), "two guests post while the poller sleeps");
+	for (unsigned int i = 0; i < 4; i++)
+		hot[i] = hot_after_sleep(a->dev->poller);
+	ok(hot[0] > 0, "the next time it wakes, %u of their rings are watched at once", hot[0]);
+	ok(hot[3] == 0, "after some without work, %u", hot[3]);
+	post_write(&sa, &sb, 8);
+	ok(next_is_good(&sa), "and a request is found as before");
+	guest_side_close(&sa);
+	guest_side_close(&sb);
+	guest_destroy(a);
+	guest_destroy(b);
 	vrd_engine_destroy(engine);
 }
 
@@ -372,6 +416,7 @@ static void test_stop_start(void)
 int main(void)
 {
 	test_idle();
+	test_hot_after_sleep();
 	test_timers();
 	sleep_and_wake(0, scaled(100000), false);
 	sleep_and_wake(5, scaled(100000), true);
