@@ -73,7 +73,7 @@ int vrdma_cmd_alloc_pd(struct vrdma_dev *dev, u32 ctx, u32 *pdn);
 
 /*
  * Destroy by handle: DESTROY_CTX, DEALLOC_PD, DEREG_MR, DESTROY_CQ,
- * DESTROY_QP.  True if the device confirmed, so that it lets go of the
+ * DESTROY_QP, DESTROY_SRQ.  True if the device confirmed, so that it lets go of the
  * object's memory.
  */
 bool vrdma_cmd_destroy(struct vrdma_dev *dev, u32 opcode, u32 handle);
@@ -102,6 +102,7 @@ struct vrdma_qp_params {
 	u32 pdn;
 	u32 send_cqn;
 	u32 recv_cqn;
+	u32 srqn;		/* or VIRTIO_RDMA_NONE */
 	u8 qp_type;
 	u8 sq_stride;
 	u8 rq_stride;
@@ -114,6 +115,17 @@ struct vrdma_qp_params {
 	u32 rq_offset;
 	u32 sq_ctrl_offset;
 	u32 rq_ctrl_offset;
+	const struct vrdma_buf *buf;
+};
+
+struct vrdma_srq_params {
+	u32 ctx;
+	u32 pdn;
+	u32 entries;
+	u32 max_sge;
+	u32 ring_offset;
+	u32 ctrl_offset;
+	u8 stride;
 	const struct vrdma_buf *buf;
 };
 
@@ -143,5 +155,10 @@ int vrdma_cmd_modify_qp(struct vrdma_dev *dev, u32 qpn, u32 mask,
 			const struct virtio_rdma_qp_attr *attr);
 int vrdma_cmd_query_qp(struct vrdma_dev *dev, u32 qpn,
 		       struct virtio_rdma_qp_attr *attr);
+int vrdma_cmd_create_srq(struct vrdma_dev *dev,
+			 const struct vrdma_srq_params *p, u32 *srqn,
+			 u32 *slot);
+int vrdma_cmd_modify_srq(struct vrdma_dev *dev, u32 srqn, u32 mask, u32 limit);
+int vrdma_cmd_query_srq(struct vrdma_dev *dev, u32 srqn, u32 *limit);
 
 #endif /* VRDMA_CMD_H */

@@ -79,6 +79,9 @@ int vrdma_cmd_query_device(struct vrdma_dev *dev, struct vrdma_attr *attr)
 	attr->max_inline = le32_to_cpu(rsp->max_inline);
 	attr->max_qp_rd_atom = le32_to_cpu(rsp->max_qp_rd_atom);
 	attr->max_qp_init_rd_atom = le32_to_cpu(rsp->max_qp_init_rd_atom);
+	attr->max_srq = le32_to_cpu(rsp->max_srq);
+	attr->max_srq_wr = le32_to_cpu(rsp->max_srq_wr);
+	attr->max_srq_sge = le32_to_cpu(rsp->max_srq_sge);
 	attr->local_ca_ack_delay = le32_to_cpu(rsp->local_ca_ack_delay);
 out:
 	vrdma_cmd_done(cmd);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
- * Typed commands on memory regions, CQs and QPs.  Called by the verbs, in
+ * Typed commands on memory regions, CQs, QPs and SRQs.  Called by the verbs, in
  * process context; one function per command.
  */
 #include "cmd.h"
@@ -242,7 +242,7 @@ int vrdma_cmd_create_qp(struct vrdma_dev *dev, const struct vrdma_qp_params *p,
 	req->pd = cpu_to_le32(p->pdn);
 	req->send_cqn = cpu_to_le32(p->send_cqn);
 	req->recv_cqn = cpu_to_le32(p->recv_cqn);
-	req->srqn = cpu_to_le32(VIRTIO_RDMA_NONE);
+	req->srqn = cpu_to_le32(p->srqn);
 	req->qp_type = p->qp_type;
 	req->sq_stride_shift = p->sq_stride;
 	req->rq_stride_shift = p->rq_stride;
@@ -317,6 +317,83 @@ int vrdma_cmd_query_qp(struct vrdma_dev *dev, u32 qpn,
 	if (!ret) {
 		rsp = cmd->rsp;
 		*attr = rsp->attr;
+	}
+	vrdma_cmd_put(cmd);
+	return ret;
+}
+
+int vrdma_cmd_create_srq(struct vrdma_dev *dev,
+			 const struct vrdma_srq_params *p, u32 *srqn, u32 *slot)
+{
+	struct virtio_rdma_create_srq_req *req;
+	struct virtio_rdma_create_srq_rsp *rsp;
+	struct vrdma_cmd *cmd;
+	u32 num;
+	int ret;
+
+	ret = vrdma_ring_extents(dev, p->buf, &num);
+	if (ret)
+		return ret;
+	cmd = vrdma_cmd_alloc(VIRTIO_RDMA_CMD_CREATE_SRQ,
+			      struct_size(req, extents, num), sizeof(*rsp));
+	if (!cmd)
+		return -ENOMEM;
+	req = cmd->req;
+	req->ctx = cpu_to_le32(p->ctx);
+	req->pd = cpu_to_le32(p->pdn);
+	req->entries = cpu_to_le32(p->entries);
+	req->max_sge = cpu_to_le32(p->max_sge);
+	req->ring_offset = cpu_to_le32(p->ring_offset);
+	req->ctrl_offset = cpu_to_le32(p->ctrl_offset);
+	req->stride_shift = p->stride;
+	req->buf.num_extents = cpu_to_le32(num);
+	vrdma_ring_fill(p->buf, req->extents, num);
+	ret = vrdma_cmd_exec(dev, cmd);
+	if (!ret) {
+		rsp = cmd->rsp;
+		*srqn = le32_to_cpu(rsp->srqn);
+		*slot = le32_to_cpu(rsp->slot);
+	}
+	vrdma_cmd_put(cmd);
+	return ret;
+}
+
+int vrdma_cmd_modify_srq(struct vrdma_dev *dev, u32 srqn, u32 mask, u32 limit)
+{
+	struct virtio_rdma_modify_srq_req *req;
+	struct vrdma_cmd *cmd;
+	int ret;
+
+	cmd = vrdma_cmd_alloc(VIRTIO_RDMA_CMD_MODIFY_SRQ, sizeof(*req),
+			      sizeof(struct virtio_rdma_rsp_hdr));
+	if (!cmd)
+		return -ENOMEM;
+	req = cmd->req;
+	req->srqn = cpu_to_le32(srqn);
+	req->mask = cpu_to_le32(mask);
+	req->limit = cpu_to_le32(limit);
+	ret = vrdma_cmd_exec(dev, cmd);
+	vrdma_cmd_put(cmd);
+	return ret;
+}
+
+int vrdma_cmd_query_srq(struct vrdma_dev *dev, u32 srqn, u32 *limit)
+{
+	struct virtio_rdma_query_srq_req *req;
+	struct virtio_rdma_query_srq_rsp *rsp;
+	struct vrdma_cmd *cmd;
+	int ret;
+
+	cmd = vrdma_cmd_alloc(VIRTIO_RDMA_CMD_QUERY_SRQ, sizeof(*req),
+			      sizeof(*rsp));
+	if (!cmd)
+		return -ENOMEM;
+	req = cmd->req;
+	req->srqn = cpu_to_le32(srqn);
+	ret = vrdma_cmd_exec(dev, cmd);
+	if (!ret) {
+		rsp = cmd->rsp;
+		*limit = le32_to_cpu(rsp->limit);
 	}
 	vrdma_cmd_put(cmd);
 	return ret;

@@ -79,6 +79,13 @@ static inline struct ib_udata *vrdma_cq_udata(struct uverbs_attr_bundle *attrs)
 
 #endif
 
+/* Since 6.10 the core tracks SRQs as it does other objects. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 10, 0)
+#define VRDMA_SRQ_RES_OPS
+#else
+#define VRDMA_SRQ_RES_OPS	.fill_res_srq_entry = vrdma_fill_res_srq,
+#endif
+
 /* Since 6.14 the core reports the netdev's state, unless the driver does. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 14, 0)
 #define VRDMA_PORT_EVENT_OPS

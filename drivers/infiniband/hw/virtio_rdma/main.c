@@ -64,6 +64,18 @@ static const struct ib_device_ops vrdma_ops = {
 	INIT_RDMA_OBJ_SIZE(ib_ucontext, vrdma_ucontext, ibuc),
 };
 
+static const struct ib_device_ops vrdma_srq_ops = {
+	.create_srq = vrdma_create_srq,
+	.destroy_srq = vrdma_destroy_srq,
+	.modify_srq = vrdma_modify_srq,
+	.post_srq_recv = vrdma_post_srq_recv,
+	.query_srq = vrdma_query_srq,
+
+	VRDMA_SRQ_RES_OPS
+
+	INIT_RDMA_OBJ_SIZE(ib_srq, vrdma_srq, ibsrq),
+};
+
 static const struct ib_device_ops vrdma_resize_ops = {
 	VRDMA_RESIZE_OPS
 };
@@ -86,6 +98,7 @@ static void vrdma_death_work(struct work_struct *work)
 		ib_dispatch_event(&event);
 		ib_device_put(&dev->ibdev);
 	}
+	vrdma_qps_tell_last_wqe(dev);
 	vrdma_wake_user_cqs(dev);
 	/* Kernel users wait for the completions of what they posted. */
 	queue_work(dev->wq, &dev->flush_work);
@@ -149,6 +162,7 @@ static void vrdma_dev_init(struct vrdma_dev *dev, struct virtio_device *vdev)
 	mutex_init(&dev->port_mutex);
 	xa_init_flags(&dev->qps, XA_FLAGS_LOCK_IRQ);
 	xa_init_flags(&dev->cqs, XA_FLAGS_LOCK_IRQ);
+	xa_init_flags(&dev->srqs, XA_FLAGS_LOCK_IRQ);
 	init_waitqueue_head(&dev->qpn_free);
 	INIT_LIST_HEAD(&dev->user_dbs);
 	spin_lock_init(&dev->user_dbs_lock);
@@ -171,11 +185,14 @@ static int vrdma_dev_register(struct vrdma_dev *dev)
 	ibdev->local_dma_lkey = VIRTIO_RDMA_LOCAL_DMA_LKEY;
 	ibdev->dev.parent = &dev->vdev->dev;
 	/* A post of no requests is how a process wakes the device. */
-	ibdev->uverbs_cmd_mask |= BIT_ULL(IB_USER_VERBS_CMD_POST_SEND);
+	ibdev->uverbs_cmd_mask |= BIT_ULL(IB_USER_VERBS_CMD_POST_SEND) |
+				  BIT_ULL(IB_USER_VERBS_CMD_POST_SRQ_RECV);
 	strscpy(ibdev->node_desc, "virtio-rdma", sizeof(ibdev->node_desc));
 	ib_set_device_ops(ibdev, &vrdma_ops);
 	if (vrdma_has_cap(dev, VIRTIO_RDMA_CAP_RESIZE_CQ))
 		ib_set_device_ops(ibdev, &vrdma_resize_ops);
+	if (vrdma_has_cap(dev, VIRTIO_RDMA_CAP_SRQ))
+		ib_set_device_ops(ibdev, &vrdma_srq_ops);
 
 	/* With its netdev, so that the GIDs are there from the start. */
 	vrdma_netdev_pair(dev);
@@ -198,6 +215,7 @@ static void vrdma_dev_stop(struct vrdma_dev *dev)
 	vrdma_vqs_close(dev);
 	destroy_workqueue(dev->wq);
 	vrdma_buf_free_parked(dev);
+	xa_destroy(&dev->srqs);
 	xa_destroy(&dev->cqs);
 	xa_destroy(&dev->qps);
 }

@@ -57,11 +57,24 @@ static bool vrdma_ring_complete(struct vrdma_ring *ring, u32 index, u64 *wr_id)
 	return true;
 }
 
+/* The same for any CQE of the QP's, which may be a receive of its SRQ. */
+static bool vrdma_qp_complete(struct vrdma_qp *qp,
+			      const struct virtio_rdma_cqe *cqe, u64 *wr_id)
+{
+	u32 index = le32_to_cpu(cqe->wqe_index);
+
+	if (!(cqe->opcode & VIRTIO_RDMA_WC_RECV_BIT))
+		return vrdma_ring_complete(&qp->sq, index, wr_id);
+	if (qp->ibqp.srq)
+		return vrdma_srq_complete(to_vrdma_srq(qp->ibqp.srq), index,
+					  wr_id);
+	return vrdma_ring_complete(&qp->rq, index, wr_id);
+}
+
 /* One CQE, copied out of the ring; false if it belongs to no living QP. */
 static bool vrdma_poll_one(struct vrdma_dev *dev,
 			   const struct virtio_rdma_cqe *cqe, struct ib_wc *wc)
 {
-	struct vrdma_ring *ring;
 	struct vrdma_qp *qp;
 	u64 wr_id;
 
@@ -72,8 +85,7 @@ static bool vrdma_poll_one(struct vrdma_dev *dev,
 	qp = xa_load(&dev->qps, le32_to_cpu(cqe->qpn));
 	if (!qp || qp->user)
 		return false;
-	ring = cqe->opcode & VIRTIO_RDMA_WC_RECV_BIT ? &qp->rq : &qp->sq;
-	if (!vrdma_ring_complete(ring, le32_to_cpu(cqe->wqe_index), &wr_id))
+	if (!vrdma_qp_complete(qp, cqe, &wr_id))
 		return false;
 	vrdma_decode_cqe(cqe, wc);
 	wc->wr_id = wr_id;
@@ -274,13 +286,14 @@ void vrdma_cq_attach_qp(struct vrdma_qp *qp)
 }
 
 /*
- * Makes the polls skip what QP @qpn has in the ring.  The entries belong to the
- * driver until the consumer index passes them, so their number can be struck
- * out.  cq->lock is held.
+ * Makes the polls skip what @qp has in the ring, and gives its SRQ's entries
+ * back.  The CQEs belong to the driver until the consumer index passes them, so
+ * their number can be struck out.  cq->lock is held.
  */
-static void vrdma_cq_purge_locked(struct vrdma_cq *cq, u32 qpn)
+static void vrdma_cq_purge_locked(struct vrdma_cq *cq, struct vrdma_qp *qp)
 {
-	struct virtio_rdma_cqe *cqe;
+	struct virtio_rdma_cqe *cqe, copy;
+	u64 wr_id;
 	u32 i;
 
 	lockdep_assert_held(&cq->lock);
@@ -288,8 +301,11 @@ static void vrdma_cq_purge_locked(struct vrdma_cq *cq, u32 qpn)
 		cqe = vrdma_cq_peek(cq, cq->consumer + i);
 		if (!cqe)
 			break;
-		if (le32_to_cpu(cqe->qpn) == qpn)
-			cqe->qpn = cpu_to_le32(VIRTIO_RDMA_NONE);
+		copy = *cqe;
+		if (le32_to_cpu(copy.qpn) != qp->qpn)
+			continue;
+		vrdma_qp_complete(qp, &copy, &wr_id);
+		cqe->qpn = cpu_to_le32(VIRTIO_RDMA_NONE);
 	}
 }
 
@@ -303,12 +319,12 @@ void vrdma_cq_detach_qp(struct vrdma_qp *qp)
 		return;
 	spin_lock_irq(&send_cq->lock);
 	list_del_init(&qp->send_link);
-	vrdma_cq_purge_locked(send_cq, qp->qpn);
+	vrdma_cq_purge_locked(send_cq, qp);
 	spin_unlock_irq(&send_cq->lock);
 
 	spin_lock_irq(&recv_cq->lock);
 	list_del_init(&qp->recv_link);
-	vrdma_cq_purge_locked(recv_cq, qp->qpn);
+	vrdma_cq_purge_locked(recv_cq, qp);
 	spin_unlock_irq(&recv_cq->lock);
 }
 
@@ -348,12 +364,12 @@ void vrdma_qp_reset_rings(struct vrdma_qp *qp)
 	struct vrdma_cq *recv_cq = to_vrdma_cq(qp->ibqp.recv_cq);
 
 	spin_lock_irq(&send_cq->lock);
-	vrdma_cq_purge_locked(send_cq, qp->qpn);
+	vrdma_cq_purge_locked(send_cq, qp);
 	vrdma_ring_reset(&qp->sq);
 	spin_unlock_irq(&send_cq->lock);
 
 	spin_lock_irq(&recv_cq->lock);
-	vrdma_cq_purge_locked(recv_cq, qp->qpn);
+	vrdma_cq_purge_locked(recv_cq, qp);
 	vrdma_ring_reset(&qp->rq);
 	spin_unlock_irq(&recv_cq->lock);
 }

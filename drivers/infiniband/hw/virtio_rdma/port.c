@@ -56,6 +56,11 @@ int vrdma_query_device(struct ib_device *ibdev, struct ib_device_attr *attr,
 	attr->max_pd = vrdma_int(a->max_pd);
 	attr->max_qp_rd_atom = vrdma_int(a->max_qp_rd_atom);
 	attr->max_qp_init_rd_atom = vrdma_int(a->max_qp_init_rd_atom);
+	if (vrdma_has_cap(dev, VIRTIO_RDMA_CAP_SRQ)) {
+		attr->max_srq = vrdma_int(a->max_srq);
+		attr->max_srq_wr = vrdma_int(a->max_srq_wr);
+		attr->max_srq_sge = vrdma_int(a->max_srq_sge);
+	}
 	attr->max_res_rd_atom = min_t(u64, (u64)a->max_qp * a->max_qp_rd_atom,
 				      INT_MAX);
 	if (vrdma_has_cap(dev, VIRTIO_RDMA_CAP_ATOMIC_GLOBAL))

@@ -106,9 +106,9 @@ int vrdma_post_recv(struct ib_qp *ibqp, const struct ib_recv_wr *wr,
 	u32 old_head;
 	int ret = 0;
 
-	if (qp->user) {
+	if (qp->user || ibqp->srq) {
 		*bad_wr = wr;
-		return -EOPNOTSUPP;
+		return qp->user ? -EOPNOTSUPP : -EINVAL;
 	}
 
 	spin_lock_irqsave(&ring->lock, flags);

@@ -293,7 +293,7 @@ static void vrdma_qp_set_cap(struct vrdma_qp *qp,
 	qp->cap.max_send_wr = p->sq_entries;
 	qp->cap.max_recv_wr = p->rq_entries;
 	qp->cap.max_send_sge = p->max_send_sge;
-	qp->cap.max_recv_sge = p->max_recv_sge;
+	qp->cap.max_recv_sge = qp->ibqp.srq ? 0 : p->max_recv_sge;
 	qp->cap.max_inline_data = p->max_inline;
 	qp->sq.entries = p->sq_entries;
 	qp->rq.entries = p->rq_entries;
@@ -312,8 +312,13 @@ int vrdma_create_qp(struct ib_qp *ibqp, struct ib_qp_init_attr *init,
 	};
 	int ret;
 
-	if (init->create_flags || init->srq || !init->send_cq || !init->recv_cq)
+	if (init->create_flags || !init->send_cq || !init->recv_cq)
 		return -EOPNOTSUPP;
+	/* With an SRQ there is no receive ring, whatever was asked for. */
+	if (init->srq) {
+		init->cap.max_recv_wr = 0;
+		init->cap.max_recv_sge = 0;
+	}
 	ret = vrdma_qp_type(dev, init, udata);
 	if (ret < 0)
 		return ret;
@@ -323,6 +328,7 @@ int vrdma_create_qp(struct ib_qp *ibqp, struct ib_qp_init_attr *init,
 		return ret;
 	p.send_cqn = to_vrdma_cq(init->send_cq)->cqn;
 	p.recv_cqn = to_vrdma_cq(init->recv_cq)->cqn;
+	p.srqn = init->srq ? to_vrdma_srq(init->srq)->srqn : VIRTIO_RDMA_NONE;
 	p.max_send_sge = max(init->cap.max_send_sge, 1U);
 	p.max_recv_sge = max(init->cap.max_recv_sge, 1U);
 	p.max_inline = init->cap.max_inline_data;

@@ -129,17 +129,59 @@ static int vrdma_modify_locked(struct vrdma_dev *dev, struct vrdma_qp *qp,
 	return 0;
 }
 
+/*
+ * A dead device does not tell when a QP in ERR has let go of its SRQ, but
+ * kernel users wait for that before they destroy the QP.
+ */
+static void vrdma_qp_tell_last_wqe(struct vrdma_dev *dev, struct vrdma_qp *qp)
+{
+	struct ib_event event = {
+		.device = &dev->ibdev,
+		.event = IB_EVENT_QP_LAST_WQE_REACHED,
+		.element.qp = &qp->ibqp,
+	};
+
+	/*
+	 * Between a state and dev->dead, whichever of them the caller has just
+	 * written and the other one: a QP that moves to ERR while the device
+	 * dies is told by one of both.
+	 */
+	smp_mb();
+	if (qp->ibqp.srq && READ_ONCE(qp->state) == IB_QPS_ERR &&
+	    vrdma_dead(dev) && qp->ibqp.event_handler)
+		qp->ibqp.event_handler(&event, qp->ibqp.qp_context);
+}
+
+/* When the device has died: for the QPs that are in ERR. */
+void vrdma_qps_tell_last_wqe(struct vrdma_dev *dev)
+{
+	struct vrdma_qp *qp;
+	unsigned long qpn;
+
+	xa_for_each(&dev->qps, qpn, qp) {
+		/* It may have gone by now. */
+		qp = vrdma_qp_get(dev, qpn);
+		if (!qp)
+			continue;
+		vrdma_qp_tell_last_wqe(dev, qp);
+		vrdma_qp_put(qp);
+	}
+}
+
 int vrdma_modify_qp(struct ib_qp *ibqp, struct ib_qp_attr *attr, int mask,
 		    struct ib_udata *udata)
 {
+	struct vrdma_dev *dev = to_vrdma_dev(ibqp->device);
 	struct vrdma_qp *qp = to_vrdma_qp(ibqp);
 	int ret;
 
 	if (mask & ~VRDMA_QP_MASK)
 		return -EOPNOTSUPP;
 	mutex_lock(&qp->mutex);
-	ret = vrdma_modify_locked(to_vrdma_dev(ibqp->device), qp, attr, mask);
+	ret = vrdma_modify_locked(dev, qp, attr, mask);
 	mutex_unlock(&qp->mutex);
+	if (!ret && (mask & IB_QP_STATE))
+		vrdma_qp_tell_last_wqe(dev, qp);
 	return ret;
 }
 

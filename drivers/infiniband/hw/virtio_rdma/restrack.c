@@ -78,6 +78,23 @@ static int vrdma_fill_ring(struct sk_buff *msg, const struct vrdma_ring *ring,
 	return ret;
 }
 
+int vrdma_fill_res_srq(struct sk_buff *msg, struct ib_srq *ibsrq)
+{
+	struct vrdma_srq *srq = to_vrdma_srq(ibsrq);
+	struct nlattr *nest = vrdma_res_start(msg);
+	int ret;
+
+	if (!nest)
+		return -EMSGSIZE;
+	ret = rdma_nl_put_driver_u32(msg, "device_srqn", srq->srqn);
+	if (!ret)
+		ret = rdma_nl_put_driver_u32(msg, "entries", srq->max_wr);
+	if (!ret && !srq->user)
+		ret = rdma_nl_put_driver_u32(msg, "head",
+					     READ_ONCE(srq->ring.head));
+	return vrdma_res_end(msg, nest, ret);
+}
+
 int vrdma_fill_res_qp(struct sk_buff *msg, struct ib_qp *ibqp)
 {
 	struct vrdma_qp *qp = to_vrdma_qp(ibqp);

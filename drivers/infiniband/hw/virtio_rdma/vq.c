@@ -153,6 +153,23 @@ static void vrdma_dispatch_cq_err(struct vrdma_dev *dev, u32 cqn)
 	vrdma_cq_put(cq);
 }
 
+static void vrdma_dispatch_srq(struct vrdma_dev *dev, u32 srqn,
+			       enum ib_event_type type)
+{
+	struct vrdma_srq *srq = vrdma_srq_get(dev, srqn);
+	struct ib_event ibev = {
+		.device = &dev->ibdev,
+		.event = type,
+	};
+
+	if (!srq)
+		return;
+	ibev.element.srq = &srq->ibsrq;
+	if (srq->ibsrq.event_handler)
+		srq->ibsrq.event_handler(&ibev, srq->ibsrq.srq_context);
+	vrdma_srq_put(srq);
+}
+
 static void vrdma_dispatch(struct vrdma_dev *dev, u32 type, u32 id)
 {
 	switch (type) {
@@ -179,6 +196,12 @@ static void vrdma_dispatch(struct vrdma_dev *dev, u32 type, u32 id)
 		break;
 	case VIRTIO_RDMA_EVENT_QP_LAST_WQE_REACHED:
 		vrdma_dispatch_qp(dev, id, IB_EVENT_QP_LAST_WQE_REACHED);
+		break;
+	case VIRTIO_RDMA_EVENT_SRQ_ERR:
+		vrdma_dispatch_srq(dev, id, IB_EVENT_SRQ_ERR);
+		break;
+	case VIRTIO_RDMA_EVENT_SRQ_LIMIT_REACHED:
+		vrdma_dispatch_srq(dev, id, IB_EVENT_SRQ_LIMIT_REACHED);
 		break;
 	case VIRTIO_RDMA_EVENT_PORT_ACTIVE:
 	case VIRTIO_RDMA_EVENT_PORT_ERR:

@@ -32,6 +32,7 @@
 #include <rdma/virtio_rdma-abi.h>
 
 #include "compat.h"
+#include "cookie.h"
 #include "ring.h"
 
 /*
@@ -124,6 +125,9 @@ struct vrdma_attr {
 	u32 max_inline;
 	u32 max_qp_rd_atom;
 	u32 max_qp_init_rd_atom;
+	u32 max_srq;
+	u32 max_srq_wr;
+	u32 max_srq_sge;
 	u32 local_ca_ack_delay;
 };
 
@@ -161,6 +165,7 @@ struct vrdma_port_attr {
  * @user_dbs:    doorbell pages of processes; under @user_dbs_lock
  * @qps:         qpn -> struct vrdma_qp
  * @cqs:         cqn -> struct vrdma_cq
+ * @srqs:        srqn -> struct vrdma_srq
  * @qpn_free:    woken when a destroyed QP's number may be used again
  * @parked:      memory to be freed after the reset; under @park_lock
  * @kicks:       notifications of the doorbell queue
@@ -201,6 +206,7 @@ struct vrdma_dev {
 
 	struct xarray qps;
 	struct xarray cqs;
+	struct xarray srqs;
 	wait_queue_head_t qpn_free;
 
 	struct list_head parked;
@@ -285,11 +291,12 @@ struct vrdma_cq {
 };
 
 /**
- * struct vrdma_ring - driver's side of a kernel QP's SQ or RQ
+ * struct vrdma_ring - driver's side of a kernel QP's SQ or RQ, or of an SRQ
  * @lock:    protects @head and the entries; taken in interrupts
  * @head:    WRs posted; read without the lock by pollers (acquire)
  * @tail:    WRs completed; written under the CQ's lock, read by posters
- *           (acquire): the entry and its wr_id may be reused after that
+ *           (acquire): the entry and its wr_id may be reused after that; not
+ *           in an SRQ, see cookie.h
  * @ctrl:    shared words
  * @base:    byte offset of the ring in the QP's buffer
  * @shift:   log2 of the entry's bytes
@@ -306,6 +313,27 @@ struct vrdma_ring {
 	u8 shift;
 	struct virtio_rdma_ring_ctrl *ctrl;
 	u64 *wr_id;
+};
+
+/**
+ * struct vrdma_srq - shared receive queue
+ * @refs:    one for being reachable in vrdma_dev.srqs, one per running handler
+ * @unused:  completed when @refs has dropped to zero
+ * @user:    posted to by a process: the fields below @buf are unused
+ * @ring:    its lock protects @cookies and the wr_ids, which cookies select
+ */
+struct vrdma_srq {
+	struct ib_srq ibsrq;
+	u32 srqn;
+	refcount_t refs;
+	struct completion unused;
+	bool user;
+	u32 max_wr;
+	u32 max_sge;
+	struct vrdma_buf *buf;
+
+	struct vrdma_ring ring;
+	struct vrdma_cookies cookies;
 };
 
 /**
@@ -369,6 +397,11 @@ static inline struct vrdma_cq *to_vrdma_cq(struct ib_cq *ibcq)
 static inline struct vrdma_qp *to_vrdma_qp(struct ib_qp *ibqp)
 {
 	return container_of(ibqp, struct vrdma_qp, ibqp);
+}
+
+static inline struct vrdma_srq *to_vrdma_srq(struct ib_srq *ibsrq)
+{
+	return container_of(ibsrq, struct vrdma_srq, ibsrq);
 }
 
 static inline bool vrdma_dead(const struct vrdma_dev *dev)
@@ -484,6 +517,20 @@ int vrdma_modify_qp(struct ib_qp *ibqp, struct ib_qp_attr *attr, int mask,
 		    struct ib_udata *udata);
 int vrdma_query_qp(struct ib_qp *ibqp, struct ib_qp_attr *attr, int mask,
 		   struct ib_qp_init_attr *init);
+void vrdma_qps_tell_last_wqe(struct vrdma_dev *dev);
+
+/* srq.c */
+int vrdma_create_srq(struct ib_srq *ibsrq, struct ib_srq_init_attr *init,
+		     struct ib_udata *udata);
+int vrdma_modify_srq(struct ib_srq *ibsrq, struct ib_srq_attr *attr,
+		     enum ib_srq_attr_mask mask, struct ib_udata *udata);
+int vrdma_query_srq(struct ib_srq *ibsrq, struct ib_srq_attr *attr);
+int vrdma_destroy_srq(struct ib_srq *ibsrq, struct ib_udata *udata);
+int vrdma_post_srq_recv(struct ib_srq *ibsrq, const struct ib_recv_wr *wr,
+			const struct ib_recv_wr **bad_wr);
+bool vrdma_srq_complete(struct vrdma_srq *srq, u32 cookie, u64 *wr_id);
+struct vrdma_srq *vrdma_srq_get(struct vrdma_dev *dev, u32 srqn);
+void vrdma_srq_put(struct vrdma_srq *srq);
 
 /* post.c */
 int vrdma_post_send(struct ib_qp *ibqp, const struct ib_send_wr *wr,
@@ -496,7 +543,6 @@ int vrdma_poll_cq(struct ib_cq *ibcq, int num, struct ib_wc *wc);
 int vrdma_req_notify_cq(struct ib_cq *ibcq, enum ib_cq_notify_flags flags);
 void vrdma_cq_attach_qp(struct vrdma_qp *qp);
 void vrdma_cq_detach_qp(struct vrdma_qp *qp);
-void vrdma_cq_purge(struct vrdma_cq *cq, u32 qpn);
 void vrdma_qp_stop_posts(struct vrdma_qp *qp);
 void vrdma_qp_reset_rings(struct vrdma_qp *qp);
 void vrdma_flush_work(struct work_struct *work);
@@ -513,5 +559,6 @@ int vrdma_get_hw_stats(struct ib_device *ibdev, struct rdma_hw_stats *stats,
 int vrdma_fill_res_mr(struct sk_buff *msg, struct ib_mr *ibmr);
 int vrdma_fill_res_cq(struct sk_buff *msg, struct ib_cq *ibcq);
 int vrdma_fill_res_qp(struct sk_buff *msg, struct ib_qp *ibqp);
+int vrdma_fill_res_srq(struct sk_buff *msg, struct ib_srq *ibsrq);
 
 #endif /* VRDMA_H */
