@@ -221,13 +221,52 @@ struct vrdma_cq_gen *vrdma_cq_next_gen(struct vrdma_cq *cq)
 	return cq->cur;
 }
 
-static uint32_t vrdma_cq_pending(const struct vrdma_cq *cq)
+/* Completions of receives that wait to be polled. */
+static uint32_t vrdma_cq_pending_recvs(const struct vrdma_cq *cq)
 {
 	const struct vrdma_cq_gen *gen;
-	uint32_t n = 0;
+	uint32_t end, i, word, n = 0;
 
-	for (gen = cq->cur; gen; gen = gen->next)
-		n += vrdma_cq_ring_producer(&gen->ring) - gen->ring.consumer;
+	for (gen = cq->cur; gen; gen = gen->next) {
+		end = vrdma_cq_ring_producer(&gen->ring);
+		for (i = gen->ring.consumer; i != end; i++) {
+			vrdma_cq_ring_peek(&gen->ring, i, &word);
+			if (VRDMA_CQE_OPCODE(word) & VIRTIO_RDMA_WC_RECV_BIT)
+				n++;
+		}
+	}
+	return n;
+}
+
+/* Signaled sends of a QP whose completions were not polled, or are to come. */
+static uint32_t vrdma_qp_signaled(struct vrdma_qp *qp)
+{
+	const struct virtio_rdma_wqe_ctrl *ctrl;
+	const struct vrdma_ring *ring = &qp->sq.ring;
+	uint32_t i, n = 0;
+
+	vrdma_lock(&qp->sq.lock);
+	for (i = ring->tail; i != ring->head; i++) {
+		ctrl = vrdma_ring_entry(ring, i);
+		if (ctrl->flags & htole16(VIRTIO_RDMA_WQE_SIGNALED))
+			n++;
+	}
+	vrdma_unlock(&qp->sq.lock);
+	return n;
+}
+
+/*
+ * What a CQ has to have room for, by what is known: receives that came, and
+ * sends that will be complete any moment, so that it makes no difference
+ * whether they are already.
+ */
+static uint32_t vrdma_cq_needed(const struct vrdma_cq *cq)
+{
+	uint32_t n = vrdma_cq_pending_recvs(cq);
+	struct vrdma_qp *qp;
+
+	list_for_each(&cq->send_qps, qp, send_link)
+		n += vrdma_qp_signaled(qp);
 	return n;
 }
 
@@ -254,7 +293,7 @@ int vrdma_resize_cq(struct ibv_cq *ibvcq, int cqe)
 		return errno;
 
 	vrdma_lock(&cq->lock);
-	if (vrdma_cq_pending(cq) > entries) {
+	if (entries < ibvcq->cqe && vrdma_cq_needed(cq) > entries) {
 		ret = EINVAL;
 		goto err_unlock;
 	}
@@ -304,16 +343,38 @@ int vrdma_req_notify_cq(struct ibv_cq *ibvcq, int solicited_only)
 	return 0;
 }
 
+/* The entries of its SRQ that a QP's completions in the ring name are free. */
+static void vrdma_cq_free_srq_entries(const struct vrdma_cq_ring *ring,
+				      struct vrdma_qp *qp)
+{
+	uint32_t end = vrdma_cq_ring_producer(ring);
+	struct virtio_rdma_cqe *cqe;
+	uint32_t i, word;
+	uint64_t wr_id;
+
+	for (i = ring->consumer; i != end; i++) {
+		cqe = vrdma_cq_ring_peek(ring, i, &word);
+		if (le32toh(cqe->qpn) == qp->vqp.qp.qp_num &&
+		    (VRDMA_CQE_OPCODE(word) & VIRTIO_RDMA_WC_RECV_BIT))
+			vrdma_srq_complete(qp->srq, le32toh(cqe->wqe_index),
+					   &wr_id);
+	}
+}
+
 /*
  * Forgets a QP's completions.  The caller holds the CQ's lock, and the device
  * makes no more of them.
  */
-void vrdma_cq_purge_locked(struct vrdma_cq *cq, uint32_t qpn)
+void vrdma_cq_purge_locked(struct vrdma_cq *cq, struct vrdma_qp *qp)
 {
+	uint32_t qpn = qp->vqp.qp.qp_num;
 	struct vrdma_cq_gen *gen;
 
-	for (gen = cq->cur; gen; gen = gen->next)
+	for (gen = cq->cur; gen; gen = gen->next) {
+		if (qp->srq)
+			vrdma_cq_free_srq_entries(&gen->ring, qp);
 		vrdma_cq_ring_purge(&gen->ring, qpn);
+	}
 	if (cq->cached_qpn == qpn)
 		cq->cached_qpn = VIRTIO_RDMA_NONE;
 }

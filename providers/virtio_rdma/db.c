@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
- * The slow half of a post: nobody watches the ring.  Called by post.c and wr.c
- * under the lock of the queue that was posted to.
+ * The slow half of a post: nobody watches the ring.  Called by post.c, wr.c and
+ * srq.c under the lock of the queue that was posted to.
  */
 #include <errno.h>
 #include <sched.h>
@@ -15,17 +15,26 @@ static bool is_gone(int ret)
 	return ret == EIO || ret == ENODEV;
 }
 
+/* A post of zero requests on @qp, or if that is NULL on @srq. */
+static int vrdma_post_nothing(struct ibv_qp *qp, struct ibv_srq *srq)
+{
+	struct ibv_send_wr *bad_send;
+	struct ibv_recv_wr *bad_recv;
+
+	return qp ? ibv_cmd_post_send(qp, NULL, &bad_send) :
+		    ibv_cmd_post_srq_recv(srq, NULL, &bad_recv);
+}
+
 /*
  * Wakes the device's poller.  The post whose work it is has been published and
  * cannot be taken back, so a kernel that is short of memory is asked again.
  */
-static int vrdma_wake(struct vrdma_qp *qp)
+static int vrdma_wake(struct ibv_qp *qp, struct ibv_srq *srq)
 {
-	struct ibv_send_wr *bad_wr;
 	int i, ret = 0;
 
 	for (i = 0; i < WAKE_TRIES; i++) {
-		ret = ibv_cmd_post_send(&qp->vqp.qp, NULL, &bad_wr);
+		ret = vrdma_post_nothing(qp, srq);
 		if (!ret || is_gone(ret))
 			break;
 		sched_yield();
@@ -41,10 +50,10 @@ static int vrdma_wake(struct vrdma_qp *qp)
  * A device that is gone is no error: the work that was just published completes
  * with WR_FLUSH_ERR when the CQ is polled, as that of a QP in ERR does.
  */
-void vrdma_doorbell(struct vrdma_qp *qp, const struct vrdma_ring *ring)
+static void vrdma_ring_doorbell(struct vrdma_context *ctx,
+				const struct vrdma_ring *ring,
+				struct ibv_qp *qp, struct ibv_srq *srq)
 {
-	struct vrdma_context *ctx = to_vctx(qp->vqp.qp.context);
-
 	if (atomic_load_explicit(&ctx->dead, memory_order_relaxed))
 		return;
 
@@ -53,6 +62,18 @@ void vrdma_doorbell(struct vrdma_qp *qp, const struct vrdma_ring *ring)
 		return;
 
 	atomic_fetch_add_explicit(&ctx->wakeups, 1, memory_order_relaxed);
-	if (is_gone(vrdma_wake(qp)))
+	if (is_gone(vrdma_wake(qp, srq)))
 		atomic_store_explicit(&ctx->dead, true, memory_order_release);
+}
+
+void vrdma_doorbell(struct vrdma_qp *qp, const struct vrdma_ring *ring)
+{
+	vrdma_ring_doorbell(to_vctx(qp->vqp.qp.context), ring, &qp->vqp.qp,
+			    NULL);
+}
+
+void vrdma_srq_doorbell(struct vrdma_srq *srq)
+{
+	vrdma_ring_doorbell(to_vctx(srq->vsrq.srq.context), &srq->ring, NULL,
+			    &srq->vsrq.srq);
 }

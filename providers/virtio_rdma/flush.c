@@ -43,10 +43,26 @@ static bool vrdma_flush_wq(struct vrdma_cq *cq, struct vrdma_qp *qp,
 	return true;
 }
 
+/* An SRQ's entries, by the first of its QPs whose CQ is polled. */
+static bool vrdma_flush_srq(struct vrdma_cq *cq, struct vrdma_qp *qp,
+			    uint32_t *word, uint64_t *wr_id)
+{
+	struct virtio_rdma_cqe *cqe = &cq->flush_cqe;
+	uint32_t cookie;
+
+	if (!vrdma_srq_flush(qp->srq, &cookie, wr_id))
+		return false;
+	cqe->qpn = htole32(qp->vqp.qp.qp_num);
+	cqe->wqe_index = htole32(cookie);
+	*word = VIRTIO_RDMA_WC_RECV | VIRTIO_RDMA_WC_WR_FLUSH_ERR << 8;
+	return true;
+}
+
 /*
  * The next completion of a CQ whose device is dead and whose ring was polled
  * empty; NULL if nothing is outstanding.  Each queue's requests come in the
- * order in which they were posted, those that asked for no completion as well.
+ * order in which they were posted (an SRQ's in none), those that asked for no
+ * completion as well.
  */
 struct virtio_rdma_cqe *vrdma_cq_flush(struct vrdma_cq *cq, uint32_t *word,
 				       uint64_t *wr_id)
@@ -60,8 +76,9 @@ struct virtio_rdma_cqe *vrdma_cq_flush(struct vrdma_cq *cq, uint32_t *word,
 				   wr_id))
 			return &cq->flush_cqe;
 	list_for_each(&cq->recv_qps, qp, recv_link)
-		if (vrdma_flush_wq(cq, qp, &qp->rq, VIRTIO_RDMA_WC_RECV, word,
-				   wr_id))
+		if (qp->srq ? vrdma_flush_srq(cq, qp, word, wr_id) :
+			      vrdma_flush_wq(cq, qp, &qp->rq,
+					     VIRTIO_RDMA_WC_RECV, word, wr_id))
 			return &cq->flush_cqe;
 	return NULL;
 }

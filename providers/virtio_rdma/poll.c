@@ -86,13 +86,20 @@ vrdma_cq_take(struct vrdma_cq *cq, uint32_t *word, uint64_t *wr_id)
 		ring->consumer++;
 
 		qp = vrdma_cq_find_qp(cq, le32toh(cqe->qpn));
-		if (likely(qp))
+		if (unlikely(!qp))
+			continue;
+		index = le32toh(cqe->wqe_index);
+		if (!(VRDMA_CQE_OPCODE(*word) & VIRTIO_RDMA_WC_RECV_BIT)) {
+			wq = &qp->sq;
 			break;
+		}
+		wq = &qp->rq;
+		if (!qp->srq)
+			break;
+		if (likely(vrdma_srq_complete(qp->srq, index, wr_id)))
+			return cqe;
 	}
 
-	wq = VRDMA_CQE_OPCODE(*word) & VIRTIO_RDMA_WC_RECV_BIT ? &qp->rq :
-								 &qp->sq;
-	index = le32toh(cqe->wqe_index);
 	*wr_id = wq->wr_ids[index & wq->ring.mask];
 	vrdma_ring_complete(&wq->ring, index);
 	return cqe;

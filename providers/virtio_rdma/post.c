@@ -194,24 +194,6 @@ int vrdma_post_send(struct ibv_qp *ibvqp, struct ibv_send_wr *wr,
 	return ret;
 }
 
-static inline int vrdma_write_recv(const struct vrdma_qp *qp,
-				   struct virtio_rdma_recv_wqe *wqe,
-				   const struct ibv_recv_wr *wr)
-{
-	int i;
-
-	if (unlikely((unsigned int)wr->num_sge > qp->rq.max_sge))
-		return EINVAL;
-
-	wqe->num_sge = htole32(wr->num_sge);
-	wqe->cookie = 0;
-	wqe->reserved = 0;
-	for (i = 0; i < wr->num_sge; i++)
-		vrdma_set_sge(&wqe->sge[i], wr->sg_list[i].addr,
-			      wr->sg_list[i].length, wr->sg_list[i].lkey);
-	return 0;
-}
-
 int vrdma_post_recv(struct ibv_qp *ibvqp, struct ibv_recv_wr *wr,
 		    struct ibv_recv_wr **bad_wr)
 {
@@ -222,15 +204,15 @@ int vrdma_post_recv(struct ibv_qp *ibvqp, struct ibv_recv_wr *wr,
 
 	vrdma_lock(&qp->rq.lock);
 	head = ring->head;
-	if (unlikely(ibvqp->state == IBV_QPS_RESET))
+	if (unlikely(ibvqp->state == IBV_QPS_RESET || qp->srq))
 		ret = EINVAL;
 
 	for (; wr && likely(!ret); wr = wr->next) {
 		if (unlikely(vrdma_ring_full(ring, head)))
 			ret = ENOMEM;
 		else
-			ret = vrdma_write_recv(qp, vrdma_ring_entry(ring, head),
-					       wr);
+			ret = vrdma_write_recv(vrdma_ring_entry(ring, head),
+					       qp->rq.max_sge, 0, wr);
 		if (unlikely(ret))
 			break;
 		qp->rq.wr_ids[head & ring->mask] = wr->wr_id;

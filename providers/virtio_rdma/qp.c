@@ -9,12 +9,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "vrdma.h"
+#include "wqe.h"
 #include "vrdma-abi.h"
-
-#define VRDMA_SQ_MIN_SHIFT	6	/* 64-byte entries */
-#define VRDMA_RQ_MIN_SHIFT	5	/* 32-byte entries */
-#define VRDMA_MAX_SHIFT		12	/* no entry straddles a page */
 
 static_assert(sizeof(struct virtio_rdma_rc_wqe) == 32, "RC WQE head");
 static_assert(sizeof(struct virtio_rdma_ud_wqe) == 64, "UD WQE head");
@@ -89,14 +85,14 @@ static void vrdma_qp_purge_cqs_locked(struct vrdma_qp *qp)
 	struct vrdma_cq *a = to_vcq(qp->vqp.qp.send_cq);
 	struct vrdma_cq *b = to_vcq(qp->vqp.qp.recv_cq);
 
-	vrdma_cq_purge_locked(a, qp->vqp.qp.qp_num);
+	vrdma_cq_purge_locked(a, qp);
 	if (a != b)
-		vrdma_cq_purge_locked(b, qp->vqp.qp.qp_num);
+		vrdma_cq_purge_locked(b, qp);
 }
 
 /* ---------------- creation ---------------- */
 
-static uint32_t vrdma_stride_shift(size_t bytes, uint32_t min_shift)
+static uint32_t vrdma_send_shift(size_t bytes, uint32_t min_shift)
 {
 	uint32_t shift = ilog32(bytes - 1);
 
@@ -119,6 +115,11 @@ static int vrdma_qp_size(struct vrdma_context *ctx, struct vrdma_qp *qp,
 	size_t data;
 	uint32_t room;
 
+	/* With an SRQ there is no receive ring, whatever was asked for. */
+	if (qp->srq) {
+		cap->max_recv_wr = 0;
+		cap->max_recv_sge = 0;
+	}
 	if (cap->max_send_wr > ctx->max_qp_wr ||
 	    cap->max_recv_wr > ctx->max_qp_wr ||
 	    cap->max_send_sge > ctx->max_sge ||
@@ -129,20 +130,16 @@ static int vrdma_qp_size(struct vrdma_context *ctx, struct vrdma_qp *qp,
 	/* The smallest entry has room for one; atomics need it. */
 	if (!cap->max_send_sge)
 		cap->max_send_sge = 1;
-	if (!cap->max_recv_sge)
+	if (!cap->max_recv_sge && !qp->srq)
 		cap->max_recv_sge = 1;
 
 	data = cap->max_send_sge * sizeof(struct virtio_rdma_sge);
 	if (data < cap->max_inline_data)
 		data = cap->max_inline_data;
-	qp->sq.ring.shift = vrdma_stride_shift(vrdma_send_head(qp) + data,
-					       qp->ud ? VRDMA_SQ_MIN_SHIFT + 1 :
-							VRDMA_SQ_MIN_SHIFT);
-	qp->rq.ring.shift =
-		vrdma_stride_shift(sizeof(struct virtio_rdma_recv_wqe) +
-					   cap->max_recv_sge *
-						   sizeof(struct virtio_rdma_sge),
-				   VRDMA_RQ_MIN_SHIFT);
+	qp->sq.ring.shift = vrdma_send_shift(vrdma_send_head(qp) + data,
+					     qp->ud ? VRDMA_SQ_MIN_SHIFT + 1 :
+						      VRDMA_SQ_MIN_SHIFT);
+	qp->rq.ring.shift = vrdma_recv_shift(cap->max_recv_sge);
 	if (qp->sq.ring.shift > VRDMA_MAX_SHIFT ||
 	    qp->rq.ring.shift > VRDMA_MAX_SHIFT)
 		return EINVAL;
@@ -265,8 +262,6 @@ static int vrdma_qp_check_attr(const struct ibv_qp_init_attr_ex *attr)
 	default:
 		return EOPNOTSUPP;
 	}
-	if (attr->srq)
-		return EOPNOTSUPP;
 	return attr->send_cq && attr->recv_cq ? 0 : EINVAL;
 }
 
@@ -286,6 +281,7 @@ static int vrdma_qp_create_cmd(struct vrdma_context *ctx, struct vrdma_qp *qp,
 		.qp_context = attr->qp_context,
 		.send_cq = attr->send_cq,
 		.recv_cq = attr->recv_cq,
+		.srq = attr->srq,
 		.cap = attr->cap,
 		.qp_type = attr->qp_type,
 		.sq_sig_all = attr->sq_sig_all,
@@ -348,6 +344,7 @@ static struct vrdma_qp *vrdma_qp_create(struct vrdma_context *ctx,
 		goto err;
 	}
 	qp->ud = attr->qp_type == IBV_QPT_UD;
+	qp->srq = attr->srq ? to_vsrq(attr->srq) : NULL;
 	qp->sq_sig_all = attr->sq_sig_all;
 	qp->send_ops = vrdma_qp_send_ops(ctx, attr->qp_type);
 

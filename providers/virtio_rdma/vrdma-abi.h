@@ -20,6 +20,8 @@ DECLARE_DRV_CMD(vrdma_resize_cq, IB_USER_VERBS_CMD_RESIZE_CQ,
 		virtio_rdma_resize_cq, empty);
 DECLARE_DRV_CMD(vrdma_create_qp, IB_USER_VERBS_CMD_CREATE_QP,
 		virtio_rdma_create_qp, virtio_rdma_create_qp_resp);
+DECLARE_DRV_CMD(vrdma_create_srq, IB_USER_VERBS_CMD_CREATE_SRQ,
+		virtio_rdma_create_srq, virtio_rdma_create_srq_resp);
 DECLARE_DRV_CMD(vrdma_create_ah, IB_USER_VERBS_CMD_CREATE_AH,
 		empty, virtio_rdma_create_ah_resp);
 

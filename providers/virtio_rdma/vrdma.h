@@ -4,7 +4,8 @@
  *
  * Locks, outer to inner: the context's qp_table_mutex; then the locks of at
  * most two CQs, the one with the lower address first; then an SQ's, then an
- * RQ's.  The data path takes one lock only: its SQ's, RQ's or CQ's.
+ * RQ's or SRQ's.  The data path takes one lock only: its SQ's, RQ's, SRQ's or
+ * CQ's; but polls take an SRQ's for the moment in which they give an entry back.
  */
 #ifndef VRDMA_H
 #define VRDMA_H
@@ -16,6 +17,7 @@
 #include <infiniband/driver.h>
 #include <util/util.h>
 
+#include "cookie.h"
 #include "cq_ring.h"
 #include "ring.h"
 
@@ -44,6 +46,8 @@ struct vrdma_context {
 	uint32_t max_sge;
 	uint32_t max_cqe;
 	uint32_t max_inline;
+	uint32_t max_srq_wr;		/* 0: no SRQs */
+	uint32_t max_srq_sge;
 	bool mem_mgt_ext;
 
 	/* Slow path only: rung doorbells, and how many of them woke a poller. */
@@ -134,10 +138,23 @@ struct vrdma_wq {
 	uint32_t max_sge;
 };
 
+struct vrdma_srq {
+	struct verbs_srq vsrq;
+	struct vrdma_lock lock;
+	struct vrdma_ring ring;		/* without its tail: see cookie.h */
+	struct vrdma_cookies cookies;
+	uint64_t *wr_ids;		/* by cookie */
+	uint32_t max_sge;
+	uint32_t flush_from;
+	struct vrdma_buf buf;
+	struct vrdma_pd *parent;	/* parent domain it was made with */
+};
+
 struct vrdma_qp {
 	struct verbs_qp vqp;
 	struct vrdma_wq sq;
 	struct vrdma_wq rq;
+	struct vrdma_srq *srq;		/* or NULL; then rq has no entries */
 	struct ibv_qp_cap cap;
 	uint32_t max_inline;
 	uint32_t send_ops;		/* BIT(enum ibv_wr_opcode) that it may post */
@@ -183,6 +200,11 @@ static inline struct vrdma_cq *to_vcq(struct ibv_cq *ibvcq)
 static inline struct vrdma_cq *to_vcq_ex(struct ibv_cq_ex *ibvcq)
 {
 	return container_of(ibvcq, struct vrdma_cq, vcq.cq_ex);
+}
+
+static inline struct vrdma_srq *to_vsrq(struct ibv_srq *ibvsrq)
+{
+	return container_of(ibvsrq, struct vrdma_srq, vsrq.srq);
 }
 
 static inline struct vrdma_qp *to_vqp(struct ibv_qp *ibvqp)
@@ -243,6 +265,7 @@ void vrdma_buf_free(struct vrdma_buf *buf);
 
 /* db.c */
 void vrdma_doorbell(struct vrdma_qp *qp, const struct vrdma_ring *ring);
+void vrdma_srq_doorbell(struct vrdma_srq *srq);
 
 /* verbs.c */
 int vrdma_query_device_ex(struct ibv_context *ibvctx,
@@ -278,7 +301,7 @@ int vrdma_resize_cq(struct ibv_cq *ibvcq, int cqe);
 int vrdma_destroy_cq(struct ibv_cq *ibvcq);
 int vrdma_req_notify_cq(struct ibv_cq *ibvcq, int solicited_only);
 struct vrdma_cq_gen *vrdma_cq_next_gen(struct vrdma_cq *cq);
-void vrdma_cq_purge_locked(struct vrdma_cq *cq, uint32_t qpn);
+void vrdma_cq_purge_locked(struct vrdma_cq *cq, struct vrdma_qp *qp);
 
 /* poll.c */
 int vrdma_poll_cq(struct ibv_cq *ibvcq, int num, struct ibv_wc *wc);
@@ -293,6 +316,19 @@ int vrdma_modify_qp(struct ibv_qp *ibvqp, struct ibv_qp_attr *attr, int mask);
 int vrdma_query_qp(struct ibv_qp *ibvqp, struct ibv_qp_attr *attr, int mask,
 		   struct ibv_qp_init_attr *init_attr);
 int vrdma_destroy_qp(struct ibv_qp *ibvqp);
+
+/* srq.c */
+struct ibv_srq *vrdma_create_srq(struct ibv_pd *ibvpd,
+				 struct ibv_srq_init_attr *attr);
+int vrdma_modify_srq(struct ibv_srq *ibvsrq, struct ibv_srq_attr *attr,
+		     int mask);
+int vrdma_query_srq(struct ibv_srq *ibvsrq, struct ibv_srq_attr *attr);
+int vrdma_destroy_srq(struct ibv_srq *ibvsrq);
+int vrdma_post_srq_recv(struct ibv_srq *ibvsrq, struct ibv_recv_wr *wr,
+			struct ibv_recv_wr **bad_wr);
+bool vrdma_srq_complete(struct vrdma_srq *srq, uint32_t cookie,
+			uint64_t *wr_id);
+bool vrdma_srq_flush(struct vrdma_srq *srq, uint32_t *cookie, uint64_t *wr_id);
 
 /* post.c */
 int vrdma_post_send(struct ibv_qp *ibvqp, struct ibv_send_wr *wr,

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB */
 /*
- * What both ways to post a send share: translation of libibverbs' opcodes and
- * flags, and the steps from a written entry to a rung doorbell.  Callers hold
- * the send queue's lock.
+ * What the ways to post share: translation of libibverbs' opcodes and flags,
+ * receive entries, and the steps from a written entry to a rung doorbell.
+ * Callers hold the queue's lock.
  */
 #ifndef VRDMA_WQE_H
 #define VRDMA_WQE_H
@@ -10,6 +10,10 @@
 #include <errno.h>
 
 #include "vrdma.h"
+
+#define VRDMA_SQ_MIN_SHIFT	6	/* 64-byte entries */
+#define VRDMA_RQ_MIN_SHIFT	5	/* 32-byte entries */
+#define VRDMA_MAX_SHIFT		12	/* no entry straddles a page */
 
 static inline uint8_t vrdma_wr_opcode(enum ibv_wr_opcode opcode)
 {
@@ -53,6 +57,35 @@ static inline void vrdma_set_sge(struct virtio_rdma_sge *to, uint64_t addr,
 	to->addr = htole64(addr);
 	to->length = htole32(length);
 	to->lkey = htole32(lkey);
+}
+
+/* log2 of the smallest receive entry that holds @max_sge SGEs. */
+static inline uint32_t vrdma_recv_shift(uint32_t max_sge)
+{
+	size_t bytes = sizeof(struct virtio_rdma_recv_wqe) +
+		       max_sge * sizeof(struct virtio_rdma_sge);
+	uint32_t shift = ilog32(bytes - 1);
+
+	return shift < VRDMA_RQ_MIN_SHIFT ? VRDMA_RQ_MIN_SHIFT : shift;
+}
+
+/* An entry of an RQ (its cookie is 0), or of an SRQ. */
+static inline int vrdma_write_recv(struct virtio_rdma_recv_wqe *wqe,
+				   uint32_t max_sge, uint32_t cookie,
+				   const struct ibv_recv_wr *wr)
+{
+	int i;
+
+	if (unlikely((unsigned int)wr->num_sge > max_sge))
+		return EINVAL;
+
+	wqe->num_sge = htole32(wr->num_sge);
+	wqe->cookie = htole32(cookie);
+	wqe->reserved = 0;
+	for (i = 0; i < wr->num_sge; i++)
+		vrdma_set_sge(&wqe->sge[i], wr->sg_list[i].addr,
+			      wr->sg_list[i].length, wr->sg_list[i].lkey);
+	return 0;
 }
 
 /* IBTA: a send queue takes work from RTS on; in ERR the work is flushed. */
