@@ -10,14 +10,18 @@ import pair
 from pair import GID, between, cpu_ticks, hw_counters
 
 PINGPONGS = ['ibv_rc_pingpong', 'ibv_rc_pingpong -e', 'ibv_ud_pingpong -s 1024', 'ibv_ud_pingpong -e -s 2048',
-             'ibv_rc_pingpong -s 1000000 -n 100']
+             'ibv_rc_pingpong -s 1000000 -n 100', 'ibv_uc_pingpong', 'ibv_uc_pingpong -e -s 100000',
+             'ibv_srq_pingpong', 'ibv_srq_pingpong -e -q 16 -r 1000']
 
 # One spinning guest at a time where it can be chosen: the host has few CPUs.
 PERFTEST = ['ib_write_bw -a -n 200', 'ib_write_bw -s 64 -n 20000', 'ib_read_bw -a -n 200',
             'ib_send_bw -a -n 200', 'ib_atomic_bw -n 2000', 'ib_write_lat -n 500', 'ib_read_lat -n 500',
             'ib_send_lat -n 500', 'ib_atomic_lat -n 500', 'ib_send_bw -c UD -s 1024 -n 500',
             'ib_write_bw -q 16 -n 500', 'ib_read_bw -e -n 500', 'ib_send_bw -e -n 500',
-            'ib_write_bw -R -n 500', 'ib_send_lat -c UD -n 500', 'ib_send_bw -b -n 300']
+            'ib_write_bw -R -n 500', 'ib_send_lat -c UD -n 500', 'ib_send_bw -b -n 300',
+            'ib_write_bw -c UC -n 500', 'ib_send_bw -c UC -a -n 200', 'ib_send_lat -c UC -n 500',
+            'ib_send_bw --use-srq -q 8 -n 500', 'ib_send_lat --use-srq -n 500',
+            'ib_send_bw -c UD --use-srq -s 1024 -n 500']
 
 RDMACM = ['rping -s -v -C 20|rping -c -v -C 20 -a', 'ucmatose|ucmatose -s', 'udaddy|udaddy -s',
           'rstream -S 4096|rstream -S 4096 -s']
@@ -44,7 +48,8 @@ def rdmacm(a, b, commands):
 
 def devinfo(a):
     out = a.run('ibv_devinfo -v').stdout
-    wanted = {'state': r'state:\s+PORT_ACTIVE', 'GUID': r'node_guid:\s+(?!0000:0000:0000:0000)\w',
+    wanted = {'SRQs': r'max_srq:\s+[1-9]', 'SRQ entries': r'max_srq_wr:\s+[1-9]',
+              'SRQ SGEs': r'max_srq_sge:\s+[1-9]', 'state': r'state:\s+PORT_ACTIVE', 'GUID': r'node_guid:\s+(?!0000:0000:0000:0000)\w',
               'vendor_id': r'vendor_id:\s+0x(?!0000\b)\w', 'IPv4 GID': r'::ffff:192\.168\.77\.1.*RoCE v2',
               'link-local GID': r'fe80:.*RoCE v2', 'max_msg_sz': r'max_msg_sz:\s+0x[4-8]0000000',
               'link layer': r'link_layer:\s+Ethernet', 'speed': r'active_speed:\s+(?!invalid)',
