@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * KUnit tests of the driver's pure logic: arithmetic of the rings (ring.h), work
- * requests and completions (encode.c), statuses.
+ * KUnit tests of the driver's pure logic: arithmetic of the rings (ring.h),
+ * cookies (cookie.h), work requests and completions (encode.c), statuses.
  */
 #include <kunit/test.h>
 
@@ -75,6 +75,36 @@ static void test_range(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, vrdma_range_ok(4096, 0, U32_MAX, 12, 4096));
 	KUNIT_EXPECT_TRUE(test, vrdma_range_ok(4096, 3968, 1, 7, 128));
 	KUNIT_EXPECT_FALSE(test, vrdma_range_ok(0, 0, 1, 5, 4096));
+}
+
+/* Each is handed out once, comes back once, and in any order. */
+static void test_cookies(struct kunit *test)
+{
+	struct vrdma_cookies c;
+	u32 next[4], seen = 0, i, cookie;
+
+	vrdma_cookies_init(&c, next, 4);
+	for (i = 0; i < 4; i++) {
+		cookie = vrdma_cookie_take(&c);
+		KUNIT_ASSERT_LT(test, cookie, 4u);
+		seen |= BIT(cookie);
+	}
+	KUNIT_EXPECT_EQ(test, seen, 15u);
+	KUNIT_EXPECT_EQ(test, vrdma_cookie_take(&c), VRDMA_COOKIE_NONE);
+
+	/* What a device may write into a CQE. */
+	KUNIT_EXPECT_FALSE(test, vrdma_cookie_put(&c, 4));
+	KUNIT_EXPECT_FALSE(test, vrdma_cookie_put(&c, VRDMA_COOKIE_TAKEN));
+	KUNIT_EXPECT_FALSE(test, vrdma_cookie_put(&c, VRDMA_COOKIE_NONE));
+	KUNIT_EXPECT_TRUE(test, vrdma_cookie_put(&c, 2));
+	KUNIT_EXPECT_FALSE(test, vrdma_cookie_put(&c, 2));
+	KUNIT_EXPECT_TRUE(test, vrdma_cookie_put(&c, 0));
+	/* The last free one: its link is no number. */
+	KUNIT_EXPECT_EQ(test, vrdma_cookie_take(&c), 0u);
+	KUNIT_EXPECT_EQ(test, vrdma_cookie_take(&c), 2u);
+	KUNIT_EXPECT_EQ(test, vrdma_cookie_take(&c), VRDMA_COOKIE_NONE);
+	KUNIT_EXPECT_TRUE(test, vrdma_cookie_put(&c, 3));
+	KUNIT_EXPECT_EQ(test, vrdma_cookie_take(&c), 3u);
 }
 
 static void test_arm(struct kunit *test)
@@ -276,6 +306,7 @@ static struct kunit_case pure_cases[] = {
 	KUNIT_CASE(test_phase),
 	KUNIT_CASE(test_stride),
 	KUNIT_CASE(test_range),
+	KUNIT_CASE(test_cookies),
 	KUNIT_CASE(test_arm),
 	KUNIT_CASE(test_encode_write),
 	KUNIT_CASE(test_encode_inline),
