@@ -12,7 +12,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
-#include "qp1.h"
+#include "gsi.h"
 #include "ibv.h"
 #include "log.h"
 

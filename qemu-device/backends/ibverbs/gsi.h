@@ -28,6 +28,8 @@
 
 struct vrd_gsi_port;
 
+#define VRD_GSI_MAX_CM_PORTS	16
+
 /* ---- ports: dev->lock ---------------------------------------------------- */
 
 struct vrd_gsi_port_config {
@@ -38,6 +40,12 @@ struct vrd_gsi_port_config {
 	unsigned int ifindex;
 	/* MADs to GIDs that no daemon serves go through the host's rdma_cm. */
 	bool host_cm;
+	/*
+	 * TCP ports of rdma_cm at which the host listens for the guest, so that
+	 * peers without a daemon can connect to it.
+	 */
+	unsigned int num_cm_ports;
+	uint16_t cm_ports[VRD_GSI_MAX_CM_PORTS];
 };
 
 int vrd_gsi_port_open(struct vrd_device *dev, const struct vrd_gsi_port_config *cfg,
@@ -70,9 +78,11 @@ void vrd_gsi_rq_run(struct vrd_qp *qp);
 /*
  * A connection that the host's connection manager made has the starting PSN
  * that the host chose for us, not the one in the guest's REQ or REP.  To be
- * asked when the guest moves QP @qpn to RTR; true: *@rq_psn is the one to use.
+ * asked when the guest moves a QP to RTR, with the peer that it names there;
+ * true: *@rq_psn is the one to use.
  */
-bool vrd_gsi_rq_psn(struct vrd_gsi_port *port, uint32_t qpn, uint32_t *rq_psn);
+bool vrd_gsi_rq_psn(struct vrd_gsi_port *port, const uint8_t dgid[16], uint32_t dest_qpn,
+		    uint32_t *rq_psn);
 /* The QP was destroyed or reset: its host connection ends. */
 void vrd_gsi_forget_qp(struct vrd_gsi_port *port, uint32_t qpn);
 

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "qp1.h"
+#include "gsi.h"
 #include "ibv.h"
 #include "log.h"
 
@@ -224,7 +224,7 @@ static int fill_attr(struct vrd_qp *qp, uint8_t new_state, const struct virtio_r
 	if (!ret && mask & VIRTIO_RDMA_QP_PATH_MTU)
 		ret = check_mtu(qp, attr->path_mtu);
 	if (mask & VIRTIO_RDMA_QP_RQ_PSN)
-		vrd_gsi_rq_psn(vdev->gsi, qp->qpn, &to->rq_psn);
+		vrd_gsi_rq_psn(vdev->gsi, attr->av.dgid, le32toh(attr->dest_qpn), &to->rq_psn);
 	return ret;
 }
 

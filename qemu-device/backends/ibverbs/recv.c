@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "qp1.h"
+#include "gsi.h"
 #include "ibv.h"
 #include "log.h"
 

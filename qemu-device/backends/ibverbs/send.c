@@ -15,7 +15,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "qp1.h"
+#include "gsi.h"
 #include "ibv.h"
 #include "log.h"
 
