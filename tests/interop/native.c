@@ -83,7 +83,7 @@ int main(int argc, char **argv)
 		const char *name;
 		void (*fn)(void);
 	} tests[] = {
-		{ "data", test_data },
+		{ "data", test_data }, { "datagrams", test_datagrams }, { "errors", test_errors },
 	};
 
 	for (unsigned int i = 0; i < sizeof(tests) / sizeof(tests[0]); i++)

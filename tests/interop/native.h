@@ -37,5 +37,7 @@ void drop(void);
 int wait_cqe(struct guest_cq *cq, struct virtio_rdma_cqe *cqe);
 
 void test_data(void);		/* native_data.c */
+void test_datagrams(void);	/* native_ud.c */
+void test_errors(void);		/* native_errors.c */
 
 #endif /* NATIVE_H */

@@ -21,8 +21,8 @@ def main():
         tap.guests = [host]
         guest.soft_roce(host)
         host.run(f'ip addr add {OTHER}/24 dev eth0')
-        done = host.run(f'VRD_TEST_LOG={os.environ.get("VRD_TEST_LOG", "")} {PROGRAM} rxe0 '
-                        f'{host.ip} {OTHER} {only}', timeout=600, check=False)
+        env = 'VRD_TEST_LOG=1' if os.environ.get('VRD_TEST_LOG') else ''
+        done = host.run(f'{env} {PROGRAM} rxe0 {host.ip} {OTHER} {only}', timeout=600, check=False)
         tap.relay('native', done.stdout)
         tap.run('the program ends well', lambda: None if done.rc == 0 else
                 f'status {done.rc}\n{done.stdout[-3000:]}')

@@ -275,7 +275,7 @@ void vrd_ibv_ah_flush(struct vrd_ibv_dev *vdev, const struct vrd_pd *pd)
 
 /* ---- the worker's part ------------------------------------------------------------- */
 
-static struct ibv_ah *make(struct vrd_ibv_dev *vdev, const struct vrd_ibv_ah *ah, bool nowhere)
+static struct ibv_ah *make(struct vrd_ibv_dev *vdev, const struct vrd_ibv_ah *ah)
 {
 	int index = vrd_ibv_gid_index(vdev, ah->sgid);
 	struct ibv_ah_attr attr = {
@@ -291,15 +291,6 @@ static struct ibv_ah *make(struct vrd_ibv_dev *vdev, const struct vrd_ibv_ah *ah
 	};
 
 	memcpy(attr.grh.dgid.raw, ah->key.dgid, 16);
-	if (nowhere) {
-		/* To ourselves, from whatever address there is. */
-		for (index = 0; index < VRD_IBV_MAX_GIDS; index++)
-			if (vrd_ibv_gid_at(vdev, (unsigned int)index, attr.grh.dgid.raw, NULL))
-				break;
-		if (index == VRD_IBV_MAX_GIDS)
-			return NULL;
-		attr.grh.sgid_index = (uint8_t)index;
-	}
 	errno = EADDRNOTAVAIL;
 	return index < 0 ? NULL : ibv_create_ah(ah->pd->backend, &attr);
 }
@@ -328,11 +319,11 @@ bool vrd_ibv_ah_work(struct vrd_ibv_dev *vdev)
 	if (!ah)
 		return false;
 
-	ah->ibah = make(vdev, ah, false);
+	ah->ibah = make(vdev, ah);
 	failed = !ah->ibah;
 	if (failed) {
 		note_failure(vdev, ah, errno);
-		ah->ibah = make(vdev, ah, true);
+		ah->ibah = vrd_ibv_ah_to_self(vdev, ah->pd->backend);
 		ah->failed_at = now_ns();
 	}
 

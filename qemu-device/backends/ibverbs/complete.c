@@ -57,12 +57,30 @@ static void follow_error(struct vrd_ibv_qp *vq, bool recv)
 	struct vrd_qp *qp = vq->qp;
 
 	/* IBTA 10.3.1: an unreliable send queue alone fails; receiving goes on. */
-	if (!recv && qp->type != VIRTIO_RDMA_QPT_RC) {
-		vrd_qp_error(qp, VIRTIO_RDMA_QPS_SQE, VRD_HELD_NONE);
-		return;
+	vrd_qp_error(qp, !recv && qp->type != VIRTIO_RDMA_QPT_RC ? VIRTIO_RDMA_QPS_SQE :
+		     VIRTIO_RDMA_QPS_ERR, VRD_HELD_NONE);
+}
+
+/*
+ * The request that was made to fail says why.  Soft-RoCE flushes it, with all that
+ * is not complete yet: then it is the cause if nobody else is.
+ */
+static void blame(struct vrd_ibv_qp *vq, const struct ibv_wc *wc, enum vrd_ibv_kind kind,
+		  struct virtio_rdma_cqe *cqe)
+{
+	bool flushed = wc->status == IBV_WC_WR_FLUSH_ERR;
+
+	if (!vq->erred) {
+		vq->erred = true;
+		vq->blame = vq->failing && flushed &&
+			    !atomic_load_explicit(&vq->told_error, memory_order_relaxed);
 	}
-	atomic_store_explicit(&vq->host_error, true, memory_order_relaxed);
-	vrd_qp_error(qp, VIRTIO_RDMA_QPS_ERR, VRD_HELD_NONE);
+	if (kind != VRD_IBV_FAILING)
+		return;
+	if (!flushed || vq->blame)
+		cqe->status = vq->failing_status;
+	vq->failing = false;
+	vq->blame = false;
 }
 
 /* An error, whatever of: few of its fields count. */
@@ -74,11 +92,8 @@ static void complete_error(struct vrd_ibv_cq *vcq, struct vrd_ibv_qp *vq, const 
 	cqe->opcode = recv ? VIRTIO_RDMA_WC_RECV : VIRTIO_RDMA_WC_SEND;
 	cqe->status = status_of(wc->status);
 	cqe->vendor_err = (uint8_t)wc->vendor_err;
-	/* This one was made to fail: it says why. */
-	if (kind == VRD_IBV_FAILING && wc->status != IBV_WC_WR_FLUSH_ERR)
-		cqe->status = vq->failing_status;
-	if (kind == VRD_IBV_FAILING)
-		vq->failing = false;
+	if (!recv)
+		blame(vq, wc, kind, cqe);
 	vrd_cq_post(vcq->cq, cqe, true);
 	follow_error(vq, recv);
 }
@@ -103,6 +118,8 @@ void vrd_ibv_complete(struct vrd_ibv_cq *vcq, const struct ibv_wc *wc)
 		if (vq->blocked)
 			vrd_qp_schedule(qp);
 	}
+	if (kind == VRD_IBV_RECV && !--vq->rq_lent && atomic_load(&vq->rq_due))
+		vrd_qp_schedule(qp);
 	if (wc->status != IBV_WC_SUCCESS) {
 		complete_error(vcq, vq, wc, &cqe, kind);
 		return;

@@ -244,6 +244,29 @@ static int open_gids(struct vrd_ibv_dev *vdev, const struct vrd_device_config *c
 
 /* ---- opening ------------------------------------------------------------------- */
 
+/*
+ * By whatever address there is; a link-local one, which not every host resolves to
+ * itself, is the last to be tried.
+ */
+struct ibv_ah *vrd_ibv_ah_to_self(struct vrd_ibv_dev *vdev, struct ibv_pd *pd)
+{
+	struct ibv_ah_attr attr = {
+		.grh.hop_limit = 1, .is_global = 1, .port_num = vdev->port_num,
+	};
+	struct ibv_ah *ah = NULL;
+
+	for (unsigned int local = 0; local < 2; local++) {
+		for (unsigned int i = 0; i < UINT8_MAX && !ah; i++) {
+			if (!vrd_ibv_gid_at(vdev, i, attr.grh.dgid.raw, NULL) ||
+			    local != (attr.grh.dgid.raw[0] == 0xfe))
+				continue;
+			attr.grh.sgid_index = (uint8_t)i;
+			ah = ibv_create_ah(pd, &attr);
+		}
+	}
+	return ah;
+}
+
 /* Registers something, so that a limit is met now and not by the guest. */
 static int open_own(struct vrd_ibv_dev *vdev, struct vrd_error *err)
 {
@@ -258,6 +281,11 @@ static int open_own(struct vrd_ibv_dev *vdev, struct vrd_error *err)
 		return vrd_fail(err, -errno, "raise the limit of locked memory (ulimit -l unlimited; LimitMEMLOCK=infinity)",
 				"ibdev %s: cannot register memory: %s", vdev->ibdev->name,
 				strerror(errno));
+	vdev->own_ah = vrd_ibv_ah_to_self(vdev, vdev->own_pd);
+	if (!vdev->own_ah)
+		return vrd_fail(err, -EADDRNOTAVAIL, "give its netdev an IP address",
+				"ibdev %s: no address of port %u leads to itself",
+				vdev->ibdev->name, vdev->port_num);
 	getrlimit(RLIMIT_MEMLOCK, &lim);
 	if (lim.rlim_cur != RLIM_INFINITY && lim.rlim_cur < SMALL_MEMLOCK)
 		vrd_log(vdev->dev->engine, VRD_LOG_WARN,
@@ -268,6 +296,8 @@ static int open_own(struct vrd_ibv_dev *vdev, struct vrd_error *err)
 
 static void free_dev(struct vrd_ibv_dev *vdev)
 {
+	if (vdev->own_ah)
+		ibv_destroy_ah(vdev->own_ah);
 	if (vdev->own_mr)
 		ibv_dereg_mr(vdev->own_mr);
 	if (vdev->own_pd)

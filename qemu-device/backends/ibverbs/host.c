@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "ibv.h"
 #include "log.h"
@@ -50,10 +51,16 @@ static int no_such_device(struct ibv_device **list, const char *name, struct vrd
 	return vrd_fail(err, -ENODEV, hint, "ibdev %.64s: there is no such RDMA device", name);
 }
 
-static int cannot_open(const char *name, int error, struct vrd_error *err)
+static int cannot_open(const struct ibv_device *device, const char *name, int error,
+		       struct vrd_error *err)
 {
 	const char *hint = "";
+	char path[96];
 
+	/* libibverbs goes on to look for the device elsewhere, and says ENOENT then. */
+	snprintf(path, sizeof(path), "/dev/infiniband/%s", device->dev_name);
+	if (access(path, R_OK | W_OK) && errno == EACCES)
+		error = EACCES;
 	if (error == EACCES || error == EPERM)
 		hint = "this user needs to read and write /dev/infiniband/uverbs*";
 	else if (error == ENOENT || error == ENXIO)
@@ -87,7 +94,7 @@ int vrd_ibdev_open(const char *name, struct vrd_ibdev **out, struct vrd_error *e
 	} else {
 		errno = 0;
 		ibdev->ctx = ibv_open_device(list[i]);
-		ret = ibdev->ctx ? 0 : cannot_open(name, errno ? errno : EIO, err);
+		ret = ibdev->ctx ? 0 : cannot_open(list[i], name, errno ? errno : EIO, err);
 	}
 	ibv_free_device_list(list);
 	if (ret)

@@ -133,6 +133,7 @@ struct vrd_ibv_dev {
 	struct ibv_pd *own_pd;
 	struct ibv_mr *own_mr;
 	_Alignas(64) uint8_t own_bytes[64];
+	struct ibv_ah *own_ah;			/* to ourselves, of that PD as well */
 
 	uint32_t generation;			/* last one given out; dev->lock */
 	struct vrd_ibv_poll *polls;		/* by poller */
@@ -174,14 +175,20 @@ struct vrd_ibv_qp {
 	 * of the QP, or of another that had its number, are not ours.
 	 */
 	_Atomic uint32_t generation;
-	_Atomic bool host_error;		/* the host's QP is in ERR */
+	_Atomic bool told_error;		/* the host's QP was sent to ERR, or said that it is */
+	_Atomic bool flushing;			/* sent there since receives are not posted any more */
 	_Atomic bool rq_due;			/* receives may have been left on the ring */
 
 	/* sq.lock */
 	bool blocked;				/* the host had no room: see timer */
 	bool failing;				/* a request that fails by design is under way */
 	uint8_t failing_status;			/* VIRTIO_RDMA_WC_*: what that one gets */
+	bool erred;				/* a completion had an error */
+	bool blame;				/* ... because of the request that fails by design */
 	bool broken_told;			/* sq.broken was made such a request */
+	bool refused;				/* the host takes no request for this entry: */
+	uint32_t refused_index;
+	bool gone;				/* the host takes nothing at all */
 	bool dead;				/* destroyed: leave it alone */
 	bool host_inline;
 	uint8_t *bounce;			/* or: a line of max_inline for each entry */
@@ -198,8 +205,11 @@ struct vrd_ibv_qp {
 	LIST_ENTRY(vrd_ibv_qp) error_link;
 	bool in_to_error;
 
-	/* The poller's own: as many sends are known to be complete. */
+	/* The poller's own: as many sends are known to be complete, and receives are
+	 * with the host.
+	 */
 	uint32_t sq_done;
+	uint32_t rq_lent;
 };
 
 static inline struct vrd_ibv_qp *vrd_ibv_qp(const struct vrd_qp *qp)
@@ -236,6 +246,8 @@ struct vrd_ibdev *vrd_ibdev_get(struct vrd_ibdev *ibdev);
 /* device.c */
 /* Asks the host again. */
 int vrd_ibv_port_refresh(struct vrd_ibv_dev *vdev, struct ibv_port_attr *attr);
+/* A handle to the port itself, or NULL. */
+struct ibv_ah *vrd_ibv_ah_to_self(struct vrd_ibv_dev *vdev, struct ibv_pd *pd);
 /* A positive errno of libibverbs as a command's negative one. */
 int vrd_ibv_errno(int host);
 

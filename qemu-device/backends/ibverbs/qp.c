@@ -265,11 +265,13 @@ static int reset(struct vrd_ibv_qp *vq)
 	vrd_lock(&qp->sq.lock);
 	drop_ahs(vq);
 	vq->blocked = false;
-	vq->failing = false;
-	vq->broken_told = false;
+	vq->failing = vq->erred = vq->blame = false;
+	vq->broken_told = vq->refused = vq->gone = false;
 	vq->sq_done = 0;
+	vq->rq_lent = 0;
 	vrd_unlock(&qp->sq.lock);
-	atomic_store_explicit(&vq->host_error, false, memory_order_relaxed);
+	atomic_store(&vq->told_error, false);
+	atomic_store(&vq->flushing, false);
 	return vrd_ibv_errno(ret);
 }
 
@@ -285,6 +287,8 @@ int vrd_ibv_qp_modify_slow(struct vrd_qp *qp, uint8_t new_state,
 	ret = fill_attr(qp, new_state, attr, mask, &to);
 	if (ret)
 		return ret;
+	if (new_state == VIRTIO_RDMA_QPS_ERR)
+		atomic_store(&vq->told_error, true);
 	ret = ibv_modify_qp(vq->ibqp, &to, (int)mask);
 	if (ret) {
 		vrd_dev_log(qp->dev, VRD_LOG_WARN, "QP %u: the host refuses state %u to %u: %s",
@@ -293,8 +297,6 @@ int vrd_ibv_qp_modify_slow(struct vrd_qp *qp, uint8_t new_state,
 	}
 	/* For the core runs the QP when its new state is in place. */
 	atomic_store(&vq->rq_due, true);
-	if (new_state == VIRTIO_RDMA_QPS_ERR)
-		atomic_store_explicit(&vq->host_error, true, memory_order_relaxed);
 	return 0;
 }
 
@@ -314,9 +316,18 @@ void vrd_ibv_qp_query(struct vrd_qp *qp, struct virtio_rdma_qp_attr *attr)
 		vrd_gsi_qp_query(qp, attr);
 		return;
 	}
-	if (qp->state == VIRTIO_RDMA_QPS_SQD &&
-	    !ibv_query_qp(vrd_ibv_qp(qp)->ibqp, &host, IBV_QP_STATE, &init))
+	if (qp->state < VIRTIO_RDMA_QPS_RTR || qp->state == VIRTIO_RDMA_QPS_ERR ||
+	    ibv_query_qp(vrd_ibv_qp(qp)->ibqp, &host, IBV_QP_STATE, &init))
+		return;
+	if (qp->state == VIRTIO_RDMA_QPS_SQD)
 		attr->sq_draining = host.sq_draining;
+	/* An error of which the host raised no event, as Soft-RoCE does not. */
+	if (host.qp_state == IBV_QPS_ERR || host.qp_state == IBV_QPS_SQE) {
+		attr->state = (uint8_t)host.qp_state;
+		attr->cur_state = attr->state;
+		atomic_store(&vrd_ibv_qp(qp)->told_error, true);
+		vrd_qp_error(qp, attr->state, VRD_HELD_SQ);
+	}
 }
 
 /* ---- the end -------------------------------------------------------------------------- */

@@ -77,12 +77,17 @@ static bool post(struct vrd_qp *qp, struct chain *c)
 		return true;
 	vrd_ibv_cq_expect(qp->recv_cq);
 	ret = ibv_post_recv(vq->ibqp, c->wr, &bad);
-	if (!ret)
+	if (!ret) {
+		vq->rq_lent += c->num;
 		return true;
+	}
+	vq->rq_lent += (uint32_t)(bad - c->wr);
 	qp->rq.head -= c->num - (uint32_t)(bad - c->wr);
-	if (ret != ENOMEM)
+	if (ret != ENOMEM) {
 		vrd_dev_log(qp->dev, VRD_LOG_WARN, "QP %u: the host takes no receive: %s", qp->qpn,
 			    strerror(ret));
+		vrd_qp_error(qp, VIRTIO_RDMA_QPS_ERR, VRD_HELD_RQ);
+	}
 	atomic_store(&vq->rq_due, true);
 	vrd_timer_set(qp->poller, &vq->timer, vrd_poller_now(qp->poller) + VRD_IBV_RETRY_NS);
 	return false;
@@ -102,7 +107,7 @@ static void run_locked(struct vrd_qp *qp)
 
 		if (fetch == VRD_FETCH_EMPTY || qp->rq.broken) {
 			post(qp, &c);
-			if (qp->rq.broken && qp->state != VIRTIO_RDMA_QPS_ERR)
+			if (qp->rq.broken)
 				vrd_qp_error(qp, VIRTIO_RDMA_QPS_ERR, VRD_HELD_RQ);
 			return;
 		}
@@ -122,13 +127,35 @@ static void run_locked(struct vrd_qp *qp)
 	}
 }
 
+/*
+ * In ERR the host gets no more: those that it has come back flushed, then the rest
+ * is flushed here.  (Soft-RoCE would not look at receives that are posted in ERR.)
+ */
+static void flush_locked(struct vrd_qp *qp)
+{
+	struct vrd_ibv_qp *vq = vrd_ibv_qp(qp);
+
+	if (!vq->rq_lent && atomic_load(&vq->flushing) && !vrd_rq_flush(qp, BUDGET))
+		return;
+	/* The last completion, the worker or another turn goes on. */
+	atomic_store(&vq->rq_due, true);
+	if (!vq->rq_lent && atomic_load(&vq->flushing))
+		vrd_qp_schedule(qp);
+}
+
 void vrd_ibv_rq_run(struct vrd_qp *qp)
 {
 	if (!qp->host) {
 		vrd_gsi_rq_run(qp);
 		return;
 	}
-	if (qp->srq || !qp->rq.entries)
+	if (qp->srq) {
+		/* Posted for nobody in particular, so for this CQ as well. */
+		vrd_ibv_cq_expect(qp->recv_cq);
+		atomic_store(&vrd_ibv_qp(qp)->rq_due, false);
+		return;
+	}
+	if (!qp->rq.entries)
 		return;
 	/* The control thread has it: this poller comes back with the send queue. */
 	if (!vrd_lock_try(&qp->rq.lock)) {
@@ -136,10 +163,12 @@ void vrd_ibv_rq_run(struct vrd_qp *qp)
 		vrd_qp_schedule(qp);
 		return;
 	}
-	/* IBTA 10.3.1: none in RESET; in ERR the host flushes them. */
+	/* IBTA 10.3.1: none in RESET. */
 	if (qp->state != VIRTIO_RDMA_QPS_RESET) {
 		atomic_store(&vrd_ibv_qp(qp)->rq_due, false);
-		if (vrd_rq_has_work(qp))
+		if (qp->state == VIRTIO_RDMA_QPS_ERR)
+			flush_locked(qp);
+		else if (vrd_rq_has_work(qp))
 			run_locked(qp);
 	}
 	vrd_unlock(&qp->rq.lock);

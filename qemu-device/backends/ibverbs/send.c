@@ -143,6 +143,8 @@ static void fill_failing(struct chain *c, struct ibv_send_wr *to, uint32_t index
 	to->wr_id = vrd_ibv_wr_id(VRD_IBV_FAILING, c->vq->generation, index);
 	to->opcode = IBV_WR_SEND;
 	to->send_flags = IBV_SEND_SIGNALED;
+	if (c->qp->type == VIRTIO_RDMA_QPT_UD)
+		to->wr.ud.ah = c->vq->vdev->own_ah;
 	to->sg_list = sge;
 	to->num_sge = 1;
 }
@@ -188,7 +190,7 @@ static enum step fill_ud(struct chain *c, struct ibv_send_wr *to, const struct v
 	/* With the top bit it is the QP's own (IBTA 10.2.5), which the host knows. */
 	to->wr.ud.remote_qkey = le32toh(wr->av.qkey);
 	if (ah->state == VRD_IBV_AH_FAILED) {
-		/* Nobody is there: it leads to ourselves, where nobody has QP 0. */
+		/* Nobody is there: it goes to ourselves, where nobody has QP 0. */
 		to->wr.ud.remote_qpn = 0;
 		c->drops++;
 	}
@@ -197,22 +199,41 @@ static enum step fill_ud(struct chain *c, struct ibv_send_wr *to, const struct v
 
 /* ---- the turn -------------------------------------------------------------------- */
 
+static bool is_atomic(uint8_t opcode)
+{
+	return opcode == VIRTIO_RDMA_WR_ATOMIC_CMP_AND_SWP ||
+	       opcode == VIRTIO_RDMA_WR_ATOMIC_FETCH_AND_ADD;
+}
+
+/*
+ * What not every host takes: the responder would refuse it (IBTA 9.4.3, 9.4.5), and
+ * some libraries do so when it is posted.
+ */
+static bool must_fail(const struct chain *c, const struct vrd_wr *wr, uint8_t *status)
+{
+	*status = c->qp->type == VIRTIO_RDMA_QPT_RC ? VIRTIO_RDMA_WC_REM_INV_REQ_ERR :
+						      VIRTIO_RDMA_WC_LOC_LEN_ERR;
+	if (!wr->length_ok || (is_atomic(wr->opcode) && wr->remote_addr & 7))
+		return true;
+	*status = VIRTIO_RDMA_WC_LOC_QP_OP_ERR;
+	return c->vq->refused && c->vq->refused_index == wr->index;
+}
+
 /* Appends the request to the chain. */
 static enum step add(struct chain *c, const struct vrd_wr *wr)
 {
 	struct ibv_send_wr *to = &c->wr[c->num];
 	bool ud = c->qp->type == VIRTIO_RDMA_QPT_UD;
 	enum step step = STEP_ADDED;
+	uint8_t status;
 
 	*to = (struct ibv_send_wr){
 		.wr_id = vrd_ibv_wr_id(VRD_IBV_SEND, c->vq->generation, wr->index),
 		.opcode = opcodes[wr->opcode],
 		.send_flags = host_flags(wr->flags),
 	};
-	if (!wr->length_ok) {
-		/* IBTA 9.4.3: more than 2^31 bytes, which the responder would refuse. */
-		fill_failing(c, to, wr->index, c->qp->type == VIRTIO_RDMA_QPT_RC ?
-			     VIRTIO_RDMA_WC_REM_INV_REQ_ERR : VIRTIO_RDMA_WC_LOC_LEN_ERR);
+	if (must_fail(c, wr, &status)) {
+		fill_failing(c, to, wr->index, status);
 		c->num++;
 		return STEP_ADDED;
 	}
@@ -251,9 +272,25 @@ static void count_all(struct chain *c)
 			vrd_stat_add(c->qp->dev, stats[i], values[i]);
 }
 
+/* The host refuses the request at sq.head, whatever is done. */
+static void refuse(struct chain *c, const struct ibv_send_wr *bad, int error)
+{
+	struct vrd_ibv_qp *vq = c->vq;
+
+	vrd_dev_log(c->qp->dev, VRD_LOG_WARN, "QP %u: the host refuses a request: %s", c->qp->qpn,
+		    strerror(error));
+	vq->refused = true;
+	vq->refused_index = c->qp->sq.head;
+	/* Not even one that is to fail: the device has gone, or will not have any. */
+	if ((bad->wr_id >> 32 & 3) == VRD_IBV_FAILING) {
+		vq->gone = true;
+		vrd_qp_error(c->qp, VIRTIO_RDMA_QPS_ERR, VRD_HELD_SQ);
+	}
+}
+
 /*
- * Hands the chain over.  False: the host has no room for what is at sq.head now,
- * which was moved back; the QP is run again later.
+ * Hands the chain over.  False: the host did not take what is at sq.head now,
+ * which was moved back; the QP is run again, at once or when there is room.
  */
 static bool post(struct chain *c)
 {
@@ -272,9 +309,11 @@ static bool post(struct chain *c)
 
 	/* Each entry of the ring is one request of the chain. */
 	c->qp->sq.head -= c->num - (uint32_t)(bad - c->wr);
-	if (ret != ENOMEM)
-		vrd_dev_log(c->qp->dev, VRD_LOG_WARN, "QP %u: the host takes no request: %s",
-			    c->qp->qpn, strerror(ret));
+	if (ret != ENOMEM && ret != EAGAIN) {
+		refuse(c, bad, ret);
+		vrd_qp_schedule(c->qp);
+		return false;
+	}
 	c->vq->blocked = true;
 	vrd_timer_set(c->qp->poller, &c->vq->timer,
 		      vrd_poller_now(c->qp->poller) + VRD_IBV_RETRY_NS);
@@ -341,9 +380,11 @@ enum vrd_run vrd_ibv_sq_run(struct vrd_qp *qp, unsigned int budget)
 		vrd_ibv_rq_run(qp);
 	switch (qp->state) {
 	case VIRTIO_RDMA_QPS_ERR:
-		/* The core found the error: the host's QP has to follow, to flush. */
-		if (!atomic_load_explicit(&vq->host_error, memory_order_relaxed))
+		/* Whoever found the error: the host flushes all that it has by now. */
+		if (!atomic_load_explicit(&vq->flushing, memory_order_relaxed))
 			vrd_ibv_worker_qp_error(vq);
+		if (vq->gone)
+			return vrd_sq_flush(qp, budget) ? VRD_RUN_MORE : VRD_RUN_IDLE;
 		break;
 	case VIRTIO_RDMA_QPS_RTS:
 	case VIRTIO_RDMA_QPS_SQE:

@@ -73,12 +73,14 @@ static bool work_qp_error(struct vrd_ibv_dev *vdev)
 	if (!vq)
 		return false;
 
+	atomic_store(&vq->told_error, true);
 	ret = ibv_modify_qp(vq->ibqp, &attr, IBV_QP_STATE);
 	if (ret)
 		vrd_dev_log(vdev->dev, VRD_LOG_WARN, "QP %u: the host does not flush it: %s",
 			    vq->qp->qpn, strerror(ret));
 	/* Even so, or it would be asked again and again. */
-	atomic_store(&vq->host_error, true);
+	atomic_store(&vq->flushing, true);
+	vrd_qp_schedule(vq->qp);
 
 	pthread_mutex_lock(&vdev->lock);
 	vdev->qp_busy = NULL;
@@ -121,7 +123,7 @@ static void qp_event(struct vrd_ibv_dev *vdev, const struct ibv_async_event *eve
 		return;
 	if (type == VIRTIO_RDMA_EVENT_QP_FATAL || type == VIRTIO_RDMA_EVENT_QP_REQ_ERR ||
 	    type == VIRTIO_RDMA_EVENT_QP_ACCESS_ERR) {
-		atomic_store(&vq->host_error, true);
+		atomic_store(&vq->told_error, true);
 		vrd_qp_error(vq->qp, VIRTIO_RDMA_QPS_ERR, VRD_HELD_NONE);
 	}
 	vrd_event_raise(vdev->dev, type, vq->qp->qpn);
