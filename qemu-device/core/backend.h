@@ -39,7 +39,8 @@ enum vrd_run {
  */
 struct vrd_backend_ops {
 	const char *name;
-	bool host_numbers;		/* QP numbers are the host's, not the device's own */
+	/* QP numbers and keys are the host's, not the device's own. */
+	bool host_numbers;
 
 	/* May lower dev->limits. */
 	int (*device_open)(struct vrd_device *dev, const struct vrd_device_config *cfg,

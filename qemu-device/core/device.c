@@ -128,6 +128,10 @@ static int make_tables(struct vrd_device *dev)
 	    vrd_table_init(&dev->qps, l->max_qp, 2,
 			   dev->ops->host_numbers ? VRD_TABLE_FOREIGN : 0))
 		return -ENOMEM;
+	if (dev->ops->host_numbers &&
+	    (vrd_table_init(&dev->lkeys, l->max_mr, 0, VRD_TABLE_FOREIGN) ||
+	     vrd_table_init(&dev->rkeys, l->max_mr, 0, VRD_TABLE_FOREIGN)))
+		return -ENOMEM;
 	return 0;
 }
 
@@ -177,6 +181,8 @@ static void free_parts(struct vrd_device *dev)
 	for (i = 0; dev->vqs && i < dev->num_vqs; i++)
 		vrd_vq_destroy(dev->vqs[i]);
 	free(dev->vqs);
+	vrd_table_destroy(&dev->rkeys);
+	vrd_table_destroy(&dev->lkeys);
 	vrd_table_destroy(&dev->qps);
 	vrd_table_destroy(&dev->srqs);
 	vrd_table_destroy(&dev->cqs);

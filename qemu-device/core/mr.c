@@ -33,6 +33,21 @@
 
 /* ---- data path --------------------------------------------------------- */
 
+/* Keys that are not our own: the host's, and the reserved one. */
+static const struct vrd_mr *find_other(const struct vrd_qp *qp, const struct vrd_pd *pd,
+				       uint32_t key, bool remote)
+{
+	const struct vrd_device *dev = qp->dev;
+	const struct vrd_host_key *hk;
+
+	hk = vrd_table_find(remote ? &dev->rkeys : &dev->lkeys, vrd_key_index(key));
+	if (hk && (remote ? hk->mr->rkey : hk->mr->lkey) == key)
+		return hk->mr->pd == pd ? hk->mr : NULL;
+	if (key != VIRTIO_RDMA_LOCAL_DMA_LKEY || remote || !qp->kernel)
+		return NULL;
+	return dev->local_dma;
+}
+
 static inline const struct vrd_mr *find(struct vrd_qp *qp, const struct vrd_pd *pd, uint32_t key,
 					uint64_t addr, uint64_t length, uint32_t access,
 					bool remote)
@@ -40,12 +55,13 @@ static inline const struct vrd_mr *find(struct vrd_qp *qp, const struct vrd_pd *
 	const struct vrd_mr *mr;
 
 	mr = vrd_table_find(&qp->dev->mrs, vrd_key_index(key));
-	if (!mr) {
-		if (key != VIRTIO_RDMA_LOCAL_DMA_LKEY || remote || !qp->kernel)
+	if (mr && mr->key == key) {
+		if (mr->pd != pd)
 			return NULL;
-		mr = qp->dev->local_dma;
-	} else if (mr->key != key || mr->pd != pd) {
-		return NULL;
+	} else {
+		mr = find_other(qp, pd, key, remote);
+		if (!mr)
+			return NULL;
 	}
 	if ((mr->access & access) != access)
 		return NULL;
@@ -173,6 +189,61 @@ static void count_bytes(struct vrd_device *dev, int64_t bytes, int dma)
 			errno);
 }
 
+/*
+ * A host may give the same number to the local key of one region and the remote
+ * key of another, so each kind has its table.
+ */
+static int claim_host_key(struct vrd_table *table, struct vrd_host_key *hk, struct vrd_mr *mr,
+			  uint32_t key)
+{
+	int ret = vrd_table_claim(table, vrd_key_index(key));
+
+	if (ret)
+		return ret;
+	hk->number = vrd_key_index(key);
+	hk->mr = mr;
+	return 0;
+}
+
+static void release_host_key(struct vrd_table *table, struct vrd_host_key *hk)
+{
+	if (hk->mr)
+		vrd_table_release(table, hk->number);
+	hk->mr = NULL;
+}
+
+#define ACCESS_REMOTE	(ACCESS_REMOTE_CHANGE | VIRTIO_RDMA_ACCESS_REMOTE_READ)
+
+/* The region is found by the host's keys from now on, and by no other. */
+static int publish_host_keys(struct vrd_device *dev, struct vrd_mr *mr)
+{
+	int ret = claim_host_key(&dev->lkeys, &mr->host_lkey, mr, mr->lkey);
+
+	/* Without remote rights the remote key may be none, the same for all. */
+	if (!ret && mr->access & ACCESS_REMOTE)
+		ret = claim_host_key(&dev->rkeys, &mr->host_rkey, mr, mr->rkey);
+	if (ret) {
+		release_host_key(&dev->lkeys, &mr->host_lkey);
+		return ret;
+	}
+	/* Not that of a number in dev->mrs. */
+	mr->key = 0;
+	vrd_table_publish(&dev->lkeys, mr->host_lkey.number, &mr->host_lkey);
+	if (mr->host_rkey.mr)
+		vrd_table_publish(&dev->rkeys, mr->host_rkey.number, &mr->host_rkey);
+	return 0;
+}
+
+/* Nobody finds it any more; those who have may use it until the grace period ends. */
+static void mr_unpublish(struct vrd_device *dev, struct vrd_mr *mr)
+{
+	vrd_table_unpublish(&dev->mrs, mr->index);
+	if (mr->host_lkey.mr)
+		vrd_table_unpublish(&dev->lkeys, mr->host_lkey.number);
+	if (mr->host_rkey.mr)
+		vrd_table_unpublish(&dev->rkeys, mr->host_rkey.number);
+}
+
 /* The region is in no table any more, and nobody uses it. */
 static void mr_free(struct vrd_device *dev, struct vrd_mr *mr)
 {
@@ -181,6 +252,8 @@ static void mr_free(struct vrd_device *dev, struct vrd_mr *mr)
 	else if (mr->num_pages)
 		count_bytes(dev, -(int64_t)(mr->num_pages << PAGE_SHIFT), 0);
 	mr->pd->users--;
+	release_host_key(&dev->rkeys, &mr->host_rkey);
+	release_host_key(&dev->lkeys, &mr->host_lkey);
 	vrd_table_release(&dev->mrs, mr->index);
 	free(mr->frames);
 	free(mr);
@@ -194,6 +267,11 @@ static int mr_complete(struct vrd_device *dev, struct vrd_mr *mr)
 	vrd_mr_retranslate(dev, mr);
 	if (dev->ops->mr_reg) {
 		ret = dev->ops->mr_reg(mr);
+		if (!ret && dev->ops->host_numbers) {
+			ret = publish_host_keys(dev, mr);
+			if (ret)
+				dev->ops->mr_dereg(mr);
+		}
 		if (ret)
 			return ret;
 	}
@@ -366,7 +444,7 @@ int vrd_mr_dereg(struct vrd_device *dev, uint32_t handle)
 	mr = vrd_table_find(&dev->mrs, handle);
 	if (!mr)
 		return -ENOENT;
-	vrd_table_unpublish(&dev->mrs, handle);
+	mr_unpublish(dev, mr);
 	/* Copies that have found it end: no byte moves after the reply. */
 	vrd_engine_synchronize(dev->engine);
 	if (dev->ops->mr_dereg)
@@ -385,7 +463,7 @@ void vrd_mr_dereg_all(struct vrd_device *dev)
 		mr_free(dev, mr);
 	}
 	for (pos = 0; (mr = vrd_table_next(&dev->mrs, &pos));) {
-		vrd_table_unpublish(&dev->mrs, mr->index);
+		mr_unpublish(dev, mr);
 		mr->partial_link.le_next = list;
 		list = mr;
 	}

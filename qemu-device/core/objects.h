@@ -104,10 +104,17 @@ struct vrd_pd {
 	void *backend;
 };
 
+/* A region under a key that the host chose: entry of dev->lkeys or dev->rkeys. */
+struct vrd_host_key {
+	uint32_t number;		/* upper bits of the key */
+	struct vrd_mr *mr;		/* NULL: not in the table */
+};
+
 /* Immutable once it is in dev->mrs, but for @linear (quiesce). */
 struct vrd_mr {
 	uint32_t index;			/* handle, 24 bits: upper bits of the keys */
-	uint32_t key;			/* by which the core finds it: vrd_mr_find() */
+	uint32_t key;			/* by which the core finds it: vrd_mr_find(); 0: by the
+					 * host's keys only */
 	uint32_t lkey, rkey;		/* that the guest gets: the same, or the host's */
 	uint32_t access;		/* VIRTIO_RDMA_ACCESS_* */
 	bool dma;			/* all of guest memory, for kernel contexts */
@@ -120,6 +127,7 @@ struct vrd_mr {
 					 * in host memory under the current table, else NULL */
 	uint64_t filled;		/* pages that have come; dev->lock */
 	LIST_ENTRY(vrd_mr) partial_link;	/* dev->partial_mrs until it is complete */
+	struct vrd_host_key host_lkey, host_rkey;
 	void *backend;
 };
 
@@ -242,6 +250,7 @@ struct vrd_device {
 	uint64_t mem_generation;
 
 	struct vrd_table ctxs, pds, mrs, cqs, srqs, qps;
+	struct vrd_table lkeys, rkeys;	/* host_numbers: regions by the host's keys */
 	LIST_HEAD(, vrd_mr) partial_mrs;	/* not in mrs yet */
 	uint32_t num_partial;
 	struct vrd_mr *local_dma;	/* what LOCAL_DMA_LKEY names */

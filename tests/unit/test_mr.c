@@ -396,6 +396,87 @@ static void concurrent(void)
 	is(raw_stat(r, "mrs"), 0, "none is left");
 }
 
+/* ---- keys of the host's ---------------------------------------------------- */
+
+static struct vrd_backend_ops host_ops;
+static uint32_t host_lkey, host_rkey;
+static int deregs;
+
+static int host_reg(struct vrd_mr *mr)
+{
+	mr->lkey = host_lkey;
+	mr->rkey = host_rkey;
+	return 0;
+}
+
+static void host_dereg(struct vrd_mr *mr)
+{
+	(void)mr;
+	deregs++;
+}
+
+static int host_reg_mr(uint32_t access, uint32_t lkey, uint32_t rkey,
+		       struct virtio_rdma_reg_mr_rsp *rsp)
+{
+	struct virtio_rdma_extent x = { .addr = mem, .pages = 1 };
+
+	host_lkey = lkey;
+	host_rkey = rkey;
+	return raw_reg_mr(r, pd, access, 0x1000, 4096, &x, 1, 1, rsp);
+}
+
+static void host_keys(void)
+{
+	const struct vrd_backend_ops *own = r->dev->ops;
+	struct virtio_rdma_reg_mr_rsp a, b, c;
+	uint32_t handle;
+
+	host_ops = *own;
+	host_ops.host_numbers = true;
+	host_ops.mr_reg = host_reg;
+	host_ops.mr_dereg = host_dereg;
+	if (vrd_table_init(&r->dev->lkeys, 4, 0, VRD_TABLE_FOREIGN) ||
+	    vrd_table_init(&r->dev->rkeys, 4, 0, VRD_TABLE_FOREIGN))
+		abort();
+	r->dev->ops = &host_ops;
+
+	is(host_reg_mr(LW | RR, 0x00123401, 0xfffffe02, &a), 0, "REG_MR with the host's keys");
+	ok(a.lkey == 0x00123401 && a.rkey == 0xfffffe02, "the guest gets them");
+	ok(vrd_mr_find(qp, 0x00123401, 0x1000, 4096, LW, false), "found by the local key");
+	ok(vrd_mr_find(qp, 0xfffffe02, 0x1000, 4096, RR, true), "and by the remote key");
+	ok(!vrd_mr_find(qp, 0xfffffe02, 0x1000, 1, 0, false), "which is no local key");
+	ok(!vrd_mr_find(qp, 0x00123401, 0x1000, 1, RR, true), "nor the other way round");
+	ok(!vrd_mr_find(qp, 0x00123402, 0x1000, 1, 0, false), "another low byte");
+	ok(!vrd_mr_find(kqp, 0x00123401, 0x1000, 1, 0, false), "a QP of another PD");
+	ok(!vrd_mr_find(qp, 0xfffffe02, 0x1000, 1, RW, true), "without the right");
+	ok(!vrd_mr_find(qp, 0x00123401, 0x1fff, 2, 0, false), "out of bounds");
+	for (handle = 0; handle < 256; handle++)
+		if (vrd_mr_find(qp, a.mr << 8 | handle, 0x1000, 1, 0, false))
+			break;
+	is(handle, 256, "a key made of the handle leads nowhere");
+
+	/* The host may use a number for one key of each kind. */
+	is(host_reg_mr(LW | RR, 0xfffffe07, 0x00123409, &b), 0, "numbers the other way round");
+	ok(vrd_mr_find(qp, 0xfffffe07, 0x1000, 1, LW, false) !=
+	   vrd_mr_find(qp, 0x00123401, 0x1000, 1, LW, false), "each leads to its own region");
+	is(host_reg_mr(LW, 0x500, 0, &c), 0, "a region without remote rights has no remote key");
+	dereg(c.mr);
+	is(host_reg_mr(LW, 0x600, 0, &c), 0, "many have none");
+	ok(!vrd_mr_find(qp, 0, 0x1000, 1, 0, true), "key 0 leads nowhere");
+	deregs = 0;
+	ok(host_reg_mr(LW, 0x00123455, 0, &c) && deregs == 1, "a number in use is refused");
+	ok(host_reg_mr(LW | RW, 0x700, 0xfffffe99, &c) && deregs == 2, "so is a remote one");
+	is(host_reg_mr(LW, 0x700, 0, &c), 0, "of which nothing is left");
+
+	dereg(a.mr);
+	ok(!vrd_mr_find(qp, 0x00123401, 0x1000, 1, 0, false) &&
+	   !vrd_mr_find(qp, 0xfffffe02, 0x1000, 1, RR, true), "dead after DEREG_MR");
+	is(host_reg_mr(LW | RR, 0x001234ff, 0xfffffeff, &a), 0, "the host gives the numbers again");
+	is(raw_recover(r), 0, "a reset");
+	is(r->dev->lkeys.count + r->dev->rkeys.count, 0, "leaves none");
+	r->dev->ops = own;
+}
+
 int main(void)
 {
 	r = raw_new(NULL, FEATURES);
@@ -408,6 +489,7 @@ int main(void)
 	dma();
 	tables();
 	concurrent();
+	host_keys();
 	raw_free(r);
 	quota();
 	return tap_done();
