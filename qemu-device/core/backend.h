@@ -48,6 +48,10 @@ struct vrd_backend_ops {
 	void (*device_close)(struct vrd_device *dev);
 	void (*device_query)(struct vrd_device *dev, struct vrd_caps *caps);
 	uint8_t (*port_state)(struct vrd_device *dev);	/* VIRTIO_RDMA_PORT_* */
+	/* Counters of its own, by name: for vrd_device_stats(). */
+	void (*device_stats)(struct vrd_device *dev,
+			     void (*fn)(void *opaque, const char *name, uint64_t value),
+			     void *opaque);
 	/*
 	 * The device, which had been suspended, runs again (dev->suspended is
 	 * zero): whoever waited for it may go on.  Any thread but a poller.

@@ -68,6 +68,7 @@ void vrd_engine_destroy(struct vrd_engine *engine);
 /* ---- device ---------------------------------------------------------- */
 
 #define VRD_MAX_ALLOWED_GIDS	32
+#define VRD_MAX_CM_PORTS	16
 
 /* Limits of one guest.  Zero means the default. */
 struct vrd_limits {
@@ -107,6 +108,12 @@ struct vrd_device_config {
 	/* Entries of the host port's GID table that are added to the allowed GIDs. */
 	unsigned int num_gid_indexes;
 	uint16_t gid_indexes[VRD_MAX_ALLOWED_GIDS];
+	/*
+	 * Ports of rdma_cm (RDMA_PS_TCP) at which peers without a daemon may
+	 * connect to the guest: the host listens there in its name (vrd_mad.h).
+	 */
+	unsigned int num_cm_ports;
+	uint16_t cm_ports[VRD_MAX_CM_PORTS];
 };
 
 /*

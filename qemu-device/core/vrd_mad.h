@@ -4,9 +4,9 @@
  * MADs of those devices' QP 1 leave the process.  rdma_cm in guests needs that;
  * Documentation/rdma-cm.rst tells the whole story.
  *
- * It takes two steps, so that a shell may drop privileges and forbid itself to
- * open files in between: vrd_mad_setup() opens, vrd_mads_start() runs.  Both
- * come before the first device of the engine, the second after the engine.
+ * It takes three steps, for shells that drop privileges and forbid themselves to
+ * open files: vrd_mad_setup() with the privileges, vrd_mad_setup_cm() without
+ * them, and vrd_mads_start() when there is an engine but no device yet.
  */
 #ifndef VRD_MAD_H
 #define VRD_MAD_H
@@ -28,14 +28,19 @@ struct vrd_mad_options {
 	const char *key_file;
 	uint16_t port;			/* 0: the default */
 	const char *listen;		/* addresses of this host, with commas; NULL: all of them */
-	/* Peers that have no daemon are reached through the host's rdma_cm. */
-	bool host_cm;
 };
 
 /* 0, or a negative errno with @err filled. */
 int vrd_mad_setup(const struct vrd_mad_options *opts, struct vrd_mad_setup **setup,
 		  struct vrd_error *err);
 void vrd_mad_setup_free(struct vrd_mad_setup *setup);
+
+/*
+ * Opens the host's rdma_cm, through which peers that have no daemon are reached.
+ * As the user who runs the threads later: the kernel accepts calls from nobody
+ * else.  After an error all but those peers is reached.
+ */
+int vrd_mad_setup_cm(struct vrd_mad_setup *setup, struct vrd_error *err);
 
 /* Starts the thread; @setup is used up in any case. */
 int vrd_mads_start(struct vrd_engine *engine, struct vrd_mad_setup *setup, struct vrd_error *err);

@@ -13,7 +13,8 @@
 
 bool vrdmad_ibdev_is_key(const char *key)
 {
-	return !strcmp(key, "ibdev") || !strcmp(key, "port") || !strcmp(key, "gid-index");
+	return !strcmp(key, "ibdev") || !strcmp(key, "port") || !strcmp(key, "gid-index") ||
+	       !strcmp(key, "cm-port");
 }
 
 static const char *add_gid_index(struct vrdmad_ibdev_options *opt, const char *value)
@@ -28,6 +29,18 @@ static const char *add_gid_index(struct vrdmad_ibdev_options *opt, const char *v
 	return NULL;
 }
 
+static const char *add_cm_port(struct vrdmad_ibdev_options *opt, const char *value)
+{
+	uint64_t n;
+
+	if (opt->num_cm_ports == VRD_MAX_CM_PORTS)
+		return "at most 16 of them";
+	if (!vrdmad_parse_u64(value, 1, UINT16_MAX, &n))
+		return "a port of rdma_cm at which the guest may be connected to, 1 to 65535";
+	opt->cm_ports[opt->num_cm_ports++] = (uint16_t)n;
+	return NULL;
+}
+
 const char *vrdmad_ibdev_parse(struct vrdmad_ibdev_options *opt, const char *key,
 			       const char *value)
 {
@@ -35,6 +48,8 @@ const char *vrdmad_ibdev_parse(struct vrdmad_ibdev_options *opt, const char *key
 
 	if (!strcmp(key, "gid-index"))
 		return add_gid_index(opt, value);
+	if (!strcmp(key, "cm-port"))
+		return add_cm_port(opt, value);
 	if (!strcmp(key, "port")) {
 		if (!vrdmad_parse_u64(value, 1, 255, &n))
 			return "the number of a port, 1 to 255";
@@ -64,10 +79,10 @@ void vrdmad_ibdev_inherit(struct vrdmad_ibdev_options *opt,
 bool vrdmad_ibdev_check(const struct vrdmad_ibdev_options *opt, const char *path,
 			const struct vrdmad_log *log)
 {
-	if (opt->name[0] || (!opt->port && !opt->num_gid_indexes))
+	if (opt->name[0] || (!opt->port && !opt->num_gid_indexes && !opt->num_cm_ports))
 		return true;
 	vrdmad_log(log, VRD_LOG_ERROR, "--socket %s: %s without ibdev=: name the host's RDMA device",
-		   path, opt->port ? "port" : "gid-index");
+		   path, opt->port ? "port" : opt->num_gid_indexes ? "gid-index" : "cm-port");
 	return false;
 }
 

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "loop.h"
+#include "mad.h"
 #include "options.h"
 #include "service.h"
 #include "stats.h"
@@ -31,6 +32,7 @@ struct vrdmad {
 	struct vrdmad_loop loop;
 	struct vrdmad_notify notify;
 	struct vrd_engine *engine;
+	struct vrd_mad_setup *mad_setup;	/* until the engine has it */
 	struct vrdmad_vm *vms;		/* one per --socket */
 	unsigned int num_vms;		/* of them that listen */
 	struct vrdmad_listener stats_listener;
@@ -245,14 +247,20 @@ static int start(struct vrdmad *d)
 	if (uses_host(d))
 		vrdmad_raise_memlock(&d->log);
 	if (!ret)
+		ret = vrdmad_mad_open(&d->opts, &d->mad_setup, &d->log);
+	if (!ret)
 		ret = vrdmad_drop_privileges(d->opts.user, &d->log);
 	/* As the user that will use them: then permissions are told now. */
 	for (unsigned int i = 0; !ret && i < d->num_vms; i++)
 		ret = vrdmad_vm_open_host(&d->vms[i]);
+	if (!ret)
+		ret = vrdmad_mad_open_cm(&d->opts, d->mad_setup, &d->log);
 	if (!ret && d->opts.sandbox)
-		ret = vrdmad_sandbox(uses_host(d), &d->log);
+		ret = vrdmad_sandbox(uses_host(d), d->opts.mad_key, &d->log);
 	if (!ret)
 		ret = start_engine(d);
+	if (!ret)
+		ret = vrdmad_mad_start(d->engine, &d->mad_setup, &d->log);
 	for (unsigned int i = 0; !ret && i < d->num_vms; i++)
 		ret = vrdmad_vm_start(&d->vms[i], &d->loop, d->engine);
 	if (!ret && d->stats_listener.fd >= 0) {
@@ -272,6 +280,7 @@ static void stop(struct vrdmad *d)
 	sigbus_engine = NULL;
 	if (d->engine)
 		vrd_engine_destroy(d->engine);
+	vrd_mad_setup_free(d->mad_setup);
 	vrdmad_unlisten(&d->stats_listener);
 	vrdmad_loop_del(&d->loop, &d->signal_source);
 	if (d->signal_fd >= 0)

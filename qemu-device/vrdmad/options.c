@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "mad.h"
 #include "options.h"
 
 enum {
@@ -18,6 +19,9 @@ enum {
 	OPT_IBDEV,
 	OPT_PORT,
 	OPT_GID_INDEX,
+	OPT_MAD_KEY,
+	OPT_MAD_PORT,
+	OPT_MAD_LISTEN,
 	OPT_USER,
 	OPT_SOCKET_GROUP,
 	OPT_SOCKET_MODE,
@@ -39,6 +43,9 @@ static const struct option long_options[] = {
 	{ "ibdev",              required_argument, NULL, OPT_IBDEV },
 	{ "port",               required_argument, NULL, OPT_PORT },
 	{ "gid-index",          required_argument, NULL, OPT_GID_INDEX },
+	{ "mad-key",            required_argument, NULL, OPT_MAD_KEY },
+	{ "mad-port",           required_argument, NULL, OPT_MAD_PORT },
+	{ "mad-listen",         required_argument, NULL, OPT_MAD_LISTEN },
 	{ "user",               required_argument, NULL, OPT_USER },
 	{ "socket-group",       required_argument, NULL, OPT_SOCKET_GROUP },
 	{ "socket-mode",        required_argument, NULL, OPT_SOCKET_MODE },
@@ -72,10 +79,16 @@ void vrdmad_options_help(void)
 	     "      unsealed=on       accept guest memory in plain files (UML)\n"
 	     "      ibdev=NAME        use this RDMA device of the host: peers are then those of\n"
 	     "                        its network; port=N and gid-index=N (repeat it) choose\n"
-	     "                        its port and addresses that the guest may use\n"
+	     "                        its port and addresses that the guest may use;\n"
+	     "                        cm-port=N (repeat it): peers of any kind may connect to\n"
+	     "                        it there by rdma_cm\n"
 	     "      max-qp=N, max-cq=N, max-mr=N, max-mr-bytes=SIZE, ...  limits, see vrdmad(8)\n"
 	     "  --allow-unsealed      unsealed=on for every socket\n"
 	     "  --ibdev NAME, --port N, --gid-index N  the same for every socket without ibdev=\n"
+	     "  --mad-key FILE        key that daemons of other hosts have as well: rdma_cm then\n"
+	     "                        works between guests of different hosts\n"
+	     "  --mad-port N          TCP port where daemons meet (default: 18515)\n"
+	     "  --mad-listen IP[,IP]  listen there only, not at all addresses\n"
 	     "  --pollers N           threads that move data (default: 1)\n"
 	     "  --poller-cpus LIST    CPUs to pin them to, one each, as in 2,3 or 4-7\n"
 	     "  --poll-us N           microseconds a poller spins before it sleeps (default: 50)\n"
@@ -193,6 +206,17 @@ static bool parse_one(struct vrdmad_options *opts, int opt, bool *allow_unsealed
 	case OPT_SOCKET_MODE:
 		return parse_mode(optarg, &opts->socket_mode) ||
 			bad_option(log, "--socket-mode", optarg, "an octal mode, as in 0660");
+	case OPT_MAD_KEY:
+		opts->mad_key = optarg;
+		return true;
+	case OPT_MAD_PORT:
+		if (!vrdmad_parse_u64(optarg, 1, UINT16_MAX, &n))
+			return bad_option(log, "--mad-port", optarg, "a TCP port, 1 to 65535");
+		opts->mad_port = (uint16_t)n;
+		return true;
+	case OPT_MAD_LISTEN:
+		opts->mad_listen = optarg;
+		return true;
 	case OPT_NO_SANDBOX:
 		opts->sandbox = false;
 		return true;
@@ -240,7 +264,7 @@ static bool check_whole(struct vrdmad_options *opts, bool pollers_given,
 			   opts->num_poller_cpus, opts->pollers);
 		return false;
 	}
-	return vrdmad_socket_options_finish(opts, log);
+	return vrdmad_socket_options_finish(opts, log) && vrdmad_mad_check(opts, log);
 }
 
 bool vrdmad_options_parse(struct vrdmad_options *opts, int argc, char **argv,

@@ -57,6 +57,9 @@ struct vrdmad_options {
 	const char *user;
 	const char *socket_group;
 	int socket_mode;		/* -1: by the umask */
+	const char *mad_key;		/* file, or NULL: no channel to other daemons */
+	uint16_t mad_port;		/* 0: the default */
+	const char *mad_listen;		/* NULL: all addresses */
 	bool sandbox;
 	bool json;
 	const char *stats_socket;	/* where this daemon answers */

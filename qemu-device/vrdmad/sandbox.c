@@ -10,6 +10,7 @@
 #include <seccomp.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 
 #include "service.h"
 
@@ -67,7 +68,25 @@ static int add_rules(scmp_filter_ctx ctx, uint32_t action, const char *const *na
 	return 0;
 }
 
-static int load_filter(bool rdma)
+/*
+ * The MAD channel: TCP sockets are made while the daemon runs, others are not.
+ * Where they may connect to is the firewall's business.
+ */
+static int add_channel_rules(scmp_filter_ctx ctx)
+{
+	static const char *const calls[] = { "bind", "connect", "setsockopt", "getsockname" };
+	static const int families[] = { AF_INET, AF_INET6 };
+	const unsigned int type = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
+	int ret = add_rules(ctx, SCMP_ACT_ALLOW, calls, sizeof(calls) / sizeof(calls[0]));
+
+	for (unsigned int i = 0; !ret && i < 2; i++)
+		ret = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(socket), 3,
+				       SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i]),
+				       SCMP_A1(SCMP_CMP_EQ, type), SCMP_A2(SCMP_CMP_EQ, 0));
+	return ret;
+}
+
+static int load_filter(bool rdma, bool channel)
 {
 	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ERRNO(ENOSYS));
 	int ret;
@@ -86,22 +105,25 @@ static int load_filter(bool rdma)
 	if (!ret && rdma)
 		ret = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
 				       SCMP_A1(SCMP_CMP_EQ, RDMA_VERBS_IOCTL));
+	if (!ret && channel)
+		ret = add_channel_rules(ctx);
 	if (!ret)
 		ret = seccomp_load(ctx);
 	seccomp_release(ctx);
 	return ret;
 }
 
-int vrdmad_sandbox(bool rdma, const struct vrdmad_log *log)
+int vrdmad_sandbox(bool rdma, bool channel, const struct vrdmad_log *log)
 {
 	int ret;
 
 #ifdef SANITIZED
 	(void)rdma;
+	(void)channel;
 	vrdmad_log(log, VRD_LOG_INFO, "no system call filter: this build has a sanitizer, which needs more");
 	return 0;
 #endif
-	ret = load_filter(rdma);
+	ret = load_filter(rdma, channel);
 	if (ret < 0)
 		vrdmad_log(log, VRD_LOG_ERROR, "the system call filter: %s: use --no-sandbox if this system has none",
 			   strerror(-ret));

@@ -31,8 +31,9 @@ int vrdmad_drop_privileges(const char *user, const struct vrdmad_log *log);
 
 /*
  * Refuses all system calls that a running daemon does not need; @rdma: it uses
- * RDMA devices of the host's, which are open.  As above.
+ * RDMA devices of the host's, which are open; @channel: it connects to other
+ * daemons.  As above.
  */
-int vrdmad_sandbox(bool rdma, const struct vrdmad_log *log);
+int vrdmad_sandbox(bool rdma, bool channel, const struct vrdmad_log *log);
 
 #endif /* VRDMAD_SERVICE_H */

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "stats.h"
+#include "vrd_mad.h"
 #include "version.h"
 
 struct writer {
@@ -81,6 +82,7 @@ char *vrdmad_stats_format(struct vrdmad_stats *stats, bool json, size_t *len)
 	if (json)
 		fprintf(w.out, "{\"version\":\"%s\",\"engine\":{", VRDMAD_VERSION);
 	vrd_engine_stats(stats->engine, put_counter, &w);
+	vrd_mads_stats(stats->engine, put_counter, &w);
 	if (json)
 		fputs("},\"devices\":{", w.out);
 	for (unsigned int i = 0; i < stats->num_vms; i++) {

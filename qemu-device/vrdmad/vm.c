@@ -115,12 +115,14 @@ static int vm_create_device(struct vrdmad_vm *vm, struct vrd_engine *engine)
 		.ibdev_port = opt->ibdev.port,
 		.ibdev_opened = vm->ibdev,
 		.num_gid_indexes = opt->ibdev.num_gid_indexes,
+		.num_cm_ports = opt->ibdev.num_cm_ports,
 	};
 	int ret;
 
 	memcpy(cfg.mac, opt->mac, sizeof(cfg.mac));
 	memcpy(cfg.allowed_gids, opt->gids, sizeof(cfg.allowed_gids));
 	memcpy(cfg.gid_indexes, opt->ibdev.gid_indexes, sizeof(cfg.gid_indexes));
+	memcpy(cfg.cm_ports, opt->ibdev.cm_ports, sizeof(cfg.cm_ports));
 	ret = vrd_device_create(engine, &cfg, &vm->dev, &err);
 	vrd_ibdev_close(vm->ibdev);
 	vm->ibdev = NULL;

@@ -313,9 +313,10 @@ static void free_dev(struct vrd_ibv_dev *vdev)
 static int open_parts(struct vrd_ibv_dev *vdev, const struct vrd_device_config *cfg,
 		      struct vrd_error *err)
 {
-	struct vrd_gsi_port_config gsi = { .host_cm = true };
+	struct vrd_gsi_port_config gsi = { .host_cm = true, .num_cm_ports = cfg->num_cm_ports };
 	int ret = 0;
 
+	memcpy(gsi.cm_ports, cfg->cm_ports, sizeof(gsi.cm_ports));
 	if (cfg->ibdev_opened)
 		vdev->ibdev = vrd_ibdev_get(cfg->ibdev_opened);
 	else
@@ -393,6 +394,13 @@ static void vrd_ibv_device_close(struct vrd_device *dev)
 	free_dev(vdev);
 }
 
+static void vrd_ibv_device_stats(struct vrd_device *dev,
+				 void (*fn)(void *opaque, const char *name, uint64_t value),
+				 void *opaque)
+{
+	vrd_gsi_port_stats(vrd_ibv_dev(dev)->gsi, fn, opaque);
+}
+
 /* ---- protection domains ----------------------------------------------------------- */
 
 static int vrd_ibv_pd_alloc(struct vrd_pd *pd)
@@ -421,6 +429,7 @@ const struct vrd_backend_ops vrd_ibv_backend = {
 	.host_numbers	= true,
 	.device_open	= vrd_ibv_device_open,
 	.device_close	= vrd_ibv_device_close,
+	.device_stats	= vrd_ibv_device_stats,
 	.device_query	= vrd_ibv_device_query,
 	.port_state	= vrd_ibv_port_state,
 	.gid_add	= vrd_ibv_gid_add,

@@ -28,8 +28,6 @@
 
 struct vrd_gsi_port;
 
-#define VRD_GSI_MAX_CM_PORTS	16
-
 /* ---- ports: dev->lock ---------------------------------------------------- */
 
 struct vrd_gsi_port_config {
@@ -45,7 +43,7 @@ struct vrd_gsi_port_config {
 	 * peers without a daemon can connect to it.
 	 */
 	unsigned int num_cm_ports;
-	uint16_t cm_ports[VRD_GSI_MAX_CM_PORTS];
+	uint16_t cm_ports[VRD_MAX_CM_PORTS];
 };
 
 int vrd_gsi_port_open(struct vrd_device *dev, const struct vrd_gsi_port_config *cfg,

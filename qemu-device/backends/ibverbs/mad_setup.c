@@ -188,7 +188,7 @@ static int open_sockets(const struct vrd_mad_options *opts, struct vrd_mad_setup
 	return ret;
 }
 
-/* ---- both steps --------------------------------------------------------------------- */
+/* ---- the steps --------------------------------------------------------------------- */
 
 int vrd_mad_setup(const struct vrd_mad_options *opts, struct vrd_mad_setup **setup_out,
 		  struct vrd_error *err)
@@ -208,14 +208,17 @@ int vrd_mad_setup(const struct vrd_mad_options *opts, struct vrd_mad_setup **set
 		if (!ret)
 			ret = open_sockets(opts, setup, err);
 	}
-	if (!ret && opts->host_cm)
-		ret = vrd_cm_host_open(&setup->cm_host, err);
 	if (ret) {
 		vrd_mad_setup_free(setup);
 		return ret;
 	}
 	*setup_out = setup;
 	return 0;
+}
+
+int vrd_mad_setup_cm(struct vrd_mad_setup *setup, struct vrd_error *err)
+{
+	return vrd_cm_host_open(&setup->cm_host, err);
 }
 
 void vrd_mad_setup_free(struct vrd_mad_setup *setup)
