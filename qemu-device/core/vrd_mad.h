@@ -13,8 +13,10 @@
 
 #include "vrd.h"
 
-/* Where daemons listen for each other, unless told otherwise (TCP). */
-#define VRD_MAD_PORT_DEFAULT	18515
+/* Where daemons listen for each other, unless told otherwise: TCP, at the number that
+ * RoCE v2 has of UDP's.
+ */
+#define VRD_MAD_PORT_DEFAULT	4791
 /* Addresses that one process listens at. */
 #define VRD_MAD_MAX_LISTEN	16
 

@@ -87,7 +87,7 @@ void vrdmad_options_help(void)
 	     "  --ibdev NAME, --port N, --gid-index N  the same for every socket without ibdev=\n"
 	     "  --mad-key FILE        key that daemons of other hosts have as well: rdma_cm then\n"
 	     "                        works between guests of different hosts\n"
-	     "  --mad-port N          TCP port where daemons meet (default: 18515)\n"
+	     "  --mad-port N          TCP port where daemons meet (default: 4791)\n"
 	     "  --mad-listen IP[,IP]  listen there only, not at all addresses\n"
 	     "  --pollers N           threads that move data (default: 1)\n"
 	     "  --poller-cpus LIST    CPUs to pin them to, one each, as in 2,3 or 4-7\n"
