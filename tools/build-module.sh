@@ -5,19 +5,20 @@
 #
 #   tools/build-module.sh guest [MAKE-ARGUMENT...]  Debian 13's kernel, in the guest root
 #   tools/build-module.sh uml|uml-debug ...         our User Mode Linux kernel
-#   tools/build-module.sh 6.1 ...                   Debian 12's kernel (compile check)
+#   tools/build-module.sh oldest|newest ...         both ends of the range: Debian 12's
+#                                                   kernel, Debian 13's newest backport
 #   tools/build-module.sh KERNEL-TREE ...           any other tree or headers folder
 #
 # MAKE-ARGUMENTs are kbuild's: W=1, C=2, V=1, ...
-# The first two put a layer for guests into build/guest and build/uml:
+# All but the last put a layer for guests into build/guest, build/uml, build/kernel-oldest...:
 # usr/lib/modules/RELEASE/updates/virtio_rdma.ko and the module index with it.
-# The others leave build/modules/RELEASE/virtio_rdma.ko.
+# The last leaves build/modules/RELEASE/virtio_rdma.ko.
 set -euo pipefail
 # shellcheck source=tools/setup/common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/setup/common.sh"
 
 module=virtio_rdma
-[ $# -ge 1 ] || { sed -n '4,15s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -ge 1 ] || { sed -n '4,16s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 kernel=$1
 shift
 
@@ -97,6 +98,26 @@ build_uml() {
 	say "module: $TOP/build/$flavour/usr/lib/modules/$release/updates/$module.ko"
 }
 
+# The oldest kernel's headers are installed here; the newest's are laid over the guest root.
+build_kernel() {
+	local name=kernel-$1 dir release obj headers
+	shift
+	VRDMA_QUIET=1 "$TOOLS/setup.sh" packages guest-root "$name"
+	dir=$("$TOOLS/setup.sh" --print "$name")
+	release=$(cat "$dir/release")
+	obj=$TOP/build/obj/module-$name
+	headers=/usr/src/linux-headers-$release
+	copy_sources "$obj"
+	if [ -d "$dir/headers" ]; then
+		"$TOOLS/in-guest-root.sh" "$obj" \
+			"make --no-print-directory -C $headers M=/mnt/work -j$JOBS modules $*" "$dir/headers"
+	else
+		make --no-print-directory -C "$headers" M="$obj" -j"$JOBS" modules "$@"
+	fi
+	install_layer "$(result "$obj")" "$TOP/build/$name" "$dir/modules/usr/lib/modules/$release" "$release"
+	say "module: $TOP/build/$name/usr/lib/modules/$release/updates/$module.ko"
+}
+
 build_other() {
 	local tree=$1 release obj
 	shift
@@ -109,24 +130,13 @@ build_other() {
 	say "module: $TOP/build/modules/$release/$module.ko"
 }
 
-# The headers package of Debian 12's own kernel series.
-debian_headers() {
-	VRDMA_QUIET=1 "$TOOLS/setup.sh" packages
-	# shellcheck disable=SC2012
-	ls -d /usr/src/linux-headers-"$1".*-amd64 2>/dev/null | sort -V | tail -1
-}
-
 dispatch() {
-	local tree
 	case $kernel in
 	guest)         build_guest "$@" ;;
 	uml|uml-debug) build_uml "$kernel" "$@" ;;
-	[0-9].*)
-		tree=$(debian_headers "$kernel")
-		[ -n "$tree" ] || die "no headers of Linux $kernel in /usr/src (package linux-headers-amd64)"
-		build_other "$tree" "$@" ;;
+	oldest|newest) build_kernel "$kernel" "$@" ;;
 	*)
-		[ -d "$kernel" ] || die "'$kernel' is neither guest, uml, uml-debug, 6.1 nor a folder"
+		[ -d "$kernel" ] || die "'$kernel' is neither guest, uml, uml-debug, oldest, newest nor a folder"
 		build_other "$(cd "$kernel" && pwd)" "$@" ;;
 	esac
 }

@@ -3,16 +3,17 @@
 #
 # Runs a shell command inside the guest root (Debian 13), to build for guests.
 #
-#   tools/in-guest-root.sh FOLDER COMMAND
+#   tools/in-guest-root.sh FOLDER COMMAND [LAYER]
 #
 # FOLDER of the host appears as /mnt/work and is all that the command can write to
-# (beside /tmp). The mounts live in a mount namespace of the command's own, so
-# nothing is left behind however it ends, and the root stays as it was made.
+# (beside /tmp). LAYER is a folder that is laid over the root. The mounts live in a
+# mount namespace of the command's own, so nothing is left behind however it ends,
+# and the root stays as it was made.
 set -euo pipefail
 # shellcheck source=tools/setup/common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/setup/common.sh"
 
-[ $# = 2 ] || { sed -n '4,10s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# = 2 ] || [ $# = 3 ] || { sed -n '4,11s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 need_root "building inside the guest root"
 root=$("$TOOLS/setup.sh" --print guest-root)/root
 mkdir -p "$1"
@@ -21,8 +22,12 @@ folder=$(cd "$1" && pwd)
 # shellcheck disable=SC2016
 exec unshare --mount --propagation private sh -ec '
 	root=$1 folder=$2
-	mount --bind "$root" "$root"
-	mount -o remount,ro,bind "$root"
+	if [ -n "$4" ]; then
+		mount -t overlay -o "ro,lowerdir=$4:$root" overlay "$root"
+	else
+		mount --bind "$root" "$root"
+		mount -o remount,ro,bind "$root"
+	fi
 	mount -t proc proc "$root/proc"
 	mount -t tmpfs tmpfs "$root/tmp"
 	mount -t tmpfs tmpfs "$root/mnt"
@@ -33,4 +38,4 @@ exec unshare --mount --propagation private sh -ec '
 	done
 	exec chroot "$root" /usr/bin/env -i \
 		PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp LC_ALL=C.UTF-8 \
-		/bin/sh -ec "cd /mnt/work; $3"' sh "$root" "$folder" "$2"
+		/bin/sh -ec "cd /mnt/work; $3"' sh "$root" "$folder" "$2" "${3:-}"

@@ -33,10 +33,10 @@ def devinfo(g):
             return f'{pattern} is not in:\n{out}'
 
 
-def programs(tap, server, client):
-    for command in PROGRAMS:
-        tap.run(command, run_program, server, client, command)
-    tap.run('rping', lambda: between(server, client, 'rping -s -C 10', 'rping -c -C 10 -a') and None)
+def programs(tap, server, client, commands=PROGRAMS, prefix=''):
+    for command in commands:
+        tap.run(prefix + command, run_program, server, client, command)
+    tap.run(f'{prefix}rping', lambda: between(server, client, 'rping -s -C 10', 'rping -c -C 10 -a') and None)
 
 
 def reload_module(g):

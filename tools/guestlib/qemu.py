@@ -26,7 +26,9 @@ FIRMWARE = [word for folder in ('/usr/share/seabios', '/usr/share/qemu', '/usr/l
 
 class QemuGuest(Guest):
     """devices: raw arguments, e.g. ['-chardev', 'socket,id=c,path=P',
-    '-device', 'vhost-user-rdma-pci,chardev=c']; extra_args likewise."""
+    '-device', 'vhost-user-rdma-pci,chardev=c'].
+    kernel: 'guest' for Debian 13's own, or another one that tools/setup.sh has:
+    'kernel-oldest', 'kernel-newest'."""
 
     agent_tty = '/dev/ttyS1'
     terminal_tty = '/dev/ttyS2'     # with terminal=True: our standard input
@@ -37,7 +39,7 @@ class QemuGuest(Guest):
         super().__init__(name, net, mac, ip, udev)
         self.qemu = binary()
         self._image = host.product('guest-image')
-        self._kernel = self._image / 'vmlinuz' if kernel == 'guest' else kernel
+        self._kernel = self._image if kernel == 'guest' else host.product(kernel)
         self._devices = [str(d) for d in devices]
         self._mem = mem
         self._smp = smp
@@ -46,13 +48,14 @@ class QemuGuest(Guest):
         self.accel = accel or ('kvm' if kvm.works([self.qemu, *FIRMWARE], self._image) else 'tcg')
         self._qmp = None
 
-    def _layers(self):
-        layer = ['9p:layer'] if self._layer().is_dir() else []
-        return layer + ['erofs:/dev/vda']
+        # Shared folders that are laid over the root, topmost first.
+        folders = [host.BUILD / 'guest']
+        if kernel != 'guest':
+            folders = [host.BUILD / kernel, *folders, self._kernel / 'modules']
+        self._folders = {f'layer{n}': f for n, f in enumerate(folders) if f.is_dir()}
 
-    @staticmethod
-    def _layer():
-        return host.BUILD / 'guest'
+    def _layers(self):
+        return [f'9p:{tag}' for tag in self._folders] + ['erofs:/dev/vda']
 
     # With one possible processor TCG drops atomics and fences, and wake-ups of our
     # rings get lost: never fewer than two, even if only one is there.
@@ -75,15 +78,16 @@ class QemuGuest(Guest):
                   f'vrdma.share=9p:share {self._extra}')
         argv = [self.qemu, *FIRMWARE, '-name', self.name, '-nodefaults', '-no-user-config', '-display', 'none',
                 '-no-reboot', *self._machine(),
-                '-kernel', self._kernel, '-initrd', self._image / 'initramfs.cpio', '-append', append,
+                '-kernel', self._kernel / 'vmlinuz', '-initrd', self._kernel / 'initramfs.cpio',
+                '-append', append,
                 '-drive', f'if=none,id=root,file={self._image}/root.erofs,format=raw,readonly=on',
                 '-device', 'virtio-blk-pci,drive=root',
                 *self._folder('share', self.share),
                 '-chardev', f'file,id=console,path={self._console},append=on', '-serial', 'chardev:console',
                 '-chardev', f'socket,id=agent,fd={fd}', '-serial', 'chardev:agent',
                 '-qmp', f'unix:{self.folder}/qmp,server=on,wait=off']
-        if self._layer().is_dir():
-            argv += self._folder('layer', self._layer(), ',readonly=on')
+        for tag, path in self._folders.items():
+            argv += self._folder(tag, path, ',readonly=on')
         if self.net:
             argv += ['-netdev', f'tap,id=net0,ifname={self.net.tap()},script=no,downscript=no',
                      '-device', f'virtio-net-pci,netdev=net0,mac={self.mac},romfile=']

@@ -38,7 +38,7 @@ guest_image_make() {
 	release=$(guest_release "$root")
 	dir=$CACHE/guest-image/$release-$(guest_image_hash)
 	mkdir -p "$dir"
-	step guest-image "10 s" "initramfs" guest_initramfs "$root" "$release" "$dir"
+	step guest-image "10 s" "initramfs" guest_initramfs "$root" "$root" "$release" "$dir"
 	step guest-image "15 s" "root.erofs" guest_erofs "$root" "$dir"
 	cp "$root/boot/vmlinuz-$release" "$dir/vmlinuz"
 	echo "$release" >"$dir/release"
@@ -48,17 +48,18 @@ guest_image_make() {
 
 guest_release() { basename "$(ls -d "$1"/usr/lib/modules/*)"; }
 
+# guest_initramfs ROOT BASE RELEASE DIR: busybox of ROOT, modules of BASE/lib/modules.
 # Modules are unpacked here and numbered in the order of loading, so that the
 # guest needs no modprobe, no unpacking and no index.
 guest_initramfs() {
-	local root=$1 release=$2 tree=$3/initramfs path n=10
+	local root=$1 base=$2 release=$3 tree=$4/initramfs path n=10
 	rm -rf "$tree" && mkdir -p "$tree"/{bin,proc,sys,dev,modules/"$release"} || return
 	cp "$root/usr/bin/busybox" "$tree/bin/" && cp "$TOOLS/guest/init" "$tree/init" && chmod +x "$tree/init" || return
-	for path in $(guest_modules "$root" "$release"); do
+	for path in $(guest_modules "$base" "$release"); do
 		n=$((n + 1))
 		case $path in
-		*.xz) xz -dc "$root/$path" ;;
-		*)    cat "$root/$path" ;;
+		*.xz) xz -dc "$path" ;;
+		*)    cat "$path" ;;
 		esac >"$tree/modules/$release/$n-$(basename "${path%.xz}")" || return
 	done
 	(cd "$tree" && find . | LC_ALL=C sort | cpio --quiet -o -H newc >../initramfs.cpio) && rm -rf "$tree"
@@ -67,7 +68,7 @@ guest_initramfs() {
 guest_modules() {
 	local m
 	for m in "${GUEST_IMAGE_MODULES[@]}"; do
-		chroot "$1" modprobe -S "$2" --show-depends "$m"
+		modprobe -d "$1" -S "$2" --show-depends "$m"
 	done | awk '$1 == "insmod" && !seen[$2]++ {print $2}'
 }
 
