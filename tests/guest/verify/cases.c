@@ -10,19 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "verify.h"
-
-#define POLL_MS		20000
-#define UD(s)		((s)->num_qps - 1)
-
-struct peer {
-	struct side *s;
-	int sock;
-	uint64_t addr;
-	uint32_t rkey, rkey2;
-	struct reply ep[MAX_QPS];
-	char why[200];
-};
+#include "cases.h"
 
 static const uint64_t sizes[] = {
 	0, 1, 2, 3, 7, 8, 9, 31, 32, 33, 63, 64, 65, 255, 1000, 4095, 4096, 4097, 65535, 65536,
@@ -30,9 +18,7 @@ static const uint64_t sizes[] = {
 };
 static const unsigned int shifts[][2] = { { 0, 0 }, { 1, 0 }, { 13, 4093 }, { 4090, 7 } };
 
-#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
-
-static int fail(struct peer *p, int ret, const char *fmt, ...)
+int fail(struct peer *p, int ret, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -42,15 +28,8 @@ static int fail(struct peer *p, int ret, const char *fmt, ...)
 	return ret ? ret : -EBADMSG;
 }
 
-#define TRY(p, call) do {							\
-	int ret_ = (call);							\
-	if (ret_)								\
-		return fail(p, ret_, "%s: %s (line %d)", #call, strerror(-ret_), __LINE__); \
-} while (0)
-#define WANT(p, cond, ...) do { if (!(cond)) return fail(p, 0, __VA_ARGS__); } while (0)
-
-static int request(struct peer *p, uint32_t op, int qp, uint64_t a, uint64_t b, uint64_t c,
-		   struct reply *rep)
+int request(struct peer *p, uint32_t op, int qp, uint64_t a, uint64_t b, uint64_t c,
+	    struct reply *rep)
 {
 	struct request req = { .op = op, .qp = qp, .a = a, .b = b, .c = c };
 	struct reply none;
@@ -58,7 +37,7 @@ static int request(struct peer *p, uint32_t op, int qp, uint64_t a, uint64_t b, 
 	return ask(p->sock, &req, rep ? rep : &none);
 }
 
-static int connect_qp(struct peer *p, int i, uint8_t timeout, uint8_t retry, uint8_t rnr)
+int connect_qp(struct peer *p, int i, uint8_t timeout, uint8_t retry, uint8_t rnr)
 {
 	struct request req = {
 		.op = REQ_CONNECT, .qp = i, .a = p->s->qp[i]->qp_num, .b = 0x2000 + i,
@@ -78,8 +57,8 @@ static int connect_qp(struct peer *p, int i, uint8_t timeout, uint8_t retry, uin
 }
 
 /* One RC work request over local [lo, lo + len) and remote offset ro. */
-static int post(struct peer *p, int i, enum ibv_wr_opcode op, uint64_t lo, uint64_t len, uint64_t ro,
-		int cuts, int flags, uint32_t imm)
+int post(struct peer *p, int i, enum ibv_wr_opcode op, uint64_t lo, uint64_t len, uint64_t ro,
+	 int cuts, int flags, uint32_t imm)
 {
 	struct ibv_sge sge[4];
 	struct ibv_send_wr wr = {
@@ -92,7 +71,7 @@ static int post(struct peer *p, int i, enum ibv_wr_opcode op, uint64_t lo, uint6
 	return -ibv_post_send(p->s->qp[i], &wr, &bad);
 }
 
-static int done(struct peer *p, int i, enum ibv_wc_status status, enum ibv_wc_opcode op)
+int done(struct peer *p, int i, enum ibv_wc_status status, enum ibv_wc_opcode op)
 {
 	struct ibv_wc wc;
 	int ret = side_poll(p->s, i, POLL_MS, &wc);
@@ -106,7 +85,7 @@ static int done(struct peer *p, int i, enum ibv_wc_status status, enum ibv_wc_op
 	return 0;
 }
 
-static int check_remote(struct peer *p, uint64_t off, uint64_t len, uint64_t seed)
+int check_remote(struct peer *p, uint64_t off, uint64_t len, uint64_t seed)
 {
 	struct reply rep;
 
@@ -129,9 +108,9 @@ static int guard_remote(struct peer *p, uint64_t off, uint64_t len, bool check)
 	return 0;
 }
 
-static int each_size(struct peer *p, int (*one)(struct peer *, uint64_t, uint64_t, uint64_t, int))
+int each_size(struct peer *p, int (*one)(struct peer *, uint64_t, uint64_t, uint64_t, int))
 {
-	TRY(p, connect_qp(p, 0, 14, 7, 7));
+	TRY(p, connect_qp(p, p->qp, 14, 7, 7));
 	for (unsigned int i = 0; i < COUNT(sizes); i++)
 		for (unsigned int k = 0; k < COUNT(shifts); k++) {
 			uint64_t lo = 8192 + shifts[k][0], ro = 8192 + shifts[k][1];
@@ -148,12 +127,12 @@ static int each_size(struct peer *p, int (*one)(struct peer *, uint64_t, uint64_
 	return 0;
 }
 
-static int one_write(struct peer *p, uint64_t len, uint64_t lo, uint64_t ro, int cuts)
+int one_write(struct peer *p, uint64_t len, uint64_t lo, uint64_t ro, int cuts)
 {
 	TRY(p, guard_remote(p, ro, len, false));
 	pattern_fill(p->s->buf + lo, len, len + ro);
-	TRY(p, post(p, 0, IBV_WR_RDMA_WRITE, lo, len, ro, cuts, IBV_SEND_SIGNALED, 0));
-	TRY(p, done(p, 0, IBV_WC_SUCCESS, IBV_WC_RDMA_WRITE));
+	TRY(p, post(p, p->qp, IBV_WR_RDMA_WRITE, lo, len, ro, cuts, IBV_SEND_SIGNALED, 0));
+	TRY(p, done(p, p->qp, IBV_WC_SUCCESS, IBV_WC_RDMA_WRITE));
 	TRY(p, check_remote(p, ro, len, len + ro));
 	return guard_remote(p, ro, len, true);
 }
@@ -166,8 +145,8 @@ static int one_read(struct peer *p, uint64_t len, uint64_t lo, uint64_t ro, int 
 	memset(buf + lo, 0xee, len);
 	pattern_fill(buf + lo - GUARD, GUARD, 5);
 	pattern_fill(buf + lo + len, GUARD, 6);
-	TRY(p, post(p, 0, IBV_WR_RDMA_READ, lo, len, ro, cuts, IBV_SEND_SIGNALED, 0));
-	TRY(p, done(p, 0, IBV_WC_SUCCESS, IBV_WC_RDMA_READ));
+	TRY(p, post(p, p->qp, IBV_WR_RDMA_READ, lo, len, ro, cuts, IBV_SEND_SIGNALED, 0));
+	TRY(p, done(p, p->qp, IBV_WC_SUCCESS, IBV_WC_RDMA_READ));
 	WANT(p, pattern_check(buf + lo, len, len + lo) == len, "data differ at byte %lu",
 	     (long)pattern_check(buf + lo, len, len + lo));
 	WANT(p, pattern_check(buf + lo - GUARD, GUARD, 5) == GUARD &&
@@ -183,10 +162,11 @@ static int one_message(struct peer *p, uint64_t len, uint64_t lo, uint64_t ro, i
 
 	TRY(p, guard_remote(p, ro, len, false));
 	pattern_fill(p->s->buf + lo, len, len + lo);
-	TRY(p, request(p, REQ_RECV, 0, write ? 64 : ro, write ? 1 : len, len < 8 ? 1 : 5 - cuts, NULL));
-	TRY(p, post(p, 0, op, lo, len, ro, cuts, IBV_SEND_SIGNALED, 0x12345678 + len));
-	TRY(p, done(p, 0, IBV_WC_SUCCESS, write ? IBV_WC_RDMA_WRITE : IBV_WC_SEND));
-	TRY(p, request(p, REQ_POLL, 0, POLL_MS, 0, 0, &rep));
+	TRY(p, request(p, REQ_RECV, p->qp, write ? 64 : ro, write ? 1 : len, len < 8 ? 1 : 5 - cuts,
+		       NULL));
+	TRY(p, post(p, p->qp, op, lo, len, ro, cuts, IBV_SEND_SIGNALED, 0x12345678 + len));
+	TRY(p, done(p, p->qp, IBV_WC_SUCCESS, write ? IBV_WC_RDMA_WRITE : IBV_WC_SEND));
+	TRY(p, request(p, REQ_POLL, p->qp, POLL_MS, 0, 0, &rep));
 	WANT(p, rep.wc_status == IBV_WC_SUCCESS, "receive: %s", ibv_wc_status_str(rep.wc_status));
 	WANT(p, rep.wc_opcode == (write ? IBV_WC_RECV_RDMA_WITH_IMM : IBV_WC_RECV),
 	     "receive opcode %u", rep.wc_opcode);
@@ -201,12 +181,12 @@ static int one_send(struct peer *p, uint64_t len, uint64_t lo, uint64_t ro, int 
 	return one_message(p, len, lo, ro, cuts, IBV_WR_SEND);
 }
 
-static int one_send_imm(struct peer *p, uint64_t len, uint64_t lo, uint64_t ro, int cuts)
+int one_send_imm(struct peer *p, uint64_t len, uint64_t lo, uint64_t ro, int cuts)
 {
 	return one_message(p, len, lo, ro, cuts, IBV_WR_SEND_WITH_IMM);
 }
 
-static int one_write_imm(struct peer *p, uint64_t len, uint64_t lo, uint64_t ro, int cuts)
+int one_write_imm(struct peer *p, uint64_t len, uint64_t lo, uint64_t ro, int cuts)
 {
 	return one_message(p, len, lo, ro, cuts, IBV_WR_RDMA_WRITE_WITH_IMM);
 }
@@ -294,7 +274,7 @@ static int case_unsignaled(struct peer *p)
 
 static int case_many_qps(struct peer *p)
 {
-	int n = UD(p->s);
+	int n = NUM_RC(p->s->num_qps);
 
 	for (int i = 0; i < n; i++)
 		TRY(p, connect_qp(p, i, 14, 7, 7));
@@ -649,6 +629,17 @@ static const struct {
 	{ "solicited events", case_solicited },
 	{ "the last byte of a WRITE comes last", case_last_byte },
 	{ "UD, 0 B to MTU, wrong Q_Key dropped", case_ud },
+	{ "UC: RDMA WRITE, all sizes", case_uc_write },
+	{ "UC: SEND with immediate, all sizes", case_uc_send },
+	{ "UC: RDMA WRITE with immediate, all sizes", case_uc_write_imm },
+	{ "UC: lost without a word; no READ", case_uc_lost },
+	{ "SRQ: SEND with immediate, all sizes", case_srq_send },
+	{ "SRQ: RDMA WRITE with immediate, all sizes", case_srq_write_imm },
+	{ "SRQ: two QPs, four times around", case_srq_shared },
+	{ "SRQ: empty, two senders wait; RNR_RETRY_EXC_ERR", case_srq_rnr },
+	{ "SRQ: the limit event, once", case_srq_limit },
+	{ "SRQ: a QP fails: LAST_WQE_REACHED, no flush", case_srq_error },
+	{ "SRQ: sizes, EBUSY, ENOMEM, EINVAL", case_srq_limits },
 	{ "unknown rkey: REM_ACCESS_ERR, flush, event", case_bad_rkey },
 	{ "beyond the end of a region: nothing moved", case_out_of_bounds },
 	{ "deregistered region: REM_ACCESS_ERR", case_dead_mr },
@@ -673,7 +664,12 @@ int run_cases(struct side *s, int sock, const char *only)
 		if (only && !strstr(cases[i].name, only))
 			continue;
 		p.why[0] = 0;
+		p.qp = 0;
 		ret = cases[i].run(&p);
+		if (ret == SKIPPED) {
+			printf("ok %d - %s # SKIP the device does not have it\n", ++n, cases[i].name);
+			continue;
+		}
 		printf("%sok %d - %s\n", ret ? "not " : "", ++n, cases[i].name);
 		if (ret) {
 			printf("# %s\n", p.why);

@@ -72,8 +72,8 @@ int main(int argc, char **argv)
 			return 2;
 		}
 	}
-	if (qps < 5 || qps > MAX_QPS) {
-		fprintf(stderr, "vrdma-verify: -q takes 5 to %d\n", MAX_QPS);
+	if (qps < MIN_QPS || qps > MAX_QPS) {
+		fprintf(stderr, "vrdma-verify: -q takes %d to %d\n", MIN_QPS, MAX_QPS);
 		return 2;
 	}
 	if (side_open(&side, device, gid, qps))

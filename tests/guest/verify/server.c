@@ -70,6 +70,7 @@ static int handle(struct side *s, const struct request *req, struct reply *rep)
 	int all = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_WRITE |
 		  IBV_ACCESS_REMOTE_ATOMIC;
 	struct ibv_qp_init_attr init;
+	struct ibv_srq_attr srq = { 0 };
 	struct ibv_qp_attr attr;
 	struct ibv_wc wc;
 	int ret;
@@ -138,6 +139,13 @@ static int handle(struct side *s, const struct request *req, struct reply *rep)
 		rep->addr = (uintptr_t)s->buf2;
 		rep->rkey2 = s->mr2->rkey;
 		return 0;
+	case REQ_SRQ_ARM:
+		srq.srq_limit = req->a;
+		return s->srq ? -ibv_modify_srq(s->srq, &srq, IBV_SRQ_LIMIT) : -EOPNOTSUPP;
+	case REQ_SRQ_LIMIT:
+		ret = s->srq ? ibv_query_srq(s->srq, &srq) : EOPNOTSUPP;
+		rep->value = srq.srq_limit;
+		return -ret;
 	case REQ_END:
 		return 0;
 	default:

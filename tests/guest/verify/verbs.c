@@ -14,12 +14,21 @@
 
 #include "verify.h"
 
-#define WR_DEPTH	256
 #define SGES		4
 
 bool is_ud(const struct side *s, int i)
 {
-	return i == s->num_qps - 1;
+	return i == QP_UD(s->num_qps);
+}
+
+bool is_uc(const struct side *s, int i)
+{
+	return s->has_uc && i == QP_UC(s->num_qps);
+}
+
+static bool takes_srq(const struct side *s, int i)
+{
+	return s->srq && (i == QP_SRQ(s->num_qps) || i == QP_SRQ2(s->num_qps));
 }
 
 static uint64_t mix(uint64_t x)
@@ -59,7 +68,8 @@ uint64_t pattern_check(const uint8_t *buf, uint64_t length, uint64_t seed)
 static int make_qp(struct side *s, int i)
 {
 	struct ibv_qp_init_attr init = {
-		.qp_type = is_ud(s, i) ? IBV_QPT_UD : IBV_QPT_RC,
+		.qp_type = is_ud(s, i) ? IBV_QPT_UD : i == QP_UC(s->num_qps) ? IBV_QPT_UC : IBV_QPT_RC,
+		.srq = takes_srq(s, i) ? s->srq : NULL,
 		.cap = {
 			.max_send_wr = WR_DEPTH, .max_recv_wr = WR_DEPTH,
 			.max_send_sge = SGES, .max_recv_sge = SGES,
@@ -76,8 +86,14 @@ static int make_qp(struct side *s, int i)
 	init.send_cq = s->cq[i];
 	init.recv_cq = s->cq[i];
 	s->qp[i] = ibv_create_qp(s->pd, &init);
+	if (!s->qp[i] && init.qp_type == IBV_QPT_UC) {
+		init.qp_type = IBV_QPT_RC;
+		s->qp[i] = ibv_create_qp(s->pd, &init);
+	}
 	if (!s->qp[i])
 		return -errno;
+	if (init.qp_type == IBV_QPT_UC)
+		s->has_uc = true;
 	s->max_inline = init.cap.max_inline_data;
 	return side_reset_qp(s, i);
 }
@@ -102,8 +118,9 @@ int side_reset_qp(struct side *s, int i)
 		attr.qkey = UD_QKEY;
 		mask |= IBV_QP_QKEY;
 	} else {
-		attr.qp_access_flags = IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_WRITE |
-				       IBV_ACCESS_REMOTE_ATOMIC;
+		attr.qp_access_flags = IBV_ACCESS_REMOTE_WRITE;
+		if (!is_uc(s, i))
+			attr.qp_access_flags |= IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_ATOMIC;
 		mask |= IBV_QP_ACCESS_FLAGS;
 	}
 	return -ibv_modify_qp(s->qp[i], &attr, mask);
@@ -125,11 +142,13 @@ int side_connect_qp(struct side *s, int i, uint32_t psn, uint32_t peer_qpn, uint
 			.grh = { .dgid = *peer_gid, .sgid_index = s->gid_index, .hop_limit = 64 },
 		},
 	};
+	bool rc = !is_ud(s, i) && !is_uc(s, i);
 	int mask = IBV_QP_STATE, ret;
 
 	if (!is_ud(s, i))
-		mask |= IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN |
-			IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER;
+		mask |= IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN;
+	if (rc)
+		mask |= IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER;
 	ret = ibv_modify_qp(s->qp[i], &attr, mask);
 	if (ret)
 		return -ret;
@@ -141,7 +160,7 @@ int side_connect_qp(struct side *s, int i, uint32_t psn, uint32_t peer_qpn, uint
 	attr.rnr_retry = rnr_retry;
 	attr.max_rd_atomic = 4;
 	mask = IBV_QP_STATE | IBV_QP_SQ_PSN;
-	if (!is_ud(s, i))
+	if (rc)
 		mask |= IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY |
 			IBV_QP_MAX_QP_RD_ATOMIC;
 	return -ibv_modify_qp(s->qp[i], &attr, mask);
@@ -216,6 +235,13 @@ int side_open(struct side *s, const char *device, int gid_index, int num_qps)
 		perror("vrdma-verify: ibv_reg_mr");
 		return -errno;
 	}
+	struct ibv_srq_init_attr srq = { .attr = { .max_wr = WR_DEPTH, .max_sge = SGES } };
+
+	s->srq = ibv_create_srq(s->pd, &srq);
+	if (!s->srq && errno != EOPNOTSUPP && errno != ENOSYS) {
+		perror("vrdma-verify: ibv_create_srq");
+		return -errno;
+	}
 	for (int i = 0; i < num_qps; i++) {
 		ret = make_qp(s, i);
 		if (ret) {
@@ -236,6 +262,8 @@ void side_close(struct side *s)
 		if (s->channel[i])
 			ibv_destroy_comp_channel(s->channel[i]);
 	}
+	if (s->srq)
+		ibv_destroy_srq(s->srq);
 	if (s->mr)
 		ibv_dereg_mr(s->mr);
 	if (s->mr2)
@@ -266,7 +294,11 @@ int side_post_recv(struct side *s, int i, uint64_t offset, uint64_t length, int 
 	struct ibv_recv_wr wr = { .wr_id = 0x5ec0000 + i, .sg_list = sge, .num_sge = cuts }, *bad;
 
 	cut_sges(s, sge, offset, length, cuts);
-	return -ibv_post_recv(s->qp[i], &wr, &bad);
+	if (!takes_srq(s, i))
+		return -ibv_post_recv(s->qp[i], &wr, &bad);
+	/* Whoever takes it tells by this which one it was. */
+	wr.wr_id = offset;
+	return -ibv_post_srq_recv(s->srq, &wr, &bad);
 }
 
 static int64_t now_ms(void)

@@ -16,6 +16,8 @@
 #include <stdint.h>
 
 #define MAX_QPS		64
+#define MIN_QPS		9
+#define WR_DEPTH	256
 #define BUF_SIZE	(66UL << 20)	/* 64 MiB and room around it */
 #define GUARD		64		/* bytes checked on each side of a target */
 #define UD_QKEY		0x11111111
@@ -38,6 +40,8 @@ enum request_op {
 	REQ_STATE,		/* qp; reply: state in value */
 	REQ_DEREG,		/* deregisters the second region; */
 	REQ_REREG,		/* registers it again; reply: addr, rkey */
+	REQ_SRQ_ARM,		/* a: limit of the SRQ */
+	REQ_SRQ_LIMIT,		/* reply: what is armed, in value */
 	REQ_END,
 };
 
@@ -56,7 +60,17 @@ struct reply {
 	uint32_t wc_status, wc_opcode, byte_len, imm, wc_flags, src_qp;
 };
 
-/* One side's verbs objects.  QP 0 .. n-2 are RC, the last is UD. */
+/*
+ * One side's verbs objects.  The last QPs are two of RC that share an SRQ, one of
+ * UC and one of UD; the others are RC.  On a device without SRQs or UC they are
+ * RC as well, and the cases for them are skipped.
+ */
+#define NUM_RC(n)	((n) - 4)
+#define QP_SRQ(n)	((n) - 4)
+#define QP_SRQ2(n)	((n) - 3)
+#define QP_UC(n)	((n) - 2)
+#define QP_UD(n)	((n) - 1)
+
 struct side {
 	struct ibv_context *ctx;
 	struct ibv_pd *pd;
@@ -65,6 +79,8 @@ struct side {
 	struct ibv_comp_channel *channel[MAX_QPS];
 	struct ibv_cq *cq[MAX_QPS];
 	struct ibv_qp *qp[MAX_QPS];
+	struct ibv_srq *srq;		/* or NULL */
+	bool has_uc;
 	int num_qps;
 	uint32_t max_inline;
 	int gid_index;
@@ -84,6 +100,7 @@ int side_poll(struct side *s, int i, int timeout_ms, struct ibv_wc *wc);
 int side_poll_event(struct side *s, int i, int timeout_ms, struct ibv_wc *wc);
 void cut_sges(struct side *s, struct ibv_sge *sge, uint64_t offset, uint64_t length, int cuts);
 bool is_ud(const struct side *s, int i);
+bool is_uc(const struct side *s, int i);
 
 /* The pattern: depends on seed and position, so that shifted, torn or repeated
  * data is seen.
@@ -95,7 +112,7 @@ uint64_t pattern_check(const uint8_t *buf, uint64_t length, uint64_t seed);
 /* server.c */
 int serve(struct side *s, int sock);
 
-/* cases.c */
+/* cases.c, with cases_uc.c and cases_srq.c */
 int run_cases(struct side *s, int sock, const char *only);
 
 int ask(int sock, const struct request *req, struct reply *rep);
