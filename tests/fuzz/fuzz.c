@@ -284,6 +284,7 @@ void *fuzz_guest_keep(struct fuzz_guest *f, uint64_t bytes)
 void fuzz_guest_rewind(struct fuzz_guest *f)
 {
 	memcpy(f->g->used_pages, f->used_pages, bitmap_bytes(f));
+	f->g->first_free = 0;	/* where guest_alloc() begins to look */
 	/* What an input makes lies in the half that fuzz_guest_memory() takes away. */
 	memset(f->g->used_pages, 0xff, f->g->num_pages / 16);
 }
