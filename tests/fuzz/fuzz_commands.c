@@ -16,7 +16,7 @@
 #define MAX_OBJECTS	24
 #define MAX_REQ		2048
 
-enum kind { CTX, PD, MR, CQ, QP, KINDS };
+enum kind { CTX, PD, MR, CQ, QP, SRQ, KINDS };
 
 struct object {
 	uint32_t handle;
@@ -25,7 +25,8 @@ struct object {
 	uint32_t length;
 	uint8_t type;				/* QP */
 	struct guest_qp qp;			/* where its rings are */
-	struct guest_ctx ctx;			/* CTX, QP: where its doorbells are */
+	struct guest_srq srq;			/* SRQ: the same */
+	struct guest_ctx ctx;			/* CTX, QP, SRQ: where its doorbells are */
 	struct virtio_rdma_cq_ctrl *cq;
 };
 
@@ -53,7 +54,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 		if (i == 2) {
 			cfg.limits = (struct vrd_limits){
 				.max_ctx = 2, .max_pd = 2, .max_mr = 3, .max_cq = 2, .max_cqe = 64,
-				.max_qp = 3, .max_qp_wr = 64, .max_sge = 4, .max_inline = 64,
+				.max_qp = 3, .max_srq = 2, .max_qp_wr = 64, .max_sge = 4, .max_inline = 64,
 				.max_mr_size = 1 << 20, .max_mr_bytes = 2 << 20,
 			};
 			cfg.num_allowed_gids = 1;
@@ -121,6 +122,9 @@ static union {
 	struct virtio_rdma_create_qp_req qp;
 	struct virtio_rdma_modify_qp_req modify;
 	struct virtio_rdma_query_qp_req query;
+	struct virtio_rdma_create_srq_req srq;
+	struct virtio_rdma_modify_srq_req modify_srq;
+	struct virtio_rdma_query_srq_req query_srq;
 	struct virtio_rdma_destroy_req destroy;
 } req;
 
@@ -132,6 +136,7 @@ static union {
 	struct virtio_rdma_reg_mr_rsp mr;
 	struct virtio_rdma_create_cq_rsp cq;
 	struct virtio_rdma_create_qp_rsp qp;
+	struct virtio_rdma_create_srq_rsp srq;
 } rsp;
 
 /* True if the command succeeded, as the device sees it. */
@@ -364,10 +369,71 @@ static void do_resize(struct fuzz_in *in, struct side *s)
 	send(in, s, VIRTIO_RDMA_CMD_RESIZE_CQ, sizeof(req.resize) + n * 16, sizeof(rsp.hdr));
 }
 
+/* The doorbell page of the context that a request names. */
+static struct guest_ctx ctx_of(const struct side *s, __le32 ctx)
+{
+	for (unsigned int i = 0; i < s->num[CTX]; i++)
+		if (htole32(s->objects[CTX][i].handle) == ctx)
+			return s->objects[CTX][i].ctx;
+	return (struct guest_ctx){ 0 };
+}
+
+static void do_srq(struct fuzz_in *in, struct side *s)
+{
+	uint32_t entries = 1U << (fuzz_u8(in) & 7), ring = entries * 64 > 128 ? entries * 64 : 128;
+	uint32_t num_pages = (ring + 128 + GUEST_PAGE - 1) / GUEST_PAGE, n;
+	uint8_t *buf = fuzz_guest_pages(&s->f, num_pages);
+	struct object *o;
+
+	req.srq = (struct virtio_rdma_create_srq_req){
+		.ctx = handle(in, s, CTX),
+		.pd = handle(in, s, PD),
+		.entries = htole32(fuzz_pick32(in, entries)),
+		.max_sge = htole32(fuzz_pick32(in, 2)),
+		.ring_offset = htole32(fuzz_pick32(in, 0)),
+		.ctrl_offset = htole32(fuzz_pick32(in, ring)),
+		.limit = htole32(fuzz_pick32(in, 0)),
+		.stride_shift = 1,
+	};
+	n = put_extents(in, s, req.srq.extents, buf, num_pages);
+	req.srq.buf.num_extents = htole32(fuzz_pick32(in, n));
+	if (!send(in, s, VIRTIO_RDMA_CMD_CREATE_SRQ, sizeof(req.srq) + n * 16, sizeof(rsp.srq)))
+		return;
+	o = add(s, SRQ);
+	*o = (struct object){
+		.handle = le32toh(rsp.srq.srqn),
+		.srq.ring = {
+			.ring = buf, .ctrl = (void *)(buf + ring), .entries = entries, .stride = 64,
+			.slot = le32toh(rsp.srq.slot),
+		},
+		.ctx = ctx_of(s, req.srq.ctx),
+	};
+}
+
+static void do_srq_limit(struct fuzz_in *in, struct side *s)
+{
+	uint8_t how = fuzz_u8(in);
+
+	if (how & 1) {
+		req.query_srq = (struct virtio_rdma_query_srq_req){ .srqn = handle(in, s, SRQ) };
+		send(in, s, VIRTIO_RDMA_CMD_QUERY_SRQ, sizeof(req.query_srq),
+		     sizeof(struct virtio_rdma_query_srq_rsp));
+		return;
+	}
+	req.modify_srq = (struct virtio_rdma_modify_srq_req){
+		.srqn = handle(in, s, SRQ),
+		.mask = htole32(fuzz_pick32(in, VIRTIO_RDMA_SRQ_LIMIT)),
+		.limit = htole32(fuzz_pick32(in, how >> 4)),
+	};
+	send(in, s, VIRTIO_RDMA_CMD_MODIFY_SRQ, sizeof(req.modify_srq), sizeof(rsp.hdr));
+}
+
 static void do_qp(struct fuzz_in *in, struct side *s)
 {
-	uint8_t type = (fuzz_u8(in) & 3) + 1, shift = fuzz_u8(in);
-	uint32_t sq = 1U << (shift & 7), rq = 1U << (shift >> 4 & 7), sq_bytes, rq_bytes, n;
+	uint8_t how = fuzz_u8(in), type = (how & 3) + 1, shift = fuzz_u8(in);
+	bool shared = how & 0x80;
+	uint32_t sq = 1U << (shift & 7), rq = shared ? 0 : 1U << (shift >> 4 & 7), sq_bytes, rq_bytes;
+	uint32_t n;
 	uint32_t num_pages;
 	struct guest_qp *q;
 	uint8_t *buf;
@@ -382,7 +448,7 @@ static void do_qp(struct fuzz_in *in, struct side *s)
 		.pd = handle(in, s, PD),
 		.send_cqn = handle(in, s, CQ),
 		.recv_cqn = handle(in, s, CQ),
-		.srqn = htole32(fuzz_pick32(in, VIRTIO_RDMA_NONE)),
+		.srqn = shared ? handle(in, s, SRQ) : htole32(fuzz_pick32(in, VIRTIO_RDMA_NONE)),
 		.qp_type = type,
 		.sq_stride_shift = 1,
 		.rq_stride_shift = 1,
@@ -393,7 +459,7 @@ static void do_qp(struct fuzz_in *in, struct side *s)
 		.max_inline = htole32(fuzz_pick32(in, 32)),
 		.rq_offset = htole32(fuzz_pick32(in, sq_bytes)),
 		.sq_ctrl_offset = htole32(fuzz_pick32(in, sq_bytes + rq_bytes)),
-		.rq_ctrl_offset = htole32(fuzz_pick32(in, sq_bytes + rq_bytes + 128)),
+		.rq_ctrl_offset = htole32(fuzz_pick32(in, rq ? sq_bytes + rq_bytes + 128 : 0)),
 	};
 	n = put_extents(in, s, req.qp.extents, buf, num_pages);
 	req.qp.buf.num_extents = htole32(fuzz_pick32(in, n));
@@ -410,12 +476,10 @@ static void do_qp(struct fuzz_in *in, struct side *s)
 	q->rq.ring = buf + sq_bytes;
 	q->rq.entries = rq;
 	q->rq.stride = 64;
-	q->rq.ctrl = q->sq.ctrl + 1;
+	q->rq.ctrl = rq ? q->sq.ctrl + 1 : NULL;
 	q->sq.slot = le32toh(rsp.qp.sq_slot);
 	q->rq.slot = le32toh(rsp.qp.rq_slot);
-	for (unsigned int i = 0; i < s->num[CTX]; i++)
-		if (htole32(s->objects[CTX][i].handle) == req.qp.ctx)
-			o->ctx = s->objects[CTX][i].ctx;
+	o->ctx = ctx_of(s, req.qp.ctx);
 }
 
 /* What a transition to each state needs, beside the state: RC's and UD's. */
@@ -485,7 +549,8 @@ static void do_connect(struct fuzz_in *in, struct side *s)
 		o->qp.sq.producer = 0;
 		o->qp.rq.producer = 0;
 		__atomic_store_n(&o->qp.sq.ctrl->producer, 0, __ATOMIC_RELEASE);
-		__atomic_store_n(&o->qp.rq.ctrl->producer, 0, __ATOMIC_RELEASE);
+		if (o->qp.rq.ctrl)
+			__atomic_store_n(&o->qp.rq.ctrl->producer, 0, __ATOMIC_RELEASE);
 	}
 }
 
@@ -494,6 +559,7 @@ static void do_destroy(struct fuzz_in *in, struct side *s)
 	static const uint32_t ops[KINDS] = {
 		VIRTIO_RDMA_CMD_DESTROY_CTX, VIRTIO_RDMA_CMD_DEALLOC_PD, VIRTIO_RDMA_CMD_DEREG_MR,
 		VIRTIO_RDMA_CMD_DESTROY_CQ, VIRTIO_RDMA_CMD_DESTROY_QP,
+		VIRTIO_RDMA_CMD_DESTROY_SRQ,
 	};
 	enum kind kind = fuzz_u8(in) % KINDS;
 	uint32_t h = handle(in, s, kind);
@@ -545,6 +611,8 @@ static void do_post(struct fuzz_in *in, struct side *s)
 	if (!o->qp.sq.ctrl)
 		return;
 	if (what & 8) {
+		if (!o->qp.rq.ctrl)
+			return;
 		guest_write_recv(&o->qp, &sge, 1);
 		ring(o, &o->qp.rq);
 		return;
@@ -562,6 +630,22 @@ static void do_post(struct fuzz_in *in, struct side *s)
 	}
 	guest_write_send(&o->qp, &wr);
 	ring(o, &o->qp.sq);
+}
+
+/* Entries of an SRQ; its cookies are as alike as they like. */
+static void do_post_srq(struct fuzz_in *in, struct side *s)
+{
+	struct object *o = any(in, s, SRQ), *l = any(in, s, MR);
+	uint8_t how = fuzz_u8(in);
+	struct guest_sge sge = { l->iova, (uint32_t)(how >> 4) * 64, l->lkey };
+
+	if (!o->srq.ring.ctrl)
+		return;
+	for (unsigned int n = 1 + (how & 3); n; n--)
+		guest_write_srq(&o->srq, fuzz_pick32(in, n), &sge, 1);
+	if (how & 4)
+		o->srq.ring.producer = fuzz_pick32(in, o->srq.ring.producer);
+	ring(o, &o->srq.ring);
 }
 
 static void do_host(struct fuzz_in *in, struct side *s)
@@ -622,6 +706,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		case 19: case 20: case 21: case 22: do_post(&in, s); break;
 		case 23: guest_kick_doorbell(s->f.g); break;
 		case 24: do_init(&in, s); break;
+		case 28: do_srq(&in, s); break;
+		case 29: do_srq_limit(&in, s); break;
+		case 30: do_post_srq(&in, s); break;
 		default: do_host(&in, s); break;
 		}
 	}

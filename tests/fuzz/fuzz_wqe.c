@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * Fuzzer of the data path: two devices, each with a connected pair's end, a
- * loopback QP, a UD QP and in kernel contexts the GSI QP.  WQEs, receives,
- * producer indices, CQ control words and doorbell pages come from the input, and
+ * loopback QP, a UD QP and in kernel contexts the GSI QP; the connected one and
+ * the UD one may share an SRQ.  WQEs, receives, producer indices, CQ control words and doorbell pages come from the input, and
  * a second thread may flip words of them while the pollers run.
  *
  * Check of its own: memory that no key names stays as it was, in guests whose
@@ -29,12 +29,13 @@ struct side {
 	uint8_t *readonly, *canary;		/* a page each; no MR covers the canary */
 	uint8_t *big;				/* BIG_BYTES, as the last inputs left it */
 	struct guest_mr mr, ro_mr, pd_mr, big_mr;
+	struct guest_srq srq;
 	struct guest_qp qp[QPS];
 };
 
 static struct vrd_engine *engine;
 static struct side sides[GUESTS];
-static bool kernel;
+static bool kernel, shared;
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
@@ -92,16 +93,21 @@ static void open_side(struct side *s, uint8_t sizes, uint8_t type)
 	must(guest_mr_reg(g, s->pd, s->readonly, GUEST_PAGE, 4, &s->ro_mr), "REG_MR");
 	must(guest_mr_reg(g, s->pd, s->big, BIG_BYTES, 15, &s->big_mr), "REG_MR");
 	must(guest_mr_reg(g, s->other_pd, s->mem, GUEST_PAGE, 15, &s->pd_mr), "REG_MR");
+	if (shared)
+		must(guest_srq_create(&s->ctx, s->pd, 8, sizes & 16 ? 3 : 1, &s->srq), "CREATE_SRQ");
 	for (unsigned int i = 0; i < QPS; i++) {
 		struct guest_qp_init init = {
 			.type = i ? types[i] : type, .pd = s->pd,
 			.send_cq = &s->cq[0], .recv_cq = &s->cq[sizes >> 2 & 1],
-			.sq_entries = 8, .rq_entries = 8, .max_send_sge = sizes & 8 ? 6 : 2,
+			.srq = shared && !(i & 1) ? &s->srq : NULL,
+			.sq_entries = 8, .max_send_sge = sizes & 8 ? 6 : 2,
 			.max_recv_sge = sizes & 16 ? 3 : 1, .max_inline = sizes & 32 ? 200 : 32,
 		};
 
 		uint32_t status;
 
+		if (!init.srq)
+			init.rq_entries = 8;
 		if (i == 3 && !kernel)
 			break;
 		status = guest_qp_create(&s->ctx, &init, &s->qp[i]);
@@ -170,6 +176,12 @@ static struct guest_qp *pick_qp(uint8_t how)
 	struct guest_qp *qp = &sides[how & 1].qp[how >> 1 & 3];
 
 	return qp->buf ? qp : &sides[how & 1].qp[0];
+}
+
+/* Where the QP's receives come from. */
+static struct guest_ring *recv_ring(struct guest_qp *qp)
+{
+	return qp->init.srq ? &qp->init.srq->ring : &qp->rq;
 }
 
 /* @where: 0 to 15, the last ones at the ends of the region. */
@@ -275,22 +287,26 @@ static void write_recv(struct fuzz_in *in)
 {
 	uint8_t which = fuzz_u8(in);
 	struct guest_qp *qp = pick_qp(which);
-	unsigned int slot = qp->rq.producer & (qp->rq.entries - 1), n = which >> 4 & 3;
+	struct guest_ring *ring = recv_ring(qp);
+	unsigned int slot = ring->producer & (ring->entries - 1), n = which >> 4 & 3;
 	struct guest_sge sge[3];
 
-	if (16 + n * 16 > qp->rq.stride)
+	if (16 + n * 16 > ring->stride)
 		n = 1;
 	for (unsigned int i = 0; i < n; i++)
 		sge[i] = pick_sge(in, &sides[which & 1]);
-	guest_write_recv(qp, sge, n);
-	change_entry(in, qp->rq.ring + slot * (size_t)qp->rq.stride, qp->rq.stride, true);
+	if (qp->init.srq)
+		guest_write_srq(qp->init.srq, which, sge, n);
+	else
+		guest_write_recv(qp, sge, n);
+	change_entry(in, ring->ring + slot * (size_t)ring->stride, ring->stride, true);
 }
 
 /* The entry's bytes as they come. */
 static void write_raw(struct fuzz_in *in, bool recv)
 {
 	struct guest_qp *qp = pick_qp(fuzz_u8(in));
-	struct guest_ring *ring = recv ? &qp->rq : &qp->sq;
+	struct guest_ring *ring = recv ? recv_ring(qp) : &qp->sq;
 	unsigned int slot = ring->producer++ & (ring->entries - 1), len = fuzz_u8(in);
 
 	if (len > ring->stride)
@@ -303,14 +319,14 @@ static void ring_doorbell(struct fuzz_in *in)
 	uint8_t which = fuzz_u8(in);
 	struct guest_qp *qp = pick_qp(which);
 
-	guest_ring_doorbell(qp->ctx, which & 8 ? &qp->rq : &qp->sq);
+	guest_ring_doorbell(qp->ctx, which & 8 ? recv_ring(qp) : &qp->sq);
 }
 
 static void set_producer(struct fuzz_in *in)
 {
 	uint8_t which = fuzz_u8(in);
 	struct guest_qp *qp = pick_qp(which);
-	struct guest_ring *ring = which & 8 ? &qp->rq : &qp->sq;
+	struct guest_ring *ring = which & 8 ? recv_ring(qp) : &qp->sq;
 
 	ring->producer = fuzz_pick32(in, ring->producer + (which >> 4));
 	vrd_store32_release(&ring->ctrl->producer, ring->producer);
@@ -382,6 +398,7 @@ static void flip(struct fuzz_in *in)
 	uint8_t which = fuzz_u8(in), at = fuzz_u8(in);
 	struct guest_qp *qp = pick_qp(which);
 	struct side *s = &sides[which & 1];
+	struct guest_ring *rq = recv_ring(qp);
 	struct guest_cq *cq = &s->cq[at & 1];
 	uint32_t *word, now;
 
@@ -390,13 +407,13 @@ static void flip(struct fuzz_in *in)
 		word = (uint32_t *)(qp->sq.ring + at * 4 % (qp->sq.stride * qp->sq.entries));
 		break;
 	case 2:
-		word = (uint32_t *)(qp->rq.ring + at * 4 % (qp->rq.stride * qp->rq.entries));
+		word = (uint32_t *)(rq->ring + at * 4 % (rq->stride * rq->entries));
 		break;
 	case 3:
 		word = (uint32_t *)&qp->sq.ctrl->producer;
 		break;
 	case 4:
-		word = (uint32_t *)&qp->rq.ctrl->producer;
+		word = (uint32_t *)&rq->ctrl->producer;
 		break;
 	case 5:
 		word = (uint32_t *)(at & 2 ? &cq->ctrl->consumer : &cq->ctrl->arm);
@@ -451,6 +468,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	uint8_t sizes = fuzz_u8(&in), how = fuzz_u8(&in);
 
 	kernel = how & 1;
+	shared = how & 4;
 	for (unsigned int i = 0; i < GUESTS; i++)
 		open_side(&sides[i], sizes, how & 2 ? VIRTIO_RDMA_QPT_UC : VIRTIO_RDMA_QPT_RC);
 	for (unsigned int i = 0; i < GUESTS * QPS; i++)

@@ -41,7 +41,7 @@ def raw64(value):
 
 NOTHING, QUERY, GID, CTX, PD, MR, MORE, DMA, CQ, RESIZE, QP, QP2, MODIFY, MODIFY2, CONNECT, CONNECT2, \
     DESTROY, DESTROY2, RAW, POST, POST2, POST3, POST4, KICK, INIT = range(25)
-HOST = 25
+HOST, SRQ, SRQ_LIMIT, POST_SRQ = 25, 28, 29, 30
 SENT = [0, 0]                       # no mutation, usual length
 
 
@@ -66,6 +66,23 @@ def mr(g=0, pages=4, offset=0, how=0, p=0, split=0):
 
 def cq(g=0, shift=4, c=0, vector=0):
     return flat(op(CQ, g), shift, c, 0, 0, 0, vector, 0, 0, 0, 0, [0, 0], 0, SENT)
+
+
+def srq(g=0, shift=3, c=0, p=0):
+    return flat(op(SRQ, g), shift, c, 0, p, 0, [0] * 5, 0, [0, 0], 0, SENT)
+
+
+def srq_qp(g=0, kind=2, s=0):
+    """A QP that takes its receives from the SRQ."""
+    return flat(op(QP, g), 0x80 | kind - 1, 0x33, [0, 0] * 4, s, 0, [0] * 8, 0, [0, 0], 0, SENT)
+
+
+def limit(g, value, s=0):
+    return flat(op(SRQ_LIMIT, g), value << 4, s, 0, 0, 0, SENT)
+
+
+def post_srq(g, n=1, size=15):
+    return flat(op(POST_SRQ, g), 0, 0, n - 1 | size << 4, [0] * n)
 
 
 def resize(g=0, shift=5, c=0):
@@ -152,6 +169,23 @@ def commands_seeds():
                          [qp(2)] * 4, [qp(2, 2, 0x77)])
     yield "init_in_flight", flat(pair, post(0, 0, 0, 15), op(INIT, 1), 0, 0, SENT,
                                  post(0, 0, 0), host(0, STEP), op(INIT), 0, 0, SENT)
+    shared = flat([[ctx(g), pd(g), mr(g), cq(g), srq(g), srq_qp(g), srq_qp(g)] for g in (0, 1)],
+                  [[connect(0, q, 1, q), connect(1, q, 0, q)] for q in (0, 1)])
+    yield "srq", flat(shared, limit(1, 2), post_srq(1, 3), post(0, 0, 2), post(0, 1, 2), host(0, STEP),
+                      post(0, 1, 1), host(0, STEP), post(0, 0, 2), host(0, STEP), post_srq(1),
+                      host(0, STEP), op(SRQ_LIMIT, 1), 1, 0, 0, SENT, destroy(1, 5), destroy(1, 4),
+                      destroy(1, 4), destroy(1, 5))
+    yield "srq_waits", flat(shared, post(0, 0, 2), post(0, 1, 2), host(0, STEP), host(1, PAUSE),
+                            post_srq(1), host(0, STEP), destroy(1, 4), host(0, STEP), host(1, RESET),
+                            host(0, STEP))
+    yield "srq_broken", flat(shared, op(POST_SRQ, 1), 0, 0, 4 | 15 << 4, 0, raw32(1000), post(0, 0, 2),
+                             post(0, 1, 2), host(0, STEP), host(1, DRAIN))
+    yield "srq_ud", flat([[ctx(g), pd(g), mr(g), cq(g), srq(g), srq_qp(g, 4)] for g in (0, 1)],
+                         connect(0, 0, 1, 0), connect(1, 0, 0, 0), post_srq(1, 2), post(0, 0, 2),
+                         post(0, 0, 2), post(0, 0, 2), host(0, STEP))
+    yield "uc", flat(side(0, 0, 3), side(1, 0, 3), connect(0, 0, 1, 0), connect(1, 0, 0, 0),
+                     recv(1, 0), post(0, 0, 2), post(0, 0, 0), post(0, 0, 2), host(0, STEP),
+                     destroy(1, 4), post(0, 0, 0), host(0, STEP))
     yield "raw", flat([[op(RAW), n, c, [0] * max(n - 4, 0)] for c in (0, 21, 22, 32, 43, 255)
                        for n in (0, 7, 8, 16, 64)])
     yield "short", flat([[op(PD), 0, 0, 0, 0xd0, n] for n in (0, 7, 8, 15, 16)],
@@ -193,7 +227,8 @@ def flip(which, what, at, value=0):
 
 
 def wqe_seeds():
-    for name, begin in (("rc", [3, 0]), ("uc", [0x3b, 2]), ("kernel", [0x3f, 1])):
+    for name, begin in (("rc", [3, 0]), ("uc", [0x3b, 2]), ("kernel", [0x3f, 1]), ("srq", [3, 4]),
+                        ("uc_srq", [0x13, 6])):
         yield name + "_ops", flat(begin, [receive(1)] * 3, ring(1, 1),
                                   [[wqe(0, o), ring(0), step()] for o in range(8)])
         yield name + "_loop", flat(begin, receive(LOOP), ring(LOOP, 1),
@@ -232,6 +267,15 @@ def wqe_seeds():
     yield "bad_rkey", flat(3, 0, wqe(0, 0, rkey=0xdb), ring(0), step(), 8, 0x0c, 10, 0, 14,
                            wqe(0, 4, addr=0xd8), ring(0), step())
     yield "bad_lkey", flat(3, 0, flat(1, 0, 0x10, 1, 0, 0, 0, 0xdb, 0, 0, 0), ring(0), step())
+    yield "srq_cut", flat(3, 4, receive(1), 2, 0x11, sge(0x0f), 0, ring(1, 1),
+                          wqe(0, 2, 0x81, 1, sge(0x0f)), ring(0), step(0), 10, 0x01, 14, step(3),
+                          10, 0, 14, wqe(0, 2), ring(0), step(3))
+    yield "srq_ud", flat(0xb, 4, receive(UDQ + 1), ring(UDQ + 1, 1), ud_wqe(UDQ, 1), ud_wqe(UDQ, 1),
+                         ring(UDQ), step(), receive(1), ring(1, 1), wqe(0, 2), ring(0), step())
+    yield "srq_waits", flat(3, 4, wqe(0, 2), ring(0), step(), 13, 1, receive(1), ring(1, 1), step(3),
+                            7, 0x09, 0xd4, wqe(0, 2), ring(0), step())
+    yield "flip_srq", flat(3, 4, flip(1, 2, 1), flip(1, 4, 2), [receive(1)] * 4, ring(1, 1),
+                           [wqe(0, 2)] * 4, ring(0), step(3), step(3))
     yield "ud", flat(0xb, 0, receive(UDQ + 1), receive(UDQ), ring(UDQ + 1, 1), ring(UDQ, 1),
                      ud_wqe(UDQ, 1), ud_wqe(UDQ, 0), ud_wqe(UDQ, 1, 2), ring(UDQ), step())
     yield "ud_v4", flat(0xb, 0, receive(UDQ + 1), receive(UDQ), ring(UDQ + 1, 1), ring(UDQ, 1),
