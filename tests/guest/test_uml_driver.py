@@ -63,6 +63,12 @@ def kverbs(g):
     return None if 'vrdma0: PASS' in log else log[-3000:]
 
 
+def ksrq(g):
+    g.run('insmod /vrdma/vrdma_ksrq.ko && rmmod vrdma_ksrq', timeout=120)
+    log = kernel_log(g)
+    return None if 'vrdma_ksrq: vrdma0: PASS' in log else log[-3000:]
+
+
 def counts(g):
     """How often the kernel user passed, and found all its receives flushed."""
     log = kernel_log(g)
@@ -236,9 +242,10 @@ def main():
                 shutil.copy(module, g.share)
         kunit(tap, b)
         tap.run('a kernel user: every opcode, refusals, restart through RESET', kverbs, a)
+        tap.run('a kernel user of an SRQ: laps, limit, full, a QP that goes, drain', ksrq, a)
         tap.run('unbind with open contexts and a kernel user, five times', rebind, a)
         for command, serves in ((POLLING, False), ('ib_send_bw -F -D 60', False),
-                                ('ib_send_bw -F -D 60', True)):
+                                ('ib_send_bw -F -D 60', True), ('ib_send_bw --use-srq -F -D 60', True)):
             tap.run(f'unbind under {command}{", server" if serves else ""}: it ends by itself',
                     unbind_under_traffic, a, b, command, serves)
         tap.run('the port follows the netdev, with one event each', port_follows, a)

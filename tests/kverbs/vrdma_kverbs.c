@@ -17,10 +17,9 @@
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/completion.h>
-#include <linux/etherdevice.h>
 #include <linux/module.h>
-#include <rdma/ib_cache.h>
-#include <rdma/ib_verbs.h>
+
+#include "connect.h"
 
 #define KV_BUF		SZ_64K
 #define KV_DEPTH	64
@@ -80,57 +79,7 @@ static int kv_wait_for(struct kv_wait *w, const char *what)
 
 static int kv_modify(struct kv_test *t, int i, enum ib_qp_state state)
 {
-	struct ib_qp_attr attr = { .qp_state = state };
-	int mask = IB_QP_STATE;
-	const struct ib_gid_attr *gid;
-	struct net_device *ndev;
-	int ret;
-
-	switch (state) {
-	case IB_QPS_INIT:
-		attr.port_num = 1;
-		attr.qp_access_flags = IB_ACCESS_REMOTE_WRITE |
-				       IB_ACCESS_REMOTE_READ |
-				       IB_ACCESS_REMOTE_ATOMIC;
-		mask |= IB_QP_PKEY_INDEX | IB_QP_PORT | IB_QP_ACCESS_FLAGS;
-		break;
-	case IB_QPS_RTR:
-		gid = rdma_get_gid_attr(t->dev, 1, 0);
-		if (IS_ERR(gid))
-			return PTR_ERR(gid);
-		attr.ah_attr.type = RDMA_AH_ATTR_TYPE_ROCE;
-		rdma_ah_set_port_num(&attr.ah_attr, 1);
-		rdma_ah_set_grh(&attr.ah_attr, NULL, 0, 0, 64, 0);
-		rdma_ah_set_dgid_raw(&attr.ah_attr, (void *)gid->gid.raw);
-		rcu_read_lock();
-		ndev = rdma_read_gid_attr_ndev_rcu(gid);
-		if (!IS_ERR(ndev))
-			ether_addr_copy(attr.ah_attr.roce.dmac, ndev->dev_addr);
-		rcu_read_unlock();
-		rdma_put_gid_attr(gid);
-		attr.path_mtu = IB_MTU_1024;
-		attr.dest_qp_num = t->qp[!i]->qp_num;
-		attr.max_dest_rd_atomic = 4;
-		attr.min_rnr_timer = 12;
-		mask |= IB_QP_AV | IB_QP_PATH_MTU | IB_QP_DEST_QPN |
-			IB_QP_RQ_PSN | IB_QP_MAX_DEST_RD_ATOMIC |
-			IB_QP_MIN_RNR_TIMER;
-		break;
-	case IB_QPS_RTS:
-		attr.timeout = 14;
-		attr.retry_cnt = 7;
-		attr.rnr_retry = 7;
-		attr.max_rd_atomic = 4;
-		mask |= IB_QP_TIMEOUT | IB_QP_RETRY_CNT | IB_QP_RNR_RETRY |
-			IB_QP_SQ_PSN | IB_QP_MAX_QP_RD_ATOMIC;
-		break;
-	default:
-		break;
-	}
-	ret = ib_modify_qp(t->qp[i], &attr, mask);
-	if (ret)
-		pr_err("modify of QP %d to state %d: %d\n", i, state, ret);
-	return ret;
+	return kv_modify_qp(t->qp[i], t->qp[!i]->qp_num, state);
 }
 
 static int kv_connect(struct kv_test *t)
