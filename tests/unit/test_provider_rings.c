@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * The provider's ring code against a device made of a few lines: wrap-around,
- * phases, reclaiming, purging, arming and doorbells; then both in threads of
+ * phases, reclaiming, purging, cookies, arming and doorbells; then both in threads of
  * their own, the device going to sleep whenever it finds nothing, so that a
  * lost doorbell or event hangs the test (the runner's time limit catches it).
  */
@@ -10,6 +10,7 @@
 #include <string.h>
 #include <stdio.h>
 
+#include "../../providers/virtio_rdma/cookie.h"
 #include "../../providers/virtio_rdma/cq_ring.h"
 #include "../../providers/virtio_rdma/ring.h"
 
@@ -421,12 +422,49 @@ static void test_threads(void)
 	rig_free(&r);
 }
 
+/* Cookies of an SRQ: each out once, back once, in any order; found by a flush. */
+static void test_cookies(void)
+{
+	struct vrdma_cookies c;
+	uint32_t next[8], mine[8], seen = 0, i;
+	bool right = true;
+
+	vrdma_cookies_init(&c, next, 8);
+	for (i = 0; i < 8; i++) {
+		mine[i] = vrdma_cookie_take(&c);
+		right &= mine[i] < 8;
+		seen |= 1U << mine[i];
+	}
+	ok(right && seen == 0xff && vrdma_cookie_take(&c) == VRDMA_COOKIE_NONE && c.taken == 8,
+	   "all cookies are handed out, each once");
+	ok(!vrdma_cookie_put(&c, 8) && !vrdma_cookie_put(&c, UINT32_MAX) &&
+	   !vrdma_cookie_put(&c, VRDMA_COOKIE_TAKEN) && vrdma_cookie_put(&c, 5) &&
+	   !vrdma_cookie_put(&c, 5) && c.taken == 7, "only what is taken comes back");
+	/* Out of order, for long: never one that is taken. */
+	vrdma_cookie_take(&c);
+	for (i = 0; i < 10000; i++) {
+		uint32_t old = i * 5 % 8;
+
+		right &= vrdma_cookie_put(&c, old) && vrdma_cookie_take(&c) == old;
+		if (i % 3 == 0) {
+			right &= vrdma_cookie_put(&c, 1) && vrdma_cookie_put(&c, 6);
+			right &= vrdma_cookie_take(&c) == 6 && vrdma_cookie_take(&c) == 1;
+		}
+	}
+	ok(right && c.taken == 8, "out of order");
+	for (i = 0; i < 6; i++)
+		vrdma_cookie_put(&c, i);
+	ok(vrdma_cookie_find(&c, 0) == 6 && vrdma_cookie_find(&c, 7) == 7 && vrdma_cookie_put(&c, 7) &&
+	   vrdma_cookie_find(&c, 7) == 6 && c.taken == 1, "a flush finds those that are taken");
+}
+
 int main(void)
 {
 	test_wrap(0, "a send ring from index 0");
 	test_wrap(0xffffffd0U, "a send ring across the end of the index");
 	test_phases();
 	test_purge();
+	test_cookies();
 	test_arm();
 	test_doorbell();
 	test_death();

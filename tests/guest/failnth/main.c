@@ -27,6 +27,7 @@ static struct {
 	struct ibv_comp_channel *channel;
 	struct ibv_cq *cq;
 	struct ibv_qp *qp, *other;
+	struct ibv_srq *srq;
 	struct ibv_ah *ah;
 	struct ibv_mr *mr;
 	union ibv_gid gid;
@@ -94,7 +95,7 @@ static int resize_back(void) { return ibv_resize_cq(s.cq, 300); }
 static int create_qp(void)
 {
 	struct ibv_qp_init_attr init = {
-		.send_cq = s.cq, .recv_cq = s.cq, .qp_type = s.qp_type,
+		.send_cq = s.cq, .recv_cq = s.cq, .srq = s.srq, .qp_type = s.qp_type,
 		.cap = { .max_send_wr = 500, .max_recv_wr = 500, .max_send_sge = 2, .max_recv_sge = 2 },
 	};
 
@@ -132,6 +133,37 @@ static int create_ah(void)
 }
 
 static int destroy_ah(void) { return ibv_destroy_ah(s.ah); }
+
+static int create_srq(void)
+{
+	struct ibv_srq_init_attr init = { .attr = { .max_wr = 500, .max_sge = 2 } };
+
+	s.srq = ibv_create_srq(s.pd, &init);
+	return RESULT(s.srq);
+}
+
+static int destroy_srq(void)
+{
+	int ret = ibv_destroy_srq(s.srq);
+
+	if (!ret)
+		s.srq = NULL;
+	return ret;
+}
+
+static int modify_srq(void)
+{
+	struct ibv_srq_attr attr = { .srq_limit = 0 };
+
+	return ibv_modify_srq(s.srq, &attr, IBV_SRQ_LIMIT);
+}
+
+static int query_srq(void)
+{
+	struct ibv_srq_attr attr;
+
+	return ibv_query_srq(s.srq, &attr);
+}
 
 static int to_reset(void)
 {
@@ -300,7 +332,14 @@ int main(void)
 	BOTH(create_ah, destroy_ah);
 	s.qp_type = IBV_QPT_UD;
 	sweep("create_qp UD", create_qp, destroy_qp, false);
+	s.qp_type = IBV_QPT_UC;
+	sweep("create_qp UC", create_qp, destroy_qp, false);
 	s.qp_type = IBV_QPT_RC;
+	BOTH(create_srq, destroy_srq);
+	sweep("modify_srq", modify_srq, modify_srq, false);
+	sweep("query_srq", query_srq, query_srq, false);
+	sweep("create_qp with an SRQ", create_qp, destroy_qp, false);
+	must("destroy_srq", destroy_srq);
 	BOTH(create_qp, destroy_qp);
 	sweep("query_qp", query_qp, query_qp, false);
 	for (s.to = 0; s.to < 3; s.to++) {
