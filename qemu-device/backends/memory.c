@@ -43,28 +43,44 @@ static uint8_t vrd_mem_port_state(struct vrd_device *dev)
 	return VIRTIO_RDMA_PORT_ACTIVE;
 }
 
-static int vrd_mem_qp_create(struct vrd_qp *qp)
+int vrd_mem_qp_init(struct vrd_qp *qp)
 {
 	struct vrd_mem_qp *mq = calloc(1, sizeof(*mq));
-	int ret;
 
 	if (!mq)
 		return -ENOMEM;
+	mq->qp = qp;
+	mq->port = vrd_mem_port(qp->dev);
+	vrd_timer_init(&mq->timer, vrd_mem_timer_fired);
+	qp->local = mq;
+	return 0;
+}
+
+void vrd_mem_qp_fini(struct vrd_qp *qp)
+{
+	struct vrd_mem_qp *mq = vrd_mem_qp(qp);
+
+	free(mq->progress);
+	free(mq->recv);
+	free(mq);
+	qp->local = NULL;
+}
+
+static int vrd_mem_qp_create(struct vrd_qp *qp)
+{
+	int ret = vrd_mem_qp_init(qp);
+
+	if (ret)
+		return ret;
 	if (qp->type == VIRTIO_RDMA_QPT_GSI) {
 		ret = vrd_table_claim(&qp->dev->qps, 1);
 		qp->qpn = 1;
 	} else {
 		ret = vrd_table_reserve(&qp->dev->qps, &qp->qpn);
 	}
-	if (ret) {
-		free(mq);
-		return ret;
-	}
-	mq->qp = qp;
-	mq->port = vrd_mem_port(qp->dev);
-	vrd_timer_init(&mq->timer, vrd_mem_timer_fired);
-	qp->backend = mq;
-	return 0;
+	if (ret)
+		vrd_mem_qp_fini(qp);
+	return ret;
 }
 
 /* Forgets all that belongs to a connection; both ring locks are held. */
@@ -98,11 +114,9 @@ static bool vrd_mem_av_ok(const struct vrd_qp *qp, const struct virtio_rdma_qp_a
 	       vrd_mem_sgid(vrd_mem_port(qp->dev), attr->av.sgid_index);
 }
 
-static int vrd_mem_qp_modify(struct vrd_qp *qp, uint8_t new_state,
-			     const struct virtio_rdma_qp_attr *attr, uint32_t mask)
+int vrd_mem_qp_check(const struct vrd_qp *qp, const struct virtio_rdma_qp_attr *attr,
+		     uint32_t mask)
 {
-	struct vrd_mem_qp *mq = vrd_mem_qp(qp);
-
 	if (!vrd_mem_av_ok(qp, attr, mask))
 		return -EINVAL;
 	if (mask & VIRTIO_RDMA_QP_MAX_QP_RD_ATOMIC && attr->max_rd_atomic > VRD_MEM_MAX_RD_ATOMIC)
@@ -110,6 +124,13 @@ static int vrd_mem_qp_modify(struct vrd_qp *qp, uint8_t new_state,
 	if (mask & VIRTIO_RDMA_QP_MAX_DEST_RD_ATOMIC &&
 	    attr->max_dest_rd_atomic > VRD_MEM_MAX_RD_ATOMIC)
 		return -EINVAL;
+	return 0;
+}
+
+void vrd_mem_qp_commit(struct vrd_qp *qp, uint8_t new_state,
+		       const struct virtio_rdma_qp_attr *attr, uint32_t mask)
+{
+	struct vrd_mem_qp *mq = vrd_mem_qp(qp);
 
 	/*
 	 * Who remembers this QP as its peer has to look again, and does so
@@ -139,15 +160,24 @@ static int vrd_mem_qp_modify(struct vrd_qp *qp, uint8_t new_state,
 	}
 	if (new_state >= VIRTIO_RDMA_QPS_RTS)
 		vrd_qp_schedule(qp);
-	return 0;
 }
 
-static void vrd_mem_qp_query(struct vrd_qp *qp, struct virtio_rdma_qp_attr *attr)
+static int vrd_mem_qp_modify(struct vrd_qp *qp, uint8_t new_state,
+			     const struct virtio_rdma_qp_attr *attr, uint32_t mask)
+{
+	int ret = vrd_mem_qp_check(qp, attr, mask);
+
+	if (!ret)
+		vrd_mem_qp_commit(qp, new_state, attr, mask);
+	return ret;
+}
+
+void vrd_mem_qp_query(struct vrd_qp *qp, struct virtio_rdma_qp_attr *attr)
 {
 	attr->sq_draining = qp->state == VIRTIO_RDMA_QPS_SQD && vrd_mem_sq_busy(vrd_mem_qp(qp));
 }
 
-static void vrd_mem_qp_destroy(struct vrd_qp *qp)
+void vrd_mem_qp_destroy(struct vrd_qp *qp)
 {
 	struct vrd_mem_qp *mq = vrd_mem_qp(qp);
 
@@ -167,13 +197,8 @@ static void vrd_mem_qp_destroy(struct vrd_qp *qp)
 
 static void vrd_mem_qp_free(struct vrd_qp *qp)
 {
-	struct vrd_mem_qp *mq = vrd_mem_qp(qp);
-
 	vrd_table_release(&qp->dev->qps, qp->qpn);
-	free(mq->progress);
-	free(mq->recv);
-	free(mq);
-	qp->backend = NULL;
+	vrd_mem_qp_fini(qp);
 }
 
 const struct vrd_backend_ops vrd_mem_backend = {

@@ -82,7 +82,7 @@ struct vrd_mem_port {
 
 static inline struct vrd_mem_port *vrd_mem_port(const struct vrd_device *dev)
 {
-	return dev->backend;
+	return dev->local;
 }
 
 static inline uint64_t vrd_mem_generation(struct vrd_mem_fabric *mf)
@@ -228,7 +228,7 @@ struct vrd_mem_qp {
 
 static inline struct vrd_mem_qp *vrd_mem_qp(const struct vrd_qp *qp)
 {
-	return qp->backend;
+	return qp->local;
 }
 
 /* The message at sq.head has been begun; sq.lock. */
@@ -268,6 +268,21 @@ enum vrd_mem_step {
 	VRD_MEM_WAIT,			/* see mq->wait */
 };
 
+/* memory.c: dev->lock; the QP's number is the caller's affair */
+int vrd_mem_qp_init(struct vrd_qp *qp);
+void vrd_mem_qp_fini(struct vrd_qp *qp);
+/* May it have these attributes?  0 or a negative errno. */
+int vrd_mem_qp_check(const struct vrd_qp *qp, const struct virtio_rdma_qp_attr *attr,
+		     uint32_t mask);
+/*
+ * It is about to have them, and the new state: before it does, with both ring
+ * locks held until it has.
+ */
+void vrd_mem_qp_commit(struct vrd_qp *qp, uint8_t new_state,
+		       const struct virtio_rdma_qp_attr *attr, uint32_t mask);
+void vrd_mem_qp_query(struct vrd_qp *qp, struct virtio_rdma_qp_attr *attr);
+void vrd_mem_qp_destroy(struct vrd_qp *qp);
+
 /* memory_fabric.c */
 int vrd_mem_device_open(struct vrd_device *dev, const struct vrd_device_config *cfg,
 			struct vrd_error *err);
@@ -279,6 +294,7 @@ void vrd_mem_fabric_changed(struct vrd_mem_fabric *mf);
 /* RCU read section: */
 const struct vrd_mem_gid *vrd_mem_sgid(const struct vrd_mem_port *port, uint8_t index);
 struct vrd_mem_port *vrd_mem_port_by_gid(struct vrd_mem_fabric *mf, const uint8_t gid[16]);
+/* NULL as well for one that is not carried by memory, as QP 1 of some devices. */
 struct vrd_qp *vrd_mem_find_qp(struct vrd_mem_fabric *mf, const uint8_t gid[16], uint32_t qpn);
 /*
  * Any thread, any lock but fabric.lock: has the send queue of the QP that @gid

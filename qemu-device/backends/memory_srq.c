@@ -18,7 +18,7 @@ struct vrd_mem_srq {
 
 static struct vrd_mem_srq *vrd_mem_srq(const struct vrd_srq *srq)
 {
-	return srq->backend;
+	return srq->local;
 }
 
 static struct vrd_mem_fabric *vrd_mem_srq_fabric(const struct vrd_srq *srq)
@@ -33,7 +33,7 @@ int vrd_mem_srq_create(struct vrd_srq *srq)
 	if (!msrq)
 		return -ENOMEM;
 	LIST_INIT(&msrq->starved);
-	srq->backend = msrq;
+	srq->local = msrq;
 	return 0;
 }
 
@@ -49,7 +49,7 @@ void vrd_mem_srq_destroy(struct vrd_srq *srq)
 void vrd_mem_srq_free(struct vrd_srq *srq)
 {
 	free(vrd_mem_srq(srq));
-	srq->backend = NULL;
+	srq->local = NULL;
 }
 
 /* Receives were posted, and senders may wait for them. */

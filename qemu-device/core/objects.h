@@ -180,7 +180,7 @@ struct vrd_srq {
 	bool error;			/* SRQ_ERR was raised: it gives no more receives */
 
 	struct vrd_srq *dead_next;	/* on its way out: dev->lock */
-	void *backend;			/* e.g. struct vrd_mem_srq */
+	void *backend, *local;		/* see struct vrd_qp */
 };
 
 struct vrd_qp {
@@ -218,7 +218,11 @@ struct vrd_qp {
 	} sched;
 
 	struct vrd_qp *dead_next;	/* on its way out: dev->lock */
-	void *backend;			/* e.g. struct vrd_mem_qp */
+	/*
+	 * Private parts of backends: of the one that uses the host's device,
+	 * e.g. struct vrd_ibv_qp, and of the memory backend.  A QP may have both.
+	 */
+	void *backend, *local;
 };
 
 /* The port's GID table; written under dev->lock, read under RCU (vrd_gid_at()). */
@@ -232,7 +236,7 @@ struct vrd_gid_entry {
 struct vrd_device {
 	struct vrd_engine *engine;
 	const struct vrd_backend_ops *ops;
-	void *backend;
+	void *backend, *local;		/* see struct vrd_qp */
 	struct vrd_fabric *fabric;
 	char *name;
 	char *fabric_name;
