@@ -16,14 +16,18 @@ SETUP := tools/setup.sh
 # Which device make demo shows: vhost-user-rdma-pci (two guests on one vrdmad)
 # or virtio-rdma-pci (the device inside QEMU).
 DEVICE ?= vhost-user-rdma-pci
+# What stands behind it: memory (guests of one host) or ibverbs (the host's RDMA
+# device as well, which the demo makes with Soft-RoCE in a UML kernel).
+BACKEND ?= memory
 
 .PHONY: help
 help:
 	@echo 'virtio-rdma: RDMA for virtual machines without an RDMA card'
 	@echo
 	@echo '  make demo [DEVICE=virtio-rdma-pci]   two Debian guests do RDMA to each other'
+	@echo '  make demo BACKEND=ibverbs            a guest, a guest of the same host, and a plain RoCE machine'
 	@echo '  make check                           the whole test suite'
-	@echo '  make check-full                      that, and the driver on a kernel with lockdep and KASAN'
+	@echo '  make check-full                      that, other kernels, and kernels with lockdep and KASAN'
 	@echo
 	@echo '  make modules [KDIR=...]              the guest driver, for one kernel tree'
 	@echo '  make vrdmad                          the vhost-user daemon'
@@ -38,7 +42,7 @@ help:
 	@echo '  make coverage                        lines of the device that unit tests and seeds reach'
 	@echo '  make clean                           removes build/ (the cache stays)'
 
-TIERS := lint abi unit fuzz qtest uml qemu debug
+TIERS := lint abi unit fuzz qtest uml qemu matrix debug
 
 # ---- set-up -----------------------------------------------------------------
 
@@ -87,7 +91,14 @@ modules-uml:
 demo:
 	@$(SETUP) packages guest-image rdma-core qemu
 	@$(MAKE) --no-print-directory vrdmad provider modules-guest qemu
+ifeq ($(BACKEND),ibverbs)
+	@$(SETUP) uml
+	@tools/demo_ibverbs.py
+else ifeq ($(BACKEND),memory)
 	@tools/demo.py --device $(DEVICE)
+else
+	@echo 'BACKEND is memory or ibverbs, not "$(BACKEND)"' >&2; exit 2
+endif
 
 check:
 	@tests/run.py $(TIER)

@@ -55,6 +55,15 @@ class Demo:
                 print('      ' + line, flush=True)
             return None
 
+    def verdict(self, how):
+        """The last line; the exit status."""
+        if self.failures:
+            print(f"\nFAILURE: {', '.join(self.failures)} did not work: see above")
+            return 1
+        print(f'\nSUCCESS: unmodified programs did RDMA {how} '
+              f'({time.monotonic() - self.start:.0f} s). An interactive guest: make shell GUEST=qemu')
+        return 0
+
 
 def pingpong_us(out):
     found = re.search(r'iters in [\d.]+ seconds = ([\d.]+) usec/iter', out)
@@ -235,12 +244,7 @@ def main():
     except KeyboardInterrupt:
         print('\ninterrupted: start it again, what was built stays')
         return 130
-    if demo.failures:
-        print(f"\nFAILURE: {', '.join(demo.failures)} did not work: see above")
-        return 1
-    print(f'\nSUCCESS: unmodified programs did RDMA over {args.device} '
-          f'({time.monotonic() - demo.start:.0f} s). An interactive guest: make shell GUEST=qemu')
-    return 0
+    return demo.verdict(f'over {args.device}')
 
 
 if __name__ == '__main__':
