@@ -25,7 +25,8 @@ int vrdma_query_device(struct ib_device *ibdev, struct ib_device_attr *attr,
 	struct vrdma_dev *dev = to_vrdma_dev(ibdev);
 	const struct vrdma_attr *a = &dev->attr;
 
-	if (udata->inlen || udata->outlen)
+	/* The core itself asks without any, or with an empty one before 7.x. */
+	if (udata && (udata->inlen || udata->outlen))
 		return -EINVAL;
 
 	memset(attr, 0, sizeof(*attr));
