@@ -15,6 +15,7 @@
 #include "qemu/osdep.h"
 #include "qemu/error-report.h"
 #include "qemu/int128.h"
+#include "qapi/error.h"
 #include "exec/address-spaces.h"
 #include "exec/memory.h"
 #include "exec/ramblock.h"
