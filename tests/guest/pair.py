@@ -177,7 +177,7 @@ def build_verify():
 
 def build_modules(*names, kernel=KERNEL):
     """Kernel modules of the tests' own (tests/kunit, tests/kverbs) for UML, in a copy of the
-    sources; their files."""
+    sources; the file of each."""
     obj = TOP / 'build' / 'obj' / f'test-modules-{kernel}'
     for folder in ('drivers', 'include', *(f'tests/{name}' for name in names)):
         subprocess.run(['rsync', '-rlpc', '--mkpath', f'{TOP / folder}/', f'{obj / folder}/'], check=True)
@@ -187,7 +187,7 @@ def build_modules(*names, kernel=KERNEL):
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         if done.returncode:
             raise SystemExit(f'1..1\nnot ok 1 - {name} compiles\n# ' + done.stdout.replace('\n', '\n# '))
-        modules += sorted((obj / 'tests' / name).glob('vrdma_*.ko'))
+        modules.append(obj / 'tests' / name / f'vrdma_{name}.ko')
     return modules
 
 

@@ -235,7 +235,7 @@ def late_netdev(tap):
 
 def main():
     tap = pair.Tap()
-    modules = pair.build_modules('kunit', 'kverbs')
+    modules = pair.build_modules('kunit', 'kverbs', 'ksrq')
     with pair.uml_guests(tap) as (daemon, (a, b)):
         for g in (a, b):
             for module in modules:

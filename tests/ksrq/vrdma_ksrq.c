@@ -13,7 +13,7 @@
 #include <linux/delay.h>
 #include <linux/module.h>
 
-#include "connect.h"
+#include "../kverbs/connect.h"
 
 #define KS_WR		32
 #define KS_LEN		256
