@@ -213,10 +213,16 @@ struct vrd_mem_qp {
 	uint8_t wait;			/* VRD_MEM_WAIT_* */
 	uint8_t rnr_tries, retries;	/* of the message at sq.head */
 	bool drain_told;		/* in SQD: it has drained, and was told */
+	/*
+	 * Datagrams to others than this fabric's are not dropped: the turn ends
+	 * with such a one at sq.head, and says so.
+	 */
+	bool shared, not_ours;
 	bool dead;			/* destroyed: leave it alone; written with rq.lock as well */
 
 	/* Responder: rq.lock. */
 	bool established;		/* COMM_EST was raised */
+	bool away;			/* its connection is not carried by memory; and sq.lock */
 	bool rq_doorbell;		/* dirty bytes were asked for */
 	bool last_wqe_told;		/* in ERR: no receive of the SRQ is held any more */
 	struct vrd_mem_recv *recv;
@@ -294,6 +300,8 @@ void vrd_mem_fabric_changed(struct vrd_mem_fabric *mf);
 /* RCU read section: */
 const struct vrd_mem_gid *vrd_mem_sgid(const struct vrd_mem_port *port, uint8_t index);
 struct vrd_mem_port *vrd_mem_port_by_gid(struct vrd_mem_fabric *mf, const uint8_t gid[16]);
+/* True if a device of the fabric has it; any thread. */
+bool vrd_mem_has_gid(struct vrd_mem_fabric *mf, const uint8_t gid[16]);
 /* NULL as well for one that is not carried by memory, as QP 1 of some devices. */
 struct vrd_qp *vrd_mem_find_qp(struct vrd_mem_fabric *mf, const uint8_t gid[16], uint32_t qpn);
 /*
@@ -308,6 +316,8 @@ void vrd_mem_unpark(struct vrd_mem_qp *mq);
 void vrd_mem_wake_parked(struct vrd_mem_fabric *mf, struct vrd_mem_parked *list);
 
 /* memory_sq.c */
+void vrd_mem_burst_begin(struct vrd_mem_burst *b, struct vrd_qp *qp);
+void vrd_mem_burst_end(struct vrd_mem_burst *b);
 bool vrd_mem_next_slice(struct vrd_mem_burst *b);
 enum vrd_run vrd_mem_sq_run(struct vrd_qp *qp, unsigned int budget);
 void vrd_mem_rq_run(struct vrd_qp *qp);
@@ -328,6 +338,10 @@ enum vrd_mem_step vrd_mem_atomic(struct vrd_mem_burst *b, const struct vrd_wr *w
 
 /* memory_ud.c */
 enum vrd_mem_step vrd_mem_ud_step(struct vrd_mem_burst *b, const struct vrd_wr *wr);
+enum vrd_mem_step vrd_mem_ud_put(struct vrd_mem_burst *b, struct vrd_mem_side *header,
+				 struct vrd_mem_side *payload, struct virtio_rdma_cqe *cqe,
+				 bool solicited);
+bool vrd_mem_ud_listens(const struct vrd_qp *qp);
 
 /* memory_srq.c */
 int vrd_mem_srq_create(struct vrd_srq *srq);

@@ -171,6 +171,16 @@ struct vrd_mem_port *vrd_mem_port_by_gid(struct vrd_mem_fabric *mf, const uint8_
 	return entry ? entry->port : NULL;
 }
 
+bool vrd_mem_has_gid(struct vrd_mem_fabric *mf, const uint8_t gid[16])
+{
+	bool found;
+
+	pthread_mutex_lock(&mf->lock);
+	found = vrd_mem_gid_find(mf, gid);
+	pthread_mutex_unlock(&mf->lock);
+	return found;
+}
+
 struct vrd_qp *vrd_mem_find_qp(struct vrd_mem_fabric *mf, const uint8_t gid[16], uint32_t qpn)
 {
 	struct vrd_mem_port *port = vrd_mem_port_by_gid(mf, gid);

@@ -175,6 +175,24 @@ static bool vrd_mem_drained(struct vrd_qp *qp)
 	return true;
 }
 
+void vrd_mem_burst_begin(struct vrd_mem_burst *b, struct vrd_qp *qp)
+{
+	/* Not the buffers: they are long, and filled before they are read. */
+	b->qp = qp;
+	b->mq = vrd_mem_qp(qp);
+	b->peer = NULL;
+	b->slice = VRD_MEM_SLICE;
+	b->send = b->write = b->read = b->atomic = 0;
+	b->tx = b->rx = b->rnr = b->retry = b->ud_drops = 0;
+	b->peer_recv = b->peer_tx = b->peer_rx = 0;
+}
+
+void vrd_mem_burst_end(struct vrd_mem_burst *b)
+{
+	vrd_mem_unlock_peer(b);
+	vrd_mem_count_burst(b);
+}
+
 enum vrd_run vrd_mem_sq_run(struct vrd_qp *qp, unsigned int budget)
 {
 	struct vrd_mem_qp *mq = vrd_mem_qp(qp);
@@ -201,18 +219,9 @@ enum vrd_run vrd_mem_sq_run(struct vrd_qp *qp, unsigned int budget)
 		return VRD_RUN_WAIT;
 	}
 
-	/* Not the buffers: they are long, and filled before they are read. */
-	b.qp = qp;
-	b.mq = mq;
-	b.peer = NULL;
-	b.slice = VRD_MEM_SLICE;
-	b.send = b.write = b.read = b.atomic = 0;
-	b.tx = b.rx = b.rnr = b.retry = b.ud_drops = 0;
-	b.peer_recv = b.peer_tx = b.peer_rx = 0;
-
+	vrd_mem_burst_begin(&b, qp);
 	ret = vrd_mem_burst_run(&b, budget);
-	vrd_mem_unlock_peer(&b);
-	vrd_mem_count_burst(&b);
+	vrd_mem_burst_end(&b);
 	if (qp->state == VIRTIO_RDMA_QPS_SQD && vrd_mem_drained(qp))
 		ret = VRD_RUN_WAIT;
 	return ret;

@@ -53,33 +53,11 @@ static uint32_t vrd_mem_send_qkey(const struct vrd_qp *qp, const struct vrd_wr *
 	return qkey & 0x80000000U ? le32toh(qp->attr.qkey) : qkey;
 }
 
-static bool vrd_mem_ud_accepts(const struct vrd_qp *qp, uint32_t qkey)
+/* It takes datagrams; rq.lock. */
+bool vrd_mem_ud_listens(const struct vrd_qp *qp)
 {
-	return vrd_mem_is_datagram(qp) && !vrd_mem_qp(qp)->dead && qp->state >= VIRTIO_RDMA_QPS_RTR &&
-	       qp->state <= VIRTIO_RDMA_QPS_SQE && le32toh(qp->attr.qkey) == qkey;
-}
-
-static void vrd_mem_ud_put_receive(struct vrd_mem_burst *b, const struct vrd_wr *wr, uint8_t flags)
-{
-	struct vrd_qp *peer = b->peer;
-	struct virtio_rdma_cqe cqe = {
-		.qpn = htole32(peer->qpn),
-		.wqe_index = htole32(b->recv.index),
-		.byte_len = htole32(VRD_MEM_GRH_LEN + wr->length),
-		.src_qp = htole32(b->qp->qpn),
-		.sl = wr->av.sl,
-		.opcode = VIRTIO_RDMA_WC_RECV,
-		.status = VIRTIO_RDMA_WC_SUCCESS,
-		.flags = flags,
-	};
-
-	if (wr->opcode == VIRTIO_RDMA_WR_SEND_WITH_IMM) {
-		cqe.imm = wr->imm;
-		cqe.flags |= VIRTIO_RDMA_CQE_IMM;
-	}
-	b->peer_recv++;
-	b->peer_rx += wr->length;
-	vrd_cq_post(peer->recv_cq, &cqe, wr->flags & VIRTIO_RDMA_WQE_SOLICITED);
+	return vrd_mem_is_datagram(qp) && !vrd_mem_qp(qp)->dead &&
+	       qp->state >= VIRTIO_RDMA_QPS_RTR && qp->state <= VIRTIO_RDMA_QPS_SQE;
 }
 
 /* The next receive; unless EMPTY or DEAD, vrd_mem_ud_decide() has to follow. */
@@ -97,17 +75,19 @@ static void vrd_mem_ud_decide(struct vrd_qp *qp, bool take)
 		qp->rq.head--;
 }
 
-/* burst.peer is the locked receiver. */
-static enum vrd_mem_step vrd_mem_ud_deliver(struct vrd_mem_burst *b, const struct vrd_wr *wr,
-					    struct vrd_mem_side *payload, const uint8_t sgid[16])
+/*
+ * A datagram for burst.peer, which is locked and takes it: @header and @payload
+ * go into its next receive, and @cqe, but for what is known here, into its CQ.
+ */
+enum vrd_mem_step vrd_mem_ud_put(struct vrd_mem_burst *b, struct vrd_mem_side *header,
+				 struct vrd_mem_side *payload, struct virtio_rdma_cqe *cqe,
+				 bool solicited)
 {
+	uint64_t payload_len = payload->left, length = VRD_MEM_GRH_LEN + payload_len;
 	struct vrd_qp *peer = b->peer;
-	uint8_t grh[VRD_MEM_GRH_LEN], flags;
-	struct vrd_mem_side header, dst;
 	enum vrd_mem_fault fault;
+	struct vrd_mem_side dst;
 
-	if (!vrd_mem_ud_accepts(peer, vrd_mem_send_qkey(b->qp, wr)))
-		return vrd_mem_drop(b);
 	switch (vrd_mem_ud_look(peer, &b->recv)) {
 	case VRD_FETCH_EMPTY:
 		return vrd_mem_drop(b);
@@ -119,30 +99,58 @@ static enum vrd_mem_step vrd_mem_ud_deliver(struct vrd_mem_burst *b, const struc
 		vrd_mem_ud_decide(peer, true);
 		return vrd_mem_recv_bad(b, &b->recv);
 	}
-	if (b->recv.length < VRD_MEM_GRH_LEN + wr->length) {
+	if (b->recv.length < length) {
 		/* Dropped without a trace, so the receive is not lost either. */
 		vrd_mem_ud_decide(peer, false);
 		return vrd_mem_drop(b);
 	}
-	vrd_mem_side_recv(&dst, peer, &b->recv, VRD_MEM_GRH_LEN + wr->length);
+	vrd_mem_side_recv(&dst, peer, &b->recv, length);
 	if (!vrd_mem_side_check(&dst)) {
 		vrd_mem_ud_decide(peer, true);
 		return vrd_mem_recv_failed(b, &b->recv, VIRTIO_RDMA_WC_LOC_PROT_ERR, 0);
 	}
 
-	flags = vrd_mem_header(grh, sgid, wr);
-	vrd_mem_side_host(&header, grh, sizeof(grh));
-	fault = vrd_mem_copy(&dst, &header, sizeof(grh), false);
+	fault = vrd_mem_copy(&dst, header, VRD_MEM_GRH_LEN, false);
 	if (!fault)
-		fault = vrd_mem_copy(&dst, payload, wr->length, false);
+		fault = vrd_mem_copy(&dst, payload, payload_len, false);
 	/* If the sender's page left its memory table, nothing was sent. */
 	vrd_mem_ud_decide(peer, fault != VRD_MEM_FAULT_SRC);
 	if (fault == VRD_MEM_FAULT_SRC)
 		return vrd_mem_fail(b, VIRTIO_RDMA_WC_LOC_PROT_ERR);
 	if (fault)
 		return vrd_mem_recv_failed(b, &b->recv, VIRTIO_RDMA_WC_LOC_PROT_ERR, 0);
-	vrd_mem_ud_put_receive(b, wr, flags);
+	cqe->qpn = htole32(peer->qpn);
+	cqe->wqe_index = htole32(b->recv.index);
+	cqe->byte_len = htole32(length);
+	b->peer_recv++;
+	b->peer_rx += payload_len;
+	vrd_cq_post(peer->recv_cq, cqe, solicited);
 	return VRD_MEM_DONE;
+}
+
+/* burst.peer is the locked receiver. */
+static enum vrd_mem_step vrd_mem_ud_deliver(struct vrd_mem_burst *b, const struct vrd_wr *wr,
+					    struct vrd_mem_side *payload, const uint8_t sgid[16])
+{
+	struct virtio_rdma_cqe cqe = {
+		.src_qp = htole32(b->qp->qpn),
+		.sl = wr->av.sl,
+		.opcode = VIRTIO_RDMA_WC_RECV,
+		.status = VIRTIO_RDMA_WC_SUCCESS,
+	};
+	uint8_t grh[VRD_MEM_GRH_LEN];
+	struct vrd_mem_side header;
+
+	if (!vrd_mem_ud_listens(b->peer) ||
+	    le32toh(b->peer->attr.qkey) != vrd_mem_send_qkey(b->qp, wr))
+		return vrd_mem_drop(b);
+	cqe.flags = vrd_mem_header(grh, sgid, wr);
+	if (wr->opcode == VIRTIO_RDMA_WR_SEND_WITH_IMM) {
+		cqe.imm = wr->imm;
+		cqe.flags |= VIRTIO_RDMA_CQE_IMM;
+	}
+	vrd_mem_side_host(&header, grh, sizeof(grh));
+	return vrd_mem_ud_put(b, &header, payload, &cqe, wr->flags & VIRTIO_RDMA_WQE_SOLICITED);
 }
 
 /* ---- sending ---------------------------------------------------------------------- */
@@ -176,6 +184,10 @@ enum vrd_mem_step vrd_mem_ud_step(struct vrd_mem_burst *b, const struct vrd_wr *
 	struct vrd_qp *peer;
 	uint8_t status;
 
+	if (b->mq->shared && !vrd_mem_port_by_gid(b->mq->port->fabric, wr->av.dgid)) {
+		b->mq->not_ours = true;
+		return VRD_MEM_MORE;
+	}
 	status = vrd_mem_ud_check(b, wr, &payload, &sgid);
 	if (status)
 		return vrd_mem_fail(b, status);

@@ -116,6 +116,12 @@ struct vrd_backend_ops {
 	 */
 	int (*qp_modify_slow)(struct vrd_qp *qp, uint8_t new_state,
 			      const struct virtio_rdma_qp_attr *attr, uint32_t mask);
+	/*
+	 * After it, or for RESET before it: the QP is about to have the new state
+	 * and attributes, and sq.lock and rq.lock are held until it has.
+	 */
+	void (*qp_modify_commit)(struct vrd_qp *qp, uint8_t new_state,
+				 const struct virtio_rdma_qp_attr *attr, uint32_t mask);
 	/* May correct what only the backend knows. */
 	void (*qp_query)(struct vrd_qp *qp, struct virtio_rdma_qp_attr *attr);
 	/*
@@ -242,6 +248,8 @@ static inline enum vrd_fetch vrd_srq_take(struct vrd_srq *srq, struct vrd_recv_w
 		vrd_srq_advance(srq);
 	return fetch;
 }
+/* A receive that was taken in advance (srq->lent) has been used, or is back. */
+void vrd_srq_lent_used(struct vrd_srq *srq);
 bool vrd_srq_has_work(struct vrd_srq *srq);
 void vrd_srq_want_doorbell(struct vrd_srq *srq, bool want);
 

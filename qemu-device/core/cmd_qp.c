@@ -320,8 +320,11 @@ static int qp_modify_host(struct vrd_qp *qp, const struct virtio_rdma_qp_attr *a
 
 	lock_rings(qp);
 	ret = qp_modify_check(qp, attr, mask, from, &to);
-	if (!ret && to == VIRTIO_RDMA_QPS_RESET)
+	if (!ret && to == VIRTIO_RDMA_QPS_RESET) {
+		if (qp->dev->ops->qp_modify_commit)
+			qp->dev->ops->qp_modify_commit(qp, to, attr, mask);
 		qp_enter_reset(qp);
+	}
 	unlock_rings(qp);
 	if (!ret)
 		ret = qp->dev->ops->qp_modify_slow(qp, to, attr, mask);
@@ -329,6 +332,8 @@ static int qp_modify_host(struct vrd_qp *qp, const struct virtio_rdma_qp_attr *a
 		return ret;
 
 	lock_rings(qp);
+	if (qp->dev->ops->qp_modify_commit)
+		qp->dev->ops->qp_modify_commit(qp, to, attr, mask);
 	vrd_qp_merge_attr(&qp->attr, attr, mask);
 	/* An error that came in between stays. */
 	if (qp->state == *from || to == VIRTIO_RDMA_QPS_ERR)

@@ -177,6 +177,8 @@ struct vrd_srq {
 
 	struct vrd_ring ring;		/* its lock: all below, and what it has */
 	uint32_t limit;			/* armed, or 0; backends with srq_modify have their own */
+	uint32_t lent;			/* taken by the backend for messages that may come:
+					 * the limit still counts them as posted */
 	bool error;			/* SRQ_ERR was raised: it gives no more receives */
 
 	struct vrd_srq *dead_next;	/* on its way out: dev->lock */

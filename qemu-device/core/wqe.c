@@ -407,7 +407,7 @@ void vrd_srq_check_limit(struct vrd_srq *srq)
 		return;
 	}
 	ring->tail = producer;
-	if (producer - ring->head >= srq->limit)
+	if (producer - ring->head + srq->lent >= srq->limit)
 		return;
 	srq->limit = 0;
 	vrd_event_raise(srq->dev, VIRTIO_RDMA_EVENT_SRQ_LIMIT_REACHED, srq->srqn);
@@ -416,6 +416,12 @@ void vrd_srq_check_limit(struct vrd_srq *srq)
 void vrd_srq_advance(struct vrd_srq *srq)
 {
 	srq->ring.head++;
+	vrd_srq_check_limit(srq);
+}
+
+void vrd_srq_lent_used(struct vrd_srq *srq)
+{
+	srq->lent--;
 	vrd_srq_check_limit(srq);
 }
 
