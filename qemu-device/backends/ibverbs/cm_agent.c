@@ -293,11 +293,74 @@ void vrd_cm_agent_send(struct vrd_cm_agent *agent, const struct vrd_mad *mad)
 	}
 }
 
+/* ---- what the owner allows to listen ----------------------------------------------------- */
+
+static void listen_at(struct vrd_cm_agent *agent, const uint8_t gid[16], uint16_t port,
+		      unsigned int ifindex)
+{
+	struct vrd_cm_listener *listener;
+	int ret;
+
+	LIST_FOREACH(listener, &agent->listeners, link) {
+		if (listener->port == port && !memcmp(listener->gid, gid, 16)) {
+			listener->wanted = true;
+			return;
+		}
+	}
+	listener = calloc(1, sizeof(*listener));
+	if (!listener)
+		return;
+	listener->is_listener = true;
+	listener->agent = agent;
+	listener->port = port;
+	listener->wanted = true;
+	memcpy(listener->gid, gid, 16);
+	ret = vrd_cm_host_listen(listener, ifindex);
+	if (ret) {
+		free(listener);
+		/* The link-local address of the guest's MAC is hardly ever the host's. */
+		if (vrd_mad_gid_is_link_local(gid))
+			return;
+		agent->listen_again = vrd_mad_now_ms() + VRD_CM_LISTEN_AGAIN_MS;
+		vrd_cm_warn(agent, "listening for a guest (cm-port): does the host have its address?",
+			    -ret);
+		return;
+	}
+	LIST_INSERT_HEAD(&agent->listeners, listener, link);
+}
+
+static void unlisten(struct vrd_cm_listener *listener)
+{
+	LIST_REMOVE(listener, link);
+	rdma_destroy_id(listener->id);
+	free(listener);
+}
+
+static void sync_listeners(struct vrd_cm_agent *agent)
+{
+	struct vrd_cm_listener *listener, *next;
+	struct vrd_mads_listen *wanted;
+	unsigned int num = vrd_mads_listeners(agent->mads, &wanted);
+
+	agent->listen_again = 0;
+	LIST_FOREACH(listener, &agent->listeners, link)
+		listener->wanted = false;
+	for (unsigned int i = 0; i < num; i++)
+		listen_at(agent, wanted[i].gid, wanted[i].port, wanted[i].ifindex);
+	free(wanted);
+	for (listener = LIST_FIRST(&agent->listeners); listener; listener = next) {
+		next = LIST_NEXT(listener, link);
+		if (!listener->wanted)
+			unlisten(listener);
+	}
+}
+
 /* ---- time --------------------------------------------------------------------------- */
 
 int vrd_cm_agent_timeout_ms(struct vrd_cm_agent *agent)
 {
-	uint64_t now = vrd_mad_now_ms(), first = UINT64_MAX;
+	uint64_t now = vrd_mad_now_ms();
+	uint64_t first = agent->listen_again ? agent->listen_again : UINT64_MAX;
 	struct vrd_cm_conn *conn;
 
 	LIST_FOREACH(conn, &agent->conns, link)
@@ -313,6 +376,8 @@ void vrd_cm_agent_expire(struct vrd_cm_agent *agent)
 	uint64_t now = vrd_mad_now_ms();
 	struct vrd_cm_conn *conn, *next;
 
+	if (agent->listen_again && now >= agent->listen_again)
+		sync_listeners(agent);
 	for (conn = LIST_FIRST(&agent->conns); conn; conn = next) {
 		next = LIST_NEXT(conn, link);
 		if (now < conn->deadline)
@@ -359,58 +424,7 @@ bool vrd_cm_agent_forget_qp(struct vrd_cm_agent *agent, const struct vrd_gsi_por
 	return found;
 }
 
-/* ---- what the owner allows to listen ----------------------------------------------------- */
-
-static void listen_at(struct vrd_cm_agent *agent, const uint8_t gid[16], uint16_t port,
-		      unsigned int ifindex)
-{
-	struct vrd_cm_listener *listener;
-
-	LIST_FOREACH(listener, &agent->listeners, link) {
-		if (listener->port == port && !memcmp(listener->gid, gid, 16)) {
-			listener->wanted = true;
-			return;
-		}
-	}
-	listener = calloc(1, sizeof(*listener));
-	if (!listener)
-		return;
-	listener->is_listener = true;
-	listener->agent = agent;
-	listener->port = port;
-	listener->wanted = true;
-	memcpy(listener->gid, gid, 16);
-	if (!vrd_cm_host_listen(listener, ifindex)) {
-		free(listener);
-		return;
-	}
-	LIST_INSERT_HEAD(&agent->listeners, listener, link);
-}
-
-static void unlisten(struct vrd_cm_listener *listener)
-{
-	LIST_REMOVE(listener, link);
-	rdma_destroy_id(listener->id);
-	free(listener);
-}
-
-static void sync_listeners(struct vrd_cm_agent *agent)
-{
-	struct vrd_cm_listener *listener, *next;
-	struct vrd_mads_listen *wanted;
-	unsigned int num = vrd_mads_listeners(agent->mads, &wanted);
-
-	LIST_FOREACH(listener, &agent->listeners, link)
-		listener->wanted = false;
-	for (unsigned int i = 0; i < num; i++)
-		listen_at(agent, wanted[i].gid, wanted[i].port, wanted[i].ifindex);
-	free(wanted);
-	for (listener = LIST_FIRST(&agent->listeners); listener; listener = next) {
-		next = LIST_NEXT(listener, link);
-		if (!listener->wanted)
-			unlisten(listener);
-	}
-}
+/* ---- changes ------------------------------------------------------------------------------ */
 
 void vrd_cm_agent_sync(struct vrd_cm_agent *agent)
 {

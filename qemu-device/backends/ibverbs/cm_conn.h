@@ -19,6 +19,8 @@
 #define VRD_CM_SETUP_MS		90000U
 #define VRD_CM_AGAIN_MS		2000U
 #define VRD_CM_TRIES		4U
+/* The host may be given the guest's address later. */
+#define VRD_CM_LISTEN_AGAIN_MS	5000U
 
 enum vrd_cm_state {
 	VRD_CM_RESOLVING,		/* the guest asked; address and route */
@@ -82,6 +84,7 @@ struct vrd_cm_agent {
 	unsigned int num_conns;
 	uint32_t next_id;
 	uint64_t next_warning;
+	uint64_t listen_again;		/* ms; 0: all that is wanted listens */
 };
 
 /* ---- cm_agent.c ---- */
@@ -104,7 +107,7 @@ void vrd_cm_host_ready(struct vrd_mad_source *src, uint32_t events);
 /* Begins a connection; false: the host refuses. */
 bool vrd_cm_host_begin(struct vrd_cm_conn *conn, uint16_t port_space, uint16_t port,
 		       unsigned int ifindex);
-/* Listens; false: the host refuses. */
-bool vrd_cm_host_listen(struct vrd_cm_listener *listener, unsigned int ifindex);
+/* Listens.  A negative errno; not of every address that a guest has the host has one. */
+int vrd_cm_host_listen(struct vrd_cm_listener *listener, unsigned int ifindex);
 
 #endif /* VRD_IBV_CM_CONN_H */

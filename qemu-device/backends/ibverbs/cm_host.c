@@ -74,19 +74,19 @@ bool vrd_cm_host_begin(struct vrd_cm_conn *conn, uint16_t port_space, uint16_t p
 	return false;
 }
 
-bool vrd_cm_host_listen(struct vrd_cm_listener *listener, unsigned int ifindex)
+int vrd_cm_host_listen(struct vrd_cm_listener *listener, unsigned int ifindex)
 {
 	union vrd_mad_addr addr;
+	int ret;
 
 	if (rdma_create_id(listener->agent->host->channel, &listener->id, listener, RDMA_PS_TCP))
-		return false;
+		return -errno;
 	vrd_mad_addr_of(&addr, listener->gid, listener->port, ifindex);
 	if (!rdma_bind_addr(listener->id, &addr.sa) && !rdma_listen(listener->id, 64))
-		return true;
-	vrd_cm_warn(listener->agent, "listening for a guest (cm-port): does the host have its address?",
-		    errno);
+		return 0;
+	ret = -errno;
 	rdma_destroy_id(listener->id);
-	return false;
+	return ret;
 }
 
 static bool connect_now(struct vrd_cm_conn *conn)
