@@ -131,18 +131,58 @@ static bool virtio_rdma_conf_gids(const VirtIORDMAConf *conf,
     return true;
 }
 
+/* Numbers with + between them; the number of them, or -1. */
+static int virtio_rdma_conf_numbers(const char *name, const char *text,
+                                    uint16_t *to, unsigned int max,
+                                    const char *hint, Error **errp)
+{
+    ERRP_GUARD();
+    g_auto(GStrv) list = g_strsplit(text, "+", -1);
+    unsigned int i, value;
+
+    for (i = 0; list[i]; i++) {
+        if (i == max) {
+            error_setg(errp, "%s= has more than %u entries", name, max);
+            return -1;
+        }
+        if (qemu_strtoui(list[i], NULL, 10, &value) < 0 ||
+            value > UINT16_MAX) {
+            error_setg(errp, "%s=: '%s' is not right", name, list[i]);
+            error_append_hint(errp, "%s\n", hint);
+            return -1;
+        }
+        to[i] = value;
+    }
+    return i;
+}
+
+/* What only devices on the host's network have. */
+static const char *virtio_rdma_conf_needs_ibdev(const VirtIORDMAConf *conf)
+{
+    return conf->port ? "port" :
+           conf->gid_index ? "gid-index" :
+           conf->cm_ports ? "cm-ports" :
+           conf->mad_key ? "mad-key" : NULL;
+}
+
 /* Which device of the host's, if any. */
 static bool virtio_rdma_conf_ibdev(const VirtIORDMAConf *conf,
                                    struct vrd_device_config *cfg, Error **errp)
 {
     ERRP_GUARD();
-    g_auto(GStrv) list = NULL;
-    unsigned int i, value;
+    const char *needs = virtio_rdma_conf_needs_ibdev(conf);
+    int num;
 
+    if (!conf->mad_key && (conf->mad_port || conf->mad_listen)) {
+        error_setg(errp, "%s= needs mad-key=",
+                   conf->mad_port ? "mad-port" : "mad-listen");
+        error_append_hint(errp, "Name the file with the key that all daemons "
+                          "share: mad-key=/etc/vrdmad.key\n");
+        return false;
+    }
     if (!conf->ibdev) {
-        if (conf->port || conf->gid_index) {
-            error_setg(errp, "%s= needs ibdev=",
-                       conf->port ? "port" : "gid-index");
+        if (needs) {
+            error_setg(errp, "%s= needs ibdev=", needs);
             error_append_hint(errp, "Name the host's RDMA device, as "
                               "ibv_devices prints it: ibdev=rxe0\n");
             return false;
@@ -151,27 +191,27 @@ static bool virtio_rdma_conf_ibdev(const VirtIORDMAConf *conf,
     }
     cfg->ibdev = conf->ibdev;
     cfg->ibdev_port = conf->port;
-    if (!conf->gid_index) {
-        return true;
-    }
-    list = g_strsplit(conf->gid_index, "+", -1);
-    for (i = 0; list[i]; i++) {
-        if (i == VRD_MAX_ALLOWED_GIDS) {
-            error_setg(errp, "gid-index= has more than %d entries",
-                       VRD_MAX_ALLOWED_GIDS);
+    if (conf->gid_index) {
+        num = virtio_rdma_conf_numbers("gid-index", conf->gid_index,
+                                       cfg->gid_indexes, VRD_MAX_ALLOWED_GIDS,
+                                       "Give indexes into the GID table of the "
+                                       "host's port, with + between them: "
+                                       "gid-index=1+3", errp);
+        if (num < 0) {
             return false;
         }
-        if (qemu_strtoui(list[i], NULL, 10, &value) < 0 ||
-            value > UINT16_MAX) {
-            error_setg(errp, "gid-index=: '%s' is no index", list[i]);
-            error_append_hint(errp, "Give indexes into the GID table of the "
-                              "host's port, with + between them: "
-                              "gid-index=1+3\n");
+        cfg->num_gid_indexes = num;
+    }
+    if (conf->cm_ports) {
+        num = virtio_rdma_conf_numbers("cm-ports", conf->cm_ports,
+                                       cfg->cm_ports, VRD_MAX_CM_PORTS,
+                                       "Give ports of rdma_cm, with + between "
+                                       "them: cm-ports=7471+7174", errp);
+        if (num < 0) {
             return false;
         }
-        cfg->gid_indexes[i] = value;
+        cfg->num_cm_ports = num;
     }
-    cfg->num_gid_indexes = i;
     return true;
 }
 

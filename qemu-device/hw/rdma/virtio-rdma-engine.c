@@ -11,6 +11,7 @@
 #include "qapi/error.h"
 #include "qemu/error-report.h"
 #include "virtio-rdma.h"
+#include "vrd_mad.h"
 #include "trace.h"
 
 static struct {
@@ -18,6 +19,8 @@ static struct {
     unsigned int refs;
     uint32_t pollers;
     uint32_t poll_us;
+    bool mads;                  /* those of devices with ibdev= are carried */
+    char *mad_key;              /* NULL: on this host only */
 } shared;
 
 void virtio_rdma_error_set(Error **errp, const struct vrd_error *err)
@@ -68,6 +71,65 @@ static void virtio_rdma_log(void *opaque, enum vrd_log_level level,
     }
 }
 
+/*
+ * The first device with ibdev= says how MADs leave the process; see
+ * rdma-cm.rst.  Without the host's rdma_cm only peers that are in no guest
+ * are missing, so that alone is no error.
+ */
+static bool virtio_rdma_engine_mads(const VirtIORDMAConf *conf, Error **errp)
+{
+    ERRP_GUARD();
+    struct vrd_mad_options opts = {
+        .key_file = conf->mad_key,
+        .port = conf->mad_port,
+        .listen = conf->mad_listen,
+    };
+    struct vrd_mad_setup *setup;
+    struct vrd_error err = {};
+    sigset_t old;
+    int ret;
+
+    if (!conf->ibdev) {
+        return true;
+    }
+    if (shared.mads) {
+        if (conf->mad_key && g_strcmp0(conf->mad_key, shared.mad_key)) {
+            error_setg(errp, "mad-key=%s: an earlier virtio-rdma device has %s",
+                       conf->mad_key, shared.mad_key ?: "none");
+            error_append_hint(errp, "All of them share one channel: give "
+                              "mad-key= to the first one with ibdev=.\n");
+            return false;
+        }
+        return true;
+    }
+    ret = vrd_mad_setup(&opts, &setup, &err);
+    if (ret < 0) {
+        virtio_rdma_error_set(errp, &err);
+        return false;
+    }
+    ret = vrd_mad_setup_cm(setup, &err);
+    if (ret < 0 && conf->cm_ports) {
+        vrd_mad_setup_free(setup);
+        virtio_rdma_error_set(errp, &err);
+        error_prepend(errp, "cm-ports=: ");
+        return false;
+    }
+    if (ret < 0) {
+        warn_report("virtio-rdma: %s: rdma_cm in the guest reaches only guests "
+                    "of this host and those of daemons", err.msg);
+    }
+    virtio_rdma_block_signals(&old);
+    ret = vrd_mads_start(shared.engine, setup, &err);
+    virtio_rdma_restore_signals(&old);
+    if (ret < 0) {
+        virtio_rdma_error_set(errp, &err);
+        return false;
+    }
+    shared.mads = true;
+    shared.mad_key = g_strdup(conf->mad_key);
+    return true;
+}
+
 struct vrd_engine *virtio_rdma_engine_get(const VirtIORDMAConf *conf,
                                           Error **errp)
 {
@@ -100,6 +162,9 @@ struct vrd_engine *virtio_rdma_engine_get(const VirtIORDMAConf *conf,
                               "give poll-us= to the first one only.\n");
             return NULL;
         }
+        if (!virtio_rdma_engine_mads(conf, errp)) {
+            return NULL;
+        }
         shared.refs++;
         return shared.engine;
     }
@@ -118,6 +183,10 @@ struct vrd_engine *virtio_rdma_engine_get(const VirtIORDMAConf *conf,
     shared.pollers = pollers;
     shared.poll_us = poll_us;
     trace_virtio_rdma_engine_create(pollers, poll_us);
+    if (!virtio_rdma_engine_mads(conf, errp)) {
+        virtio_rdma_engine_put();
+        return NULL;
+    }
     return shared.engine;
 }
 
@@ -128,5 +197,7 @@ void virtio_rdma_engine_put(void)
         trace_virtio_rdma_engine_destroy();
         vrd_engine_destroy(shared.engine);
         shared.engine = NULL;
+        shared.mads = false;
+        g_clear_pointer(&shared.mad_key, g_free);
     }
 }

@@ -23,6 +23,7 @@
 #include "hw/qdev-properties.h"
 #include "hw/virtio/virtio-bus.h"
 #include "virtio-rdma.h"
+#include "vrd_mad.h"
 #include "trace.h"
 
 /* Feature bits that are the core's to offer; the others are the transport's. */
@@ -287,6 +288,7 @@ static void virtio_rdma_get_engine_stats(Object *obj, Visitor *v,
     }
     if (s->engine) {
         vrd_engine_stats(s->engine, virtio_rdma_visit_stat, &st);
+        vrd_mads_stats(s->engine, virtio_rdma_visit_stat, &st);
     }
     if (!st.failed) {
         visit_check_struct(v, errp);
@@ -410,6 +412,10 @@ static const Property virtio_rdma_properties[] = {
     DEFINE_PROP_STRING("ibdev", VirtIORDMA, conf.ibdev),
     DEFINE_PROP_UINT8("port", VirtIORDMA, conf.port, 0),
     DEFINE_PROP_STRING("gid-index", VirtIORDMA, conf.gid_index),
+    DEFINE_PROP_STRING("cm-ports", VirtIORDMA, conf.cm_ports),
+    DEFINE_PROP_STRING("mad-key", VirtIORDMA, conf.mad_key),
+    DEFINE_PROP_UINT16("mad-port", VirtIORDMA, conf.mad_port, 0),
+    DEFINE_PROP_STRING("mad-listen", VirtIORDMA, conf.mad_listen),
     DEFINE_PROP_UINT32("pollers", VirtIORDMA, conf.pollers, 0),
     DEFINE_PROP_UINT32("poll-us", VirtIORDMA, conf.poll_us, UINT32_MAX),
     DEFINE_PROP_UINT32("max-ctx", VirtIORDMA, conf.limits.max_ctx, 0),

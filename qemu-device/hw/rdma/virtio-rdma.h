@@ -77,6 +77,10 @@ typedef struct VirtIORDMAConf {
     char *ibdev;
     uint8_t port;
     char *gid_index;
+    char *cm_ports;
+    char *mad_key;
+    uint16_t mad_port;
+    char *mad_listen;
     uint32_t pollers;
     uint32_t poll_us;
     struct vrd_limits limits;
