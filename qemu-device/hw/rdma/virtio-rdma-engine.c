@@ -11,7 +11,7 @@
 #include "qapi/error.h"
 #include "qemu/error-report.h"
 #include "virtio-rdma.h"
-#include "vrd_mad.h"
+#include "core/vrd_mad.h"
 #include "trace.h"
 
 static struct {

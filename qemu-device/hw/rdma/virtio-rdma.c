@@ -23,7 +23,7 @@
 #include "hw/qdev-properties.h"
 #include "hw/virtio/virtio-bus.h"
 #include "virtio-rdma.h"
-#include "vrd_mad.h"
+#include "core/vrd_mad.h"
 #include "trace.h"
 
 /* Feature bits that are the core's to offer; the others are the transport's. */
