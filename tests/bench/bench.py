@@ -129,6 +129,8 @@ def main():
 def verdict(results, drawn):
     targets = [f for f in results.figures if f['target']]
     print()
+    for text in perftest.unfinished:
+        print(f'did not end: {text}')
     for text in results.skips:
         print(f'skipped: {text}')
     for figure in results.missed():
