@@ -248,6 +248,8 @@ static inline enum vrd_fetch vrd_srq_take(struct vrd_srq *srq, struct vrd_recv_w
 		vrd_srq_advance(srq);
 	return fetch;
 }
+/* Receives that are posted and not taken, as of now. */
+uint32_t vrd_srq_posted(struct vrd_srq *srq);
 /* A receive that was taken in advance (srq->lent) has been used, or is back. */
 void vrd_srq_lent_used(struct vrd_srq *srq);
 bool vrd_srq_has_work(struct vrd_srq *srq);

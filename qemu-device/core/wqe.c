@@ -390,24 +390,31 @@ enum vrd_fetch vrd_srq_peek(struct vrd_srq *srq, struct vrd_recv_wr *wr)
 	return take_recv(ring, srq->max_sge, wr, &first, entry) ? VRD_FETCH_OK : VRD_FETCH_BAD;
 }
 
+uint32_t vrd_srq_posted(struct vrd_srq *srq)
+{
+	struct vrd_ring *ring = &srq->ring;
+	uint32_t producer;
+
+	if (srq->error || ring->broken || !ring->ctrl)
+		return 0;
+	producer = vrd_load32_acquire(&ring->ctrl->producer);
+	if (producer - ring->head > ring->entries) {
+		ring->broken = true;	/* the next who takes one finds out */
+		return 0;
+	}
+	ring->tail = producer;
+	return producer - ring->head;
+}
+
 /*
  * The limit is compared with what is posted now, not with what was when the
  * producer index was last read.
  */
 void vrd_srq_check_limit(struct vrd_srq *srq)
 {
-	struct vrd_ring *ring = &srq->ring;
-	uint32_t producer;
-
-	if (!srq->limit || srq->error || !ring->ctrl)
+	if (!srq->limit || srq->error || !srq->ring.ctrl)
 		return;
-	producer = vrd_load32_acquire(&ring->ctrl->producer);
-	if (producer - ring->head > ring->entries) {
-		ring->broken = true;	/* the next who takes one finds out */
-		return;
-	}
-	ring->tail = producer;
-	if (producer - ring->head + srq->lent >= srq->limit)
+	if (vrd_srq_posted(srq) + srq->lent >= srq->limit || srq->ring.broken)
 		return;
 	srq->limit = 0;
 	vrd_event_raise(srq->dev, VIRTIO_RDMA_EVENT_SRQ_LIMIT_REACHED, srq->srqn);

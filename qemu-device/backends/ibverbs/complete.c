@@ -33,7 +33,7 @@ static uint8_t status_of(enum ibv_wc_status status)
 	}
 }
 
-static void fill_recv(struct virtio_rdma_cqe *cqe, const struct ibv_wc *wc)
+void vrd_ibv_fill_recv(struct virtio_rdma_cqe *cqe, const struct ibv_wc *wc)
 {
 	cqe->byte_len = htole32(wc->byte_len);
 	cqe->src_qp = htole32(wc->src_qp);
@@ -87,7 +87,7 @@ static void blame(struct vrd_ibv_qp *vq, const struct ibv_wc *wc, enum vrd_ibv_k
 static void complete_error(struct vrd_ibv_cq *vcq, struct vrd_ibv_qp *vq, const struct ibv_wc *wc,
 			   struct virtio_rdma_cqe *cqe, enum vrd_ibv_kind kind)
 {
-	bool recv = kind == VRD_IBV_RECV || kind == VRD_IBV_SRQ_RECV;
+	bool recv = kind == VRD_IBV_RECV || kind == VRD_IBV_SRQ_RECV || kind == VRD_IBV_LENT;
 
 	cqe->opcode = recv ? VIRTIO_RDMA_WC_RECV : VIRTIO_RDMA_WC_SEND;
 	cqe->status = status_of(wc->status);
@@ -101,19 +101,28 @@ static void complete_error(struct vrd_ibv_cq *vcq, struct vrd_ibv_qp *vq, const 
 void vrd_ibv_complete(struct vrd_ibv_cq *vcq, const struct ibv_wc *wc)
 {
 	struct vrd_device *dev = vcq->cq->dev;
-	enum vrd_ibv_kind kind = wc->wr_id >> 32 & 3;
-	struct virtio_rdma_cqe cqe = { .wqe_index = htole32((uint32_t)wc->wr_id) };
+	struct vrd_ibv_dev *vdev = vrd_ibv_dev(dev);
+	enum vrd_ibv_kind kind = vrd_ibv_wr_kind(wc->wr_id);
 	struct vrd_qp *qp = vrd_table_find(&dev->qps, wc->qp_num);
+	uint32_t index = (uint32_t)wc->wr_id;
+	struct virtio_rdma_cqe cqe = { 0 };
 	struct vrd_ibv_qp *vq;
 
+	if (kind == VRD_IBV_LENT && !vdev->sharing->returned(dev, index, qp, &index))
+		return;
 	if (!qp || !qp->host)
 		return;
 	vq = vrd_ibv_qp(qp);
-	if (kind != VRD_IBV_SRQ_RECV && wc->wr_id >> 34 !=
+	if (kind != VRD_IBV_SRQ_RECV && kind != VRD_IBV_LENT && vrd_ibv_wr_generation(wc->wr_id) !=
 	    atomic_load_explicit(&vq->generation, memory_order_relaxed))
 		return;
+	if (kind == VRD_IBV_BOUNCE) {
+		vdev->sharing->received(qp, wc);
+		return;
+	}
 	cqe.qpn = htole32(qp->qpn);
-	if (kind == VRD_IBV_SEND || kind == VRD_IBV_FAILING) {
+	cqe.wqe_index = htole32(index);
+	if (kind == VRD_IBV_SEND || kind == VRD_IBV_QUIET || kind == VRD_IBV_FAILING) {
 		vq->sq_done = (uint32_t)wc->wr_id + 1;
 		if (vq->blocked)
 			vrd_qp_schedule(qp);
@@ -124,6 +133,8 @@ void vrd_ibv_complete(struct vrd_ibv_cq *vcq, const struct ibv_wc *wc)
 		complete_error(vcq, vq, wc, &cqe, kind);
 		return;
 	}
+	if (kind == VRD_IBV_QUIET)
+		return;
 	cqe.opcode = (uint8_t)wc->opcode;
 	if (kind == VRD_IBV_SEND) {
 		if (wc->opcode == IBV_WC_RDMA_READ || wc->opcode == IBV_WC_COMP_SWAP ||
@@ -132,9 +143,10 @@ void vrd_ibv_complete(struct vrd_ibv_cq *vcq, const struct ibv_wc *wc)
 		vrd_cq_post(vcq->cq, &cqe, false);
 		return;
 	}
-	fill_recv(&cqe, wc);
+	vrd_ibv_fill_recv(&cqe, wc);
 	vrd_stat_add(dev, VIRTIO_RDMA_STAT_RECV, 1);
 	vrd_stat_add(dev, VIRTIO_RDMA_STAT_RX_BYTES, wc->byte_len);
+	atomic_fetch_add_explicit(&vdev->rx_bytes, wc->byte_len, memory_order_relaxed);
 	/*
 	 * Whether the sender asked for a solicited event, libibverbs does not
 	 * tell: an event too many hurts nobody, one too few hangs a program.

@@ -21,26 +21,29 @@
 
 /* ---- life: control thread, dev->lock ---------------------------------------- */
 
-int vrd_ibv_cq_create(struct vrd_cq *cq)
+struct vrd_ibv_cq *vrd_ibv_vcq_create(struct vrd_cq *cq, uint32_t entries)
 {
 	struct vrd_ibv_dev *vdev = vrd_ibv_dev(cq->dev);
 	struct vrd_ibv_poll *poll = &vdev->polls[vrd_poller_index(cq->ctx->poller)];
 	struct vrd_ibv_cq *vcq = calloc(1, sizeof(*vcq));
-	int ret;
 
 	if (!vcq)
-		return -ENOMEM;
+		return NULL;
 	vcq->cq = cq;
 	vcq->poll = poll;
 	errno = 0;
-	vcq->ibcq = ibv_create_cq(vdev->ctx, (int)cq->entries, vcq, poll->channel, 0);
+	vcq->ibcq = ibv_create_cq(vdev->ctx, (int)entries, vcq, poll->channel, 0);
 	if (!vcq->ibcq) {
-		ret = vrd_ibv_errno(errno ? errno : EIO);
 		free(vcq);
-		return ret;
+		return NULL;
 	}
-	cq->backend = vcq;
-	return 0;
+	return vcq;
+}
+
+int vrd_ibv_cq_create(struct vrd_cq *cq)
+{
+	cq->backend = vrd_ibv_vcq_create(cq, cq->entries);
+	return cq->backend ? 0 : vrd_ibv_errno(errno ? errno : EIO);
 }
 
 /* On the poller: it does not look at the CQ any more. */
@@ -57,9 +60,9 @@ static void deactivate(struct vrd_poller *poller, void *arg)
 }
 
 /* Its QPs are gone, so nothing activates it again. */
-void vrd_ibv_cq_destroy(struct vrd_cq *cq)
+void vrd_ibv_vcq_destroy(struct vrd_ibv_cq *vcq)
 {
-	struct vrd_ibv_cq *vcq = cq->backend;
+	struct vrd_cq *cq = vcq->cq;
 	int ret;
 
 	vrd_poller_call(cq->ctx->poller, deactivate, vcq);
@@ -70,6 +73,11 @@ void vrd_ibv_cq_destroy(struct vrd_cq *cq)
 			    strerror(ret));
 	else
 		free(vcq);
+}
+
+void vrd_ibv_cq_destroy(struct vrd_cq *cq)
+{
+	vrd_ibv_vcq_destroy(cq->backend);
 	cq->backend = NULL;
 }
 

@@ -44,6 +44,27 @@
 struct vrd_gsi_port;
 struct vrd_ibv_qp;
 
+/*
+ * A device that carries some of its traffic in another way as well (mixed/):
+ * who asks, and is told.  All on the poller, in an RCU read section.
+ *
+ * Its UD QPs have receives of its own at the host (kind BOUNCE), and a CQ of
+ * their own, for all sends are signaled there: the ring and CQs of the guest
+ * are not the measure.
+ */
+struct vrd_ibv_sharing {
+	/* Is the datagram the host's to send?  sq.lock. */
+	bool (*is_hosts)(struct vrd_qp *qp, const struct vrd_wr *wr);
+	/* A datagram has come, or its receive back with an error. */
+	void (*received)(struct vrd_qp *qp, const struct ibv_wc *wc);
+	/*
+	 * A receive that an SRQ lent (kind LENT) is complete; @index is of its
+	 * wr_id; @qp may be NULL.  True: *@cookie is the guest's.
+	 */
+	bool (*returned)(struct vrd_device *dev, uint32_t index, struct vrd_qp *qp,
+			 uint32_t *cookie);
+};
+
 /* Entries of the host's GID table that are looked at. */
 #define VRD_IBV_MAX_GIDS	1024
 /* Work requests that are posted with one call, and their SGEs. */
@@ -125,6 +146,9 @@ struct vrd_ibv_dev {
 	uint32_t max_inline, max_srq_sge;
 	struct vrd_caps caps;			/* but for the port's */
 	struct vrd_gsi_port *gsi;
+	const struct vrd_ibv_sharing *sharing;	/* or NULL */
+	void *mix;				/* of mixed/ */
+	_Atomic uint64_t tx_bytes, rx_bytes;	/* that the host's device carried */
 
 	/*
 	 * A region of a PD that no guest has: its key is valid on none of their
@@ -170,6 +194,9 @@ struct vrd_ibv_qp {
 	struct vrd_qp *qp;
 	struct vrd_ibv_dev *vdev;
 	struct ibv_qp *ibqp;
+	struct vrd_ibv_cq *send_vcq, *recv_vcq;
+	bool shared;				/* UD, and vdev->sharing: the CQs are its own */
+	void *mix;				/* of mixed/ */
 	/*
 	 * In the wr_id of all that is posted: completions of an earlier life
 	 * of the QP, or of another that had its number, are not ours.
@@ -180,6 +207,8 @@ struct vrd_ibv_qp {
 	_Atomic bool rq_due;			/* receives may have been left on the ring */
 
 	/* sq.lock */
+	uint32_t sq_posted;			/* behind the last send that the host took */
+	bool not_ours;				/* shared: a turn ended before such a datagram */
 	bool blocked;				/* the host had no room: see timer */
 	bool failing;				/* a request that fails by design is under way */
 	uint8_t failing_status;			/* VIRTIO_RDMA_WC_*: what that one gets */
@@ -220,6 +249,7 @@ static inline struct vrd_ibv_qp *vrd_ibv_qp(const struct vrd_qp *qp)
 struct vrd_ibv_srq {
 	struct vrd_srq *srq;
 	struct ibv_srq *ibsrq;
+	void *mix;				/* of mixed/ */
 };
 
 static inline struct vrd_ibv_srq *vrd_ibv_srq(const struct vrd_srq *srq)
@@ -231,13 +261,43 @@ static inline struct vrd_ibv_srq *vrd_ibv_srq(const struct vrd_srq *srq)
  * wr_id: what was posted.  The QP comes with the completion; receives of an
  * SRQ have no generation, as they outlive QPs.
  */
-enum vrd_ibv_kind { VRD_IBV_SEND, VRD_IBV_RECV, VRD_IBV_SRQ_RECV, VRD_IBV_FAILING };
+enum vrd_ibv_kind {
+	VRD_IBV_SEND,
+	VRD_IBV_RECV,
+	VRD_IBV_SRQ_RECV,
+	VRD_IBV_FAILING,
+	VRD_IBV_QUIET,			/* a send whose success the guest does not want to hear of */
+	VRD_IBV_BOUNCE,			/* see struct vrd_ibv_sharing */
+	VRD_IBV_LENT,			/* likewise; no generation */
+};
 
-#define VRD_IBV_GENERATIONS	((1U << 30) - 1)
+#define VRD_IBV_GENERATIONS	((1U << 29) - 1)
 
 static inline uint64_t vrd_ibv_wr_id(enum vrd_ibv_kind kind, uint32_t generation, uint32_t index)
 {
-	return (uint64_t)generation << 34 | (uint64_t)kind << 32 | index;
+	return (uint64_t)generation << 35 | (uint64_t)kind << 32 | index;
+}
+
+static inline enum vrd_ibv_kind vrd_ibv_wr_kind(uint64_t wr_id)
+{
+	return wr_id >> 32 & 7;
+}
+
+static inline uint32_t vrd_ibv_wr_generation(uint64_t wr_id)
+{
+	return wr_id >> 35;
+}
+
+/* Receives of its own that a shared QP has. */
+#define VRD_IBV_MIN_BOUNCES	16U
+#define VRD_IBV_MAX_BOUNCES	128U
+
+static inline uint32_t vrd_ibv_bounces(const struct vrd_qp *qp)
+{
+	uint32_t n = qp->srq ? qp->srq->ring.entries : qp->rq.entries;
+
+	return n < VRD_IBV_MIN_BOUNCES ? VRD_IBV_MIN_BOUNCES :
+	       n > VRD_IBV_MAX_BOUNCES ? VRD_IBV_MAX_BOUNCES : n;
 }
 
 /* host.c; vrd_ibdev_open() is in vrd.h */
@@ -271,22 +331,24 @@ void vrd_ibv_mem_changed(struct vrd_device *dev);
 /* cq.c */
 int vrd_ibv_cq_create(struct vrd_cq *cq);
 void vrd_ibv_cq_destroy(struct vrd_cq *cq);
+/* A host's CQ alone, whose completions are for @cq.  NULL, with errno. */
+struct vrd_ibv_cq *vrd_ibv_vcq_create(struct vrd_cq *cq, uint32_t entries);
+void vrd_ibv_vcq_destroy(struct vrd_ibv_cq *vcq);
 int vrd_ibv_polls_open(struct vrd_ibv_dev *vdev, struct vrd_error *err);
 void vrd_ibv_polls_close(struct vrd_ibv_dev *vdev);
 bool vrd_ibv_poll(struct vrd_device *dev, struct vrd_poller *poller);
 bool vrd_ibv_poll_sleep(struct vrd_device *dev, struct vrd_poller *poller);
 void vrd_ibv_cq_activate(struct vrd_ibv_cq *vcq);
 
-/* Poller: something will complete on @cq. */
-static inline void vrd_ibv_cq_expect(const struct vrd_cq *cq)
+/* Poller: something will complete there. */
+static inline void vrd_ibv_cq_expect(struct vrd_ibv_cq *vcq)
 {
-	struct vrd_ibv_cq *vcq = cq->backend;
-
 	if (!vcq->active)
 		vrd_ibv_cq_activate(vcq);
 }
 
 /* complete.c */
+void vrd_ibv_fill_recv(struct virtio_rdma_cqe *cqe, const struct ibv_wc *wc);
 void vrd_ibv_complete(struct vrd_ibv_cq *vcq, const struct ibv_wc *wc);
 
 /* qp.c */

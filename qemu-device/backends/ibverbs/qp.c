@@ -51,9 +51,9 @@ static int create_host_qp(struct vrd_ibv_dev *vdev, struct vrd_ibv_qp *vq, uint3
 	const struct vrd_qp *qp = vq->qp;
 	struct ibv_qp_init_attr init = {
 		.qp_context = vq,
-		.send_cq = ((struct vrd_ibv_cq *)qp->send_cq->backend)->ibcq,
-		.recv_cq = ((struct vrd_ibv_cq *)qp->recv_cq->backend)->ibcq,
-		.srq = qp->srq ? vrd_ibv_srq(qp->srq)->ibsrq : NULL,
+		.send_cq = vq->send_vcq->ibcq,
+		.recv_cq = vq->recv_vcq->ibcq,
+		.srq = qp->srq && !vq->shared ? vrd_ibv_srq(qp->srq)->ibsrq : NULL,
 		.qp_type = host_type(qp->type),
 		.cap = {
 			.max_send_wr = qp->sq.entries ? qp->sq.entries : 1,
@@ -66,6 +66,10 @@ static int create_host_qp(struct vrd_ibv_dev *vdev, struct vrd_ibv_qp *vq, uint3
 	};
 
 	(void)vdev;
+	if (vq->shared) {
+		init.cap.max_recv_wr = vrd_ibv_bounces(qp);
+		init.cap.max_recv_sge = 1;
+	}
 	errno = 0;
 	vq->ibqp = ibv_create_qp(qp->pd->backend, &init);
 	if (!vq->ibqp)
@@ -96,16 +100,35 @@ static void free_parts(struct vrd_ibv_qp *vq)
 			    strerror(ret));
 	if (vq->bounce_mr)
 		ibv_dereg_mr(vq->bounce_mr);
+	if (vq->shared && vq->send_vcq)
+		vrd_ibv_vcq_destroy(vq->send_vcq);
 	free(vq->bounce);
 	free(vq->slot_ah);
 	free(vq);
 }
 
+static int make_cqs(struct vrd_ibv_qp *vq)
+{
+	struct vrd_qp *qp = vq->qp;
+
+	if (!vq->shared) {
+		vq->send_vcq = qp->send_cq->backend;
+		vq->recv_vcq = qp->recv_cq->backend;
+		return 0;
+	}
+	vq->send_vcq = vrd_ibv_vcq_create(qp->send_cq, qp->sq.entries + vrd_ibv_bounces(qp));
+	vq->recv_vcq = vq->send_vcq;
+	return vq->send_vcq ? 0 : vrd_ibv_errno(errno ? errno : EIO);
+}
+
 static int make_parts(struct vrd_ibv_dev *vdev, struct vrd_ibv_qp *vq)
 {
 	struct vrd_qp *qp = vq->qp;
-	int ret = create_host_qp(vdev, vq, qp->max_inline);
+	int ret = make_cqs(vq);
 
+	if (ret)
+		return ret;
+	ret = create_host_qp(vdev, vq, qp->max_inline);
 	vq->host_inline = !ret;
 	if (ret && qp->max_inline) {
 		ret = create_host_qp(vdev, vq, 0);
@@ -132,6 +155,7 @@ int vrd_ibv_qp_create(struct vrd_qp *qp)
 		return -ENOMEM;
 	vq->qp = qp;
 	vq->vdev = vdev;
+	vq->shared = vdev->sharing && qp->type == VIRTIO_RDMA_QPT_UD;
 	vrd_timer_init(&vq->timer, vrd_ibv_qp_timer);
 	atomic_init(&vq->generation, next_generation(vdev));
 	ret = make_parts(vdev, vq);
@@ -268,6 +292,7 @@ static int reset(struct vrd_ibv_qp *vq)
 	vq->failing = vq->erred = vq->blame = false;
 	vq->broken_told = vq->refused = vq->gone = false;
 	vq->sq_done = 0;
+	vq->sq_posted = 0;
 	vq->rq_lent = 0;
 	vrd_unlock(&qp->sq.lock);
 	atomic_store(&vq->told_error, false);

@@ -75,7 +75,7 @@ static bool post(struct vrd_qp *qp, struct chain *c)
 
 	if (!c->num)
 		return true;
-	vrd_ibv_cq_expect(qp->recv_cq);
+	vrd_ibv_cq_expect(vq->recv_vcq);
 	ret = ibv_post_recv(vq->ibqp, c->wr, &bad);
 	if (!ret) {
 		vq->rq_lent += c->num;
@@ -149,9 +149,14 @@ void vrd_ibv_rq_run(struct vrd_qp *qp)
 		vrd_gsi_rq_run(qp);
 		return;
 	}
+	/* The host has others. */
+	if (vrd_ibv_qp(qp)->shared) {
+		atomic_store(&vrd_ibv_qp(qp)->rq_due, false);
+		return;
+	}
 	if (qp->srq) {
 		/* Posted for nobody in particular, so for this CQ as well. */
-		vrd_ibv_cq_expect(qp->recv_cq);
+		vrd_ibv_cq_expect(vrd_ibv_qp(qp)->recv_vcq);
 		atomic_store(&vrd_ibv_qp(qp)->rq_due, false);
 		return;
 	}

@@ -158,6 +158,9 @@ static void put_done_ahs(struct vrd_ibv_qp *vq)
 {
 	uint32_t mask = vq->qp->sq.entries - 1;
 
+	/* Those of a shared QP may be far behind: others were not the host's. */
+	if (vq->sq_done - vq->ah_done > vq->qp->sq.entries)
+		vq->ah_done = vq->sq_done - vq->qp->sq.entries;
 	for (; vq->ah_done != vq->sq_done; vq->ah_done++) {
 		struct vrd_ibv_ah **slot = &vq->slot_ah[vq->ah_done & mask];
 
@@ -232,6 +235,10 @@ static enum step add(struct chain *c, const struct vrd_wr *wr)
 		.opcode = opcodes[wr->opcode],
 		.send_flags = host_flags(wr->flags),
 	};
+	if (c->vq->shared && !(wr->flags & VIRTIO_RDMA_WQE_SIGNALED)) {
+		to->wr_id = vrd_ibv_wr_id(VRD_IBV_QUIET, c->vq->generation, wr->index);
+		to->send_flags |= IBV_SEND_SIGNALED;
+	}
 	if (must_fail(c, wr, &status)) {
 		fill_failing(c, to, wr->index, status);
 		c->num++;
@@ -270,6 +277,10 @@ static void count_all(struct chain *c)
 	for (unsigned int i = 0; i < sizeof(values) / sizeof(values[0]); i++)
 		if (values[i])
 			vrd_stat_add(c->qp->dev, stats[i], values[i]);
+	if (c->tx)
+		atomic_fetch_add_explicit(&c->vq->vdev->tx_bytes, c->tx, memory_order_relaxed);
+	if (c->rx)
+		atomic_fetch_add_explicit(&c->vq->vdev->rx_bytes, c->rx, memory_order_relaxed);
 }
 
 /* The host refuses the request at sq.head, whatever is done. */
@@ -282,7 +293,7 @@ static void refuse(struct chain *c, const struct ibv_send_wr *bad, int error)
 	vq->refused = true;
 	vq->refused_index = c->qp->sq.head;
 	/* Not even one that is to fail: the device has gone, or will not have any. */
-	if ((bad->wr_id >> 32 & 3) == VRD_IBV_FAILING) {
+	if (vrd_ibv_wr_kind(bad->wr_id) == VRD_IBV_FAILING) {
 		vq->gone = true;
 		vrd_qp_error(c->qp, VIRTIO_RDMA_QPS_ERR, VRD_HELD_SQ);
 	}
@@ -295,20 +306,24 @@ static void refuse(struct chain *c, const struct ibv_send_wr *bad, int error)
 static bool post(struct chain *c)
 {
 	struct ibv_send_wr *bad = NULL;
+	unsigned int taken;
 	int ret;
 
 	if (!c->num)
 		return true;
 	for (unsigned int i = 0; i + 1 < c->num; i++)
 		c->wr[i].next = &c->wr[i + 1];
-	vrd_ibv_cq_expect(c->qp->send_cq);
+	vrd_ibv_cq_expect(c->vq->send_vcq);
 	ret = ibv_post_send(c->vq->ibqp, c->wr, &bad);
 	count_all(c);
+	taken = ret ? (unsigned int)(bad - c->wr) : c->num;
+	if (taken)
+		c->vq->sq_posted = (uint32_t)c->wr[taken - 1].wr_id + 1;
 	if (!ret)
 		return true;
 
 	/* Each entry of the ring is one request of the chain. */
-	c->qp->sq.head -= c->num - (uint32_t)(bad - c->wr);
+	c->qp->sq.head -= c->num - taken;
 	if (ret != ENOMEM && ret != EAGAIN) {
 		refuse(c, bad, ret);
 		vrd_qp_schedule(c->qp);
@@ -344,6 +359,11 @@ static enum vrd_run run(struct chain *c, unsigned int budget)
 			ret = VRD_RUN_IDLE;
 			continue;
 		case VRD_FETCH_OK:
+			if (c->vq->shared && !c->vq->vdev->sharing->is_hosts(qp, &wr)) {
+				c->vq->not_ours = true;
+				ret = VRD_RUN_IDLE;
+				continue;
+			}
 			if (add(c, &wr) == STEP_WAIT) {
 				ret = VRD_RUN_WAIT;
 				continue;
