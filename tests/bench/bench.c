@@ -18,8 +18,10 @@
  * Samples during which the kernel took a CPU away are taken again, as often as
  * this and for so long.
  */
-#define SAMPLE_TRIES	20
-#define SAMPLE_NS	50000000ULL
+#define SAMPLE_TRIES	100
+#define SAMPLE_NS	150000000ULL
+/* With fewer undisturbed ones, all count. */
+#define MIN_CLEAN	3
 
 struct bench bench = { .guest_cpu = 0, .poller_cpu = 1 };
 
@@ -166,15 +168,15 @@ const char *bench_size(uint64_t bytes)
 
 /* ---- samples ------------------------------------------------------------------- */
 
-void samples_add(struct samples *s, double v)
+void samples_add(struct samples *s, struct sample sample)
 {
 	if (s->n == s->size) {
 		s->size = s->size ? 2 * s->size : 32;
-		s->v = realloc(s->v, s->size * sizeof(*s->v));
-		if (!s->v)
+		s->s = realloc(s->s, s->size * sizeof(*s->s));
+		if (!s->s)
 			guest_fatal("out of memory");
 	}
-	s->v[s->n++] = v;
+	s->s[s->n++] = sample;
 }
 
 static int compare(const void *a, const void *b)
@@ -184,28 +186,34 @@ static int compare(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-double samples_quantile(struct samples *s, double q)
+double samples_median(const struct samples *s)
 {
-	double at = q * (s->n - 1);
-	unsigned int i = at;
+	double *v = calloc(s->n + 1, sizeof(*v)), median = NAN;
+	unsigned int clean = 0, n = 0;
 
-	if (!s->n)
-		return NAN;
-	qsort(s->v, s->n, sizeof(*s->v), compare);
-	if (i + 1 >= s->n)
-		return s->v[s->n - 1];
-	return s->v[i] + (at - i) * (s->v[i + 1] - s->v[i]);
-}
-
-double samples_median(struct samples *s)
-{
-	return samples_quantile(s, 0.5);
+	if (!v)
+		guest_fatal("out of memory");
+	for (unsigned int i = 0; i < s->n; i++)
+		clean += s->s[i].clean;
+	for (unsigned int i = 0; i < s->n; i++)
+		if (s->s[i].clean || clean < MIN_CLEAN)
+			v[n++] = s->s[i].v;
+	qsort(v, n, sizeof(*v), compare);
+	if (n)
+		median = (v[n / 2] + v[(n - 1) / 2]) / 2;
+	free(v);
+	return median;
 }
 
 void samples_free(struct samples *s)
 {
-	free(s->v);
+	free(s->s);
 	*s = (struct samples){ 0 };
+}
+
+struct sample sample_ratio(struct sample a, struct sample b)
+{
+	return (struct sample){ a.v / b.v, a.clean && b.clean };
 }
 
 static long preemptions(void)
@@ -215,10 +223,10 @@ static long preemptions(void)
 	return getrusage(RUSAGE_SELF, &usage) ? 0 : usage.ru_nivcsw;
 }
 
-double bench_sample(double (*fn)(void *arg), void *arg)
+struct sample bench_sample(double (*fn)(void *arg), void *arg)
 {
 	uint64_t start = guest_now_ns();
-	double v = 0;
+	struct sample sample = { 0 };
 
 	for (unsigned int i = 0; i < SAMPLE_TRIES && guest_now_ns() - start < SAMPLE_NS; i++) {
 		long before;
@@ -226,13 +234,14 @@ double bench_sample(double (*fn)(void *arg), void *arg)
 		if (bench.ready)
 			bench.ready();
 		before = preemptions();
-		v = fn(arg);
+		sample.v = fn(arg);
+		sample.clean = preemptions() == before;
 		sampled++;
-		if (preemptions() == before)
+		if (sample.clean)
 			break;
 		disturbed++;
 	}
-	return v;
+	return sample;
 }
 
 /* ---- results -------------------------------------------------------------------- */

@@ -47,15 +47,19 @@ void bench_say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* ---- samples ---- */
 
+struct sample {
+	double v;
+	bool clean;			/* no thread was preempted meanwhile */
+};
+
 struct samples {
-	double *v;
+	struct sample *s;
 	unsigned int n, size;
 };
 
-void samples_add(struct samples *s, double v);
-/* The @q-quantile; 0.5 is the median.  Sorts. */
-double samples_quantile(struct samples *s, double q);
-double samples_median(struct samples *s);
+void samples_add(struct samples *s, struct sample sample);
+/* The median of the clean ones, or of all if there are hardly any. */
+double samples_median(const struct samples *s);
 void samples_free(struct samples *s);
 
 /*
@@ -63,7 +67,10 @@ void samples_free(struct samples *s);
  * at most, and returns the last value.  Before each, bench.ready is called to
  * make sure that the poller has its CPU.
  */
-double bench_sample(double (*fn)(void *arg), void *arg);
+struct sample bench_sample(double (*fn)(void *arg), void *arg);
+
+/* How two samples of one moment compare. */
+struct sample sample_ratio(struct sample a, struct sample b);
 
 /* ---- results ---- */
 

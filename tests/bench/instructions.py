@@ -93,7 +93,7 @@ def run(kind, batch, num, out):
                     '--compress-strings=no', '--compress-pos=no', '--fair-sched=yes',
                     f'--callgrind-out-file={out}/{kind}.{batch}',
                     program, kind, str(batch), str(num)],
-                   check=True, stdout=subprocess.DEVNULL)
+                   check=True, stdout=subprocess.DEVNULL, env={**os.environ, 'LD_BIND_NOW': '1'})
     guest = poller = None
     for name in sorted(os.listdir(out)):
         if not name.startswith(f'{kind}.{batch}-'):

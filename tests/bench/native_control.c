@@ -70,13 +70,14 @@ static void query(unsigned int i)
 	guest_qp_state(&side.qp);
 }
 
-static double per_second(void (*fn)(unsigned int i))
+/* Commands go to sleep and wake up: so each sample is as clean as the others. */
+static struct sample per_second(void (*fn)(unsigned int i))
 {
 	uint64_t start = guest_now_ns();
 
 	for (unsigned int i = 0; i < OBJECTS; i++)
 		fn(i);
-	return OBJECTS * 1e9 / (guest_now_ns() - start);
+	return (struct sample){ OBJECTS * 1e9 / (guest_now_ns() - start), true };
 }
 
 enum step { QUERY, CQ_CREATE, CQ_DESTROY, QP_CREATE, QP_CONNECT, QP_DESTROY, STEPS };
@@ -156,7 +157,7 @@ static void reg_more(uint32_t mr, const struct virtio_rdma_extent *x, uint32_t n
 }
 
 /* Microseconds to register, and to deregister, one region. */
-static void reg(uint64_t length, uint32_t num, double *reg_us, double *dereg_us)
+static void reg(uint64_t length, uint32_t num, struct sample *reg_us, struct sample *dereg_us)
 {
 	uint32_t first = num < EXTENTS ? num : EXTENTS;
 	uint64_t start = guest_now_ns(), registered;
@@ -170,8 +171,8 @@ static void reg(uint64_t length, uint32_t num, double *reg_us, double *dereg_us)
 	}
 	registered = guest_now_ns();
 	must(guest_mr_dereg(&mr), "DEREG_MR");
-	*reg_us = (registered - start) / 1e3;
-	*dereg_us = (guest_now_ns() - registered) / 1e3;
+	*reg_us = (struct sample){ (registered - start) / 1e3, true };
+	*dereg_us = (struct sample){ (guest_now_ns() - registered) / 1e3, true };
 }
 
 static void measure_region(uint64_t length, bool huge)
@@ -179,7 +180,7 @@ static void measure_region(uint64_t length, bool huge)
 	uint32_t num = describe(length, huge);
 	struct samples reg_us = { 0 }, dereg_us = { 0 };
 	uint64_t start = guest_now_ns();
-	double r, d;
+	struct sample r, d;
 
 	for (unsigned int i = 0; bench_more(i, 5, 101, 1, start); i++) {
 		reg(length, num, &r, &d);

@@ -156,7 +156,7 @@ static void measure(enum ibv_wr_opcode op, enum memory memory, uint32_t size, ui
 	struct run r = { .op = op, .memory = memory, .size = size, .depth = depth };
 	struct samples device = { 0 }, reference = { 0 }, ratio = { 0 };
 	uint64_t start = guest_now_ns();
-	double d, m;
+	struct sample d, m;
 
 	r.num = SAMPLE_BYTES / size / (bench.quick ? 2 : 1);
 	if (r.num > 2048)
@@ -183,7 +183,7 @@ static void measure(enum ibv_wr_opcode op, enum memory memory, uint32_t size, ui
 		m = bench_sample(by_memcpy, &r);
 		samples_add(&device, d);
 		samples_add(&reference, m);
-		samples_add(&ratio, d / m);
+		samples_add(&ratio, sample_ratio(d, m));
 	}
 	bench_result(&(struct bench_result){
 			.value = samples_median(&device), .unit = "GB/s",

@@ -25,7 +25,7 @@
 
 #define MAX_DEVICES	256U
 #define WINDOW		128U
-#define OPS		(32U * 1024)
+#define OPS		(32U * 1024)	/* of a sample; more if that fills no window often */
 #define SAMPLES		5U		/* with the same devices, in each round */
 
 struct device {
@@ -44,7 +44,7 @@ static struct device *devices;
 /* What a sample is taken of. */
 struct load {
 	struct vrd_engine *engine;
-	unsigned int devices, batch;
+	unsigned int devices, batch;	/* a batch of 1 or 16 */
 };
 
 /* ---- devices ------------------------------------------------------------------------ */
@@ -107,10 +107,11 @@ static unsigned int visit(struct device *d, unsigned int batch, bool more)
 static double rate(void *arg)
 {
 	struct load *load = arg;
+	uint32_t fills = 4 * WINDOW * load->devices, done = 0;
+	uint32_t ops = load->batch == 1 ? OPS / 4 : OPS > fills ? OPS : fills;
 	uint64_t start = guest_now_ns();
-	uint32_t done = 0;
 
-	while (done < OPS)
+	while (done < ops)
 		for (unsigned int i = 0; i < load->devices; i++)
 			done += visit(&devices[i], load->batch, true);
 	start = guest_now_ns() - start;
@@ -134,10 +135,10 @@ static void ready(void)
 }
 
 /* The median of a few samples, once all rings and pages are as they stay. */
-static double rate_of(struct load *load)
+static struct sample rate_of(struct load *load)
 {
+	struct sample one, median = { 0 };
 	struct samples s = { 0 };
-	double v;
 
 	current = load;
 	for (unsigned int i = 0; i < load->devices; i++)
@@ -145,12 +146,15 @@ static double rate_of(struct load *load)
 			     load->batch, false);
 	bench.ready = ready;
 	rate(load);
-	for (unsigned int i = 0; i < SAMPLES; i++)
-		samples_add(&s, bench_sample(rate, load));
+	for (unsigned int i = 0; i < SAMPLES; i++) {
+		one = bench_sample(rate, load);
+		samples_add(&s, one);
+		median.clean |= one.clean;
+	}
 	bench.ready = NULL;
-	v = samples_median(&s);
+	median.v = samples_median(&s);
 	samples_free(&s);
-	return v;
+	return median;
 }
 
 static const unsigned int counts[] = { 1, 16, 64, 256 };
@@ -176,7 +180,8 @@ static void measure_devices(unsigned int pollers, unsigned int quick, unsigned i
 			for (unsigned int b = 0; b < NUM_BATCHES; b++) {
 				load.batch = batches[b];
 				samples_add(&rates[b][c], rate_of(&load));
-				samples_add(&ratios[b][c], rates[b][c].v[r] / rates[b][0].v[r]);
+				samples_add(&ratios[b][c], sample_ratio(rates[b][c].s[r],
+									rates[b][0].s[r]));
 			}
 			devices_close(&load);
 			vrd_engine_destroy(load.engine);

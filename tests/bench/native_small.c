@@ -24,6 +24,7 @@
  * take less time than its VRD_HOT_IDLE_TURNS turns.
  */
 #define UNWATCHED_OPS	100U
+#define UNWATCHED_TIMES	4U
 
 static struct rig_pair pair;
 
@@ -102,13 +103,13 @@ static double latency_unwatched(void *arg)
 	for (uint64_t until = guest_now_ns() + 1000000000ULL; watched(); fillers_work())
 		if (guest_now_ns() > until)
 			guest_fatal("the ring stays watched");
-	for (unsigned int i = 0; i < LATENCY_OPS / UNWATCHED_OPS; i++) {
+	for (unsigned int i = 0; i < UNWATCHED_TIMES; i++) {
 		fillers_work();
 		ns += rig_latency(&pair.qp, &pair.cq, arg, UNWATCHED_OPS);
 	}
 	if (watched())
 		return -1;
-	return ns / (LATENCY_OPS / UNWATCHED_OPS);
+	return ns / UNWATCHED_TIMES;
 }
 
 /* ---- rates ------------------------------------------------------------------------ */
@@ -154,19 +155,17 @@ static double rate_16(void *arg)
 
 static void take(enum figure f, double (*fn)(void *arg), void *arg)
 {
-	double v = bench_sample(fn, arg);
+	struct sample sample = bench_sample(fn, arg);
 
-	if (v > 0)
-		samples_add(&samples[f], v);
+	if (sample.v > 0)
+		samples_add(&samples[f], sample);
 }
 
 /* By what the round measured beside it, not by medians of different moments. */
 static void compare(enum figure f, enum figure with)
 {
-	double *v = samples[f].v, *r = samples[with].v;
-
 	for (unsigned int i = 0; i < samples[f].n && i < samples[with].n; i++)
-		samples_add(&ratios[f], v[i] / r[i]);
+		samples_add(&ratios[f], sample_ratio(samples[f].s[i], samples[with].s[i]));
 }
 
 static void run(void)
@@ -197,15 +196,13 @@ static void run(void)
 	fillers_open();
 	start = guest_now_ns();
 	for (unsigned int i = 0; bench_more(i, 9, 101, 10, start); i++) {
-		struct samples trip = { 0 };
+		struct sample trip = bench_sample(reference_round_trip, pair.engine);
+		struct sample sample = bench_sample(latency_unwatched, &sge);
 
-		samples_add(&trip, bench_sample(reference_round_trip, pair.engine));
-		take(LAT_UNWATCHED, latency_unwatched, &sge);
-		if (samples[LAT_UNWATCHED].n > ratios[LAT_UNWATCHED].n)
-			samples_add(&ratios[LAT_UNWATCHED],
-				    samples[LAT_UNWATCHED].v[samples[LAT_UNWATCHED].n - 1] /
-				    trip.v[0]);
-		samples_free(&trip);
+		if (sample.v < 0)
+			continue;
+		samples_add(&samples[LAT_UNWATCHED], sample);
+		samples_add(&ratios[LAT_UNWATCHED], sample_ratio(sample, trip));
 	}
 	fillers_close();
 }
