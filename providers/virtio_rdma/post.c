@@ -183,6 +183,7 @@ int vrdma_post_send(struct ibv_qp *ibvqp, struct ibv_send_wr *wr,
 			break;
 		qp->sq.wr_ids[head & ring->mask] = wr->wr_id;
 		head++;
+		vrdma_ring_prefetch(ring, head + VRDMA_PREFETCH_WQES);
 	}
 	if (unlikely(ret))
 		*bad_wr = wr;

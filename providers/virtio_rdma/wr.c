@@ -62,6 +62,7 @@ vrdma_wr_begin(struct vrdma_qp *qp, enum ibv_wr_opcode opcode)
 	qp->sq.wr_ids[qp->wr_head & ring->mask] = ex->wr_id;
 	qp->wr_ctrl = ctrl;
 	qp->wr_head++;
+	vrdma_ring_prefetch(ring, qp->wr_head + VRDMA_PREFETCH_WQES);
 	return ctrl;
 }
 
