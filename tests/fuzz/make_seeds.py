@@ -416,11 +416,76 @@ def vhost_user_seeds():
                          vu(25, 9))
 
 
+# ---- fuzz_mad -------------------------------------------------------------------------
+
+REQ, MRA, REJ, REP, RTU, DREQ, DREP, SIDR_REQ, SIDR_REP = range(9)
+ADDR, ADDR_ERROR, ROUTE, ROUTE_ERROR, REQUEST, RESPONSE, CONNECT_ERROR, UNREACHABLE, REJECTED, \
+    ESTABLISHED, DISCONNECTED, REMOVAL = range(12)
+LISTENING = [0] * 6                 # the host's answers when two addresses are listened at
+CONN = 2                            # the first id after the two listeners'
+
+
+def says(kind, which=0, how=0, answers=0, mutate=0, own=0):
+    """The guest to the connection @which; the host answers so many calls."""
+    return flat(0, how, which, kind, mutate, own, [0] * answers)
+
+
+def event(kind, which=CONN, answers=0, status=0, length=0):
+    return flat(1, kind, which, status, b"\0" * 8, length, [0] * answers)
+
+
+def request(how=1, which=0):
+    """To a listener: the address follows if @how says so."""
+    return flat(1, how, which, 0, b"\0" * (how & 8), b"\0" * 8, 56, [0] * 2)
+
+
+def asked(how=0, kind=REQ):
+    return flat(2, LISTENING, says(kind, 99, how, answers=2))
+
+
+def connecting(how=0, kind=REQ):
+    return flat(asked(how, kind), event(ADDR, answers=1), event(ROUTE, answers=1))
+
+
+def connected_cm(how=0):
+    return flat(connecting(how), event(RESPONSE, answers=2, length=196), says(RTU, answers=1))
+
+
+def mad_seeds():
+    for kind in range(9):
+        yield f"message_{kind}", flat(0, kind, 255, 200, bytes(range(200)), 0)
+    handshake = flat(1, [1, 0], [0, 0], [0, 0], [1, 0])
+    yield "session", flat(handshake, [2, 7, 1, 0] * 4, [3, 9, 0, 0] * 4)
+    yield "session_again", flat(handshake, [2, 7, 2, 7, 1, 0, 1, 0xd0])
+    yield "session_order", flat(handshake, [2, 7, 2, 8, 1, 0xc0, 1, 0])
+    for n, cut in enumerate(([1, 0xe0], [1, 0, 0, 0xe1], [1, 0, 0, 0, 0, 0xe2], [1, 0, 0, 0, 0, 0, 1, 0xe3])):
+        yield f"session_harm_{n}", flat(1, cut, [3, 0, 9, 0, 1, 0x55, 8])
+    for how, name in ((0, "v4"), (4, "v6")):
+        yield "active_" + name, flat(connected_cm(how), says(DREQ, answers=1), event(DISCONNECTED))
+    yield "active_peer_ends", flat(connected_cm(), event(DISCONNECTED), says(DREP, answers=1))
+    yield "active_both_end", flat(connected_cm(), event(DISCONNECTED), says(DREQ))
+    yield "active_refused", flat(connecting(), event(REJECTED, status=28, length=148))
+    yield "active_guest_refuses", flat(connecting(), event(RESPONSE, answers=2, length=196), says(REJ, answers=1))
+    yield "active_again", flat(connecting(), says(REQ), event(RESPONSE, answers=2), says(REQ), 0xe1, 0)
+    yield "active_silence", flat(asked(), event(ADDR_ERROR))
+    yield "active_removed", flat(connected_cm(), event(REMOVAL))
+    yield "active_forgotten", flat(connected_cm(), 0xe4, [0] * 8)
+    yield "datagram", flat(connecting(0, SIDR_REQ), event(ESTABLISHED, length=136))
+    yield "datagram_refused", flat(connecting(0, SIDR_REQ), event(UNREACHABLE, status=1))
+    for how in (1, 3, 9, 11):
+        yield f"passive_{how}", flat(2, LISTENING, request(how), says(REP, answers=1), event(ESTABLISHED),
+                                     event(DISCONNECTED), says(DREP, answers=1))
+    yield "passive_refused", flat(2, LISTENING, request(), says(REJ, answers=1))
+    yield "passive_rejected", flat(2, LISTENING, request(), says(REP, answers=1), event(REJECTED, status=28))
+    yield "gid_goes", flat(connected_cm(), 0xe0 | 4, 0, 0xe5 + 4, [0] * 6)
+
+
 def main():
     if len(sys.argv) != 2:
         sys.exit("usage: make_seeds.py FOLDER")
     for harness, seeds in (("fuzz_commands", commands_seeds), ("fuzz_wqe", wqe_seeds),
-                           ("fuzz_virtq", virtq_seeds), ("fuzz_vhost_user", vhost_user_seeds)):
+                           ("fuzz_virtq", virtq_seeds), ("fuzz_vhost_user", vhost_user_seeds),
+                           ("fuzz_mad", mad_seeds)):
         folder = os.path.join(sys.argv[1], harness)
         os.makedirs(folder, exist_ok=True)
         for name, data in seeds():

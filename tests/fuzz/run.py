@@ -21,7 +21,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(HERE))
 OUT = os.path.join(TOP, "build", "fuzz")
 CRASHES = os.path.join(OUT, "crashes")
-HARNESSES = ["fuzz_commands", "fuzz_wqe", "fuzz_virtq", "fuzz_vhost_user"]
+HARNESSES = ["fuzz_commands", "fuzz_wqe", "fuzz_virtq", "fuzz_vhost_user", "fuzz_mad"]
 # One input takes milliseconds; the machine may be busy.
 INPUT_TIMEOUT = 60
 MAX_LEN = 1500
