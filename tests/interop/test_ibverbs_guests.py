@@ -90,7 +90,7 @@ def main():
                 continue
             for command in PROGRAMS:
                 tap.run(f'{name}: {command}', run_program, server, client, command)
-            pair.verify(tap, name, server, client, '-g 1 -q 5', timeout=900)
+            pair.verify(tap, name, server, client, '-g 1 -q 9', timeout=900)
     tap.end()
 
 
