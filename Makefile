@@ -42,7 +42,7 @@ help:
 	@echo '  make coverage                        lines of the device that unit tests and seeds reach'
 	@echo '  make clean                           removes build/ (the cache stays)'
 
-TIERS := lint abi unit fuzz qtest uml qemu matrix debug
+TIERS := lint abi unit fuzz qtest uml qemu interop hosts matrix debug
 
 # ---- set-up -----------------------------------------------------------------
 
