@@ -58,6 +58,13 @@ BAD_OPTIONS = [
     (["--socket", "/tmp/vrdmad-test-x", "--socket-group", "no-such-group"], 1,
      "--socket-group"),
     (["--stats", "/no/such/socket"], 1, "--stats"),
+    (["--socket", "/tmp/x", "--mad-port", "0"], 2, "--mad-port"),
+    (["--socket", "/tmp/x", "--mad-port", "4791"], 2, "--mad-key"),
+    (["--socket", "/tmp/x", "--mad-listen", "10.0.0.1"], 2, "--mad-key"),
+    (["--socket", "/tmp/x", "--mad-key", "/no/such/key"], 2, "ibdev="),
+    (["--socket", "/tmp/x,ibdev=rxe0,cm-port=0"], 2, "cm-port"),
+    (["--socket", "/tmp/x,cm-port=7471"], 2, "ibdev="),
+    (["--socket", "/tmp/vrdmad-test-x,ibdev=rxe0", "--mad-key", "/no/such/key"], 1, "/no/such/key"),
 ]
 
 
