@@ -207,6 +207,10 @@ static void on_rep(struct vrd_cm_conn *conn, const struct vrd_mad *mad,
 		.qp_num = msg->qpn,
 	};
 
+	if (conn->state == VRD_CM_ESTABLISHED) {
+		deliver(conn);		/* again: it did not hear the RTU */
+		return;
+	}
 	if (conn->state != VRD_CM_REQ_GIVEN || !mad->own_qpn)
 		return;
 	conn->guest_id = msg->local_id;
@@ -220,6 +224,15 @@ static void on_rep(struct vrd_cm_conn *conn, const struct vrd_mad *mad,
 		vrd_cm_warn(conn->agent, "rdma_accept", errno);
 		vrd_cm_refuse(conn, VRD_CM_REJ_NO_RESOURCES, NULL, 0);
 	}
+}
+
+/* It has the message, and will answer when its program does. */
+static void on_mra(struct vrd_cm_conn *conn)
+{
+	if (!conn->tries)
+		return;
+	conn->tries = 0;
+	conn->deadline = vrd_mad_now_ms() + VRD_CM_SETUP_MS;
 }
 
 static void on_rej(struct vrd_cm_conn *conn, const struct vrd_cm_msg *msg)
@@ -288,8 +301,9 @@ void vrd_cm_agent_send(struct vrd_cm_agent *agent, const struct vrd_mad *mad)
 	case VRD_CM_DREP:
 		on_drep(conn);
 		break;
-	default:
-		break;			/* MRA: the host waits long enough */
+	case VRD_CM_MRA:
+		on_mra(conn);
+		break;
 	}
 }
 
