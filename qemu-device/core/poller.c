@@ -435,8 +435,12 @@ static void *poller_main(void *arg)
 {
 	struct vrd_poller *poller = arg;
 	unsigned int busy = 0;
+	char name[16];
 
 	current_poller = poller;
+	/* Of its own: naming another thread opens a file, which a sandbox may refuse. */
+	snprintf(name, sizeof(name), "vrd-poll%u", poller->index);
+	prctl(PR_SET_NAME, name);
 	prctl(PR_SET_TIMERSLACK, 1000);
 	urcu_qsbr_register_thread();
 
@@ -461,7 +465,6 @@ static void *poller_main(void *arg)
 static int start_thread(struct vrd_poller *poller, struct vrd_error *err)
 {
 	sigset_t all, old;
-	char name[16];
 	int ret;
 
 	/* Signals are the shell's, but for faults, which are this thread's own. */
@@ -478,8 +481,6 @@ static int start_thread(struct vrd_poller *poller, struct vrd_error *err)
 				strerror(ret));
 	poller->started = true;
 
-	snprintf(name, sizeof(name), "vrd-poll%u", poller->index);
-	pthread_setname_np(poller->thread, name);
 	if (poller->cpu >= 0) {
 		cpu_set_t cpus;
 
