@@ -30,8 +30,9 @@ def rows(output, columns):
     found = {int(m[0]): dict(zip(columns, map(float, m[1:]))) for m in re.findall(pattern, output, re.M)}
     if not found:
         raise Trouble(f'no result row in:\n{output}')
+    # Of bandwidth the rate has more digits.
     for row in found.values():
-        if not 0 < row['average'] < float('inf'):
+        if not 0 < row['rate' if 'rate' in row else 'typical'] < float('inf'):
             raise Trouble(f'a result that is no number in:\n{output}')
     return found
 
