@@ -234,19 +234,31 @@ void vrd_ibv_ah_put(struct vrd_ibv_dev *vdev, struct vrd_ibv_ah *ah)
 
 /* ---- control thread ---------------------------------------------------------------------- */
 
+/* One that nobody waits for any more is not made, or a guest could have us keep many. */
 void vrd_ibv_ah_forget(struct vrd_ibv_qp *vq)
 {
-	pthread_mutex_lock(&vq->vdev->lock);
-	if (vq->waits_for) {
+	struct vrd_ibv_dev *vdev = vq->vdev;
+	struct vrd_ibv_ah *ah, *dead = NULL;
+
+	pthread_mutex_lock(&vdev->lock);
+	ah = vq->waits_for;
+	if (ah) {
 		LIST_REMOVE(vq, ah_link);
 		vq->waits_for = NULL;
+		if (LIST_EMPTY(&ah->waiting) && ah != vdev->ah_busy) {
+			TAILQ_REMOVE(&vdev->ah_work, ah, work);
+			ah->state = VRD_IBV_AH_FAILED;
+			forget_locked(vdev, ah);
+			ah->next = NULL;
+			dead = ah;
+		}
 	}
-	pthread_mutex_unlock(&vq->vdev->lock);
+	pthread_mutex_unlock(&vdev->lock);
+	free_list(dead);
 }
 
-/*
- * QPs of @pd are gone, or the addresses may lead elsewhere.  Waits for the worker
- * to have ended with one that it makes.
+/* QPs of @pd are gone, and the worker ends with what it makes there; or the
+ * addresses may lead elsewhere.
  */
 void vrd_ibv_ah_flush(struct vrd_ibv_dev *vdev, const struct vrd_pd *pd)
 {
@@ -267,7 +279,7 @@ void vrd_ibv_ah_flush(struct vrd_ibv_dev *vdev, const struct vrd_pd *pd)
 			dead = ah;
 		}
 	}
-	while (pd && vdev->ah_busy && vdev->ah_busy->pd == pd)
+	while (pd && (vdev->ah_busy_pd == pd || vdev->ah_freeing))
 		pthread_cond_wait(&vdev->idle, &vdev->lock);
 	pthread_mutex_unlock(&vdev->lock);
 	free_list(dead);
@@ -314,6 +326,7 @@ bool vrd_ibv_ah_work(struct vrd_ibv_dev *vdev)
 	if (ah) {
 		TAILQ_REMOVE(&vdev->ah_work, ah, work);
 		vdev->ah_busy = ah;
+		vdev->ah_busy_pd = ah->pd;
 	}
 	pthread_mutex_unlock(&vdev->lock);
 	if (!ah)
@@ -328,6 +341,7 @@ bool vrd_ibv_ah_work(struct vrd_ibv_dev *vdev)
 	}
 
 	pthread_mutex_lock(&vdev->lock);
+	vdev->ah_busy = NULL;
 	ah->state = failed ? VRD_IBV_AH_FAILED : VRD_IBV_AH_READY;
 	wake_locked(ah);
 	if (atomic_load(&ah->stale) && !atomic_load(&ah->refs)) {
@@ -336,11 +350,13 @@ bool vrd_ibv_ah_work(struct vrd_ibv_dev *vdev)
 	} else {
 		dead = shrink_locked(vdev);
 	}
+	vdev->ah_freeing = dead;
 	pthread_mutex_unlock(&vdev->lock);
-	/* A PD waits until the last of its handles is gone. */
+	/* Who frees a PD waits until the last of its handles is gone. */
 	free_list(dead);
 	pthread_mutex_lock(&vdev->lock);
-	vdev->ah_busy = NULL;
+	vdev->ah_busy_pd = NULL;
+	vdev->ah_freeing = false;
 	pthread_cond_broadcast(&vdev->idle);
 	pthread_mutex_unlock(&vdev->lock);
 	return true;

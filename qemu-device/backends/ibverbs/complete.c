@@ -7,6 +7,9 @@
 
 #include "ibv.h"
 
+/* In front of each datagram. */
+#define GRH_LEN	40U
+
 /* IBTA's numbers on both sides. */
 _Static_assert((int)VIRTIO_RDMA_WC_RETRY_EXC_ERR == IBV_WC_RETRY_EXC_ERR, "status");
 _Static_assert((int)VIRTIO_RDMA_WC_RNR_RETRY_EXC_ERR == IBV_WC_RNR_RETRY_EXC_ERR, "status");
@@ -107,6 +110,7 @@ void vrd_ibv_complete(struct vrd_ibv_cq *vcq, const struct ibv_wc *wc)
 	uint32_t index = (uint32_t)wc->wr_id;
 	struct virtio_rdma_cqe cqe = { 0 };
 	struct vrd_ibv_qp *vq;
+	uint32_t bytes;
 
 	if (kind == VRD_IBV_LENT && !vdev->sharing->returned(dev, index, qp, &index))
 		return;
@@ -144,9 +148,10 @@ void vrd_ibv_complete(struct vrd_ibv_cq *vcq, const struct ibv_wc *wc)
 		return;
 	}
 	vrd_ibv_fill_recv(&cqe, wc);
+	bytes = qp->type == VIRTIO_RDMA_QPT_UD ? wc->byte_len - GRH_LEN : wc->byte_len;
 	vrd_stat_add(dev, VIRTIO_RDMA_STAT_RECV, 1);
-	vrd_stat_add(dev, VIRTIO_RDMA_STAT_RX_BYTES, wc->byte_len);
-	atomic_fetch_add_explicit(&vdev->rx_bytes, wc->byte_len, memory_order_relaxed);
+	vrd_stat_add(dev, VIRTIO_RDMA_STAT_RX_BYTES, bytes);
+	atomic_fetch_add_explicit(&vdev->rx_bytes, bytes, memory_order_relaxed);
 	/*
 	 * Whether the sender asked for a solicited event, libibverbs does not
 	 * tell: an event too many hurts nobody, one too few hangs a program.

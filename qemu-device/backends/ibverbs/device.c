@@ -85,12 +85,13 @@ static void set_limits(struct vrd_ibv_dev *vdev, const struct ibv_device_attr *a
 		lower(&l->max_sge, positive(attr->max_srq_sge));
 }
 
-/* Can the host make queue pairs of this type? */
-static bool has_type(struct ibv_pd *pd, struct ibv_cq *cq, enum ibv_qp_type type)
+/* Can the host make queue pairs of this type, with so much inline data? */
+static bool has_type(struct ibv_pd *pd, struct ibv_cq *cq, enum ibv_qp_type type,
+		     uint32_t max_inline)
 {
 	struct ibv_qp_init_attr init = {
 		.send_cq = cq, .recv_cq = cq, .qp_type = type,
-		.cap = { 1, 1, 1, 1, 0 },
+		.cap = { 1, 1, 1, 1, max_inline },
 	};
 	struct ibv_qp *qp = ibv_create_qp(pd, &init);
 
@@ -103,17 +104,21 @@ static bool has_type(struct ibv_pd *pd, struct ibv_cq *cq, enum ibv_qp_type type
 static int find_types(struct vrd_ibv_dev *vdev, struct vrd_error *err)
 {
 	struct ibv_cq *cq = ibv_create_cq(vdev->ctx, 1, NULL, NULL, 0);
+	uint32_t *max_inline = &vdev->dev->limits.max_inline;
 	uint64_t caps = 0;
 
 	if (!cq)
 		return vrd_fail(err, -errno, "", "ibdev %s: no completion queue: %s",
 				vdev->ibdev->name, strerror(errno));
-	if (has_type(vdev->own_pd, cq, IBV_QPT_RC))
+	if (has_type(vdev->own_pd, cq, IBV_QPT_RC, 0))
 		caps |= VIRTIO_RDMA_CAP_RC;
-	if (has_type(vdev->own_pd, cq, IBV_QPT_UC))
+	if (has_type(vdev->own_pd, cq, IBV_QPT_UC, 0))
 		caps |= VIRTIO_RDMA_CAP_UC;
-	if (has_type(vdev->own_pd, cq, IBV_QPT_UD))
+	if (has_type(vdev->own_pd, cq, IBV_QPT_UD, 0))
 		caps |= VIRTIO_RDMA_CAP_UD;
+	/* A little is made up for if the host has none: see make_bounce(). */
+	while (*max_inline > 32 && !has_type(vdev->own_pd, cq, IBV_QPT_RC, *max_inline))
+		*max_inline /= 2;
 	ibv_destroy_cq(cq);
 	if (!(caps & VIRTIO_RDMA_CAP_RC) || !(caps & VIRTIO_RDMA_CAP_UD))
 		return vrd_fail(err, -EOPNOTSUPP, "use one that has both, as RoCE cards and rdma_rxe",

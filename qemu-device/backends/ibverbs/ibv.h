@@ -143,7 +143,6 @@ struct vrd_ibv_dev {
 	struct vrd_ibdev *ibdev;
 	struct ibv_context *ctx;
 	uint8_t port_num;
-	uint32_t max_inline, max_srq_sge;
 	struct vrd_caps caps;			/* but for the port's */
 	struct vrd_gsi_port *gsi;
 	const struct vrd_ibv_sharing *sharing;	/* or NULL */
@@ -174,6 +173,8 @@ struct vrd_ibv_dev {
 	TAILQ_HEAD(vrd_ibv_ah_list, vrd_ibv_ah) ah_lru, ah_work;
 	unsigned int num_ahs;
 	struct vrd_ibv_ah *ah_busy;		/* the worker makes it */
+	const struct vrd_pd *ah_busy_pd;	/* of that one */
+	bool ah_freeing;			/* it frees some, of any PD */
 
 	LIST_HEAD(, vrd_ibv_qp) to_error;	/* QPs whose host side is to go to ERR */
 	struct vrd_ibv_qp *qp_busy;		/* the worker has it in hand */
