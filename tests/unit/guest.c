@@ -178,7 +178,7 @@ void guest_set_memory(struct guest *g)
 		.addr = g->base,
 		.size = g->cfg.mem_size,
 		.host = g->cfg.host_mapped ? g->mem : NULL,
-		.fd = g->cfg.host_mapped ? -1 : g->memfd,
+		.fd = g->cfg.no_fd ? -1 : g->memfd,
 	};
 	struct vrd_error err;
 

@@ -54,7 +54,8 @@ struct guest_config {
 	uint8_t id;				/* last byte of its MAC: one each in a fabric */
 	uint64_t mem_size;			/* 64 MiB */
 	unsigned int num_vectors;		/* 1 */
-	bool host_mapped;			/* hand over a mapping, as QEMU does, no fd */
+	bool host_mapped;			/* hand over a mapping, as QEMU does */
+	bool no_fd;				/* and no file, as of memory that is not shared */
 	bool no_init;				/* leave INIT to the test */
 	struct vrd_limits limits;
 	unsigned int num_allowed_gids;		/* as in vrd_device_config */

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A host's RDMA device that does nothing, in place of libibverbs: for what the
+ * backend itself costs, and for host calls that fail.
+ *
+ * Linked before libibverbs, its functions are the ones that are called.  The
+ * device is "null0".  A send completes as soon as it is posted, without moving a
+ * byte; receives stay until their QP is moved to ERR, which flushes them.
+ */
+#ifndef NULL_VERBS_H
+#define NULL_VERBS_H
+
+#include <infiniband/verbs.h>
+#include <stdbool.h>
+
+#define NULL_IBDEV	"null0"
+/* Its GIDs, at indexes 0 and 1 (link-local, and 10.0.0.1). */
+extern const uint8_t null_gids[2][16];
+
+/*
+ * The @nth call from now on that may fail does (0: none): what makes an object or
+ * changes one.  Disarming tells whether it was reached.
+ */
+void null_fail(long nth);
+bool null_failed(void);
+
+/* Objects that exist: PDs, MRs, CQs, SRQs, QPs, AHs, channels, contexts. */
+long null_objects(void);
+
+/* The host reports it to the context of @qp; if @port, it is not the QP's. */
+void null_event(enum ibv_event_type type, struct ibv_qp *qp, bool port);
+/* The QP with this number. */
+struct ibv_qp *null_qp(uint32_t qpn);
+
+/* Sends from now on complete with it, once: their QP is in ERR then. */
+void null_next_status(enum ibv_wc_status status);
+/* Address handles cannot be made while it is set. */
+extern _Atomic bool null_no_ah;
+/* The device has gone: posting says EIO. */
+extern _Atomic bool null_gone;
+
+#endif /* NULL_VERBS_H */

@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The ibverbs backend on a host's device that does nothing (tests/null): host
+ * calls that fail, host events, a device that goes, and what must not come after
+ * a RESET.  Data and real completions are tests/interop's.
+ */
+#include <string.h>
+#include <unistd.h>
+
+#include "mem_pair.h"
+#include "null_verbs.h"
+#include "tap.h"
+
+#define SIGNALED	VIRTIO_RDMA_WQE_SIGNALED
+#define W		VIRTIO_RDMA_WR_RDMA_WRITE
+#define WC(name)	VIRTIO_RDMA_WC_##name
+#define EVENT(name)	VIRTIO_RDMA_EVENT_##name
+
+static struct mem_pair p;
+
+static bool event_comes(struct guest *g, uint32_t type, uint32_t id)
+{
+	struct virtio_rdma_event event;
+
+	while (guest_event(g, &event, 2000))
+		if (le32toh(event.type) == type && le32toh(event.id) == id)
+			return true;
+	return false;
+}
+
+/* ---- host calls that fail ------------------------------------------------------------ */
+
+/* Each call at start fails once: an error that says something, and nothing left. */
+static void test_open(void)
+{
+	struct vrd_device_config cfg = {
+		.name = "d", .mac = { 2, 0, 0, 0, 0, 9 }, .num_comp_vectors = 1,
+		.ibdev = NULL_IBDEV,
+	};
+	long before = null_objects(), n;
+	bool told = true, kept = true;
+	struct vrd_device *dev;
+	struct vrd_error err;
+
+	for (n = 1; n < 100; n++) {
+		int ret;
+
+		null_fail(n);
+		memset(&err, 0, sizeof(err));
+		ret = vrd_device_create(p.engine, &cfg, &dev, &err);
+		if (!ret)
+			vrd_device_destroy(dev);
+		else
+			told &= err.msg[0] != 0;
+		kept &= null_objects() == before;
+		if (!null_failed())
+			break;
+	}
+	ok(n > 10 && n < 100, "%ld host calls at start fail one by one", n - 1);
+	ok(told, "each refusal has a message");
+	ok(kept, "and leaves no object of the host's");
+
+	cfg.ibdev = "nosuch";
+	ok(vrd_device_create(p.engine, &cfg, &dev, &err) < 0 && strstr(err.hint, NULL_IBDEV),
+	   "a wrong name: the hint lists what there is (%s)", err.hint);
+	cfg.ibdev = NULL_IBDEV;
+	cfg.ibdev_port = 2;
+	ok(vrd_device_create(p.engine, &cfg, &dev, &err) < 0, "a wrong port: %s", err.msg);
+	cfg.ibdev_port = 0;
+	cfg.num_gid_indexes = 1;
+	cfg.gid_indexes[0] = 7;
+	ok(vrd_device_create(p.engine, &cfg, &dev, &err) < 0, "a wrong GID index: %s", err.msg);
+	cfg.gid_indexes[0] = 1;
+	is(vrd_device_create(p.engine, &cfg, &dev, &err), 0, "a right one");
+	vrd_device_destroy(dev);
+	cfg.backend = "ibverbs";
+	cfg.ibdev = NULL;
+	ok(vrd_device_create(p.engine, &cfg, &dev, &err) < 0, "no name at all: %s", err.msg);
+}
+
+/* One of each; what is refused is not there.  False: something was refused. */
+static bool make_objects(uint8_t type, bool *clean)
+{
+	struct guest_qp_init init = { .type = type };
+	struct mem_end *e = &p.a;
+	uint32_t pd, status[6] = { 0 };
+	struct guest_srq srq;
+	struct guest_cq cq;
+	struct guest_qp qp;
+	struct guest_mr mr;
+
+	status[0] = guest_pd_alloc(&e->ctx, &pd);
+	if (status[0])
+		goto out;
+	status[1] = guest_mr_reg(e->g, pd, e->buf, MEM_BUF, MEM_ALL_ACCESS, &mr);
+	status[2] = guest_cq_create(&e->ctx, 16, 0, &cq);
+	status[3] = guest_srq_create(&e->ctx, pd, 16, 1, &srq);
+	if (!status[2]) {
+		init.pd = pd;
+		init.send_cq = init.recv_cq = &cq;
+		status[4] = guest_qp_create(&e->ctx, &init, &qp);
+		if (!status[4]) {
+			status[5] = guest_qp_set_state(&qp, VIRTIO_RDMA_QPS_ERR);
+			*clean &= !guest_qp_destroy(&qp);
+		}
+		*clean &= !guest_cq_destroy(&cq);
+	}
+	if (!status[3])
+		*clean &= !guest_srq_destroy(&srq);
+	if (!status[1])
+		*clean &= !guest_mr_dereg(&mr);
+	*clean &= !guest_destroy_handle(e->g, VIRTIO_RDMA_CMD_DEALLOC_PD, pd);
+out:
+	for (unsigned int i = 0; i < 6; i++) {
+		*clean &= !status[i] || status[i] == VIRTIO_RDMA_S_NOMEM;
+		if (status[i])
+			return false;
+	}
+	return true;
+}
+
+static void test_objects(uint8_t type, const char *name)
+{
+	long before = null_objects(), n;
+	bool clean = true, refused = true;
+
+	for (n = 1; n < 100; n++) {
+		bool all;
+
+		null_fail(n);
+		all = make_objects(type, &clean);
+		if (!null_failed())
+			break;
+		/* One may be made up for, as inline data by a bounce line. */
+		refused &= !all || n > 4;
+	}
+	ok(n > 5 && n < 100 && refused, "%s: each host call of the verbs fails once: NOMEM", name);
+	ok(clean && null_objects() == before, "%s: all is undone", name);
+}
+
+/* ---- completions, errors ------------------------------------------------------------------ */
+
+static void fresh(uint8_t type)
+{
+	struct guest_qp_init init = { .type = type, .max_recv_sge = 2 };
+
+	mem_pair_qps_init(&p, &init, 512);
+	mem_pair_connect(&p);
+}
+
+static void test_order(void)
+{
+	struct mem_wr w = mem_wr(&p.a, &p.b, W, 8);
+	struct virtio_rdma_cqe cqe;
+	uint32_t want = 0, mixed = 0;
+	bool good = true;
+
+	fresh(VIRTIO_RDMA_QPT_RC);
+	for (unsigned int i = 0; i < 20000 && good; i += 50) {
+		for (unsigned int k = 0; k < 50; k++) {
+			w.wr.flags = SIGNALED;
+			w.wr.opcode = k % 3 ? W : VIRTIO_RDMA_WR_SEND;
+			w.wr.sge = &w.sge;
+			guest_write_send(&p.a.qp, &w.wr);
+		}
+		guest_ring_sq(&p.a.qp);
+		for (unsigned int k = 0; k < 50 && good; k++, want++) {
+			good = guest_poll_wait(&p.a.scq, &cqe, MEM_WAIT_MS) && !cqe.status &&
+			       le32toh(cqe.wqe_index) == want;
+			mixed += cqe.opcode == WC(SEND);
+		}
+	}
+	ok(good && mixed > 6000, "20,000 completions in order, of the right opcodes");
+
+	for (unsigned int i = 0; i < 100 && good; i++) {
+		for (unsigned int k = 0; k < 64; k++)
+			guest_write_send(&p.a.qp, &w.wr);
+		guest_ring_sq(&p.a.qp);
+		for (unsigned int k = 0; k < 30; k++)
+			mem_recv(&p.a, 0, 64);
+		good = !guest_qp_reset(&p.a.qp);
+		while (guest_poll(&p.a.scq, &cqe) || guest_poll(&p.a.rcq, &cqe))
+			;
+		good &= !mem_bring_up(&p.a, VIRTIO_RDMA_QPS_RTS);
+		mem_post(&p.a, &w);
+		good &= guest_poll_wait(&p.a.scq, &cqe, MEM_WAIT_MS) && !cqe.wqe_index &&
+			!cqe.status && !guest_poll(&p.a.rcq, &cqe);
+	}
+	ok(good, "RESET with work outstanding, 100 times: nothing of the earlier life comes");
+	mem_pair_drop_qps(&p);
+}
+
+static void test_errors(void)
+{
+	struct mem_wr w = mem_wr(&p.a, &p.b, W, 8);
+	struct virtio_rdma_cqe cqe;
+	bool good = true;
+
+	fresh(VIRTIO_RDMA_QPT_RC);
+	for (unsigned int i = 0; i < 20; i++)
+		mem_recv(&p.a, 0, 64);
+	null_next_status(IBV_WC_REM_ACCESS_ERR);
+	w.wr.flags = 0;
+	mem_post(&p.a, &w);
+	is(mem_status(&p.a.scq), WC(REM_ACCESS_ERR), "an error of an unsignaled request");
+	ok(mem_in_state(&p.a, VIRTIO_RDMA_QPS_ERR), "moves the QP to ERR");
+	for (uint32_t i = 0; i < 20 && good; i++)
+		good = guest_poll_wait(&p.a.rcq, &cqe, MEM_WAIT_MS) &&
+		       cqe.status == WC(WR_FLUSH_ERR) && le32toh(cqe.wqe_index) == i;
+	ok(good, "its receives are flushed, in order");
+	mem_recv(&p.a, 0, 64);
+	mem_post(&p.a, &w);
+	ok(mem_status(&p.a.rcq) == WC(WR_FLUSH_ERR) && mem_status(&p.a.scq) == WC(WR_FLUSH_ERR),
+	   "and what is posted then");
+	mem_pair_drop_qps(&p);
+}
+
+static void test_handles(void)
+{
+	struct virtio_rdma_av av = {
+		.pd = htole32(p.a.pd), .dqpn = htole32(77), .hop_limit = 64,
+	};
+	struct mem_wr w = mem_wr(&p.a, &p.b, VIRTIO_RDMA_WR_SEND, 64);
+	uint64_t drops = guest_stat(p.a.g, "ud_drops");
+	long before;
+
+	memcpy(av.dgid, null_gids[1], 16);
+	av.dgid[15] = 99;
+	w.wr.av = &av;
+	fresh(VIRTIO_RDMA_QPT_UD);
+	before = null_objects();
+	null_no_ah = true;
+	mem_post(&p.a, &w);
+	is(mem_status(&p.a.scq), 0, "UD to an address without a way: the sender succeeds");
+	is(guest_stat(p.a.g, "ud_drops"), drops + 1, "and it is counted");
+	null_no_ah = false;
+	for (unsigned int i = 0; i < 3000; i++) {
+		av.flow_label = htole32(i);
+		mem_post(&p.a, &w);
+		if (mem_status(&p.a.scq))
+			break;
+	}
+	ok(null_objects() - before <= 1100, "handles of 3000 address vectors: %ld are kept",
+	   null_objects() - before);
+	mem_pair_drop_qps(&p);
+}
+
+/* ---- events ---------------------------------------------------------------------------------- */
+
+static void test_events(void)
+{
+	struct ibv_qp *host;
+
+	fresh(VIRTIO_RDMA_QPT_RC);
+	host = null_qp(p.a.qp.qpn);
+	null_event(IBV_EVENT_COMM_EST, host, false);
+	ok(mem_event(&p.a, EVENT(COMM_EST)), "COMM_EST");
+	null_event(IBV_EVENT_QP_ACCESS_ERR, host, false);
+	ok(event_comes(p.a.g, EVENT(QP_ACCESS_ERR), p.a.qp.qpn) &&
+	   mem_in_state(&p.a, VIRTIO_RDMA_QPS_ERR), "QP_ACCESS_ERR, and the QP is in ERR");
+	null_event(IBV_EVENT_PORT_ERR, host, true);
+	ok(event_comes(p.a.g, EVENT(PORT_ERR), 1), "PORT_ERR");
+	null_event(IBV_EVENT_PORT_ACTIVE, host, true);
+	ok(event_comes(p.a.g, EVENT(PORT_ACTIVE), 1), "PORT_ACTIVE");
+	null_event(IBV_EVENT_GID_CHANGE, host, true);
+	ok(event_comes(p.a.g, EVENT(GID_CHANGE), 1), "GID_CHANGE");
+	mem_pair_drop_qps(&p);
+}
+
+/* The last test: the device does not come back. */
+static void test_gone(void)
+{
+	struct mem_wr w = mem_wr(&p.a, &p.b, W, 8);
+	struct virtio_rdma_query_port_req req = { .port_num = htole32(1) };
+	struct virtio_rdma_query_port_rsp rsp;
+
+	fresh(VIRTIO_RDMA_QPT_RC);
+	null_gone = true;
+	null_event(IBV_EVENT_DEVICE_FATAL, null_qp(p.a.qp.qpn), true);
+	ok(event_comes(p.a.g, EVENT(DEVICE_FATAL), 0), "the host's device goes: DEVICE_FATAL");
+	ok(!guest_command(p.a.g, VIRTIO_RDMA_CMD_QUERY_PORT, &req, &rsp) &&
+	   rsp.state == VIRTIO_RDMA_PORT_DOWN, "the port is DOWN");
+	mem_post(&p.a, &w);
+	mem_post(&p.a, &w);
+	ok(mem_status(&p.a.scq) == WC(WR_FLUSH_ERR) && mem_status(&p.a.scq) == WC(WR_FLUSH_ERR),
+	   "sends are flushed");
+	mem_recv(&p.a, 0, 64);
+	is(mem_status(&p.a.rcq), WC(WR_FLUSH_ERR), "receives are flushed");
+	mem_pair_drop_qps(&p);
+}
+
+int main(void)
+{
+	struct guest_config a = { .ibdev = NULL_IBDEV, .host_mapped = MEM_HOST_MAPPED }, b = a;
+
+	memcpy(a.gid, null_gids[1], 16);
+	memcpy(b.gid, null_gids[0], 16);
+	mem_pair_open_with(&p, 2, 64 << 20, &a, &b);
+	test_open();
+	test_objects(VIRTIO_RDMA_QPT_RC, "RC");
+	test_objects(VIRTIO_RDMA_QPT_UD, "UD");
+	test_order();
+	test_errors();
+	test_handles();
+	test_events();
+	test_gone();
+	mem_pair_close(&p);
+	is(null_objects(), 0, "at the end the host has no object");
+	return tap_done();
+}
