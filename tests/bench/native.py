@@ -6,8 +6,8 @@ import subprocess
 
 from results import Trouble
 
-PROGRAMS = ['native-small', 'native-copy', 'native-curve', 'native-instructions', 'native-scale', 'native-idle',
-            'native-control']
+PROGRAMS = ['native-small', 'native-ibverbs', 'native-copy', 'native-curve', 'native-instructions', 'native-scale',
+            'native-idle', 'native-control']
 
 
 def run(results, build, say, quick):

@@ -143,16 +143,26 @@ void rig_qp_close(struct rig_qp *qp, struct rig_ctx *ctx)
 
 void rig_pair_open(struct rig_pair *p, uint64_t mem_size)
 {
+	static const uint8_t own[16];
+
+	rig_pair_open_on(p, mem_size, NULL, own, own);
+}
+
+void rig_pair_open_on(struct rig_pair *p, uint64_t mem_size, const char *ibdev,
+		      const uint8_t gid_a[16], const uint8_t gid_b[16])
+{
 	/* host_mapped: the core uses this process's own mapping, as in QEMU. */
 	struct guest_config cfg = {
-		.mem_size = mem_size + (24U << 20), .host_mapped = true,
+		.mem_size = mem_size + (24U << 20), .host_mapped = true, .ibdev = ibdev,
 	};
 
 	memset(p, 0, sizeof(*p));
 	p->engine = rig_engine(1);
 	cfg.id = 1;
+	memcpy(cfg.gid, gid_a, 16);
 	p->ga = guest_create(p->engine, &cfg);
 	cfg.id = 2;
+	memcpy(cfg.gid, gid_b, 16);
 	p->gb = guest_create(p->engine, &cfg);
 	guest_side_open(p->ga, mem_size, 1024, NULL, &p->sa);
 	guest_side_open(p->gb, mem_size, 1024, NULL, &p->sb);

@@ -60,6 +60,9 @@ struct rig_pair {
 
 /* @mem_size bytes of registered memory in each. */
 void rig_pair_open(struct rig_pair *p, uint64_t mem_size);
+/* On a host's RDMA device, with these GIDs. */
+void rig_pair_open_on(struct rig_pair *p, uint64_t mem_size, const char *ibdev,
+		      const uint8_t gid_a[16], const uint8_t gid_b[16]);
 void rig_pair_close(struct rig_pair *p);
 
 /* ---- posting, by the provider ---- */
