@@ -44,6 +44,13 @@ void drop(void)
 	mem_pair_drop_qps(&p);
 }
 
+void recv_now(uint32_t offset, uint32_t length)
+{
+	mem_recv(&p.b, offset, length);
+	/* After a change of the memory table all rings are looked at. */
+	guest_set_memory(p.b.g);
+}
+
 int wait_cqe(struct guest_cq *cq, struct virtio_rdma_cqe *cqe)
 {
 	return guest_poll_wait(cq, cqe, MEM_WAIT_MS) ? cqe->status : -1;
@@ -84,6 +91,7 @@ int main(int argc, char **argv)
 		void (*fn)(void);
 	} tests[] = {
 		{ "data", test_data }, { "datagrams", test_datagrams }, { "errors", test_errors },
+		{ "memory", test_memory }, { "life", test_life },
 	};
 
 	for (unsigned int i = 0; i < sizeof(tests) / sizeof(tests[0]); i++)

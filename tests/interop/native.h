@@ -33,11 +33,18 @@ extern uint8_t gid_a[16], gid_b[16];
 void fresh_type(uint8_t type);
 void fresh(void);
 void drop(void);
+/*
+ * A receive of b's that is with the host when this returns: it gets there by the
+ * poller, and what is unreliable is lost if it comes first.
+ */
+void recv_now(uint32_t offset, uint32_t length);
 /* The next completion, or status -1. */
 int wait_cqe(struct guest_cq *cq, struct virtio_rdma_cqe *cqe);
 
 void test_data(void);		/* native_data.c */
 void test_datagrams(void);	/* native_ud.c */
 void test_errors(void);		/* native_errors.c */
+void test_memory(void);		/* native_memory.c */
+void test_life(void);		/* native_life.c */
 
 #endif /* NATIVE_H */

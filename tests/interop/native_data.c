@@ -44,7 +44,7 @@ static bool one(uint8_t opcode, uint32_t length)
 	w.wr.remote_addr += opcode == READ ? 3 : 5;
 	w.wr.imm = htobe32(0x12345678);
 	if (consumes(opcode))
-		mem_recv(&p.b, opcode == WI ? 0 : 5, opcode == WI ? 0 : length);
+		recv_now(opcode == WI ? 0 : 5, opcode == WI ? 0 : length);
 	mem_post(&p.a, &w);
 	/* A WRITE on UC is complete when it is sent; nobody tells when it arrives. */
 	for (int ms = 0; p.a.qp.init.type == VIRTIO_RDMA_QPT_UC && opcode == W && ms < 1000; ms++)

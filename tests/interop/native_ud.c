@@ -39,7 +39,7 @@ static void delivered(uint8_t opcode, uint32_t length)
 	const uint8_t *ip = p.b.buf + 20;
 	int status;
 
-	mem_recv(&p.b, 0, GRH + 2048);
+	recv_now(0, GRH + 2048);
 	send_ud(opcode, length);
 	is(mem_status(&p.a.scq), 0, "UD: %u bytes are sent", length);
 	status = wait_cqe(&p.b.rcq, &cqe);
@@ -69,7 +69,7 @@ static void test_ud(void)
 	delivered(SEND, 1);
 	delivered(SEND, 1024);
 	delivered(SENDI, 100);
-	mem_recv(&p.b, 0, GRH + 2048);
+	recv_now(0, GRH + 2048);
 	av.qkey = htole32(QKEY + 1);
 	dropped("UD: wrong Q_Key");
 	av.qkey = htole32(QKEY);
@@ -109,7 +109,7 @@ static void test_many_handles(void)
 	for (unsigned int i = 0; i < 600 && good; i++) {
 		av.flow_label = htole32(i);
 		av.tclass = i & 0xfc;
-		mem_recv(&p.b, 0, GRH + 64);
+		recv_now(0, GRH + 64);
 		send_ud(SEND, 64);
 		good = mem_status(&p.a.scq) == 0 && mem_status(&p.b.rcq) == 0;
 	}
