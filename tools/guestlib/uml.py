@@ -50,6 +50,8 @@ class UmlGuest(Guest):
                  cpu='auto'):
         super().__init__(name, net, mac, ip, udev)
         self._flavour = kernel if kernel in ('uml', 'uml-debug') else 'uml'
+        if self._flavour == 'uml-debug':
+            self.ready_timeout *= 5     # each of its memory accesses is checked
         self._tree = host.product(self._flavour)
         self._linux = self._tree / 'linux' if kernel == self._flavour else kernel
         self._image = host.product('guest-image')
