@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Every kernel allocation below every verb fails once, on the kernel with lockdep, KASAN
-and kmemleak: clean errors, no report, no leak, and all works afterwards."""
+"""Every kernel allocation below every verb, of processes and of the kernel, fails once, on the
+kernel with lockdep, KASAN and kmemleak: clean errors, no report, no leak, and all works
+afterwards."""
 
 import re
+import shutil
 
 import pair
 from pair import GID, between
@@ -45,15 +47,19 @@ def leaks(g):
 def main():
     tap = pair.Tap()
     build()
+    kverbs, = pair.build_modules('kverbs', kernel='uml-debug')
     with pair.uml_guests(tap, count=1, kernel='uml-debug') as (_, (g,)):
         # dma-debug's own allocations fail as well; from then on it is off.
         g.harmless = re.compile(g.harmless.pattern + '|DMA-API: cacheline tracking ENOMEM')
         switch_on(g)
         g.run('echo clear > /sys/kernel/debug/kmemleak')
-        done = g.run('vrdma-failnth', timeout=600, check=False)
+        shutil.copy(kverbs, g.share)
+        g.run('insmod /vrdma/vrdma_kverbs.ko', timeout=120)
+        done = g.run('vrdma-failnth', timeout=900, check=False)
         tap.relay('fail-nth', done.stdout)
         tap.run('fail-nth ends well', lambda: None if done.rc == 0 else f'status {done.rc}\n{done.stdout[-3000:]}')
         tap.run('traffic afterwards', lambda: between(g, g, f'ibv_rc_pingpong {GID}') and None)
+        g.run('rmmod vrdma_kverbs')
         tap.run('no leak', leaks, g)
         tap.run('rmmod', lambda: g.run('rmmod virtio_rdma; ! ls /sys/class/infiniband | grep .') and None)
         tap.run('no leak after rmmod', leaks, g)

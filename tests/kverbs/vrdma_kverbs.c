@@ -39,6 +39,7 @@ struct kv_test {
 	struct ib_mr *mr;	/* all memory, for remote access */
 	struct ib_cq *cq;
 	struct ib_qp *qp[2];
+	bool live[2];		/* out of RESET, from where nothing is drained */
 	u8 *buf[2];
 	u64 dma[2];
 	int flushed;
@@ -79,7 +80,11 @@ static int kv_wait_for(struct kv_wait *w, const char *what)
 
 static int kv_modify(struct kv_test *t, int i, enum ib_qp_state state)
 {
-	return kv_modify_qp(t->qp[i], t->qp[!i]->qp_num, state);
+	int ret = kv_modify_qp(t->qp[i], t->qp[!i]->qp_num, state);
+
+	if (!ret)
+		t->live[i] = state != IB_QPS_RESET;
+	return ret;
 }
 
 static int kv_connect(struct kv_test *t)
@@ -302,10 +307,10 @@ static void kv_destroy(struct kv_test *t)
 	int i;
 
 	for (i = 0; i < 2; i++) {
-		if (t->qp[i]) {
+		if (t->live[i])
 			ib_drain_qp(t->qp[i]);
+		if (t->qp[i])
 			ib_destroy_qp(t->qp[i]);
-		}
 	}
 	if (t->cq)
 		ib_free_cq(t->cq);

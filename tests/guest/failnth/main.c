@@ -3,6 +3,9 @@
  * Lets each kernel allocation and user copy below each verb fail, one at a time.
  * Runs in a guest whose kernel has fail-nth (uml-debug); prints TAP.
  *
+ * The verbs of the kernel are those of tests/kverbs (parameter "cycle"), which
+ * has to be loaded: one life of a PD, a DMA MR, a CQ and two QPs.
+ *
  * A verb is repeated with the first, second, ... fault injected, until it ends
  * without one having been met.  A verb that fails must say why, and must work
  * right after that; one that destroys may not lose the object by failing.
@@ -19,6 +22,9 @@
 #define MAX_FAULTS	2000
 #define MR_MAX		(8 << 20)
 #define GID_INDEX	1
+
+#define COUNTERS	"/sys/class/infiniband/vrdma0/hw_counters/"
+#define CYCLE		"/sys/module/vrdma_kverbs/parameters/cycle"
 
 static struct {
 	struct ibv_device **list;
@@ -105,6 +111,20 @@ static int create_qp(void)
 
 static int destroy_qp(void) { return ibv_destroy_qp(s.qp); }
 
+static int query_device(void)
+{
+	struct ibv_device_attr_ex attr;
+
+	return ibv_query_device_ex(s.ctx, NULL, &attr);
+}
+
+static int query_port(void)
+{
+	struct ibv_port_attr attr;
+
+	return ibv_query_port(s.ctx, 1, &attr);
+}
+
 static int query_qp(void)
 {
 	struct ibv_qp_attr attr;
@@ -182,6 +202,7 @@ static int modify_one(int step)
 	switch (step) {
 	case 0:
 		attr.qp_state = IBV_QPS_INIT;
+		attr.qp_access_flags = IBV_ACCESS_REMOTE_WRITE;
 		return ibv_modify_qp(s.qp, &attr, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT |
 				     IBV_QP_ACCESS_FLAGS);
 	case 1:
@@ -207,6 +228,64 @@ static int modify_back(void)
 		ret = modify_one(i);
 	return ret;
 }
+
+/* ---- what has no verb --------------------------------------------------- */
+
+/* In one system call that fails, or not at all. */
+static int write_file(int fd, const char *text)
+{
+	return pwrite(fd, text, strlen(text), 0) < 0 ? errno : 0;
+}
+
+static int must_open(const char *path, int flags)
+{
+	int fd = open(path, flags);
+
+	if (fd < 0) {
+		printf("Bail out! %s: %s\n", path, strerror(errno));
+		exit(1);
+	}
+	return fd;
+}
+
+/* Each reading asks the device. */
+static int read_counter(void)
+{
+	char text[32];
+	int ret = 0, fd = open(COUNTERS "commands", O_RDONLY);
+
+	if (fd < 0)
+		return errno;
+	if (read(fd, text, sizeof(text)) <= 0)
+		ret = errno ? errno : -1;
+	close(fd);
+	return ret;
+}
+
+/*
+ * A post to a device that sleeps, so that the provider has to wake it by a system
+ * call: its failure is not the caller's business, and the work completes.
+ */
+static int doorbell(void)
+{
+	struct ibv_send_wr *bad, wr = { .opcode = IBV_WR_RDMA_WRITE, .send_flags = IBV_SEND_SIGNALED };
+	struct ibv_wc wc;
+	int ret, i;
+
+	usleep(50000);
+	ret = ibv_post_send(s.qp, &wr, &bad);
+	for (i = 0; !ret && i < 2000; i++) {
+		if (ibv_poll_cq(s.cq, 1, &wc) == 1)
+			return wc.status == IBV_WC_SUCCESS ? 0 : EIO;
+		usleep(1000);
+	}
+	return ret ? ret : ETIMEDOUT;
+}
+
+static int cycle_fd;
+
+static int kernel_cycle(void) { return write_file(cycle_fd, "1"); }
+static int nothing(void) { return 0; }
 
 /* ---- the sweep ------------------------------------------------------------ */
 
@@ -234,7 +313,7 @@ static bool clean(int error)
 }
 
 /* @done brings the object, @undone takes it away; each fault in @done. */
-static void sweep(const char *name, int (*done)(void), int (*undone)(void), bool any_error)
+static int sweep(const char *name, int (*done)(void), int (*undone)(void), bool any_error)
 {
 	char problem[160] = "";
 	int nth, ret, refused = 0;
@@ -271,6 +350,14 @@ static void sweep(const char *name, int (*done)(void), int (*undone)(void), bool
 	if (met && !*problem)
 		snprintf(problem, sizeof(problem), "no end after %d faults", nth);
 	report(name, *problem ? problem : NULL, nth - 2, refused);
+	return nth - 2;
+}
+
+/* Of what is known to allocate: no fault met means that nothing was tried. */
+static void sweep_some(const char *name, int (*done)(void), int (*undone)(void), bool any_error)
+{
+	if (sweep(name, done, undone, any_error) < 1)
+		report(name, "no fault was met", 0, 0);
 }
 
 static void must(const char *name, int (*verb)(void))
@@ -295,6 +382,29 @@ static void sweep_taking(const char *name, int (*takes)(void), int (*brings)(voi
 	sweep(name, takes, brings, false);
 }
 
+static void sweep_doorbell(void)
+{
+	s.to = 3;
+	must("modify_qp", modify_back);
+	sweep_some("a post that wakes the device", doorbell, nothing, false);
+	must("to_reset", to_reset);
+}
+
+static void sweep_kernel(void)
+{
+	int fd = must_open(COUNTERS "lifespan", O_WRONLY);
+
+	if (write_file(fd, "0")) {
+		printf("Bail out! the counters' lifespan stays\n");
+		exit(1);
+	}
+	close(fd);
+	sweep_some("reading a counter", read_counter, nothing, false);
+	cycle_fd = must_open(CYCLE, O_WRONLY);
+	sweep_some("PD, DMA MR, CQ and QPs of the kernel", kernel_cycle, nothing, false);
+	close(cycle_fd);
+}
+
 int main(void)
 {
 	static const size_t sizes[] = { 1, 4096, 100000, MR_MAX };
@@ -316,6 +426,8 @@ int main(void)
 		printf("Bail out! no GID %d\n", GID_INDEX);
 		return 1;
 	}
+	sweep("query_device", query_device, nothing, false);
+	sweep("query_port", query_port, nothing, false);
 	BOTH(alloc_pd, dealloc_pd);
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
 		s.mr_size = sizes[i];
@@ -347,6 +459,7 @@ int main(void)
 		sweep(steps[s.to], modify_qp, modify_back, false);
 	}
 	sweep("modify_qp to RESET", to_reset, modify_back, false);
+	sweep_doorbell();
 
 	must("destroy_qp", destroy_qp);
 	must("destroy_ah", destroy_ah);
@@ -358,6 +471,7 @@ int main(void)
 	must("open_device", open_device);
 	sweep("close_device", close_device, open_device, false);
 	must("close_device", close_device);
+	sweep_kernel();
 	printf("1..%d\n", number);
 	return failures != 0;
 }
