@@ -162,6 +162,10 @@ static inline uint8_t *vrd_mem_whole(struct vrd_device *dev, const struct vrd_mr
 static inline uint8_t *vrd_mem_single_run(struct vrd_qp *qp, uint32_t key, uint64_t addr,
 					  uint64_t length, uint32_t access, bool remote, bool write)
 {
+	uint8_t *host = vrd_mr_linear(qp->dev, qp->pd, key, addr, length, access);
+
+	if (host)
+		return host;
 	return vrd_mem_whole(qp->dev, vrd_mr_find(qp, key, addr, length, access, remote), addr,
 			     length, write);
 }

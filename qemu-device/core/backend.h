@@ -299,6 +299,24 @@ static inline const struct vrd_pd *vrd_qp_recv_pd(const struct vrd_qp *qp)
 }
 
 /*
+ * The short cut for regions that are contiguous in host memory, as most are:
+ * both at once.  NULL: it is not such a one, or the access is not allowed; the
+ * functions tell.
+ */
+static inline uint8_t *vrd_mr_linear(const struct vrd_device *dev, const struct vrd_pd *pd,
+				     uint32_t key, uint64_t addr, uint64_t length,
+				     uint32_t access)
+{
+	const struct vrd_mr *mr = vrd_table_find(&dev->mrs, vrd_key_index(key));
+
+	if (!mr || !mr->linear || mr->key != key || mr->pd != pd || (mr->access & access) != access)
+		return NULL;
+	if (addr < mr->iova || length > mr->length || addr - mr->iova > mr->length - length)
+		return NULL;
+	return mr->linear + (addr - mr->iova);
+}
+
+/*
  * Host address of @addr in a region that vrd_mr_find() returned, with in *@run
  * the bytes that are contiguous from there (at most @length).  NULL: the page is not RAM under the
  * current memory table, or not writable although @write.

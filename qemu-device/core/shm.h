@@ -89,6 +89,7 @@ static inline void vrd_copy_in(void *dst, const void *src, size_t len)
 	const vrd_shm64 *from = src;
 	uint8_t *to = dst;
 
+#pragma GCC unroll 8
 	for (size_t i = 0; i < len / 8; i++) {
 		uint64_t word = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
 
