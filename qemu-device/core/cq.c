@@ -65,6 +65,18 @@ static void check_arm(struct vrd_cq *cq, bool solicited)
 	vrd_unlock(&cq->lock);
 }
 
+bool vrd_cq_touched_armed(const struct vrd_poller *poller)
+{
+	for (unsigned int i = 0; i < poller->num_touched; i++) {
+		const struct vrd_cq *cq = poller->touched[i].cq;
+
+		if (cq->ctrl && armed_for(cq, vrd_load32(&cq->ctrl->arm),
+					  poller->touched[i].solicited))
+			return true;
+	}
+	return false;
+}
+
 void vrd_cq_flush_touched(struct vrd_poller *poller)
 {
 	/* pairs with the driver's, between arm and its look at the ring */

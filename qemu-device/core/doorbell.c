@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Doorbell pages: which rings have which slot, and the scan for dirty bytes.
+ * Doorbell pages: which rings have which slot, which contexts are awake; what
+ * happens when the poller sleeps and when a device is suspended.
  *
  * A context is awake while its need_wakeup is 0: then its summary line is read
  * in (nearly) every turn.  Those that were quiet since the poller last slept
  * keep need_wakeup at 1, so that going to sleep and waking cost nothing for
  * them; if they ring, the notification names the device, whose sleeping
- * contexts are swept.  While the poller is busy it looks at sleeping contexts
- * in rotation.
- *
- * Everything in a page is the guest's and may be garbage: a turn serves a
- * bounded number of groups for each, and what it costs is its own rings' runs.
+ * contexts are swept (doorbell_scan.c).  While the poller is busy it looks at
+ * sleeping contexts in rotation.
  *
  * Threading: the poller's own.  The functions of poller.h run on the control
  * thread under dev->lock and send messages.
@@ -58,8 +56,9 @@ static void take_asleep(struct vrd_poller *poller, struct vrd_ctx_slots *slots)
 	}
 }
 
-static void put_awake(struct vrd_poller *poller, struct vrd_ctx_slots *slots)
+void vrd_ctx_slots_wake(struct vrd_poller *poller, struct vrd_ctx_slots *slots)
 {
+	take_asleep(poller, slots);
 	slots->awake = true;
 	TAILQ_INSERT_TAIL(&poller->awake, slots, link);
 	poller->num_awake++;
@@ -77,8 +76,10 @@ static void ctx_attach(struct vrd_poller *poller, void *arg)
 	struct vrd_ctx_slots *slots = ctx->slots;
 
 	slots->pdev = vrd_poller_dev_find(poller, ctx->dev);
-	if (!vrd_device_suspended(ctx->dev) && ctx->db)
-		vrd_store32(&ctx->db->need_wakeup, 1);
+	/* Of a suspended device resume takes care. */
+	slots->db = vrd_device_suspended(ctx->dev) ? NULL : ctx->db;
+	if (slots->db)
+		vrd_store32(&slots->db->need_wakeup, 1);
 	put_asleep(poller, slots);
 }
 
@@ -273,189 +274,6 @@ void vrd_poller_srq_detach(struct vrd_srq *srq)
 	slot_free(srq->ctx->slots, srq->ring.slot);
 }
 
-/* ---- the scan ------------------------------------------------------------ */
-
-/* @num of 64 bytes of the guest's, as a mask of those that are set. */
-static inline uint64_t set_bytes(const __u8 *bytes, unsigned int num)
-{
-	const vrd_shm64 *words = (const void *)bytes;
-	uint64_t mask = 0, any = 0, w[8];
-
-	for (unsigned int i = 0; i < 8; i++) {
-		w[i] = le64toh(__atomic_load_n(&words[i], __ATOMIC_RELAXED));
-		if (i == num / 8)
-			w[i] &= (1ULL << num % 8 * 8) - 1;
-		any |= w[i];
-	}
-	if (!any)
-		return 0;
-	for (unsigned int i = 0; i < num; i++)
-		if (w[i / 8] >> i % 8 * 8 & 0xff)
-			mask |= 1ULL << i;
-	return mask;
-}
-
-/* Without the rest of the line, of which alive is never 0. */
-static uint64_t summary(const struct vrd_ctx_slots *slots)
-{
-	return set_bytes(slots->ctx->db->summary, VIRTIO_RDMA_DB_GROUPS);
-}
-
-static void ring_rung(struct vrd_poller *poller, struct vrd_ring *ring)
-{
-	struct vrd_qp *qp = ring->qp;
-
-	if (ring->srq) {
-		if (ring->srq->dev->ops->srq_run)
-			ring->srq->dev->ops->srq_run(ring->srq);
-	} else if (ring == &qp->sq) {
-		vrd_hot_add(poller, qp);
-		vrd_run_queue_add(poller, qp);
-	} else if (qp->dev->ops->rq_run) {
-		qp->dev->ops->rq_run(qp);
-	}
-}
-
-/* Serves the dirty bytes of one group; the number of rings behind them. */
-static unsigned int scan_group(struct vrd_poller *poller, struct vrd_ctx_slots *slots,
-			       unsigned int group)
-{
-	struct virtio_rdma_db_page *db = slots->ctx->db;
-	unsigned int rung = 0;
-	uint64_t dirty;
-
-	vrd_store8(&db->summary[group], 0);
-	/* pairs with the driver's, after it stored the summary byte */
-	vrd_full_barrier();
-	dirty = set_bytes(&db->dirty[group * 64], 64);
-	if (!dirty)
-		return 0;
-	for (uint64_t left = dirty; left; left &= left - 1)
-		vrd_store8(&db->dirty[group * 64 + __builtin_ctzll(left)], 0);
-	/* One barrier for all of them: between each byte and its producers. */
-	vrd_full_barrier();
-	if (!slots->groups[group])
-		return 0;
-	for (; dirty; dirty &= dirty - 1) {
-		struct vrd_ring_list *rings = &slots->groups[group]->rings[__builtin_ctzll(dirty)];
-		struct vrd_ring *ring;
-
-		LIST_FOREACH(ring, rings, slot_link) {
-			ring_rung(poller, ring);
-			rung++;
-		}
-	}
-	return rung;
-}
-
-/* Looks at one page; true if a byte was set. */
-static bool scan_ctx(struct vrd_poller *poller, struct vrd_ctx_slots *slots)
-{
-	struct vrd_device *dev = slots->ctx->dev;
-	unsigned int rung = 0;
-	uint64_t groups;
-
-	/* Suspended first: the translation changes only then. */
-	if (vrd_device_suspended(dev) || !slots->ctx->db)
-		return false;
-	groups = summary(slots);
-	if (!groups)
-		return false;
-	if (!slots->awake) {
-		take_asleep(poller, slots);
-		put_awake(poller, slots);
-		vrd_store32(&slots->ctx->db->need_wakeup, 0);
-	}
-
-	/* The rest waits for the next turn; begin after the last one served. */
-	for (unsigned int n = 0; n < VRD_SCAN_GROUPS && groups; n++) {
-		uint64_t after = groups & ~((1ULL << slots->next_group) - 1);
-		unsigned int group = __builtin_ctzll(after ? after : groups);
-
-		rung += scan_group(poller, slots, group);
-		groups &= ~(1ULL << group);
-		slots->next_group = group + 1;
-	}
-	if (rung)
-		vrd_stat_add(dev, VIRTIO_RDMA_STAT_SCANS, rung);
-	return true;
-}
-
-/* Up to @max sleeping contexts of one device, in turn. */
-static bool scan_asleep(struct vrd_poller *poller, struct vrd_poller_dev *pdev, unsigned int max)
-{
-	bool found = false;
-
-	for (unsigned int n = pdev->num_asleep < max ? pdev->num_asleep : max; n; n--) {
-		struct vrd_ctx_slots *slots = TAILQ_FIRST(&pdev->asleep);
-
-		if (pdev->sweep && !--pdev->sweep)
-			poller->num_sweeps--;
-		if (scan_ctx(poller, slots)) {
-			found = true;
-			continue;		/* it is awake now */
-		}
-		TAILQ_REMOVE(&pdev->asleep, slots, link);
-		TAILQ_INSERT_TAIL(&pdev->asleep, slots, link);
-	}
-	return found;
-}
-
-bool vrd_doorbell_turn(struct vrd_poller *poller)
-{
-	unsigned int awake = poller->num_awake < VRD_SCAN_AWAKE ? poller->num_awake :
-			     VRD_SCAN_AWAKE;
-	struct vrd_poller_dev *pdev;
-	bool found = false;
-
-	while (awake--) {
-		struct vrd_ctx_slots *slots = TAILQ_FIRST(&poller->awake);
-
-		found |= scan_ctx(poller, slots);
-		if (poller->num_awake > 1) {
-			TAILQ_REMOVE(&poller->awake, slots, link);
-			TAILQ_INSERT_TAIL(&poller->awake, slots, link);
-		}
-	}
-
-	if (poller->num_sweeps) {
-		LIST_FOREACH(pdev, &poller->devs, link) {
-			if (!pdev->sweep)
-				continue;
-			scan_asleep(poller, pdev, VRD_SCAN_AWAKE);
-			found = true;
-		}
-		return found;
-	}
-
-	pdev = TAILQ_FIRST(&poller->rotation);
-	if (pdev) {
-		TAILQ_REMOVE(&poller->rotation, pdev, turn_link);
-		TAILQ_INSERT_TAIL(&poller->rotation, pdev, turn_link);
-		found |= scan_asleep(poller, pdev, VRD_SCAN_ASLEEP);
-	}
-	return found;
-}
-
-void vrd_doorbell_kicked(struct vrd_poller *poller, struct vrd_poller_dev *pdev)
-{
-	if (!pdev->num_asleep)
-		return;
-	if (!pdev->sweep)
-		poller->num_sweeps++;
-	pdev->sweep = pdev->num_asleep;
-}
-
-bool vrd_doorbell_pending(struct vrd_poller *poller)
-{
-	struct vrd_ctx_slots *slots;
-
-	TAILQ_FOREACH(slots, &poller->awake, link)
-		if (!vrd_device_suspended(slots->ctx->dev) && slots->ctx->db && summary(slots))
-			return true;
-	return false;
-}
-
 /* ---- sleep, suspend, resume ---------------------------------------------- */
 
 void vrd_doorbell_set_need_wakeup(struct vrd_poller *poller, uint32_t need_wakeup)
@@ -463,8 +281,8 @@ void vrd_doorbell_set_need_wakeup(struct vrd_poller *poller, uint32_t need_wakeu
 	struct vrd_ctx_slots *slots;
 
 	TAILQ_FOREACH(slots, &poller->awake, link)
-		if (!vrd_device_suspended(slots->ctx->dev) && slots->ctx->db)
-			vrd_store32(&slots->ctx->db->need_wakeup, need_wakeup);
+		if (slots->db)
+			vrd_store32(&slots->db->need_wakeup, need_wakeup);
 }
 
 void vrd_doorbell_sleep(struct vrd_poller *poller)
@@ -479,6 +297,7 @@ void vrd_doorbell_sleep(struct vrd_poller *poller)
 
 void vrd_doorbell_suspend(struct vrd_poller *poller, void *dev)
 {
+	struct vrd_poller_dev *pdev = vrd_poller_dev_find(poller, dev);
 	struct vrd_ctx_slots *slots, *next;
 
 	vrd_hot_drop(poller, dev);
@@ -489,6 +308,10 @@ void vrd_doorbell_suspend(struct vrd_poller *poller, void *dev)
 			put_asleep(poller, slots);
 		}
 	}
+	if (!pdev)
+		return;
+	TAILQ_FOREACH(slots, &pdev->asleep, link)
+		slots->db = NULL;
 }
 
 static void resume_ring(struct vrd_poller *poller, struct vrd_ring *ring)
@@ -506,13 +329,14 @@ static void resume_ring(struct vrd_poller *poller, struct vrd_ring *ring)
 	if (ring->ctrl)
 		vrd_store32(&ring->ctrl->need_db, ring->want_db);
 	vrd_unlock(&ring->lock);
-	ring_rung(poller, ring);
+	vrd_ring_rung(poller, ring);
 }
 
 static void resume_ctx(struct vrd_poller *poller, struct vrd_ctx_slots *slots)
 {
-	if (slots->ctx->db)
-		vrd_store32(&slots->ctx->db->need_wakeup, 1);
+	slots->db = slots->ctx->db;
+	if (slots->db)
+		vrd_store32(&slots->db->need_wakeup, 1);
 	for (unsigned int i = 0; i < VIRTIO_RDMA_DB_SLOTS; i++) {
 		struct vrd_slot_group *group = slots->groups[i / 64];
 		struct vrd_ring *ring;

@@ -213,6 +213,7 @@ struct vrd_qp {
 		TAILQ_ENTRY(vrd_qp) link;	/* its run queue */
 		bool queued;
 		int16_t hot;			/* place in the hot list, or -1 */
+		uint32_t head;			/* sq.head after it last ran: to prefetch */
 		bool posted;			/* in the inbox: inbox lock */
 		bool detached;			/* ignore vrd_qp_schedule(): inbox lock */
 		struct vrd_qp *posted_next;	/* inbox lock */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What engine.c, poller.c, sched.c, doorbell.c and timer.c share.  Nobody else
+ * What engine.c, poller.c, sched.c, doorbell*.c and timer.c share.  Nobody else
  * includes it.
  *
  * Unless it says otherwise, a field of struct vrd_poller, struct vrd_poller_dev
@@ -24,6 +24,8 @@
 #define VRD_SQ_BUDGET		64
 /* After so long, a copy lets others have a turn, whoever they are. */
 #define VRD_BURST_NS		200000
+/* How often a copy asks whether others wait, for each look at pages and clock. */
+#define VRD_QUESTIONS_PER_LOOK	4
 /* Timers that one turn runs. */
 #define VRD_TIMERS_TURN		256
 /* Doorbell pages that one turn looks at, of those awake and of the others. */
@@ -41,6 +43,8 @@
 #define VRD_STAGED_CQES		8
 /* A request of this length has all earlier completions written first. */
 #define VRD_LONG_BYTES		4096
+/* And with so many bytes since the last look at armings, there is another. */
+#define VRD_UNTOLD_BYTES	(1U << 20)
 
 TAILQ_HEAD(vrd_run_queue, vrd_qp);
 TAILQ_HEAD(vrd_slots_list, vrd_ctx_slots);
@@ -55,6 +59,11 @@ struct vrd_ctx_slots {
 	struct vrd_ctx *ctx;
 	TAILQ_ENTRY(vrd_ctx_slots) link;	/* poller's awake list, or device's asleep list */
 	struct vrd_poller_dev *pdev;
+	/*
+	 * The page, or NULL while it must not be touched: suspended, or no RAM.
+	 * A copy of ctx->db, so that a scan reads one line for each context.
+	 */
+	struct virtio_rdma_db_page *db;
 	bool awake;				/* its need_wakeup is 0 */
 	uint32_t next_group;			/* where the scan goes on */
 	uint32_t failed_group;			/* walk for QPs of failed CQs; GROUPS: none */
@@ -110,6 +119,7 @@ struct vrd_poller {
 	uint64_t now;
 	bool now_valid;
 	uint64_t burst_start;			/* first question for other work in a burst, or 0 */
+	unsigned int burst_questions;		/* in this burst */
 	struct vrd_hot_ring hot[VRD_HOT_RINGS];
 	uint64_t full_turn;			/* in which no hot ring was idle */
 	uint64_t woke[2];			/* turns before the last wake-ups, newest first */
@@ -213,12 +223,8 @@ void vrd_hot_wake(struct vrd_poller *poller);
 
 struct vrd_poller_dev *vrd_poller_dev_find(struct vrd_poller *poller,
 					   const struct vrd_device *dev);
-/* Looks at some doorbell pages; true if a byte was set or more are due. */
-bool vrd_doorbell_turn(struct vrd_poller *poller);
-/* The doorbell queue of @pdev's device was notified. */
-void vrd_doorbell_kicked(struct vrd_poller *poller, struct vrd_poller_dev *pdev);
-/* True if a page that is awake has a byte set. */
-bool vrd_doorbell_pending(struct vrd_poller *poller);
+/* A sleeping context rang: it is awake from now on; need_wakeup is the caller's. */
+void vrd_ctx_slots_wake(struct vrd_poller *poller, struct vrd_ctx_slots *slots);
 /* need_wakeup of all pages that are awake. */
 void vrd_doorbell_set_need_wakeup(struct vrd_poller *poller, uint32_t need_wakeup);
 /* All pages sleep now; need_wakeup has been written. */
@@ -229,6 +235,17 @@ void vrd_doorbell_resume(struct vrd_poller *poller, void *dev);
 /* QPs whose CQ failed go to ERR: begins walks, and does a part of them. */
 void vrd_doorbell_cq_failed(struct vrd_poller *poller);
 bool vrd_doorbell_walk_failed(struct vrd_poller *poller);
+
+/* ---- doorbell_scan.c ---- */
+
+/* Looks at some doorbell pages; true if a byte was set or more are due. */
+bool vrd_doorbell_turn(struct vrd_poller *poller);
+/* The doorbell queue of @pdev's device was notified. */
+void vrd_doorbell_kicked(struct vrd_poller *poller, struct vrd_poller_dev *pdev);
+/* True if a page that is awake has a byte set. */
+bool vrd_doorbell_pending(struct vrd_poller *poller);
+/* What is due when @ring was rung. */
+void vrd_ring_rung(struct vrd_poller *poller, struct vrd_ring *ring);
 
 /* ---- timer.c ---- */
 
@@ -243,6 +260,8 @@ bool vrd_cq_failed(const struct vrd_cq *cq);
 void vrd_cq_flush_staged(struct vrd_poller *poller);
 /* Looks at the arming of the CQs that got completions since the last call. */
 void vrd_cq_flush_touched(struct vrd_poller *poller);
+/* True if one of them is seen to be armed, without the barrier that makes sure. */
+bool vrd_cq_touched_armed(const struct vrd_poller *poller);
 
 /* ---- wqe.c ---- */
 

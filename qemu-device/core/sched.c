@@ -86,9 +86,11 @@ static bool run_qp(struct vrd_poller *poller, struct vrd_qp *qp, bool *worked)
 		vrd_unlock(&qp->rq.lock);
 	}
 	poller->burst_start = 0;
+	poller->burst_questions = 0;
 	head = qp->sq.head;
 	run = dev->ops->sq_run(qp, VRD_SQ_BUDGET);
 	*worked |= run == VRD_RUN_MORE || head != qp->sq.head;
+	qp->sched.head = qp->sq.head;
 	/*
 	 * The ring was empty at this index, which may be newer than the one that
 	 * the hot list saw: a guest that moves it back is seen to move it.
@@ -254,6 +256,9 @@ bool vrd_poller_has_other_work(struct vrd_poller *poller, struct vrd_qp *self)
 		if (poller->hot[i].qp != self &&
 		    vrd_load32(poller->hot[i].producer) != poller->hot[i].seen)
 			return true;
+	/* What follows takes a good part of the time that a slice is copied in. */
+	if (poller->burst_questions++ % VRD_QUESTIONS_PER_LOOK)
+		return false;
 	if (vrd_doorbell_pending(poller))
 		return true;
 	/* Pages that sleep are not looked at here: so no burst lasts for long. */

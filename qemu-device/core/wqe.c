@@ -232,11 +232,65 @@ static inline bool take_payload(const struct vrd_qp *qp, struct vrd_wr *wr,
 	return true;
 }
 
+/* What most work is made of, by QP type. */
+static const uint32_t plain_ops[] = {
+	[VIRTIO_RDMA_QPT_RC] = OPS_SEND | OPS_WRITE | OPS_READ,
+	[VIRTIO_RDMA_QPT_UC] = OPS_SEND | OPS_WRITE,
+	[VIRTIO_RDMA_QPT_UD] = 0,
+	[VIRTIO_RDMA_QPT_GSI] = 0,
+};
+
+/*
+ * The short cut for most entries: one SGE, or inline data that the line holds,
+ * with the checks of take_ctrl() a word at a time.  False: the entry is another
+ * one or wrong, the general way finds out.
+ */
+static inline bool take_plain(const struct vrd_qp *qp, struct vrd_wr *wr, const union line *line)
+{
+	const uint64_t flags = (uint64_t)(KNOWN_FLAGS & ~VIRTIO_RDMA_WQE_INLINE) << 16;
+	uint64_t word = le64toh(line->words[0]);
+	uint8_t opcode = word;
+
+	/* pkey_index and reserved */
+	if (le64toh(line->words[1]) >> 32 || line->rc.reserved)
+		return false;
+	if (opcode > 31 || !(plain_ops[qp->type] & BIT(opcode)))
+		return false;
+	wr->opcode = opcode;
+	wr->flags = word >> 16;
+	wr->imm = line->ctrl.imm;
+	wr->pkey_index = 0;
+	wr->remote_addr = le64toh(line->rc.remote_addr);
+	wr->rkey = le32toh(line->rc.rkey);
+
+	/* num_sge 1, inline_len 0, no other flags */
+	if ((word & ~(flags | 0xff)) == 1U << 8 && qp->max_send_sge) {
+		wr->num_sge = 1;
+		wr->inline_len = 0;
+		wr->length = add_sge(&wr->sge[0], &line->rc.sge[0]);
+		wr->length_ok = wr->length <= MAX_LENGTH;
+		return true;
+	}
+	/* num_sge 0, INLINE */
+	if ((word & 0xffffffff & ~(flags | 0xff)) != (uint64_t)VIRTIO_RDMA_WQE_INLINE << 16 ||
+	    word >> 32 > WQE_LINE - sizeof(line->rc) || word >> 32 > qp->max_inline ||
+	    opcode == VIRTIO_RDMA_WR_RDMA_READ)
+		return false;
+	wr->num_sge = 0;
+	wr->inline_len = word >> 32;
+	memcpy(wr->inline_data, line->rc.sge, WQE_LINE - sizeof(line->rc));
+	wr->length = wr->inline_len;
+	wr->length_ok = true;
+	return true;
+}
+
 static inline bool take_wqe(const struct vrd_qp *qp, struct vrd_wr *wr, const uint8_t *entry)
 {
 	union line line;
 
 	vrd_copy_in(line.words, entry, sizeof(line));
+	if (take_plain(qp, wr, &line))
+		return true;
 	if (!take_ctrl(qp, wr, &line.ctrl))
 		return false;
 
@@ -253,15 +307,44 @@ static inline bool take_wqe(const struct vrd_qp *qp, struct vrd_wr *wr, const ui
 	return take_payload(qp, wr, &line, entry, sizeof(struct virtio_rdma_rc_wqe));
 }
 
-/* What is done before is told before a long copy begins. */
+/*
+ * What is done before is told before a long copy begins: completions are
+ * written.  Their events wait for the barrier if nobody seems to be waiting for
+ * them, because it takes as long as the line that the guest polls needs to come.
+ */
 static inline void note_length(struct vrd_poller *poller, const struct vrd_wr *wr)
 {
 	poller->burst_bytes += wr->length;
 	if (wr->length < VRD_LONG_BYTES)
 		return;
 	vrd_cq_flush_staged(poller);
-	if (poller->num_touched)
+	if (poller->num_touched &&
+	    (poller->burst_bytes > VRD_UNTOLD_BYTES || vrd_cq_touched_armed(poller)))
 		vrd_cq_flush_touched(poller);
+}
+
+/*
+ * The same of a send ring, on its poller.  If it is watched, nothing is looked
+ * for beyond the index that was seen last, by the scan at the start of the turn
+ * or here: the next scan finds what came since.  To read the producer's line
+ * again so soon would only take it from the guest's CPU, which most likely is
+ * about to write it.
+ */
+static inline enum look sq_look(struct vrd_qp *qp)
+{
+	struct vrd_ring *sq = &qp->sq;
+	struct vrd_hot_ring *hot;
+	enum look look;
+
+	if (sq->head != sq->tail || qp->sched.hot < 0)
+		return ring_look(sq);
+	hot = &qp->poller->hot[qp->sched.hot];
+	if (hot->seen == sq->tail && !sq->broken)
+		return LOOK_EMPTY;
+	look = ring_look(sq);
+	if (look == LOOK_READY)
+		hot->seen = sq->tail;
+	return look;
 }
 
 enum vrd_fetch vrd_sq_peek(struct vrd_qp *qp, struct vrd_wr *wr)
@@ -270,7 +353,7 @@ enum vrd_fetch vrd_sq_peek(struct vrd_qp *qp, struct vrd_wr *wr)
 	const uint8_t *entry;
 
 	wr->index = sq->head;
-	switch (ring_look(sq)) {
+	switch (sq_look(qp)) {
 	case LOOK_EMPTY:
 		return VRD_FETCH_EMPTY;
 	case LOOK_BROKEN:
