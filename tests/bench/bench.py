@@ -92,8 +92,8 @@ def draw(results):
         if found:
             part, kind, device, size = found.groups()
             curves[kind][CURVES[device or part]][int(size)] = figure['value']
-    return plot.write(BUILD / 'bench.svg', [('READ (TCP: one way) latency, us', curves['latency']),
-                                            ('WRITE bandwidth, GB/s', curves['bandwidth'])])
+    return plot.write(BUILD / 'bench.svg', [('latency, us (READ; no guests: WRITE; TCP: one way)', curves['latency']),
+                                            ('bandwidth, GB/s (WRITE)', curves['bandwidth'])])
 
 
 def main():

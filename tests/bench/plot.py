@@ -17,7 +17,7 @@ def size_name(size):
 
 
 def value_name(value):
-    return f'{value:g}' if value >= 0.001 else f'{value:.0e}'
+    return f'{value:,.0f}' if value >= 1 else f'{value:g}'
 
 
 def mark(kind, x, y, colour):
