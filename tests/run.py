@@ -78,9 +78,16 @@ def unit_programs():
 
 
 def debug_programs():
-    driver = os.path.join(TOP, "tests", "guest", "test_uml_driver.py")
+    names = ["test_uml_driver.py", "test_uml_verify.py", "test_uml_programs.py"]
     return scripts("tests/guest", "test_debug")() + [
-        ("guest/test_uml_driver.py [debug]", ["env", "UML_KERNEL=uml-debug", driver])]
+        (f"guest/{name} [debug]",
+         ["env", "UML_KERNEL=uml-debug", os.path.join(TOP, "tests", "guest", name)])
+        for name in names]
+
+
+def matrix_programs():
+    return [(f"guest/test_matrix.py {kernel}", [os.path.join(TOP, "tests", "guest", "test_matrix.py"), kernel])
+            for kernel in ("oldest", "guest", "newest")]
 
 
 BUILD_MODULE = os.path.join(TOP, "tools", "build-module.sh")
@@ -114,10 +121,14 @@ TIERS = [
          [[SETUP, "packages", "uml", "guest-image", "rdma-core", "qemu"],
           MAKE + ["vrdmad", "modules-guest", "provider", "qemu"]],
          scripts("tests/interop", ("test_ibverbs", "test_rdma_cm")), timeout=1800, full=True),
-    Tier("debug", 5, "the driver on a kernel with lockdep, KASAN and kmemleak; failing allocations",
-         [[SETUP, "packages", "uml-debug", "guest-root", "rdma-core"],
+    Tier("matrix", 10, "the driver on Debian 12's kernel and on the newest of Debian 13's backports",
+         [[SETUP, "packages", "guest-image", "rdma-core", "qemu", "kernel-oldest", "kernel-newest"],
+          MAKE + ["vrdmad", "provider", "qemu"]],
+         matrix_programs, timeout=1200, full=True),
+    Tier("debug", 15, "UML guests whose kernel has lockdep, KASAN and kmemleak; failing allocations",
+         [[SETUP, "packages", "uml-debug", "guest-root", "guest-image", "rdma-core"],
           MAKE + ["vrdmad", "provider"], [BUILD_MODULE, "uml-debug"]],
-         debug_programs, full=True),
+         debug_programs, timeout=1800, full=True),
 ]
 
 RESULT = re.compile(r"^(not )?ok\b\s*(\d+)?\s*-?\s*(.*)$")
