@@ -159,6 +159,7 @@ struct vrd_backend_ops {
 
 extern const struct vrd_backend_ops vrd_mem_backend;
 extern const struct vrd_backend_ops vrd_ibv_backend;
+extern const struct vrd_backend_ops vrd_mix_backend;
 
 /* ---- what the core provides to backends -------------------------------- */
 

@@ -82,6 +82,7 @@ static int set_limits(struct vrd_limits *limits, const struct vrd_limits *wanted
 static const struct vrd_backend_ops *const backends[] = {
 	&vrd_mem_backend,
 	&vrd_ibv_backend,
+	&vrd_mix_backend,
 };
 
 static const struct vrd_backend_ops *find_backend(const char *name)
@@ -231,7 +232,7 @@ int vrd_device_create(struct vrd_engine *engine, const struct vrd_device_config 
 
 	dev->ops = find_backend(backend);
 	if (!dev->ops) {
-		ret = vrd_fail(err, -EINVAL, "there are \"memory\" and \"ibverbs\"",
+		ret = vrd_fail(err, -EINVAL, "there are \"memory\", \"ibverbs\" and \"mixed\"",
 			       "there is no backend \"%.64s\"", backend);
 		goto free;
 	}

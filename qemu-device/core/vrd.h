@@ -90,8 +90,8 @@ struct vrd_device_config {
 	const char *name;		/* for messages and statistics */
 	uint8_t mac[6];			/* unicast; of the netdev to pair with */
 	uint16_t num_comp_vectors;	/* 1..VIRTIO_RDMA_MAX_COMP_VECTORS */
-	const char *backend;		/* "memory" or "ibverbs"; NULL: ibverbs if there is an
-					 * ibdev, else memory */
+	const char *backend;		/* "memory", "ibverbs" or "mixed" (both, by peer);
+					 * NULL: ibverbs if there is an ibdev, else memory */
 	const char *fabric;		/* devices of one fabric reach each other; NULL: "default" */
 	struct vrd_limits limits;
 	/*
