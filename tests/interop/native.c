@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* Two test guests on a host's RDMA device.  See native.h. */
 #include <arpa/inet.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "native.h"
 
 struct mem_pair p;
 const char *ibdev;
-uint8_t gid_a[16], gid_b[16];
+uint8_t gid_a[16], gid_b[16], gid_c[16];
+bool by_memory;
+char fabric_a[64], fabric_b[64];
 
-static uint8_t port_mtu(struct guest *g)
+uint8_t port_mtu(struct guest *g)
 {
 	struct virtio_rdma_query_port_req req = { .port_num = htole32(1) };
 	struct virtio_rdma_query_port_rsp rsp;
@@ -69,34 +73,81 @@ static void parse_gid(const char *text, uint8_t gid[16])
 	memcpy(gid + 12, &v4, 4);
 }
 
-int main(int argc, char **argv)
+static void usage(const char *name)
 {
-	struct guest_config a = { 0 }, b;
+	fprintf(stderr, "usage: %s [-m FABRIC-A,FABRIC-B] IBDEV IP-A IP-B[,IP-C] [TEST...]\n", name);
+	exit(2);
+}
 
-	if (argc < 4) {
-		fprintf(stderr, "usage: %s IBDEV IP-A IP-B [TEST]\n", argv[0]);
-		return 2;
+static void open_guests(bool mixed)
+{
+	struct guest_config a = { .ibdev = ibdev }, b;
+
+	if (mixed) {
+		a.backend = "mixed";
+		a.fabric = fabric_a;
 	}
-	ibdev = argv[1];
-	parse_gid(argv[2], gid_a);
-	parse_gid(argv[3], gid_b);
-	a.ibdev = ibdev;
 	b = a;
+	if (mixed)
+		b.fabric = fabric_b;
 	memcpy(a.gid, gid_a, 16);
 	memcpy(b.gid, gid_b, 16);
 	mem_pair_open_with(&p, 1, 192 << 20, &a, &b);
+}
 
+static bool is_named(const char *test, char **names)
+{
+	while (*names && strcmp(*names, test))
+		names++;
+	return *names;
+}
+
+int main(int argc, char **argv)
+{
 	const struct {
 		const char *name;
 		void (*fn)(void);
+		bool mixed;
 	} tests[] = {
-		{ "data", test_data }, { "datagrams", test_datagrams }, { "errors", test_errors },
-		{ "memory", test_memory }, { "life", test_life },
+		{ "data", test_data, false }, { "datagrams", test_datagrams, false },
+		{ "errors", test_errors, false }, { "memory", test_memory, false },
+		{ "life", test_life, false }, { "mixed", test_mixed, true },
 	};
+	const char *name = argv[0];
+	bool mixed = false;
+	char *second;
+	int opt;
 
+	while ((opt = getopt(argc, argv, "m:")) != -1) {
+		if (opt != 'm' || sscanf(optarg, "%63[^,],%63s", fabric_a, fabric_b) != 2)
+			usage(name);
+		mixed = true;
+	}
+	argc -= optind;
+	argv += optind;
+	if (argc < 3)
+		usage(name);
+	ibdev = argv[0];
+	parse_gid(argv[1], gid_a);
+	second = strchr(argv[2], ',');
+	if (second) {
+		*second = '\0';
+		parse_gid(second + 1, gid_c);
+	}
+	parse_gid(argv[2], gid_b);
+	by_memory = mixed && !strcmp(fabric_a, fabric_b);
+
+	open_guests(mixed);
 	for (unsigned int i = 0; i < sizeof(tests) / sizeof(tests[0]); i++)
-		if (argc < 5 || !strcmp(argv[4], tests[i].name))
+		if (argc > 3 ? is_named(tests[i].name, argv + 3) : !tests[i].mixed)
 			tests[i].fn();
+	if (mixed && !is_named("mixed", argv + 3)) {
+		uint64_t host = guest_stat(p.a.g, "host_tx_bytes");
+
+		ok(by_memory ? !guest_stat(p.a.g, "qps_host") && host < (1 << 20) :
+			       !guest_stat(p.a.g, "qps_local") && host > (1 << 20),
+		   "it went by way of %s", by_memory ? "memory" : "the host's device");
+	}
 	mem_pair_close(&p);
 	return tap_done();
 }

@@ -4,7 +4,10 @@
  * test guest of tests/unit in front: two guests whose GIDs are two addresses of
  * the device's port.
  *
- *   native IBDEV GID-A GID-B        (IP addresses)
+ *   native [-m FABRIC-A,FABRIC-B] IBDEV IP-A IP-B[,IP-C] [TEST...]
+ *
+ * With -m both are mixed devices, in these fabrics; in one they reach each other by
+ * memory.  The test "mixed" has a third guest.
  */
 #ifndef NATIVE_H
 #define NATIVE_H
@@ -27,11 +30,14 @@
 
 extern struct mem_pair p;
 extern const char *ibdev;
-extern uint8_t gid_a[16], gid_b[16];
+extern bool by_memory;			/* the host's device carries nothing */
+extern char fabric_a[], fabric_b[];
+extern uint8_t gid_a[16], gid_b[16], gid_c[16];
 
 /* Fresh QPs of a type, in RTS, with the port's MTU; patterns in both buffers. */
 void fresh_type(uint8_t type);
 void fresh(void);
+uint8_t port_mtu(struct guest *g);
 void drop(void);
 /*
  * A receive of b's that is with the host when this returns: it gets there by the
@@ -46,5 +52,6 @@ void test_datagrams(void);	/* native_ud.c */
 void test_errors(void);		/* native_errors.c */
 void test_memory(void);		/* native_memory.c */
 void test_life(void);		/* native_life.c */
+void test_mixed(void);		/* native_mixed.c */
 
 #endif /* NATIVE_H */
