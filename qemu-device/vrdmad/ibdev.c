@@ -14,7 +14,7 @@
 bool vrdmad_ibdev_is_key(const char *key)
 {
 	return !strcmp(key, "ibdev") || !strcmp(key, "port") || !strcmp(key, "gid-index") ||
-	       !strcmp(key, "cm-port");
+	       !strcmp(key, "cm-port") || !strcmp(key, "local");
 }
 
 static const char *add_gid_index(struct vrdmad_ibdev_options *opt, const char *value)
@@ -50,6 +50,8 @@ const char *vrdmad_ibdev_parse(struct vrdmad_ibdev_options *opt, const char *key
 		return add_gid_index(opt, value);
 	if (!strcmp(key, "cm-port"))
 		return add_cm_port(opt, value);
+	if (!strcmp(key, "local"))
+		return vrdmad_parse_bool(value, &opt->local) ? NULL : "on or off";
 	if (!strcmp(key, "port")) {
 		if (!vrdmad_parse_u64(value, 1, 255, &n))
 			return "the number of a port, 1 to 255";
@@ -79,10 +81,12 @@ void vrdmad_ibdev_inherit(struct vrdmad_ibdev_options *opt,
 bool vrdmad_ibdev_check(const struct vrdmad_ibdev_options *opt, const char *path,
 			const struct vrdmad_log *log)
 {
-	if (opt->name[0] || (!opt->port && !opt->num_gid_indexes && !opt->num_cm_ports))
+	if (opt->name[0] ||
+	    (!opt->port && !opt->num_gid_indexes && !opt->num_cm_ports && !opt->local))
 		return true;
 	vrdmad_log(log, VRD_LOG_ERROR, "--socket %s: %s without ibdev=: name the host's RDMA device",
-		   path, opt->port ? "port" : opt->num_gid_indexes ? "gid-index" : "cm-port");
+		   path, opt->port ? "port" : opt->num_gid_indexes ? "gid-index" :
+		   opt->num_cm_ports ? "cm-port" : "local");
 	return false;
 }
 

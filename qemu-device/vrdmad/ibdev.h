@@ -20,11 +20,12 @@ struct vrdmad_ibdev_options {
 	uint16_t gid_indexes[VRD_MAX_ALLOWED_GIDS];
 	unsigned int num_cm_ports;
 	uint16_t cm_ports[VRD_MAX_CM_PORTS];
+	bool local;				/* guests of the fabric are reached by memory */
 };
 
 /*
- * One of "ibdev", "port", "gid-index" and "cm-port".  NULL if @value is right, else what is
- * wanted.
+ * One of "ibdev", "port", "gid-index", "cm-port" and "local".  NULL if @value is right,
+ * else what is wanted.
  */
 bool vrdmad_ibdev_is_key(const char *key);
 const char *vrdmad_ibdev_parse(struct vrdmad_ibdev_options *opt, const char *key,
@@ -32,7 +33,7 @@ const char *vrdmad_ibdev_parse(struct vrdmad_ibdev_options *opt, const char *key
 /* A socket gets what was given for all, if it has no ibdev of its own. */
 void vrdmad_ibdev_inherit(struct vrdmad_ibdev_options *opt,
 			  const struct vrdmad_ibdev_options *all);
-/* port=, gid-index= or cm-port= without ibdev= */
+/* port=, gid-index=, cm-port= or local= without ibdev= */
 bool vrdmad_ibdev_check(const struct vrdmad_ibdev_options *opt, const char *path,
 			const struct vrdmad_log *log);
 

@@ -113,7 +113,7 @@ static bool set_key(struct vrdmad_socket_options *sock, const char *key, const c
 		if (!strcmp(key, limit_keys[i].key))
 			return set_limit(sock, &limit_keys[i], value, log);
 	vrdmad_log(log, VRD_LOG_ERROR,
-		   "--socket: unknown key '%s': known are mac, name, fabric, vectors, allow-gid, unsealed, ibdev, port, gid-index, cm-port and the max-* limits of vrdmad(8)",
+		   "--socket: unknown key '%s': known are mac, name, fabric, vectors, allow-gid, unsealed, ibdev, port, gid-index, cm-port, local and the max-* limits of vrdmad(8)",
 		   key);
 	return false;
 }

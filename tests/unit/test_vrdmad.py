@@ -64,6 +64,8 @@ BAD_OPTIONS = [
     (["--socket", "/tmp/x", "--mad-key", "/no/such/key"], 2, "ibdev="),
     (["--socket", "/tmp/x,ibdev=rxe0,cm-port=0"], 2, "cm-port"),
     (["--socket", "/tmp/x,cm-port=7471"], 2, "ibdev="),
+    (["--socket", "/tmp/x,local=on"], 2, "ibdev="),
+    (["--socket", "/tmp/x,ibdev=rxe0,local=perhaps"], 2, "local"),
     (["--socket", "/tmp/vrdmad-test-x,ibdev=rxe0", "--mad-key", "/no/such/key"], 1, "/no/such/key"),
 ]
 

@@ -162,6 +162,7 @@ static const char *virtio_rdma_conf_needs_ibdev(const VirtIORDMAConf *conf)
     return conf->port ? "port" :
            conf->gid_index ? "gid-index" :
            conf->cm_ports ? "cm-ports" :
+           conf->local ? "local" :
            conf->mad_key ? "mad-key" : NULL;
 }
 
@@ -190,6 +191,9 @@ static bool virtio_rdma_conf_ibdev(const VirtIORDMAConf *conf,
         return true;
     }
     cfg->ibdev = conf->ibdev;
+    if (conf->local) {
+        cfg->backend = "mixed";
+    }
     cfg->ibdev_port = conf->port;
     if (conf->gid_index) {
         num = virtio_rdma_conf_numbers("gid-index", conf->gid_index,

@@ -411,6 +411,7 @@ static const Property virtio_rdma_properties[] = {
     DEFINE_PROP_STRING("allow-gids", VirtIORDMA, conf.gids),
     DEFINE_PROP_STRING("ibdev", VirtIORDMA, conf.ibdev),
     DEFINE_PROP_UINT8("port", VirtIORDMA, conf.port, 0),
+    DEFINE_PROP_BOOL("local", VirtIORDMA, conf.local, false),
     DEFINE_PROP_STRING("gid-index", VirtIORDMA, conf.gid_index),
     DEFINE_PROP_STRING("cm-ports", VirtIORDMA, conf.cm_ports),
     DEFINE_PROP_STRING("mad-key", VirtIORDMA, conf.mad_key),

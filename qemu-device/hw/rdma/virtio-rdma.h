@@ -78,6 +78,7 @@ typedef struct VirtIORDMAConf {
     uint8_t port;
     char *gid_index;
     char *cm_ports;
+    bool local;
     char *mad_key;
     uint16_t mad_port;
     char *mad_listen;
