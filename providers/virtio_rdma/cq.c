@@ -238,20 +238,23 @@ static uint32_t vrdma_cq_pending_recvs(const struct vrdma_cq *cq)
 	return n;
 }
 
-/* Signaled sends of a QP whose completions were not polled, or are to come. */
-static uint32_t vrdma_qp_signaled(struct vrdma_qp *qp)
+/*
+ * Signaled sends of a QP whose completions were not polled, or are to come.
+ * Without the send queue's lock, as vrdma_ring_oldest(): what is published stays
+ * until the tail passes it, and that moves under the CQ's lock.
+ */
+static uint32_t vrdma_qp_signaled(const struct vrdma_qp *qp)
 {
 	const struct virtio_rdma_wqe_ctrl *ctrl;
 	const struct vrdma_ring *ring = &qp->sq.ring;
+	uint32_t head = __atomic_load_n(&ring->head, __ATOMIC_ACQUIRE);
 	uint32_t i, n = 0;
 
-	vrdma_lock(&qp->sq.lock);
-	for (i = ring->tail; i != ring->head; i++) {
+	for (i = ring->tail; i != head; i++) {
 		ctrl = vrdma_ring_entry(ring, i);
 		if (ctrl->flags & htole16(VIRTIO_RDMA_WQE_SIGNALED))
 			n++;
 	}
-	vrdma_unlock(&qp->sq.lock);
 	return n;
 }
 

@@ -73,7 +73,7 @@ static inline void vrdma_store_release(__le32 *word, uint32_t val)
  * @shift:   log2 of the size of an entry
  * @slot:    its dirty byte in the doorbell page
  * @head:    index of the next entry to write; under the queue's lock, and read
- *           without it once the device is dead
+ *           without it by whoever looks for what is outstanding
  * @tail:    index of the oldest entry that is not known to be complete; moved
  *           by whoever polls the CQ, who does not hold the queue's lock
  */
