@@ -48,8 +48,8 @@
 
 struct vrd_mem_qp;
 
-/* QPs whose send queue waits for something of another's; fabric.lock. */
-LIST_HEAD(vrd_mem_parked, vrd_mem_qp);
+/* QPs whose send queue waits for something of another's, longest first; fabric.lock. */
+TAILQ_HEAD(vrd_mem_parked, vrd_mem_qp);
 
 /* A GID of a port; found by RCU readers, changed under mem_fabric.lock. */
 struct vrd_mem_gid {
@@ -232,8 +232,8 @@ struct vrd_mem_qp {
 	struct vrd_mem_recv *recv;
 
 	/* fabric.lock */
-	bool parked;			/* in some list */
-	LIST_ENTRY(vrd_mem_qp) park_link;
+	struct vrd_mem_parked *parked;	/* the list that it is in, or NULL */
+	TAILQ_ENTRY(vrd_mem_qp) park_link;
 };
 
 static inline struct vrd_mem_qp *vrd_mem_qp(const struct vrd_qp *qp)
@@ -317,6 +317,7 @@ void vrd_mem_wake_peer(struct vrd_qp *qp);
 void vrd_mem_park(struct vrd_mem_qp *mq, struct vrd_mem_parked *list);
 bool vrd_mem_park_suspended(struct vrd_mem_qp *mq, struct vrd_mem_port *port);
 void vrd_mem_unpark(struct vrd_mem_qp *mq);
+void vrd_mem_retry_parked(struct vrd_mem_fabric *mf, struct vrd_mem_parked *list);
 void vrd_mem_wake_parked(struct vrd_mem_fabric *mf, struct vrd_mem_parked *list);
 
 /* memory_sq.c */

@@ -65,7 +65,7 @@ int vrd_mem_device_open(struct vrd_device *dev, const struct vrd_device_config *
 		return vrd_fail(err, -ENOMEM, NULL, "no memory for the device's port");
 	port->dev = dev;
 	port->fabric = mf;
-	LIST_INIT(&port->parked);
+	TAILQ_INIT(&port->parked);
 	dev->local = port;
 	return 0;
 }
@@ -215,15 +215,15 @@ static void vrd_mem_unpark_locked(struct vrd_mem_qp *mq)
 {
 	if (!mq->parked)
 		return;
-	LIST_REMOVE(mq, park_link);
-	mq->parked = false;
+	TAILQ_REMOVE(mq->parked, mq, park_link);
+	mq->parked = NULL;
 }
 
 static void vrd_mem_park_locked(struct vrd_mem_qp *mq, struct vrd_mem_parked *list)
 {
 	vrd_mem_unpark_locked(mq);
-	LIST_INSERT_HEAD(list, mq, park_link);
-	mq->parked = true;
+	TAILQ_INSERT_TAIL(list, mq, park_link);
+	mq->parked = list;
 }
 
 void vrd_mem_unpark(struct vrd_mem_qp *mq)
@@ -235,22 +235,38 @@ void vrd_mem_unpark(struct vrd_mem_qp *mq)
 	pthread_mutex_unlock(&mf->lock);
 }
 
-/* Puts a QP into a list of the same fabric, and out of the one that it is in. */
+/*
+ * Puts a QP at the end of a list of the same fabric, and out of another that it is
+ * in; in this one it keeps its place.
+ */
 void vrd_mem_park(struct vrd_mem_qp *mq, struct vrd_mem_parked *list)
 {
 	struct vrd_mem_fabric *mf = mq->port->fabric;
 
 	pthread_mutex_lock(&mf->lock);
-	vrd_mem_park_locked(mq, list);
+	if (mq->parked != list)
+		vrd_mem_park_locked(mq, list);
 	pthread_mutex_unlock(&mf->lock);
 }
 
+/* Those in the list try again, in its order, and stay until they have succeeded. */
+void vrd_mem_retry_parked(struct vrd_mem_fabric *mf, struct vrd_mem_parked *list)
+{
+	struct vrd_mem_qp *mq;
+
+	pthread_mutex_lock(&mf->lock);
+	TAILQ_FOREACH(mq, list, park_link)
+		vrd_qp_schedule(mq->qp);
+	pthread_mutex_unlock(&mf->lock);
+}
+
+/* Empties the list. */
 void vrd_mem_wake_parked(struct vrd_mem_fabric *mf, struct vrd_mem_parked *list)
 {
 	struct vrd_mem_qp *mq;
 
 	pthread_mutex_lock(&mf->lock);
-	while ((mq = LIST_FIRST(list))) {
+	while ((mq = TAILQ_FIRST(list))) {
 		vrd_mem_unpark_locked(mq);
 		vrd_qp_schedule(mq->qp);
 	}

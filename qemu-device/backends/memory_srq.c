@@ -4,8 +4,9 @@
  *
  * Who needs a receive holds the rq.lock of its QP and takes the SRQ's ring.lock
  * for the moment.  A reliable sender that finds the queue empty waits in the
- * SRQ's list; the next post rings, and wakes all of them: which one gets the
- * receive is decided anew, and the others wait again.
+ * SRQ's list; the next post rings, and has all of them try again, in the order in
+ * which they came.  Those that get no receive keep their places, before the one
+ * that got it and wants the next.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -32,7 +33,7 @@ int vrd_mem_srq_create(struct vrd_srq *srq)
 
 	if (!msrq)
 		return -ENOMEM;
-	LIST_INIT(&msrq->starved);
+	TAILQ_INIT(&msrq->starved);
 	srq->local = msrq;
 	return 0;
 }
@@ -59,7 +60,7 @@ void vrd_mem_srq_run(struct vrd_srq *srq)
 	/* (If not, the guest rang for nothing, and disturbs nobody else.) */
 	if (srq->ring.want_db) {
 		vrd_srq_want_doorbell(srq, false);
-		vrd_mem_wake_parked(vrd_mem_srq_fabric(srq), &vrd_mem_srq(srq)->starved);
+		vrd_mem_retry_parked(vrd_mem_srq_fabric(srq), &vrd_mem_srq(srq)->starved);
 	}
 	vrd_unlock(&srq->ring.lock);
 }

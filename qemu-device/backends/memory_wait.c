@@ -45,6 +45,8 @@ static enum vrd_mem_step vrd_mem_wait_for(struct vrd_mem_qp *mq, enum vrd_mem_wa
 {
 	struct vrd_poller *poller = mq->qp->poller;
 
+	if (mq->wait == VRD_MEM_WAIT_RNR && wait != VRD_MEM_WAIT_RNR)
+		vrd_mem_unpark(mq);
 	mq->wait = wait;
 	mq->deadline = vrd_poller_now(poller) + ns;
 	vrd_timer_set(poller, &mq->timer, mq->deadline);

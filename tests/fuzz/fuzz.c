@@ -255,6 +255,7 @@ static void init(struct fuzz_guest *f)
 	if (status)
 		fuzz_fail("%s: INIT answers %u", g->cfg.name, status);
 	expect_none(g, "qps");
+	expect_none(g, "srqs");
 	expect_none(g, "cqs");
 	expect_none(g, "mrs");
 	expect_none(g, "pds");

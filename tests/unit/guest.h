@@ -225,7 +225,8 @@ struct guest_qp_init {
 	uint8_t type;				/* VIRTIO_RDMA_QPT_* */
 	uint32_t pd;
 	struct guest_cq *send_cq, *recv_cq;
-	struct guest_srq *srq;			/* or NULL; then there is no receive ring */
+	struct guest_srq *srq;			/* or NULL; if not, there is no receive ring */
+	bool no_sq;				/* nor a send ring */
 	uint32_t sq_entries, rq_entries;	/* powers of two */
 	uint32_t max_send_sge, max_recv_sge, max_inline;
 };

@@ -25,7 +25,7 @@ static uint32_t stride_for(uint32_t bytes, uint32_t least)
 
 static void set_defaults(struct guest_qp_init *init)
 {
-	if (!init->sq_entries)
+	if (!init->sq_entries && !init->no_sq)
 		init->sq_entries = 128;
 	if (!init->rq_entries && !init->srq)
 		init->rq_entries = 128;

@@ -4,6 +4,8 @@
  * and UD QPs of the memory backend; limit, errors, events, who waits for them.
  * (What becomes of an entry whose QP goes: test_memory_partial.c.)
  */
+#include <pthread.h>
+#include <stdatomic.h>
 #include <unistd.h>
 
 #include "mem_pair.h"
@@ -336,6 +338,57 @@ static void test_shared(void)
 	drop();
 }
 
+/*
+ * Who waits for longest gets the next receive, though another one never tires.
+ * The peers' RNR timers are the longest there are (0: 655 ms), for a sender whose
+ * timer fires just after a post would come first.
+ */
+static void test_fair(void)
+{
+	struct guest_qp_init init = { .type = VIRTIO_RDMA_QPT_RC };
+	struct virtio_rdma_qp_attr slow = { .min_rnr_timer = 0 };
+	unsigned int got[3] = { 0 };
+	struct virtio_rdma_cqe cqe;
+	struct guest_cq cq;
+
+	fresh();
+	if (guest_cq_create(&a->ctx, 128, 0, &cq))
+		guest_fatal("no CQ");
+	for (int i = 0; i < 3; i++) {
+		init.pd = a->pd;
+		init.send_cq = init.recv_cq = &cq;
+		init.srq = NULL;
+		if (guest_qp_create(&a->ctx, &init, &more_a[i]))
+			guest_fatal("no QP");
+		init.pd = b->pd;
+		init.send_cq = &b->scq;
+		init.recv_cq = &b->rcq;
+		init.srq = &srq;
+		if (guest_qp_create(&b->ctx, &init, &more_b[i]))
+			guest_fatal("no QP");
+		guest_qp_connect_pair(&more_a[i], &more_b[i]);
+		if (guest_qp_modify(&more_b[i], VIRTIO_RDMA_QP_MIN_RNR_TIMER, &slow))
+			guest_fatal("no RNR timer");
+		for (int k = 0; k < 30; k++)
+			send_on(&more_a[i], VIRTIO_RDMA_WR_SEND, 8);
+	}
+	mem_no_cqe(&b->rcq);
+	for (int n = 0; n < 30; n++) {
+		recv_at(n, 0, 64);
+		if (!guest_poll_wait(&b->rcq, &cqe, MEM_WAIT_MS) || cqe.status)
+			break;
+		for (int i = 0; i < 3; i++)
+			got[i] += le32toh(cqe.qpn) == more_b[i].qpn;
+	}
+	ok(got[0] >= 5 && got[1] >= 5 && got[2] >= 5 && got[0] + got[1] + got[2] == 30,
+	   "30 receives, one by one, for three senders: %u, %u, %u", got[0], got[1], got[2]);
+	for (int i = 0; i < 3; i++)
+		if (guest_qp_destroy(&more_a[i]) || guest_qp_destroy(&more_b[i]))
+			guest_fatal("a QP stays");
+	guest_cq_destroy(&cq);
+	drop();
+}
+
 static void test_rnr(void)
 {
 	fresh();
@@ -515,6 +568,48 @@ static void test_broken(void)
 	drop();
 }
 
+/*
+ * A QP that has neither ring has no place of its own in the doorbell page, and is
+ * found nevertheless when its CQ overflows.
+ */
+static void test_overflow(void)
+{
+	struct guest_qp_init init = { .type = VIRTIO_RDMA_QPT_RC };
+	struct virtio_rdma_event event;
+	struct guest_cq tiny;
+	bool cq_err = false, last = false;
+
+	fresh();
+	if (guest_cq_create(&b->ctx, 1, 0, &tiny))
+		guest_fatal("no CQ");
+	init.pd = a->pd;
+	init.send_cq = init.recv_cq = &a->scq;
+	if (guest_qp_create(&a->ctx, &init, &more_a[0]))
+		guest_fatal("no QP");
+	init = (struct guest_qp_init){
+		.type = VIRTIO_RDMA_QPT_RC, .pd = b->pd, .send_cq = &tiny, .recv_cq = &tiny,
+		.srq = &srq, .no_sq = true,
+	};
+	is(guest_qp_create(&b->ctx, &init, &more_b[0]), S(OK), "a QP without rings");
+	is(more_b[0].sq.slot, VIRTIO_RDMA_NONE, "has no slot, as the driver sees it");
+	guest_qp_connect_pair(&more_a[0], &more_b[0]);
+	recv_at(1, 0, 64);
+	recv_at(2, 0, 64);
+	send_on(&more_a[0], VIRTIO_RDMA_WR_SEND, 8);
+	send_on(&more_a[0], VIRTIO_RDMA_WR_SEND, 8);
+	mem_status(&a->scq);
+	for (int i = 0; i < 4 && !(cq_err && last) && guest_event(b->g, &event, MEM_WAIT_MS); i++) {
+		cq_err |= le32toh(event.type) == EVENT(CQ_ERR) && le32toh(event.id) == tiny.cqn;
+		last |= le32toh(event.type) == EVENT(QP_LAST_WQE_REACHED) &&
+			le32toh(event.id) == more_b[0].qpn;
+	}
+	ok(cq_err && last && guest_qp_state(&more_b[0]) == VIRTIO_RDMA_QPS_ERR,
+	   "its CQ overflows: CQ_ERR, and the QP is in ERR");
+	if (guest_qp_destroy(&more_a[0]) || guest_qp_destroy(&more_b[0]) || guest_cq_destroy(&tiny))
+		guest_fatal("a QP or CQ stays");
+	drop();
+}
+
 /* A guest's doorbell for an SRQ that nobody waits for costs it a look. */
 static void test_garbage(void)
 {
@@ -533,6 +628,25 @@ static void test_garbage(void)
 
 /* ---- pause -------------------------------------------------------------------------- */
 
+/* The device's memory table is replaced: the ring is looked up anew. */
+static void test_mem_table(void)
+{
+	fresh();
+	recv_at(1, 0, 64);
+	guest_set_memory(b->g);
+	recv_at(2, 4096, 64);
+	send(8);
+	send(8);
+	ok(mem_status(&a->scq) == 0 && received(b->qp.qpn, 1, 8, 0) &&
+	   mem_status(&a->scq) == 0 && received(b->qp.qpn, 2, 8, 0), "a new memory table");
+	send(8);
+	mem_no_cqe(&a->scq);
+	guest_set_memory(b->g);
+	recv_at(3, 0, 64);
+	ok(mem_status(&a->scq) == 0 && received(b->qp.qpn, 3, 8, 0), "and one while a sender waits");
+	drop();
+}
+
 static void test_suspended(void)
 {
 	fresh();
@@ -548,6 +662,145 @@ static void test_suspended(void)
 	drop();
 }
 
+/* ---- threads ------------------------------------------------------------------------ */
+
+#define SENDERS		3
+#define COOKIES		12
+
+/* One that sends messages that say who and which it is, each after the last. */
+struct sender {
+	pthread_t thread;
+	struct guest_cq cq;
+	struct guest_qp qp;
+	uint64_t sent;
+	int status;
+};
+
+static struct sender senders[SENDERS];
+static _Atomic bool stop;
+static _Atomic int running;
+
+static void *run_sender(void *arg)
+{
+	struct sender *s = arg;
+	uint64_t *words = (uint64_t *)(a->buf + 4096 * (1 + (s - senders)));
+	struct guest_sge sge = { guest_addr(a->g, words), 16, a->mr.lkey };
+	struct guest_wr wr = {
+		.opcode = VIRTIO_RDMA_WR_SEND, .flags = VIRTIO_RDMA_WQE_SIGNALED, .num_sge = 1,
+		.sge = &sge,
+	};
+
+	while (!atomic_load(&stop) && !s->status) {
+		words[0] = s - senders;
+		words[1] = s->sent++;
+		guest_post_send(&s->qp, &wr);
+		s->status = mem_status(&s->cq);
+	}
+	atomic_fetch_sub(&running, 1);
+	return NULL;
+}
+
+static void post_cookie(uint32_t cookie)
+{
+	recv_at(cookie, 4096 * cookie, 64);
+}
+
+/* Takes all that comes and posts it again; what is wrong with it, or NULL. */
+static const char *receive_some(uint64_t *next, bool *posted, int ms)
+{
+	struct virtio_rdma_cqe cqe;
+	uint64_t *words;
+	uint32_t cookie;
+
+	while (guest_poll_wait(&b->rcq, &cqe, ms)) {
+		cookie = le32toh(cqe.wqe_index);
+		if (cqe.status || cookie >= COOKIES || !posted[cookie])
+			return "a receive of nothing that was posted";
+		words = (uint64_t *)(b->buf + 4096 * cookie);
+		if (words[0] >= SENDERS || words[1] != next[words[0]]++)
+			return "a message is missing, or comes twice";
+		post_cookie(cookie);
+		ms = 0;
+	}
+	return NULL;
+}
+
+/*
+ * Three senders on two pollers, whose peers share one SRQ and one CQ; QPs with the
+ * SRQ come and go meanwhile, and its limit is armed.
+ */
+static void test_threads(void)
+{
+	struct guest_qp_init init = { .type = VIRTIO_RDMA_QPT_RC };
+	bool posted[COOKIES];
+	uint64_t next[SENDERS] = { 0 }, all = 0, until;
+	const char *wrong = NULL;
+	struct virtio_rdma_event event;
+	struct guest_cq other;
+	struct guest_qp extra;
+	bool right = true;
+
+	fresh();
+	if (guest_cq_create(&b->ctx, 16, 0, &other))
+		guest_fatal("no CQ");
+	for (uint32_t i = 0; i < COOKIES; i++) {
+		posted[i] = true;
+		post_cookie(i);
+	}
+	atomic_store(&stop, false);
+	atomic_store(&running, SENDERS);
+	for (int i = 0; i < SENDERS; i++) {
+		struct sender *s = &senders[i];
+
+		*s = (struct sender){ 0 };
+		if (guest_cq_create(&a->ctx, 16, 0, &s->cq))
+			guest_fatal("no CQ");
+		init = (struct guest_qp_init){
+			.type = VIRTIO_RDMA_QPT_RC, .pd = a->pd, .send_cq = &s->cq, .recv_cq = &s->cq,
+		};
+		if (guest_qp_create(&a->ctx, &init, &s->qp))
+			guest_fatal("no QP");
+		init = (struct guest_qp_init){
+			.type = VIRTIO_RDMA_QPT_RC, .pd = b->pd, .send_cq = &b->scq,
+			.recv_cq = &b->rcq, .srq = &srq,
+		};
+		if (guest_qp_create(&b->ctx, &init, &more_b[i]))
+			guest_fatal("no QP");
+		guest_qp_connect_pair(&s->qp, &more_b[i]);
+		pthread_create(&s->thread, NULL, run_sender, s);
+	}
+	init.send_cq = init.recv_cq = &other;
+	for (until = guest_now_ns() + 1000000000ULL; guest_now_ns() < until && !wrong;) {
+		wrong = receive_some(next, posted, 1);
+		right &= guest_srq_arm(&srq, 1 + next[0] % COOKIES) == S(OK);
+		right &= guest_qp_create(&b->ctx, &init, &extra) == S(OK) &&
+			 guest_qp_set_state(&extra, VIRTIO_RDMA_QPS_ERR) == S(OK) &&
+			 guest_qp_destroy(&extra) == S(OK);
+		while (guest_event(b->g, &event, 0))
+			;
+	}
+	/* The last message of each needs a receive, too. */
+	atomic_store(&stop, true);
+	while (atomic_load(&running) && !wrong)
+		wrong = receive_some(next, posted, 1);
+	if (!wrong)
+		wrong = receive_some(next, posted, MEM_QUIET_MS);
+	for (int i = 0; i < SENDERS; i++) {
+		pthread_join(senders[i].thread, NULL);
+		if (senders[i].status || senders[i].sent != next[i])
+			wrong = wrong ? wrong : "not all that was sent was received";
+		all += senders[i].sent;
+	}
+	ok(!wrong && right, "threads: %llu messages%s%s", (unsigned long long)all, wrong ? ", " : "",
+	   wrong ? wrong : "");
+	for (int i = 0; i < SENDERS; i++)
+		if (guest_qp_destroy(&senders[i].qp) || guest_qp_destroy(&more_b[i]) ||
+		    guest_cq_destroy(&senders[i].cq))
+			guest_fatal("a QP stays");
+	guest_cq_destroy(&other);
+	drop();
+}
+
 int main(void)
 {
 	mem_pair_open(&pair, 2, 0);
@@ -557,6 +810,7 @@ int main(void)
 	test_rc();
 	test_laps();
 	test_shared();
+	test_fair();
 	test_rnr();
 	test_pd();
 	test_ud();
@@ -564,8 +818,11 @@ int main(void)
 	test_short();
 	test_malformed();
 	test_broken();
+	test_overflow();
 	test_garbage();
+	test_mem_table();
 	test_suspended();
+	test_threads();
 	mem_pair_close(&pair);
 	return tap_done();
 }

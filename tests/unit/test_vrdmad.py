@@ -668,7 +668,7 @@ def statistics(binary, daemon):
         if text.get("device.vm0.connected") != "0" or text.get("device.vm1.connected") != "1" \
                 or text.get("device.vm1.running") != "1":
             return f"{text}"
-        for name in ("notify", "wakeup", "qps", "cqs", "mrs"):
+        for name in ("notify", "wakeup", "qps", "srqs", "cqs", "mrs"):
             if f"device.vm1.{name}" not in text:
                 return f"{name} is missing in {sorted(text)}"
         data = json.loads(query("--json"))
