@@ -455,9 +455,10 @@ static void complete(struct ibv_cq *cq, uint64_t wr_id, uint32_t qpn, enum ibv_w
 	bool event;
 
 	pthread_spin_lock(&ncq->lock);
-	ncq->wc[ncq->head++ % CQ_WCS] = (struct ibv_wc){
+	ncq->wc[ncq->head % CQ_WCS] = (struct ibv_wc){
 		.wr_id = wr_id, .status = status, .opcode = opcode, .qp_num = qpn,
 	};
+	__atomic_store_n(&ncq->head, ncq->head + 1, __ATOMIC_RELEASE);
 	event = ncq->armed;
 	ncq->armed = false;
 	pthread_spin_unlock(&ncq->lock);
