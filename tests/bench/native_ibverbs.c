@@ -11,7 +11,7 @@
 #include "null_verbs.h"
 #include "rig.h"
 
-#define OPS	(64U * 1024)
+#define OPS	2048U
 #define WINDOW	128U
 
 static struct rig_pair pair;
