@@ -144,7 +144,7 @@ static void reg_more(uint32_t mr, const struct virtio_rdma_extent *x, uint32_t n
 {
 	uint32_t bytes = sizeof(struct virtio_rdma_reg_mr_more_req) + num * sizeof(*x);
 	struct virtio_rdma_reg_mr_more_req *req = calloc(1, bytes);
-	struct virtio_rdma_rsp_hdr rsp;
+	struct virtio_rdma_reg_mr_rsp rsp;
 
 	if (!req)
 		guest_fatal("out of memory");
