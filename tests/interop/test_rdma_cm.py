@@ -108,8 +108,8 @@ def ucmatose(server, client):
 
 
 def udaddy(server, client):
-    """Datagrams: QP number and Q_Key by SIDR."""
-    args = f'-c 2 -C 5 -S 1000 -p {PORT}'
+    """Datagrams: QP number and Q_Key by SIDR. (Its -p is no port.)"""
+    args = '-c 2 -C 5 -S 1000'
     return program(server, client, f'udaddy {args} -b {server.rdma_ip}',
                    f'udaddy {args} -s {server.rdma_ip}', 'return status 0')
 
