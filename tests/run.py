@@ -114,7 +114,7 @@ TIERS = [
          [[SETUP, "packages", "guest-image", "rdma-core", "qemu"],
           MAKE + ["vrdmad", "modules-guest", "provider", "qemu"]],
          scripts("tests/guest", "test_qemu"), timeout=1200),
-    Tier("interop", 4, "the ibverbs backend on Soft-RoCE, in a host that is a UML kernel",
+    Tier("interop", 7, "the ibverbs backend on Soft-RoCE, in a host that is a UML kernel",
          [[SETUP, "packages", "uml", "guest-image"], MAKE + ["-s", "-C", "tests/interop"]],
          scripts("tests/interop", "test_rxe")),
     Tier("hosts", 15, "guests on two hosts with Soft-RoCE, with each other and with plain RoCE machines",

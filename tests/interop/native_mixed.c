@@ -571,6 +571,30 @@ static void test_srq_churn(void)
 	is(guest_srq_destroy(&srq), 0, "SRQ: destroyed");
 }
 
+/* ---- a neighbour that has no other path ------------------------------------------------ */
+
+static void test_memory_guest(void)
+{
+	struct guest_config cfg = { .name = "d", .id = 4, .fabric = fabric_a };
+	struct guest_qp_init init = { .type = VIRTIO_RDMA_QPT_RC, .max_recv_sge = 2 };
+	uint64_t tx = guest_stat(p.a.g, "host_tx_bytes");
+	struct mem_end x = twin_of(&p.a), d = { .g = guest_create(p.engine, &cfg) };
+
+	if (guest_ctx_create(d.g, 0, &d.ctx) || guest_pd_alloc(&d.ctx, &d.pd))
+		guest_fatal("d: no context or PD");
+	d.buf = guest_alloc(d.g, MEM_BUF);
+	if (guest_mr_reg(d.g, d.pd, d.buf, MEM_BUF, MEM_ALL_ACCESS, &d.mr))
+		guest_fatal("d: no memory region");
+	open_end(&x, &init);
+	open_end(&d, &init);
+	connect(&x, &d);
+	ok(carries(&x, &d, 600) && carries(&d, &x, 610) &&
+	   guest_stat(p.a.g, "host_tx_bytes") == tx, "a guest of the memory backend, by memory");
+	close_end(&x);
+	close_end(&d);
+	guest_destroy(d.g);
+}
+
 void test_mixed(void)
 {
 	struct guest_config cfg = {
@@ -592,5 +616,6 @@ void test_mixed(void)
 	test_ud();
 	test_srq();
 	test_srq_churn();
+	test_memory_guest();
 	guest_destroy(c.g);
 }
