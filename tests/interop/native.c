@@ -107,11 +107,12 @@ int main(int argc, char **argv)
 	const struct {
 		const char *name;
 		void (*fn)(void);
-		bool mixed;
+		bool by_name;		/* not run otherwise */
 	} tests[] = {
 		{ "data", test_data, false }, { "datagrams", test_datagrams, false },
 		{ "errors", test_errors, false }, { "memory", test_memory, false },
 		{ "life", test_life, false }, { "mixed", test_mixed, true },
+		{ "bench", bench, true },
 	};
 	const char *name = argv[0];
 	bool mixed = false;
@@ -139,7 +140,7 @@ int main(int argc, char **argv)
 
 	open_guests(mixed);
 	for (unsigned int i = 0; i < sizeof(tests) / sizeof(tests[0]); i++)
-		if (argc > 3 ? is_named(tests[i].name, argv + 3) : !tests[i].mixed)
+		if (argc > 3 ? is_named(tests[i].name, argv + 3) : !tests[i].by_name)
 			tests[i].fn();
 	if (mixed && !is_named("mixed", argv + 3)) {
 		uint64_t host = guest_stat(p.a.g, "host_tx_bytes");

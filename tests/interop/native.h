@@ -52,6 +52,7 @@ void test_datagrams(void);	/* native_ud.c */
 void test_errors(void);		/* native_errors.c */
 void test_memory(void);		/* native_memory.c */
 void test_life(void);		/* native_life.c */
+void bench(void);		/* native_bench.c */
 void test_mixed(void);		/* native_mixed.c */
 
 #endif /* NATIVE_H */

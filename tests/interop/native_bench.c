@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * "native IBDEV IP-A IP-B bench": the backend beside a plain verbs program on the same
+ * device, in turns: bandwidth of WRITEs of 64 KiB, and what registering memory
+ * takes.  Prints figures; no test, so not run without its name.
+ *
+ * Both sleep until there are completions: Soft-RoCE's own work is done by the
+ * same few processors, in UML one, and who spins takes them from it.
+ */
+#include <infiniband/verbs.h>
+#include <stdlib.h>
+
+#include "native.h"
+
+#define SIZE	65536U
+#define NUM	400U
+#define WINDOW	32U
+#define ROUNDS	9
+
+static struct plain {
+	struct ibv_context *ctx;
+	struct ibv_pd *pd;
+	struct ibv_comp_channel *channel;
+	struct ibv_cq *cq;
+	struct ibv_qp *qp[2];
+	struct ibv_mr *mr;
+	uint8_t *mem;
+} plain;
+
+static int compare(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+static double median(double *v, unsigned int n)
+{
+	qsort(v, n, sizeof(*v), compare);
+	return v[n / 2];
+}
+
+/* ---- the plain program ------------------------------------------------------------- */
+
+static int gid_index(const uint8_t gid[16])
+{
+	union ibv_gid found;
+
+	for (int i = 0; !ibv_query_gid(plain.ctx, 1, i, &found); i++)
+		if (!memcmp(found.raw, gid, 16))
+			return i;
+	guest_fatal("the port has no such GID");
+}
+
+static void must(int ret, const char *what)
+{
+	if (ret)
+		guest_fatal("%s: %d", what, ret);
+}
+
+static void plain_connect(int i)
+{
+	struct ibv_qp_attr attr = {
+		.qp_state = IBV_QPS_INIT, .port_num = 1,
+		.qp_access_flags = IBV_ACCESS_REMOTE_WRITE,
+	};
+
+	must(ibv_modify_qp(plain.qp[i], &attr, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT |
+			   IBV_QP_ACCESS_FLAGS), "INIT");
+	attr = (struct ibv_qp_attr){
+		.qp_state = IBV_QPS_RTR, .path_mtu = IBV_MTU_1024, .min_rnr_timer = 12,
+		.dest_qp_num = plain.qp[!i]->qp_num, .max_dest_rd_atomic = 1,
+		.ah_attr = {
+			.is_global = 1, .port_num = 1,
+			.grh = { .hop_limit = 64, .sgid_index = gid_index(i ? gid_b : gid_a) },
+		},
+	};
+	memcpy(attr.ah_attr.grh.dgid.raw, i ? gid_a : gid_b, 16);
+	must(ibv_modify_qp(plain.qp[i], &attr, IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU |
+			   IBV_QP_DEST_QPN | IBV_QP_RQ_PSN | IBV_QP_MAX_DEST_RD_ATOMIC |
+			   IBV_QP_MIN_RNR_TIMER), "RTR");
+	attr = (struct ibv_qp_attr){
+		.qp_state = IBV_QPS_RTS, .timeout = 14, .retry_cnt = 7, .rnr_retry = 7,
+		.max_rd_atomic = 1,
+	};
+	must(ibv_modify_qp(plain.qp[i], &attr, IBV_QP_STATE | IBV_QP_SQ_PSN | IBV_QP_TIMEOUT |
+			   IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_MAX_QP_RD_ATOMIC), "RTS");
+}
+
+static void plain_open(void)
+{
+	struct ibv_device **list = ibv_get_device_list(NULL);
+	int i = 0;
+
+	while (list[i] && strcmp(ibv_get_device_name(list[i]), ibdev))
+		i++;
+	plain.ctx = ibv_open_device(list[i]);
+	plain.pd = ibv_alloc_pd(plain.ctx);
+	plain.channel = ibv_create_comp_channel(plain.ctx);
+	plain.cq = ibv_create_cq(plain.ctx, 256, NULL, plain.channel, 0);
+	plain.mem = aligned_alloc(4096, BIG);
+	memset(plain.mem, 1, BIG);
+	plain.mr = ibv_reg_mr(plain.pd, plain.mem, 2 * SIZE, IBV_ACCESS_LOCAL_WRITE |
+			      IBV_ACCESS_REMOTE_WRITE);
+	for (i = 0; i < 2; i++) {
+		struct ibv_qp_init_attr init = {
+			.send_cq = plain.cq, .recv_cq = plain.cq, .qp_type = IBV_QPT_RC,
+			.cap = { 128, 1, 1, 1, 0 },
+		};
+
+		plain.qp[i] = ibv_create_qp(plain.pd, &init);
+	}
+	plain_connect(0);
+	plain_connect(1);
+}
+
+static int plain_wait(struct ibv_wc *wc, int num)
+{
+	struct ibv_cq *cq;
+	void *context;
+	int n;
+
+	while (!(n = ibv_poll_cq(plain.cq, num, wc))) {
+		must(ibv_req_notify_cq(plain.cq, 0), "notify");
+		n = ibv_poll_cq(plain.cq, num, wc);
+		if (n)
+			break;
+		must(ibv_get_cq_event(plain.channel, &cq, &context), "event");
+		ibv_ack_cq_events(cq, 1);
+	}
+	return n;
+}
+
+/* MB/s */
+static double plain_rate(void)
+{
+	struct ibv_sge sge = { (uintptr_t)plain.mem, SIZE, plain.mr->lkey };
+	struct ibv_send_wr wr = {
+		.sg_list = &sge, .num_sge = 1, .opcode = IBV_WR_RDMA_WRITE,
+		.send_flags = IBV_SEND_SIGNALED,
+		.wr.rdma = { (uintptr_t)plain.mem + SIZE, plain.mr->rkey },
+	}, *bad;
+	uint64_t start = guest_now_ns();
+	struct ibv_wc wc[16];
+
+	for (unsigned int posted = 0, done = 0; done < NUM;) {
+		for (; posted < NUM && posted - done < WINDOW; posted++)
+			must(ibv_post_send(plain.qp[0], &wr, &bad), "post");
+		for (int n = plain_wait(wc, 16); n; n--, done++)
+			must(wc[n - 1].status, "completion");
+	}
+	return NUM * (double)SIZE * 1000 / (guest_now_ns() - start);
+}
+
+/* ---- the backend ------------------------------------------------------------------------ */
+
+static double backend_rate(void)
+{
+	uint64_t start = guest_now_ns();
+	struct virtio_rdma_cqe cqe;
+
+	for (unsigned int posted = 0, done = 0; done < NUM;) {
+		for (; posted < NUM && posted - done < WINDOW; posted++)
+			guest_post_rdma(&p.a.qp, W, SIGNALED, p.a.buf, SIZE, p.a.mr.lkey,
+					p.b.mr.iova, p.b.mr.rkey);
+		must(!guest_poll_sleep(&p.a.scq, &cqe, MEM_WAIT_MS), "wait");
+		do {
+			must(cqe.status, "completion");
+			done++;
+		} while (guest_poll(&p.a.scq, &cqe));
+	}
+	return NUM * (double)SIZE * 1000 / (guest_now_ns() - start);
+}
+
+static double reg_us(uint64_t size, bool backend, uint8_t *mem)
+{
+	uint64_t start = guest_now_ns();
+	struct guest_mr mr;
+	double us;
+
+	if (backend) {
+		must(guest_mr_reg(p.a.g, p.a.pd, mem, size, MEM_ALL_ACCESS, &mr), "REG_MR");
+		us = (guest_now_ns() - start) / 1000.0;
+		must(guest_mr_dereg(&mr), "DEREG_MR");
+	} else {
+		struct ibv_mr *host = ibv_reg_mr(plain.pd, plain.mem, size, IBV_ACCESS_LOCAL_WRITE);
+
+		us = (guest_now_ns() - start) / 1000.0;
+		ibv_dereg_mr(host);
+	}
+	return us;
+}
+
+void bench(void)
+{
+	static const uint64_t sizes[] = { 4096, 1 << 20, BIG };
+	double with[ROUNDS], without[ROUNDS], ratio[ROUNDS];
+	uint8_t *mem = guest_alloc(p.a.g, BIG);
+
+	memset(mem, 1, BIG);
+	plain_open();
+	fresh();
+	backend_rate();
+	for (unsigned int i = 0; i < ROUNDS; i++) {
+		without[i] = plain_rate();
+		with[i] = backend_rate();
+		ratio[i] = with[i] / without[i];
+	}
+	printf("# WRITE of 64 KiB: %.0f MB/s, a plain program %.0f MB/s, ratio %.2f\n",
+	       median(with, ROUNDS), median(without, ROUNDS), median(ratio, ROUNDS));
+	for (unsigned int s = 0; s < 3; s++) {
+		for (unsigned int i = 0; i < ROUNDS; i++) {
+			without[i] = reg_us(sizes[s], false, NULL);
+			with[i] = reg_us(sizes[s], true, mem);
+		}
+		printf("# registering %llu KiB: %.0f us, ibv_reg_mr() %.0f us\n",
+		       (unsigned long long)sizes[s] >> 10, median(with, ROUNDS),
+		       median(without, ROUNDS));
+	}
+	drop();
+}
