@@ -19,7 +19,11 @@ PROBLEM = re.compile(r'''
 ''', re.VERBOSE)
 
 # The kernel says these at start although nothing is wrong.
-HARMLESS = re.compile(r'DMA-API: (preallocated|debugging enabled)|unchecked MSR access')
+HARMLESS = re.compile(r'DMA-API: (preallocated|debugging enabled|Mapped at:)|unchecked MSR access')
+
+# The RDMA core maps each memory region by itself, so two regions that share a cache line
+# (as rping's do) are mapped twice, which dma-debug takes for a mistake. It says so once.
+HARMLESS_WARNING = re.compile(r'DMA-API: .*cacheline tracking EEXIST')
 
 # UML has no PTE_SPECIAL. So when a process touches its doorbell page after the device was
 # unbound, and the RDMA core gives it a page of zeroes in place of it, unmapping takes that
@@ -34,6 +38,8 @@ def problems(text, context=25, harmless=HARMLESS):
     skip = -1
     lines = text.splitlines()
     for n, line in enumerate(lines):
+        if 'WARNING: ' in line and n + 1 < len(lines) and HARMLESS_WARNING.search(lines[n + 1]):
+            skip = next((i for i in range(n, len(lines)) if '---[ end trace' in lines[i]), n)
         if n <= skip or not PROBLEM.search(line) or harmless.search(line):
             continue
         found.append('\n'.join(lines[n:n + context]))
