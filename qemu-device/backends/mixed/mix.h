@@ -26,7 +26,7 @@
 #ifndef VRD_BACKENDS_MIX_H
 #define VRD_BACKENDS_MIX_H
 
-#include "../ibverbs/ibv.h"
+#include "ibverbs/ibv.h"
 #include "memory.h"
 
 enum vrd_mix_path {

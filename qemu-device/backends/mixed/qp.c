@@ -21,7 +21,7 @@
 
 #include "log.h"
 #include "mix.h"
-#include "trace.h"
+#include "core/trace.h"	/* the shells have another of this name */
 
 /* ---- life ------------------------------------------------------------------- */
 
