@@ -175,7 +175,7 @@ static bool vrd_mem_drained(struct vrd_qp *qp)
 	return true;
 }
 
-void vrd_mem_burst_begin(struct vrd_mem_burst *b, struct vrd_qp *qp)
+static inline void burst_begin(struct vrd_mem_burst *b, struct vrd_qp *qp)
 {
 	/* Not the buffers: they are long, and filled before they are read. */
 	b->qp = qp;
@@ -187,10 +187,21 @@ void vrd_mem_burst_begin(struct vrd_mem_burst *b, struct vrd_qp *qp)
 	b->peer_recv = b->peer_tx = b->peer_rx = 0;
 }
 
-void vrd_mem_burst_end(struct vrd_mem_burst *b)
+static inline void burst_end(struct vrd_mem_burst *b)
 {
 	vrd_mem_unlock_peer(b);
 	vrd_mem_count_burst(b);
+}
+
+/* For who delivers otherwise, without a turn of a send queue. */
+void vrd_mem_burst_begin(struct vrd_mem_burst *b, struct vrd_qp *qp)
+{
+	burst_begin(b, qp);
+}
+
+void vrd_mem_burst_end(struct vrd_mem_burst *b)
+{
+	burst_end(b);
 }
 
 enum vrd_run vrd_mem_sq_run(struct vrd_qp *qp, unsigned int budget)
@@ -219,9 +230,9 @@ enum vrd_run vrd_mem_sq_run(struct vrd_qp *qp, unsigned int budget)
 		return VRD_RUN_WAIT;
 	}
 
-	vrd_mem_burst_begin(&b, qp);
+	burst_begin(&b, qp);
 	ret = vrd_mem_burst_run(&b, budget);
-	vrd_mem_burst_end(&b);
+	burst_end(&b);
 	if (qp->state == VIRTIO_RDMA_QPS_SQD && vrd_mem_drained(qp))
 		ret = VRD_RUN_WAIT;
 	return ret;
