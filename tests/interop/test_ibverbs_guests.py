@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Guests on the ibverbs backend: two hosts with Soft-RoCE (UML kernels), on one a vrdmad with two
 Debian guests, on the other a guest with the device inside QEMU; and a plain host with Soft-RoCE,
-whose programs know nothing of virtual machines.
+whose programs know nothing of virtual machines. The two guests of one host reach each other by
+memory (local=on), everybody else by the hosts' devices; the counters say which. (Two guests of
+one host over its device: test_rdma_cm.py.)
 
     test_ibverbs_guests.py [PART-OF-A-PAIR'S-NAME...]
 """
@@ -30,7 +32,7 @@ PROGRAMS = ['ibv_rc_pingpong -e -g 1 -n 50', 'ibv_uc_pingpong -e -g 1 -n 50', 'i
 def vrdmad(host, specs):
     """vrdmad on a host with the sockets a, b, ...; a guest's QEMU arguments for each."""
     names = 'abc'[:len(specs)]
-    sockets = ' '.join(f'--socket /run/{n}.sock,ibdev=rxe0,mac={mac}' for n, mac in zip(names, specs))
+    sockets = ' '.join(f'--socket /run/{n}.sock,ibdev=rxe0,local=on,mac={mac}' for n, mac in zip(names, specs))
     daemon = host.spawn(f'exec {VRDMAD} {sockets} --stats-socket /run/stats')
     host.run(f'for i in $(seq 100); do [ -S /run/{names[-1]}.sock ] && exit 0; sleep 0.1; done; exit 1')
     return daemon, [guest.vhost_user_device(f'/run/{n}.sock') for n in names]
@@ -38,7 +40,7 @@ def vrdmad(host, specs):
 
 @contextlib.contextmanager
 def machines(tap):
-    """Yields the guests a and b of the first host, c of the second, and the plain host."""
+    """Yields the first host, its guests a and b, c of the second, and the plain host."""
     with contextlib.ExitStack() as stack:
         net = stack.enter_context(guest.Network())
         one = guest.UmlHost('host1', net, mem='3G')
@@ -65,10 +67,25 @@ def machines(tap):
         tap.guests += [a, b, c]
         for g in (a, b, c):
             tap.run(f'guest {g.name}: the port comes up', load, g)
-        yield a, b, c, plain
+        yield one, a, b, c, plain
         tap.guests = []
         if not daemon.running():
             tap.report('vrdmad is alive at the end', daemon.output()[-3000:])
+
+
+def paths(host):
+    """QPs that guest a has connected so far: (by memory, by the host's device)."""
+    out = host.run(f'{VRDMAD} --stats /run/stats').stdout
+    value = {line.split()[0]: line.split()[1] for line in out.splitlines() if line.startswith('device.a.')}
+    return int(value['device.a.qps_local']), int(value['device.a.qps_host'])
+
+
+def path_taken(host, before, local):
+    by_memory, by_device = (now - then for now, then in zip(paths(host), before))
+    wrong = by_device if local else by_memory
+    if wrong or not by_memory + by_device:
+        return f'{by_memory} QPs went by memory, {by_device} by the device'
+    return None
 
 
 def run_program(server, client, command):
@@ -82,15 +99,23 @@ def main():
     tap = Tap()
     wanted = sys.argv[1:]
     pair.build_verify()
-    with machines(tap) as (a, b, c, plain):
+    with machines(tap) as (host, a, b, c, plain):
         pairs = [('two guests of one host', a, b), ('guests of two hosts', a, c),
                  ('a guest and a plain host', plain, a), ('a plain host and a guest', c, plain)]
         for name, server, client in pairs:
             if wanted and not any(w in name for w in wanted):
                 continue
+            before = paths(host)
             for command in PROGRAMS:
+                # With local=on a device has atomics only if the host's are global.
+                if 'atomic' in command and a in (server, client):
+                    continue
                 tap.run(f'{name}: {command}', run_program, server, client, command)
-            pair.verify(tap, name, server, client, '-g 1 -q 9', timeout=900)
+            if a in (server, client):
+                tap.run(f'{name}: the path', path_taken, host, before, b in (server, client))
+            # Errors are Soft-RoCE's own, where it carries the QP: only data there.
+            only = '' if b in (server, client) else '-c "0 B to 64 MiB"'
+            pair.verify(tap, name, server, client, f'-g 1 -q 9 {only}', timeout=900)
     tap.end()
 
 

@@ -236,8 +236,12 @@ static int atomic(struct peer *p, enum ibv_wr_opcode op, uint64_t compare_add, u
 static int case_atomic(struct peer *p)
 {
 	uint64_t old, sum = 0x1122334455667788ULL;
+	struct ibv_device_attr attr;
 	struct reply rep;
 
+	TRY(p, -ibv_query_device(p->s->ctx, &attr));
+	if (attr.atomic_cap == IBV_ATOMIC_NONE)
+		return SKIPPED;
 	TRY(p, connect_qp(p, 0, 14, 7, 7));
 	TRY(p, request(p, REQ_WRITE64, 0, 64, sum, 0, NULL));
 	for (uint64_t i = 1; i < 200; i++) {
