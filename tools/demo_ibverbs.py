@@ -28,7 +28,7 @@ SOCKETS = {'a': '/run/a.sock', 'b': '/run/b.sock'}
 
 def vrdmad(host):
     """vrdmad on the host, with a socket for each guest."""
-    options = ' '.join(f'--socket {path},ibdev=rxe0,mac={NestedGuests.mac(1, i)}'
+    options = ' '.join(f'--socket {path},ibdev=rxe0,local=on,mac={NestedGuests.mac(1, i)}'
                        for i, path in enumerate(SOCKETS.values(), 1))
     daemon = host.spawn(f'exec {guest.BUILD}/vrdmad/vrdmad {options} --stats-socket /run/stats')
     host.run(f'for i in $(seq 100); do [ -S {SOCKETS["b"]} ] && exit 0; sleep 0.1; done; exit 1')
@@ -99,8 +99,8 @@ def run(demo):
         programs(demo, a, [('plain machine (RoCE)', plain), ('guest b (memory)', b)])
         rping(demo, b, a, b.rdma_ip)
         counters = stats(host, 'a')
-        print(f"\n  vrdmad's counters for guest a: {counters.get('qps_host', '?')} queue pairs went by the host's "
-              f"device, {counters.get('qps_local', '?')} by memory.", flush=True)
+        print(f"\n  vrdmad's counters for guest a: {counters['qps_host']} queue pairs went by the host's "
+              f"device, {counters['qps_local']} by memory.", flush=True)
         problems = [line for g in (a, b, host, plain) for line in g.kernel_problems()]
         if problems:
             raise Failed('a kernel complained:\n' + '\n'.join(map(str, problems)))
