@@ -236,7 +236,7 @@ void vrd_poller_qp_detach(struct vrd_qp *qp)
 	struct vrd_poller *poller = qp->poller;
 
 	vrd_lock(&poller->inbox_lock);
-	qp->sched.detached = true;
+	__atomic_store_n(&qp->sched.detached, true, __ATOMIC_RELAXED);
 	vrd_unlock(&poller->inbox_lock);
 	vrd_poller_call(poller, qp_detach, qp);
 	slot_free(qp->ctx->slots, qp->sq.slot);

@@ -40,8 +40,8 @@ void vrd_qp_schedule(struct vrd_qp *qp)
 	if (!poller)
 		return;
 	if (vrd_poller_current() == poller) {
-		/* detached is written by this thread when it counts */
-		if (!qp->sched.detached)
+		/* Should it be added just now, then the message that follows takes it out. */
+		if (!__atomic_load_n(&qp->sched.detached, __ATOMIC_RELAXED))
 			vrd_run_queue_add(poller, qp);
 		return;
 	}

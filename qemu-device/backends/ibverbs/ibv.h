@@ -219,7 +219,7 @@ struct vrd_ibv_qp {
 	bool refused;				/* the host takes no request for this entry: */
 	uint32_t refused_index;
 	bool gone;				/* the host takes nothing at all */
-	bool dead;				/* destroyed: leave it alone */
+	bool dead;				/* destroyed: leave it alone; rq.lock as well */
 	bool host_inline;
 	uint8_t *bounce;			/* or: a line of max_inline for each entry */
 	struct ibv_mr *bounce_mr;

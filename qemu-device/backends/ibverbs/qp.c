@@ -365,8 +365,11 @@ void vrd_ibv_qp_destroy(struct vrd_qp *qp)
 		vrd_gsi_qp_destroy(qp);
 		return;
 	}
+	/* Neither ring's turn sets the timer again, or asks the worker for anything. */
 	vrd_lock(&qp->sq.lock);
+	vrd_lock(&qp->rq.lock);
 	vq->dead = true;
+	vrd_unlock(&qp->rq.lock);
 	vrd_unlock(&qp->sq.lock);
 	vrd_timer_cancel_sync(&vq->timer);
 	vrd_ibv_worker_forget(vq);

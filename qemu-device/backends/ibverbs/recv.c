@@ -169,7 +169,7 @@ void vrd_ibv_rq_run(struct vrd_qp *qp)
 		return;
 	}
 	/* IBTA 10.3.1: none in RESET. */
-	if (qp->state != VIRTIO_RDMA_QPS_RESET) {
+	if (qp->state != VIRTIO_RDMA_QPS_RESET && !vrd_ibv_qp(qp)->dead) {
 		atomic_store(&vrd_ibv_qp(qp)->rq_due, false);
 		if (qp->state == VIRTIO_RDMA_QPS_ERR)
 			flush_locked(qp);
