@@ -69,11 +69,12 @@ static struct vrd_ibv_ah *find_locked(struct vrd_ibv_dev *vdev, const struct vrd
 	return ah;
 }
 
-static void free_ah(struct vrd_ibv_ah *ah)
+static void free_ah(struct vrd_ibv_dev *vdev, struct vrd_ibv_ah *ah)
 {
 	if (ah->ibah)
 		ibv_destroy_ah(ah->ibah);
 	free(ah);
+	atomic_fetch_sub(&vdev->all_ahs, 1);
 }
 
 /* Not found any more.  True: nobody has it, so the caller frees it, unlocked. */
@@ -107,13 +108,13 @@ static struct vrd_ibv_ah *shrink_locked(struct vrd_ibv_dev *vdev)
 	return dead;
 }
 
-static void free_list(struct vrd_ibv_ah *dead)
+static void free_list(struct vrd_ibv_dev *vdev, struct vrd_ibv_ah *dead)
 {
 	while (dead) {
 		struct vrd_ibv_ah *ah = dead;
 
 		dead = ah->next;
-		free_ah(ah);
+		free_ah(vdev, ah);
 	}
 }
 
@@ -122,10 +123,15 @@ static struct vrd_ibv_ah *add_locked(struct vrd_ibv_qp *vq, const struct vrd_ibv
 	struct vrd_ibv_dev *vdev = vq->vdev;
 	const uint8_t *sgid = vrd_gid_at(vdev->dev, key->sgid_index);
 	struct vrd_ibv_ah **bucket = &vdev->ahs[hash(key)];
-	struct vrd_ibv_ah *ah = sgid ? calloc(1, sizeof(*ah)) : NULL;
+	struct vrd_ibv_ah *ah;
 
+	/* Unsignaled datagrams hold theirs for long: each entry of each ring has one. */
+	if (!sgid || atomic_load(&vdev->all_ahs) >= VRD_IBV_MAX_USED_AHS)
+		return NULL;
+	ah = calloc(1, sizeof(*ah));
 	if (!ah)
 		return NULL;
+	atomic_fetch_add(&vdev->all_ahs, 1);
 	ah->key = *key;
 	ah->pd = vq->qp->pd;
 	memcpy(ah->sgid, sgid, 16);
@@ -160,6 +166,14 @@ static struct vrd_ibv_ah *get_slow(struct vrd_ibv_qp *vq, const struct vrd_ibv_a
 	struct vrd_ibv_ah *ah, *dead = NULL;
 
 	pthread_mutex_lock(&vdev->lock);
+	/*
+	 * The entry may say something else each time that it is looked at: a QP has
+	 * one handle made, and then the next, or a process could want any number.
+	 */
+	if (vq->waits_for) {
+		pthread_mutex_unlock(&vdev->lock);
+		return NULL;
+	}
 	ah = find_locked(vdev, key);
 	if (ah && ah->state == VRD_IBV_AH_FAILED && now_ns() - ah->failed_at > FAILED_NS) {
 		if (forget_locked(vdev, ah)) {
@@ -171,15 +185,13 @@ static struct vrd_ibv_ah *get_slow(struct vrd_ibv_qp *vq, const struct vrd_ibv_a
 	if (!ah)
 		ah = add_locked(vq, key);
 	if (!ah) {
-		/* No memory: the timer brings the QP back. */
+		/* No memory, or too many: the timer brings the QP back. */
 		vq->blocked = true;
 		vrd_timer_set(vq->qp->poller, &vq->timer,
 			      vrd_poller_now(vq->qp->poller) + VRD_IBV_RETRY_NS);
 	} else if (ah->state == VRD_IBV_AH_WANTED) {
-		if (!vq->waits_for) {
-			LIST_INSERT_HEAD(&ah->waiting, vq, ah_link);
-			vq->waits_for = ah;
-		}
+		LIST_INSERT_HEAD(&ah->waiting, vq, ah_link);
+		vq->waits_for = ah;
 		ah = NULL;
 	} else {
 		atomic_fetch_add(&ah->refs, 1);
@@ -187,7 +199,7 @@ static struct vrd_ibv_ah *get_slow(struct vrd_ibv_qp *vq, const struct vrd_ibv_a
 		TAILQ_INSERT_TAIL(&vdev->ah_lru, ah, lru);
 	}
 	pthread_mutex_unlock(&vdev->lock);
-	free_list(dead);
+	free_list(vdev, dead);
 	return ah;
 }
 
@@ -229,7 +241,7 @@ void vrd_ibv_ah_put(struct vrd_ibv_dev *vdev, struct vrd_ibv_ah *ah)
 	last = atomic_fetch_sub(&ah->refs, 1) == 1 && atomic_load(&ah->stale);
 	pthread_mutex_unlock(&vdev->lock);
 	if (last)
-		free_ah(ah);
+		free_ah(vdev, ah);
 }
 
 /* ---- control thread ---------------------------------------------------------------------- */
@@ -254,7 +266,7 @@ void vrd_ibv_ah_forget(struct vrd_ibv_qp *vq)
 		}
 	}
 	pthread_mutex_unlock(&vdev->lock);
-	free_list(dead);
+	free_list(vdev, dead);
 }
 
 /* QPs of @pd are gone, and the worker ends with what it makes there; or the
@@ -282,7 +294,7 @@ void vrd_ibv_ah_flush(struct vrd_ibv_dev *vdev, const struct vrd_pd *pd)
 	while (pd && (vdev->ah_busy_pd == pd || vdev->ah_freeing))
 		pthread_cond_wait(&vdev->idle, &vdev->lock);
 	pthread_mutex_unlock(&vdev->lock);
-	free_list(dead);
+	free_list(vdev, dead);
 }
 
 /* ---- the worker's part ------------------------------------------------------------- */
@@ -353,7 +365,7 @@ bool vrd_ibv_ah_work(struct vrd_ibv_dev *vdev)
 	vdev->ah_freeing = dead;
 	pthread_mutex_unlock(&vdev->lock);
 	/* Who frees a PD waits until the last of its handles is gone. */
-	free_list(dead);
+	free_list(vdev, dead);
 	pthread_mutex_lock(&vdev->lock);
 	vdev->ah_busy_pd = NULL;
 	vdev->ah_freeing = false;

@@ -135,6 +135,7 @@ struct vrd_ibv_ah {
 
 #define VRD_IBV_AH_BUCKETS	256
 #define VRD_IBV_MAX_AHS		1024	/* kept while no WQE uses them */
+#define VRD_IBV_MAX_USED_AHS	16384	/* in all: the host's are for other guests as well */
 
 /* ---- the device ----------------------------------------------------------------- */
 
@@ -172,6 +173,7 @@ struct vrd_ibv_dev {
 	struct vrd_ibv_ah *ahs[VRD_IBV_AH_BUCKETS];
 	TAILQ_HEAD(vrd_ibv_ah_list, vrd_ibv_ah) ah_lru, ah_work;
 	unsigned int num_ahs;
+	_Atomic unsigned int all_ahs;		/* and those that are not found any more */
 	struct vrd_ibv_ah *ah_busy;		/* the worker makes it */
 	const struct vrd_pd *ah_busy_pd;	/* of that one */
 	bool ah_freeing;			/* it frees some, of any PD */
