@@ -277,12 +277,14 @@ void vrd_ibv_srq_run(struct vrd_srq *srq)
 		else
 			add_failing(&c, vrd_ibv_dev(srq->dev), wr_id);
 		if (is_full(&c)) {
-			if (!post_srq(srq, &c))
-				break;
+			bool taken = post_srq(srq, &c);
+
+			/* What was not taken is on the ring again. */
 			c.num = c.num_sges = 0;
+			if (!taken)
+				break;
 		}
 	}
-	if (c.num && c.num < VRD_IBV_CHAIN)
-		post_srq(srq, &c);
+	post_srq(srq, &c);
 	vrd_unlock(&srq->ring.lock);
 }
