@@ -207,25 +207,17 @@ static int make_alias(struct vrd_ibv_dev *vdev, struct vrd_ibv_mr *vmr, uint64_t
 			    vmr->num_pieces, (unsigned long long)granule >> 10);
 		return -EOPNOTSUPP;
 	}
-	ret = take_maps(vdev, vmr->num_pieces);
-	if (ret)
-		return ret;
 	vmr->alias_len = *lead + length + trail;
 	vmr->alias = reserve(vmr->alias_len, granule);
-	if (!vmr->alias) {
-		ret = -ENOMEM;
-		goto give;
-	}
+	if (!vmr->alias)
+		return -ENOMEM;
 	ret = map_pieces(vmr, *lead, trail);
 	if (!ret)
 		return 0;
 	vrd_dev_log(vdev->dev, VRD_LOG_WARN, "mapping a memory region of %u pieces: %s",
 		    vmr->num_pieces, strerror(-ret));
 	munmap(vmr->alias, vmr->alias_len);
-	ret = -ENOMEM;
-give:
-	give_maps(vdev, vmr->num_pieces);
-	return ret;
+	return -ENOMEM;
 }
 
 static void drop_alias(struct vrd_ibv_dev *vdev, struct vrd_ibv_mr *vmr)
@@ -263,9 +255,15 @@ static int new_mr(struct vrd_ibv_dev *vdev, const struct vrd_mr *mr, struct vrd_
 			    "guest memory that is not shared cannot be registered with the host: start the guest with -object memory-backend-memfd,id=mem,size=...,share=on -machine memory-backend=mem");
 	if (ret)
 		return ret;
+	/* First, or a guest's list of scattered pages would cost us many times its size. */
+	ret = take_maps(vdev, num);
+	if (ret)
+		return ret;
 	vmr = calloc(1, sizeof(*vmr) + num * sizeof(vmr->pieces[0]));
-	if (!vmr)
+	if (!vmr) {
+		give_maps(vdev, num);
 		return -ENOMEM;
+	}
 	find_pieces(vdev->dev->mem, mr, vmr->pieces, &vmr->num_pieces);
 	*out = vmr;
 	return 0;
@@ -291,7 +289,7 @@ int vrd_ibv_mr_reg(struct vrd_mr *mr)
 				    mr->length, mr->iova, (int)mr->access);
 	if (!vmr->ibmr) {
 		ret = reg_failed(vdev, mr, errno ? errno : EIO);
-		drop_alias(vdev, vmr);
+		munmap(vmr->alias, vmr->alias_len);
 		goto free;
 	}
 	mr->lkey = vmr->ibmr->lkey;
@@ -299,6 +297,7 @@ int vrd_ibv_mr_reg(struct vrd_mr *mr)
 	mr->backend = vmr;
 	return 0;
 free:
+	give_maps(vdev, vmr->num_pieces);
 	free(vmr);
 	return ret;
 }
