@@ -252,6 +252,26 @@ static void test_channel(void)
 	is(gsi_engine_stat(a.engine, "mad_peers"), 2, "two peers");
 }
 
+/* One guest names more addresses than the channel remembers. */
+static void test_addresses(void)
+{
+	uint64_t dropped = gsi_stat(&a.g2, "mads_dropped_route");
+	uint64_t peers = gsi_engine_stat(a.engine, "mad_peers");
+	bool all = true;
+	uint8_t gid[16];
+
+	gsi_gid(gid, "10.88.0.0");
+	for (unsigned int i = 0; i < VRD_MAD_MAX_CONNS + 64 && all; i++) {
+		gid[14] = i / 250;
+		gid[15] = 1 + i % 250;
+		/* From an address that the host does not have: nobody is asked. */
+		gsi_send(&a.g2, 0, gid, i);
+		all = becomes(&a.g2, "mads_dropped_route", ++dropped);
+	}
+	ok(all, "MADs to very many addresses that nobody serves are dropped");
+	is(gsi_engine_stat(a.engine, "mad_peers"), peers, "and the connections of others stay");
+}
+
 /* As many as a guest has in flight at most, all at once, before a connection exists. */
 static void test_burst(void)
 {
@@ -528,6 +548,7 @@ int main(void)
 	test_flood();
 	test_receives();
 	test_channel();
+	test_addresses();
 	test_burst();
 	test_unserved();
 	test_setup();

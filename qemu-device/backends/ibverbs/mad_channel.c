@@ -115,20 +115,28 @@ static void used(struct vrd_mad_conn *conn)
 	TAILQ_INSERT_TAIL(&conn->ch->conns, conn, link);
 }
 
-/* Strangers are counted for themselves: they cannot push a daemon out. */
-static bool make_room(struct vrd_mad_channel *ch)
+static bool free_oldest(struct vrd_mad_channel *ch, enum vrd_mad_conn_state state)
 {
 	struct vrd_mad_conn *conn;
 
-	if (ch->num_conns < VRD_MAD_MAX_CONNS)
-		return true;
 	TAILQ_FOREACH(conn, &ch->conns, link) {
-		if (conn->state == VRD_MAD_CONN_OPEN || conn->state == VRD_MAD_CONN_UNSERVED) {
+		if (conn->state == state) {
 			conn_free(conn);
 			return true;
 		}
 	}
 	return false;
+}
+
+/*
+ * Strangers are counted for themselves: they cannot push a daemon out.  Nor can a
+ * guest those of other guests with addresses that nobody serves, of which it can
+ * name any number.
+ */
+static bool make_room(struct vrd_mad_channel *ch)
+{
+	return ch->num_conns < VRD_MAD_MAX_CONNS || free_oldest(ch, VRD_MAD_CONN_UNSERVED) ||
+	       free_oldest(ch, VRD_MAD_CONN_OPEN);
 }
 
 static struct vrd_mad_conn *conn_new(struct vrd_mad_channel *ch, bool server,

@@ -16,7 +16,9 @@
 #include "mad_setup.h"
 #include "mads.h"
 
-/* Connections, and entries for GIDs that no daemon serves; the oldest makes room. */
+/* Connections, and entries for GIDs that no daemon serves; the oldest makes room, of the
+ * latter first.
+ */
 #define VRD_MAD_MAX_CONNS	256U
 /* Accepted ones whose peer has not proved yet that it has the key. */
 #define VRD_MAD_MAX_STRANGERS	64U
