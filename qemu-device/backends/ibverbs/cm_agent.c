@@ -23,12 +23,17 @@
 struct vrd_cm_conn *vrd_cm_conn_new(struct vrd_cm_agent *agent, const uint8_t guest_gid[16],
 				    const uint8_t peer_gid[16])
 {
+	struct vrd_gsi_port *port;
 	struct vrd_cm_conn *conn;
 	unsigned int same = 0;
 
+	/* Of all GIDs that the guest has: their number is its own to choose. */
+	pthread_mutex_lock(&agent->mads->lock);
+	port = vrd_mads_port_locked(agent->mads, guest_gid);
 	LIST_FOREACH(conn, &agent->conns, link)
-		same += !memcmp(conn->guest_gid, guest_gid, 16);
-	if (same >= VRD_CM_MAX_CONNS_GID || agent->num_conns >= VRD_CM_MAX_CONNS)
+		same += vrd_mads_port_locked(agent->mads, conn->guest_gid) == port;
+	pthread_mutex_unlock(&agent->mads->lock);
+	if (!port || same >= VRD_CM_MAX_CONNS_GUEST || agent->num_conns >= VRD_CM_MAX_CONNS)
 		return NULL;
 	conn = calloc(1, sizeof(*conn));
 	if (!conn)

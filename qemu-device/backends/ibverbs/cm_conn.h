@@ -11,9 +11,9 @@
 #include "cm_agent.h"
 #include "cm_msg.h"
 
-/* Connections in all, and of one guest's GID. */
+/* Connections in all, and of one guest. */
 #define VRD_CM_MAX_CONNS	1024U
-#define VRD_CM_MAX_CONNS_GID	256U
+#define VRD_CM_MAX_CONNS_GUEST	256U
 /* Steps of the host, and messages that the guest does not answer. */
 #define VRD_CM_RESOLVE_MS	2000
 #define VRD_CM_SETUP_MS		90000U
