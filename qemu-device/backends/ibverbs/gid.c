@@ -54,9 +54,14 @@ int vrd_ibv_gids_refresh(struct vrd_ibv_dev *vdev)
 	return 0;
 }
 
+/*
+ * An address vector's index has eight bits: one that does not fit would be cut, and
+ * name the address of another guest.
+ */
 static bool usable(const struct vrd_ibv_dev *vdev, const struct ibv_gid_entry *entry)
 {
-	return entry->port_num == vdev->port_num && entry->gid_type == IBV_GID_TYPE_ROCE_V2;
+	return entry->port_num == vdev->port_num && entry->gid_type == IBV_GID_TYPE_ROCE_V2 &&
+	       entry->gid_index <= UINT8_MAX;
 }
 
 static int find(struct vrd_ibv_dev *vdev, const uint8_t gid[16])
