@@ -104,7 +104,10 @@ static void free_parts(struct vrd_ibv_qp *vq)
 		vrd_ibv_vcq_destroy(vq->send_vcq);
 	free(vq->bounce);
 	free(vq->slot_ah);
-	free(vq);
+	/* It may still have events of one that it keeps: they find it dead. */
+	vq->dead = true;
+	if (!ret)
+		free(vq);
 }
 
 static int make_cqs(struct vrd_ibv_qp *vq)
