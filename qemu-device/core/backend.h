@@ -122,7 +122,9 @@ struct vrd_backend_ops {
 	 */
 	void (*qp_modify_commit)(struct vrd_qp *qp, uint8_t new_state,
 				 const struct virtio_rdma_qp_attr *attr, uint32_t mask);
-	/* May correct what only the backend knows. */
+	/* May correct what only the backend knows.  Both ring locks are held; it may let them
+	 * go for a while.
+	 */
 	void (*qp_query)(struct vrd_qp *qp, struct virtio_rdma_qp_attr *attr);
 	/*
 	 * After it returned nobody reaches the QP: it is out of the core's and

@@ -339,13 +339,23 @@ void vrd_ibv_qp_query(struct vrd_qp *qp, struct virtio_rdma_qp_attr *attr)
 {
 	struct ibv_qp_init_attr init;
 	struct ibv_qp_attr host;
+	int ret;
 
 	if (!qp->host) {
 		vrd_gsi_qp_query(qp, attr);
 		return;
 	}
-	if (qp->state < VIRTIO_RDMA_QPS_RTR || qp->state == VIRTIO_RDMA_QPS_ERR ||
-	    ibv_query_qp(vrd_ibv_qp(qp)->ibqp, &host, IBV_QP_STATE, &init))
+	if (qp->state < VIRTIO_RDMA_QPS_RTR || qp->state == VIRTIO_RDMA_QPS_ERR)
+		return;
+	/* A poller with a datagram for it waits for rq.lock, but not for the host. */
+	vrd_unlock(&qp->rq.lock);
+	vrd_unlock(&qp->sq.lock);
+	ret = ibv_query_qp(vrd_ibv_qp(qp)->ibqp, &host, IBV_QP_STATE, &init);
+	vrd_lock(&qp->sq.lock);
+	vrd_lock(&qp->rq.lock);
+	attr->state = qp->state;
+	attr->cur_state = qp->state;
+	if (ret || qp->state == VIRTIO_RDMA_QPS_ERR)
 		return;
 	if (qp->state == VIRTIO_RDMA_QPS_SQD)
 		attr->sq_draining = host.sq_draining;
