@@ -164,10 +164,11 @@ static void cq_free(struct vrd_cq *cq)
 {
 	struct vrd_device *dev = cq->dev;
 
-	vrd_event_cq_forget(cq);
-	vrd_event_forget_cq(dev, cq->cqn);
 	if (dev->ops->cq_destroy)
 		dev->ops->cq_destroy(cq);
+	/* Then: a thread of the backend may have raised one until now. */
+	vrd_event_cq_forget(cq);
+	vrd_event_forget_cq(dev, cq->cqn);
 	cq->ctx->users--;
 	vrd_buf_destroy(dev, &cq->buf);
 	vrd_table_release(&dev->cqs, cq->cqn);

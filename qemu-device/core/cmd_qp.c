@@ -412,8 +412,9 @@ static void qp_free(struct vrd_qp *qp)
 {
 	struct vrd_device *dev = qp->dev;
 
-	vrd_event_forget_qp(dev, qp->qpn);
 	dev->ops->qp_free(qp);
+	/* Then: a thread of the backend may have raised one until now. */
+	vrd_event_forget_qp(dev, qp->qpn);
 	qp->send_cq->users--;
 	qp->recv_cq->users--;
 	if (qp->srq)

@@ -204,8 +204,9 @@ static void srq_free(struct vrd_srq *srq)
 {
 	struct vrd_device *dev = srq->dev;
 
-	vrd_event_forget_srq(dev, srq->srqn);
 	dev->ops->srq_free(srq);
+	/* Then: a thread of the backend may have raised one until now. */
+	vrd_event_forget_srq(dev, srq->srqn);
 	srq->pd->users--;
 	srq->ctx->users--;
 	vrd_buf_destroy(dev, &srq->buf);
