@@ -2,6 +2,7 @@
 /* A host's RDMA device that does nothing.  See null_verbs.h. */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -20,7 +21,8 @@ const uint8_t null_gids[2][16] = {
 	{ [10] = 0xff, 0xff, 10, 0, 0, 1 },
 };
 
-_Atomic bool null_no_ah, null_gone;
+_Atomic bool null_no_ah, null_slow_ah, null_gone;
+_Atomic long null_srq_room = LONG_MAX, null_srq_taken;
 
 static _Atomic long objects, countdown;
 static _Atomic bool fired;
@@ -295,6 +297,8 @@ struct ibv_ah *ibv_create_ah(struct ibv_pd *pd, struct ibv_ah_attr *attr)
 {
 	struct ibv_ah *ah;
 
+	while (null_slow_ah)
+		usleep(1000);
 	if (null_no_ah && memcmp(attr->grh.dgid.raw, null_gids[1], 16)) {
 		errno = ETIMEDOUT;
 		return NULL;
@@ -565,7 +569,12 @@ static int post_recv(struct ibv_qp *qp, struct ibv_recv_wr *wr, struct ibv_recv_
 static int post_srq_recv(struct ibv_srq *srq, struct ibv_recv_wr *wr, struct ibv_recv_wr **bad)
 {
 	(void)srq;
-	(void)wr;
-	(void)bad;
+	for (; wr; wr = wr->next) {
+		if (null_srq_taken >= null_srq_room) {
+			*bad = wr;
+			return ENOMEM;
+		}
+		null_srq_taken++;
+	}
 	return 0;
 }

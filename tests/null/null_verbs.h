@@ -36,6 +36,10 @@ struct ibv_qp *null_qp(uint32_t qpn);
 void null_next_status(enum ibv_wc_status status);
 /* Address handles cannot be made while it is set. */
 extern _Atomic bool null_no_ah;
+/* Nor is any made, or refused, while this one is. */
+extern _Atomic bool null_slow_ah;
+/* Receives that SRQs take still, in all; and those that they took. */
+extern _Atomic long null_srq_room, null_srq_taken;
 /* The device has gone: posting says EIO. */
 extern _Atomic bool null_gone;
 

@@ -4,6 +4,8 @@
  * calls that fail, host events, a device that goes, and what must not come after
  * a RESET.  Data and real completions are tests/interop's.
  */
+#include <limits.h>
+#include <pthread.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -245,6 +247,118 @@ static void test_handles(void)
 	mem_pair_drop_qps(&p);
 }
 
+/*
+ * A process rewrites the entry that waits for its handle, again and again: one
+ * handle at a time is made for a QP, whatever the entry says.
+ */
+static void test_rewritten(void)
+{
+	struct virtio_rdma_av av = {
+		.pd = htole32(p.a.pd), .dqpn = htole32(77), .hop_limit = 64,
+	};
+	struct mem_wr w = mem_wr(&p.a, &p.b, VIRTIO_RDMA_WR_SEND, 64);
+	struct virtio_rdma_ud_wqe *first;
+	unsigned int done = 0;
+	long before;
+
+	memcpy(av.dgid, null_gids[1], 16);
+	av.tclass = 1;			/* no handle of an earlier test */
+	w.wr.av = &av;
+	fresh(VIRTIO_RDMA_QPT_UD);
+	before = null_objects();
+	null_slow_ah = true;
+	first = (void *)p.a.qp.sq.ring;
+	for (uint32_t i = 0; i < 100; i++) {
+		mem_post(&p.a, &w);
+		usleep(1000);
+		__atomic_store_n(&first->av.flow_label, htole32(i + 1), __ATOMIC_RELAXED);
+	}
+	null_slow_ah = false;
+	while (done < 100 && !mem_status(&p.a.scq))
+		done++;
+	is(done, 100, "an entry that is rewritten while it waits for its handle is sent");
+	ok(null_objects() - before <= 3, "with few handles made: %ld", null_objects() - before);
+	mem_pair_drop_qps(&p);
+}
+
+/* ---- QPs that go, rings that the host refuses --------------------------------------- */
+
+struct ringer {
+	pthread_t thread;
+	struct guest_qp *qp;
+	_Atomic bool stop;
+};
+
+/* More receives than the host takes, and no end of them. */
+static void *ring_on(void *arg)
+{
+	struct ringer *r = arg;
+
+	/* An entry of zeroes is a receive without memory. */
+	while (!r->stop) {
+		r->qp->rq.producer += 16;
+		guest_ring_rq(r->qp);
+	}
+	return NULL;
+}
+
+static void test_destroy_under_receives(void)
+{
+	long before = null_objects();
+	bool good = true;
+
+	for (unsigned int i = 0; i < 400 && good; i++) {
+		struct guest_qp_init init = { .type = VIRTIO_RDMA_QPT_RC, .rq_entries = 16 };
+		struct guest_qp qp;
+		struct ringer r = { .qp = &qp };
+
+		fresh(VIRTIO_RDMA_QPT_RC);
+		init.pd = p.a.pd;
+		init.send_cq = &p.a.scq;
+		init.recv_cq = &p.a.rcq;
+		good = !guest_qp_create(&p.a.ctx, &init, &qp) &&
+		       !guest_qp_connect(&qp, null_gids[1], 77);
+		if (!good || pthread_create(&r.thread, NULL, ring_on, &r))
+			guest_fatal("no QP, or no thread");
+		usleep(1000);
+		good = !guest_destroy_handle(p.a.g, VIRTIO_RDMA_CMD_DESTROY_QP, qp.qpn);
+		usleep(1500);
+		r.stop = true;
+		pthread_join(r.thread, NULL);
+		guest_free(p.a.g, qp.buf, qp.buf_size);
+		mem_pair_drop_qps(&p);
+	}
+	ok(good && null_objects() == before,
+	   "QPs are destroyed while more receives are posted than the host takes");
+}
+
+static void test_srq_refused(void)
+{
+	struct guest_sge sge[3] = { { p.a.mr.iova, 8, p.a.mr.lkey }, { p.a.mr.iova, 8, p.a.mr.lkey },
+				    { p.a.mr.iova, 8, p.a.mr.lkey } };
+	struct virtio_rdma_event event;
+	struct guest_srq srq;
+
+	if (guest_srq_create(&p.a.ctx, p.a.pd, 16, 3, &srq))
+		guest_fatal("no SRQ");
+	null_srq_taken = 0;
+	null_srq_room = 5;
+	for (uint32_t i = 0; i < 15; i++)
+		guest_write_srq(&srq, i, sge, 3);
+	guest_ring_srq(&srq);
+	usleep(20000);
+	null_srq_room = 1000;
+	guest_write_srq(&srq, 15, sge, 3);
+	guest_ring_srq(&srq);
+	for (int ms = 0; ms < 1000 && null_srq_taken < 16; ms++)
+		usleep(1000);
+	usleep(20000);
+	is(null_srq_taken, 16, "what an SRQ of the host's had no room for comes later, once");
+	ok(!guest_event(p.a.g, &event, MEM_QUIET_MS), "and the SRQ goes on");
+	null_srq_room = LONG_MAX;
+	guest_srq_destroy(&srq);
+}
+
 /* ---- events ---------------------------------------------------------------------------------- */
 
 static void test_events(void)
@@ -301,7 +415,10 @@ int main(void)
 	test_objects(VIRTIO_RDMA_QPT_UD, "UD");
 	test_order();
 	test_errors();
+	test_rewritten();
 	test_handles();
+	test_destroy_under_receives();
+	test_srq_refused();
 	test_events();
 	test_gone();
 	mem_pair_close(&p);
