@@ -108,7 +108,7 @@ static void make_memory(struct guest *g)
 {
 	g->memfd = memfd_create("guest", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (g->memfd < 0 || ftruncate(g->memfd, g->cfg.mem_size) ||
-	    fcntl(g->memfd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW))
+	    (!g->cfg.unsealed && fcntl(g->memfd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW)))
 		guest_fatal("no guest memory: %s", strerror(errno));
 	g->mem = mmap(NULL, g->cfg.mem_size, PROT_READ | PROT_WRITE, MAP_SHARED, g->memfd, 0);
 	if (g->mem == MAP_FAILED)

@@ -56,6 +56,7 @@ struct guest_config {
 	unsigned int num_vectors;		/* 1 */
 	bool host_mapped;			/* hand over a mapping, as QEMU does */
 	bool no_fd;				/* and no file, as of memory that is not shared */
+	bool unsealed;				/* and one that can be shortened */
 	bool no_init;				/* leave INIT to the test */
 	struct vrd_limits limits;
 	unsigned int num_allowed_gids;		/* as in vrd_device_config */

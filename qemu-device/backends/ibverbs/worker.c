@@ -266,8 +266,10 @@ int vrd_ibv_worker_start(struct vrd_ibv_dev *vdev, struct vrd_error *err)
 		return vrd_fail(err, ret, "raise the limit of open files (ulimit -n)",
 				"no descriptor for host events: %s", strerror(-ret));
 	}
-	/* Signals are the shell's. */
+	/* Signals are the shell's, but for faults: events are written to a guest's memory. */
 	sigfillset(&all);
+	sigdelset(&all, SIGBUS);
+	sigdelset(&all, SIGSEGV);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	ret = pthread_create(&vdev->worker, NULL, worker_main, vdev);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
