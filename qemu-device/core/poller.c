@@ -12,6 +12,11 @@
  * a time slice; or spinning ends in vain, and as soon as the poller sleeps there
  * is work.  Then it does not spin for a while, which doubles if it was no better
  * afterwards.
+ *
+ * And while it spins it yields every few microseconds.  Where nobody else wants
+ * the CPU that is a short system call in a time in which there is nothing to do;
+ * where somebody does, it is as a rule the program that the last completion was
+ * for, on whose next request the poller is waiting.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -39,6 +44,8 @@
 
 /* The clock is read once in so many idle turns. */
 #define IDLE_TURNS_PER_CLOCK	16
+/* Who spins offers its CPU so often to whoever else could use it. */
+#define YIELD_NS		4000ULL
 /* And this often while there is work. */
 #define BUSY_TURNS_PER_CLOCK	256
 /* How often the kernel is asked about preemption. */
@@ -409,6 +416,17 @@ static void sleep_now(struct vrd_poller *poller)
 	spun_in_vain(poller, start);
 }
 
+/* Not where the owner said that this CPU is the poller's own. */
+static void yield_cpu(struct vrd_poller *poller)
+{
+	uint64_t now = vrd_poller_now(poller);
+
+	if (poller->engine->poll_fixed || now - poller->yielded_at < YIELD_NS)
+		return;
+	poller->yielded_at = now;
+	sched_yield();
+}
+
 static void idle(struct vrd_poller *poller)
 {
 	count(&poller->stat_idle, 1);
@@ -421,11 +439,15 @@ static void idle(struct vrd_poller *poller)
 		vrd_cpu_relax();
 		return;
 	}
-	if (!poller->idle_since)
+	if (!poller->idle_since) {
 		poller->idle_since = vrd_poller_now(poller);
+		poller->yielded_at = poller->idle_since;
+	}
 	review_budget(poller);
-	if (vrd_poller_now(poller) - poller->idle_since < poller->budget_ns)
+	if (vrd_poller_now(poller) - poller->idle_since < poller->budget_ns) {
+		yield_cpu(poller);
 		return;
+	}
 	sleep_now(poller);
 	poller->idle_since = 0;
 	poller->idle_turns = 0;

@@ -142,6 +142,7 @@ struct vrd_poller {
 	/* Spinning and sleeping: poller.c */
 	uint64_t budget_ns;			/* engine's poll_ns or 0 */
 	uint64_t idle_since;
+	uint64_t yielded_at;
 	uint64_t idle_turns;
 	uint64_t sampled_at, cpu_ns, slept_ns;	/* as of the last sample, and since it */
 	uint64_t penalty_until, penalty_ns;
