@@ -40,9 +40,11 @@
 /*
  * After so many bytes a send queue asks its poller whether somebody else waits
  * (another QP, or a thread for the end of the turn: dereg_mr, quiesce), and
- * lets it go first.
+ * lets it go first.  More if it is the only one that has been busy lately: to
+ * ask, and to look the memory up again, costs some per cent of a slice.
  */
 #define VRD_MEM_SLICE		(64U << 10)
+#define VRD_MEM_SLICE_ALONE	(512U << 10)
 
 /* ---- fabric and ports ------------------------------------------------- */
 
@@ -262,6 +264,7 @@ struct vrd_mem_burst {
 	struct vrd_qp *qp;
 	struct vrd_mem_qp *mq;
 	struct vrd_qp *peer;		/* with its rq.lock held, or NULL */
+	uint64_t whole;			/* a slice of this burst: VRD_MEM_SLICE or ..._ALONE */
 	uint64_t slice;			/* bytes that may be copied before asking again */
 	uint8_t status;			/* of the request that failed: VIRTIO_RDMA_WC_* */
 	/* Counted here, added to the devices' statistics once. */

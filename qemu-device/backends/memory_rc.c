@@ -245,18 +245,17 @@ enum vrd_mem_step vrd_mem_rc_step(struct vrd_mem_burst *b, const struct vrd_wr *
 
 	if (p && p->active)
 		return vrd_mem_rc_more(b, p);
+	if (wr->length_ok && wr->length > b->slice && wr->length <= b->whole &&
+	    !vrd_mem_next_slice(b))
+		return VRD_MEM_MORE;
 	if (wr->length_ok && vrd_mem_rc_quick(b, wr, &step))
 		return step;
 	/* A reliable responder refuses it; from others one would never hear. */
 	if (!wr->length_ok && !vrd_mem_is_rc(b->qp))
 		return vrd_mem_fail(b, VIRTIO_RDMA_WC_LOC_LEN_ERR);
 	/* (One that is too long to be valid never moves a byte.) */
-	if (wr->length_ok && wr->length > b->slice && wr->length <= VRD_MEM_MAX_MSG) {
-		if (wr->length > VRD_MEM_SLICE)
-			return vrd_mem_rc_sliced(b, wr);
-		if (!vrd_mem_next_slice(b))
-			return VRD_MEM_MORE;
-	}
+	if (wr->length_ok && wr->length > b->slice && wr->length <= VRD_MEM_MAX_MSG)
+		return vrd_mem_rc_sliced(b, wr);
 
 	if (wr->length_ok) {
 		status = vrd_mem_check_local(b, wr, &x);

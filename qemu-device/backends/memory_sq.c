@@ -118,7 +118,7 @@ bool vrd_mem_next_slice(struct vrd_mem_burst *b)
 	if (vrd_poller_has_other_work(b->qp->poller, b->qp) || vrd_device_suspended(b->qp->dev) ||
 	    (b->peer && vrd_device_suspended(b->peer->dev)))
 		return false;
-	b->slice = VRD_MEM_SLICE;
+	b->slice = b->whole;
 	return true;
 }
 
@@ -181,7 +181,8 @@ static inline void burst_begin(struct vrd_mem_burst *b, struct vrd_qp *qp)
 	b->qp = qp;
 	b->mq = vrd_mem_qp(qp);
 	b->peer = NULL;
-	b->slice = VRD_MEM_SLICE;
+	b->whole = vrd_poller_is_alone(qp->poller) ? VRD_MEM_SLICE_ALONE : VRD_MEM_SLICE;
+	b->slice = b->whole;
 	b->send = b->write = b->read = b->atomic = 0;
 	b->tx = b->rx = b->rnr = b->retry = b->ud_drops = 0;
 	b->peer_recv = b->peer_tx = b->peer_rx = 0;

@@ -369,6 +369,12 @@ void vrd_poller_unwatch(struct vrd_poller *poller, int fd);
 /* CLOCK_MONOTONIC as the poller read it at the start of its turn. */
 uint64_t vrd_poller_now(struct vrd_poller *poller);
 
+/*
+ * True if no more than one queue pair has been busy on @poller lately: those
+ * whose rings are watched are counted.
+ */
+bool vrd_poller_is_alone(const struct vrd_poller *poller);
+
 /* True if others wait on @poller: cut a long copy into slices. */
 bool vrd_poller_has_other_work(struct vrd_poller *poller, struct vrd_qp *self);
 

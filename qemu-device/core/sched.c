@@ -244,6 +244,11 @@ void vrd_hot_wake(struct vrd_poller *poller)
 	poller->hot_asleep = false;
 }
 
+bool vrd_poller_is_alone(const struct vrd_poller *poller)
+{
+	return poller->num_hot <= 1 && poller->run_len <= 1;
+}
+
 bool vrd_poller_has_other_work(struct vrd_poller *poller, struct vrd_qp *self)
 {
 	uint64_t now;
@@ -257,7 +262,7 @@ bool vrd_poller_has_other_work(struct vrd_poller *poller, struct vrd_qp *self)
 		    vrd_load32(poller->hot[i].producer) != poller->hot[i].seen)
 			return true;
 	/* What follows takes a good part of the time that a slice is copied in. */
-	if (poller->burst_questions++ % VRD_QUESTIONS_PER_LOOK)
+	if (poller->burst_questions++ % VRD_QUESTIONS_PER_LOOK && !vrd_poller_is_alone(poller))
 		return false;
 	if (vrd_doorbell_pending(poller))
 		return true;
