@@ -261,6 +261,7 @@ int vrd_device_create(struct vrd_engine *engine, const struct vrd_device_config 
 		if (ret)
 			goto remove;
 	}
+	dev->atomics = vrd_device_caps(dev).caps & VIRTIO_RDMA_CAP_ATOMIC;
 	ret = vrd_control_create(dev, err);
 	if (ret)
 		goto close;

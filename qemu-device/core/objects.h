@@ -250,6 +250,7 @@ struct vrd_device {
 
 	pthread_mutex_t lock;
 	uint64_t features;
+	bool atomics;			/* the backend's CAP_ATOMIC */
 	bool initialised;		/* INIT has been done */
 	bool running;			/* the control queue is started */
 	uint32_t num_vectors_used;

@@ -203,9 +203,10 @@ static bool take_av(struct vrd_wr *wr, const struct virtio_rdma_av *av)
 	return !reserved && av->sl < 16 && !(le32toh(av->flow_label) >> 20);
 }
 
-static bool take_atomic(struct vrd_wr *wr, const struct virtio_rdma_atomic_wqe *wqe)
+static bool take_atomic(const struct vrd_qp *qp, struct vrd_wr *wr,
+			const struct virtio_rdma_atomic_wqe *wqe)
 {
-	if (wr->num_sge != 1)
+	if (wr->num_sge != 1 || !qp->dev->atomics)
 		return false;
 	wr->swap_add = le64toh(wqe->swap_add);
 	wr->compare = le64toh(wqe->compare);
@@ -303,7 +304,7 @@ static inline bool take_wqe(const struct vrd_qp *qp, struct vrd_wr *wr, const ui
 	if (line.rc.reserved)
 		return false;
 	if (BIT(wr->opcode) & OPS_ATOMIC)
-		return take_atomic(wr, &line.atomic);
+		return take_atomic(qp, wr, &line.atomic);
 	return take_payload(qp, wr, &line, entry, sizeof(struct virtio_rdma_rc_wqe));
 }
 

@@ -23,6 +23,7 @@ const uint8_t null_gids[2][16] = {
 
 _Atomic bool null_no_ah, null_slow_ah, null_gone;
 _Atomic long null_srq_room = LONG_MAX, null_srq_taken;
+bool null_no_atomics;
 
 static _Atomic long objects, countdown;
 static _Atomic bool fired;
@@ -153,8 +154,8 @@ int ibv_query_device(struct ibv_context *ctx, struct ibv_device_attr *attr)
 		.max_mr_size = UINT64_MAX, .max_qp = MAX_QPS, .max_qp_wr = 16384, .max_sge = 32,
 		.max_sge_rd = 32, .max_cq = 65536, .max_cqe = CQ_WCS / 2, .max_mr = 1 << 20,
 		.max_pd = 65536, .max_qp_rd_atom = 16, .max_qp_init_rd_atom = 16,
-		.atomic_cap = IBV_ATOMIC_HCA, .max_srq = 1024, .max_srq_wr = 16384,
-		.max_srq_sge = 32, .phys_port_cnt = 1,
+		.atomic_cap = null_no_atomics ? IBV_ATOMIC_NONE : IBV_ATOMIC_HCA,
+		.max_srq = 1024, .max_srq_wr = 16384, .max_srq_sge = 32, .phys_port_cnt = 1,
 	};
 	return fails() ? ENOMEM : 0;
 }

@@ -40,6 +40,8 @@ extern _Atomic bool null_no_ah;
 extern _Atomic bool null_slow_ah;
 /* Receives that SRQs take still, in all; and those that they took. */
 extern _Atomic long null_srq_room, null_srq_taken;
+/* Devices that are opened while it is set know no atomics. */
+extern bool null_no_atomics;
 /* The device has gone: posting says EIO. */
 extern _Atomic bool null_gone;
 

@@ -218,6 +218,21 @@ static void test_errors(void)
 	mem_pair_drop_qps(&p);
 }
 
+/* Carried out where the device offers them, malformed where it does not. */
+static void test_atomics(bool offered)
+{
+	struct mem_wr w = mem_wr(&p.a, &p.b, VIRTIO_RDMA_WR_ATOMIC_FETCH_AND_ADD, 8);
+
+	fresh(VIRTIO_RDMA_QPT_RC);
+	/* What a host says of the request that is posted to fail. */
+	if (!offered)
+		null_next_status(IBV_WC_LOC_PROT_ERR);
+	mem_post(&p.a, &w);
+	is(mem_status(&p.a.scq), offered ? WC(SUCCESS) : WC(LOC_QP_OP_ERR), "an atomic, %s",
+	   offered ? "offered" : "not offered");
+	mem_pair_drop_qps(&p);
+}
+
 static void test_handles(void)
 {
 	struct virtio_rdma_av av = {
@@ -447,7 +462,13 @@ int main(void)
 
 	memcpy(a.gid, null_gids[1], 16);
 	memcpy(b.gid, null_gids[0], 16);
+	null_no_atomics = true;
 	mem_pair_open_with(&p, 2, 64 << 20, &a, &b);
+	test_atomics(false);
+	mem_pair_close(&p);
+	null_no_atomics = false;
+	mem_pair_open_with(&p, 2, 64 << 20, &a, &b);
+	test_atomics(true);
 	test_open();
 	test_objects(VIRTIO_RDMA_QPT_RC, "RC");
 	test_objects(VIRTIO_RDMA_QPT_UD, "UD");
