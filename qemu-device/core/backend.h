@@ -329,6 +329,8 @@ void *vrd_mr_at(struct vrd_device *dev, const struct vrd_mr *mr, uint64_t addr, 
 
 /* Mappings of guest memory that all backends' devices made beside the core's. */
 _Atomic uint64_t *vrd_engine_alias_maps(struct vrd_engine *engine);
+/* Devices of all backends, as of now. */
+unsigned int vrd_engine_device_count(struct vrd_engine *engine);
 
 /* --- events (event.c) --- */
 

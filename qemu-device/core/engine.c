@@ -44,6 +44,16 @@ struct vrd_poller *vrd_engine_poller(const struct vrd_engine *engine, unsigned i
 	return &engine->pollers[index];
 }
 
+unsigned int vrd_engine_device_count(struct vrd_engine *engine)
+{
+	unsigned int num;
+
+	pthread_mutex_lock(&engine->lock);
+	num = engine->num_devices;
+	pthread_mutex_unlock(&engine->lock);
+	return num;
+}
+
 unsigned int vrd_poller_index(const struct vrd_poller *poller)
 {
 	return poller->index;

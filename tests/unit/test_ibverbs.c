@@ -7,6 +7,7 @@
 #include <limits.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -397,6 +398,37 @@ static void test_events(void)
 	mem_pair_drop_qps(&p);
 }
 
+/* Guest a registers what it can; b has room still. */
+static void test_mappings(void)
+{
+	enum { PIECES = 4096, MAX = 64 };
+	struct virtio_rdma_extent *ext = calloc(PIECES, sizeof(*ext));
+	struct guest_mr mrs[MAX], other;
+	bool good = true;
+	unsigned int n;
+
+	/* Two pages in turn: no two of them are one mapping. */
+	for (unsigned int i = 0; i < PIECES; i++)
+		ext[i] = (struct virtio_rdma_extent){
+			.addr = htole64(guest_addr(p.a.g, p.a.buf + (i & 1 ? 2 * GUEST_PAGE : 0))),
+			.pages = htole32(1),
+		};
+	for (n = 0; n < MAX; n++)
+		if (guest_mr_reg_extents(p.a.g, p.a.pd, 0, (uint64_t)PIECES * GUEST_PAGE,
+					 MEM_ALL_ACCESS, ext, PIECES, &mrs[n]))
+			break;
+	ok(n && n < MAX, "regions of 4096 pieces are refused at some point (after %u)", n);
+	for (unsigned int i = 0; i < PIECES; i++)
+		ext[i].addr = htole64(guest_addr(p.b.g, p.b.buf + (i & 1 ? 2 * GUEST_PAGE : 0)));
+	ok(!guest_mr_reg_extents(p.b.g, p.b.pd, 0, (uint64_t)PIECES * GUEST_PAGE, MEM_ALL_ACCESS,
+				 ext, PIECES, &other) && !guest_mr_dereg(&other),
+	   "but not to another guest");
+	while (n--)
+		good &= !guest_mr_dereg(&mrs[n]);
+	ok(good, "and are deregistered");
+	free(ext);
+}
+
 #ifndef __SANITIZE_THREAD__
 static _Atomic int handled;
 
@@ -479,6 +511,7 @@ int main(void)
 	test_destroy_under_receives();
 	test_srq_refused();
 	test_events();
+	test_mappings();
 #ifndef __SANITIZE_THREAD__	/* then there is no mapping of the core's own */
 	test_event_sigbus();
 #endif

@@ -160,6 +160,7 @@ struct vrd_ibv_dev {
 	struct ibv_ah *own_ah;			/* to ourselves, of that PD as well */
 
 	uint32_t generation;			/* last one given out; dev->lock */
+	uint64_t maps;				/* mappings of its regions; dev->lock */
 	struct vrd_ibv_poll *polls;		/* by poller */
 
 	/* The port, as last asked; worker writes, any thread reads. */

@@ -10,7 +10,8 @@
  *
  * Each piece is a mapping, and a process may have only so many
  * (vm.max_map_count); they are counted for all devices, with room left for what
- * else the process needs.
+ * else the process needs.  One of several devices may have as many as it leaves to
+ * the others, so that no guest can take them all.
  *
  * Control and shell threads, dev->lock.
  */
@@ -178,12 +179,15 @@ static int take_maps(struct vrd_ibv_dev *vdev, uint64_t num)
 	_Atomic uint64_t *used = vrd_engine_alias_maps(vdev->dev->engine);
 	uint64_t max = vdev->ibdev->max_map_count;
 	uint64_t room = max - max / 8, before = atomic_fetch_add(used, num);
+	bool alone = vrd_engine_device_count(vdev->dev->engine) == 1;
 
-	if (before + num <= room)
+	if (before + num <= room && (alone || vdev->maps + num <= room - before - num)) {
+		vdev->maps += num;
 		return 0;
+	}
 	atomic_fetch_sub(used, num);
 	vrd_dev_log(vdev->dev, VRD_LOG_WARN,
-		    "a memory region of %llu pieces does not fit: %llu of %llu mappings of this process are in use; raise it on the host (sysctl -w vm.max_map_count=%llu), or give the guest huge pages",
+		    "a memory region of %llu pieces does not fit: %llu of %llu mappings of this process are in use, and no guest may have more than it leaves to others; raise it on the host (sysctl -w vm.max_map_count=%llu), or give the guest huge pages",
 		    (unsigned long long)num, (unsigned long long)before,
 		    (unsigned long long)room, (unsigned long long)max * 4);
 	return -ENOMEM;
@@ -191,6 +195,7 @@ static int take_maps(struct vrd_ibv_dev *vdev, uint64_t num)
 
 static void give_maps(struct vrd_ibv_dev *vdev, uint64_t num)
 {
+	vdev->maps -= num;
 	atomic_fetch_sub(vrd_engine_alias_maps(vdev->dev->engine), num);
 }
 
