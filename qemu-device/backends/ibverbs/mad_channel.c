@@ -172,21 +172,28 @@ static bool same_pair(const struct vrd_mad_conn *conn, const uint8_t local[16],
 static struct vrd_mad_conn *find(struct vrd_mad_channel *ch, const uint8_t local[16],
 				 const uint8_t remote[16], unsigned int *connecting)
 {
-	struct vrd_mad_conn *conn, *ours = NULL;
+	struct vrd_mad_conn *conn, *best = NULL;
+	struct vrd_gsi_port *guest;
 
 	*connecting = 0;
+	/* Of all GIDs that the guest has: their number is its own to choose. */
+	pthread_mutex_lock(&ch->mads->lock);
+	guest = vrd_mads_port_locked(ch->mads, local);
 	TAILQ_FOREACH(conn, &ch->conns, link) {
 		bool wip = !conn->server && conn->state < VRD_MAD_CONN_OPEN;
 
-		*connecting += wip && !memcmp(conn->local, local, 16);
+		*connecting += wip && vrd_mads_port_locked(ch->mads, conn->local) == guest;
 		if (!same_pair(conn, local, remote))
 			continue;
-		if (conn->state == VRD_MAD_CONN_OPEN)
-			return conn;
+		if (conn->state == VRD_MAD_CONN_OPEN) {
+			best = conn;
+			break;
+		}
 		if (!conn->server)
-			ours = conn;
+			best = conn;
 	}
-	return ours;
+	pthread_mutex_unlock(&ch->mads->lock);
+	return best;
 }
 
 static void drop(struct vrd_mad_channel *ch, const struct vrd_mad *mad, enum vrd_gsi_stat stat)

@@ -23,7 +23,7 @@
 /* Accepted ones whose peer has not proved yet that it has the key. */
 #define VRD_MAD_MAX_STRANGERS	64U
 #define VRD_MAD_MAX_STRANGERS_ADDR	4U
-/* Being made for one of our GIDs. */
+/* Being made for one guest. */
 #define VRD_MAD_MAX_CONNECTING	16U
 /* MADs that wait for one connection to be made, and to be written to it. */
 #define VRD_MAD_MAX_PENDING	32U
