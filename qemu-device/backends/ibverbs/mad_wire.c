@@ -186,9 +186,10 @@ size_t vrd_mad_session_start(struct vrd_mad_session *s, const struct vrd_mad_key
 	s->serves = serves;
 	memcpy(s->local_gid, local_gid, 16);
 	memcpy(s->remote_gid, remote_gid, 16);
-	crypto_kx_keypair(s->public, s->secret);
+	/* A server makes its keys when it knows that the peer has the common one. */
 	if (server)
 		return 0;
+	crypto_kx_keypair(s->public, s->secret);
 	make_hello(s, s->client_hello);
 	memcpy(out, s->client_hello, VRD_MAD_HELLO_LEN);
 	return VRD_MAD_HELLO_LEN;
@@ -215,6 +216,7 @@ static enum vrd_mad_result server_hello(struct vrd_mad_session *s, const uint8_t
 
 	if (ret != VRD_MAD_GO_ON)
 		return ret;
+	crypto_kx_keypair(s->public, s->secret);
 	memcpy(s->client_hello, in, VRD_MAD_HELLO_LEN);
 	make_hello(s, out);
 	if (!exchange(s, in + sizeof(magic), out, out + VRD_MAD_HELLO_LEN, rx_key))
