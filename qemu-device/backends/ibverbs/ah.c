@@ -33,14 +33,17 @@ static uint64_t now_ns(void)
 	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
 }
 
-static unsigned int hash(const struct vrd_ibv_ah_key *key)
+/* With a number that no guest knows, or it could have all its handles in one bucket. */
+static unsigned int hash(const struct vrd_ibv_dev *vdev, const struct vrd_ibv_ah_key *key)
 {
-	uint64_t words[sizeof(*key) / 8], h = 0;
+	uint64_t words[(sizeof(*key) + 7) / 8] = { 0 }, h = vdev->ah_seed;
 
-	memcpy(words, key, sizeof(words));
-	for (unsigned int i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+	memcpy(words, key, sizeof(*key));
+	for (unsigned int i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
 		h = (h ^ words[i]) * 0x9e3779b97f4a7c15ULL;
-	return h >> 56;
+		h ^= h >> 32;
+	}
+	return (h ^ vdev->ah_seed) * 0x9e3779b97f4a7c15ULL >> 56;
 }
 _Static_assert(VRD_IBV_AH_BUCKETS == 1U << 8, "hash() makes 8 bits");
 _Static_assert(sizeof(struct vrd_ibv_ah_key) == 28, "no padding, or keys do not compare");
@@ -62,7 +65,7 @@ static void make_key(struct vrd_ibv_ah_key *key, const struct virtio_rdma_av *av
 
 static struct vrd_ibv_ah *find_locked(struct vrd_ibv_dev *vdev, const struct vrd_ibv_ah_key *key)
 {
-	struct vrd_ibv_ah *ah = vdev->ahs[hash(key)];
+	struct vrd_ibv_ah *ah = vdev->ahs[hash(vdev, key)];
 
 	while (ah && memcmp(&ah->key, key, sizeof(*key)))
 		ah = ah->next;
@@ -80,11 +83,9 @@ static void free_ah(struct vrd_ibv_dev *vdev, struct vrd_ibv_ah *ah)
 /* Not found any more.  True: nobody has it, so the caller frees it, unlocked. */
 static bool forget_locked(struct vrd_ibv_dev *vdev, struct vrd_ibv_ah *ah)
 {
-	struct vrd_ibv_ah **link = &vdev->ahs[hash(&ah->key)];
-
-	while (*link != ah)
-		link = &(*link)->next;
-	*link = ah->next;
+	*ah->link = ah->next;
+	if (ah->next)
+		ah->next->link = ah->link;
 	TAILQ_REMOVE(&vdev->ah_lru, ah, lru);
 	vdev->num_ahs--;
 	atomic_store(&ah->stale, true);
@@ -122,7 +123,7 @@ static struct vrd_ibv_ah *add_locked(struct vrd_ibv_qp *vq, const struct vrd_ibv
 {
 	struct vrd_ibv_dev *vdev = vq->vdev;
 	const uint8_t *sgid = vrd_gid_at(vdev->dev, key->sgid_index);
-	struct vrd_ibv_ah **bucket = &vdev->ahs[hash(key)];
+	struct vrd_ibv_ah **bucket = &vdev->ahs[hash(vdev, key)];
 	struct vrd_ibv_ah *ah;
 
 	/* Unsignaled datagrams hold theirs for long: each entry of each ring has one. */
@@ -138,6 +139,9 @@ static struct vrd_ibv_ah *add_locked(struct vrd_ibv_qp *vq, const struct vrd_ibv
 	ah->state = VRD_IBV_AH_WANTED;
 	LIST_INIT(&ah->waiting);
 	ah->next = *bucket;
+	ah->link = bucket;
+	if (ah->next)
+		ah->next->link = &ah->next;
 	*bucket = ah;
 	vdev->num_ahs++;
 	TAILQ_INSERT_TAIL(&vdev->ah_lru, ah, lru);

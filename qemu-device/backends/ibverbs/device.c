@@ -10,7 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/resource.h>
+#include <time.h>
 
 #include "gsi.h"
 #include "ibv.h"
@@ -376,6 +378,8 @@ static int vrd_ibv_device_open(struct vrd_device *dev, const struct vrd_device_c
 	pthread_cond_init(&vdev->idle, NULL);
 	TAILQ_INIT(&vdev->ah_lru);
 	TAILQ_INIT(&vdev->ah_work);
+	if (getrandom(&vdev->ah_seed, sizeof(vdev->ah_seed), GRND_NONBLOCK) < 0)
+		vdev->ah_seed = (uintptr_t)vdev ^ (uint64_t)time(NULL) << 32;
 	dev->backend = vdev;
 	ret = open_parts(vdev, cfg, err);
 	if (ret) {

@@ -127,7 +127,7 @@ struct vrd_ibv_ah {
 	_Atomic bool stale;			/* not found any more: destroyed when unused */
 	_Atomic unsigned int refs;		/* WQEs that the host may still look at */
 	uint64_t failed_at;			/* CLOCK_MONOTONIC; tried again later */
-	struct vrd_ibv_ah *next;		/* in the bucket */
+	struct vrd_ibv_ah *next, **link;	/* in the bucket; what points to it there */
 	TAILQ_ENTRY(vrd_ibv_ah) lru;		/* least recently used first */
 	TAILQ_ENTRY(vrd_ibv_ah) work;		/* while it is wanted, and not ah_busy */
 	LIST_HEAD(, vrd_ibv_qp) waiting;	/* QPs */
@@ -171,6 +171,7 @@ struct vrd_ibv_dev {
 	struct ibv_gid_entry *gids;
 	unsigned int num_gids;
 
+	uint64_t ah_seed;			/* written once */
 	struct vrd_ibv_ah *ahs[VRD_IBV_AH_BUCKETS];
 	TAILQ_HEAD(vrd_ibv_ah_list, vrd_ibv_ah) ah_lru, ah_work;
 	unsigned int num_ahs;

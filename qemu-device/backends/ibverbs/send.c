@@ -153,15 +153,19 @@ static void fill_failing(struct chain *c, struct ibv_send_wr *to, uint32_t index
 
 enum step { STEP_ADDED, STEP_WAIT, STEP_FAIL };
 
-/* Handles of datagrams that are complete. */
-static void put_done_ahs(struct vrd_ibv_qp *vq)
+/*
+ * Handles of datagrams that are complete.  At most @max of them, for the last user
+ * of a stale one has it destroyed; the entries that this turn uses are done then, as
+ * they are half as many.
+ */
+static void put_done_ahs(struct vrd_ibv_qp *vq, unsigned int max)
 {
 	uint32_t mask = vq->qp->sq.entries - 1;
 
 	/* Those of a shared QP may be far behind: others were not the host's. */
 	if (vq->sq_done - vq->ah_done > vq->qp->sq.entries)
 		vq->ah_done = vq->sq_done - vq->qp->sq.entries;
-	for (; vq->ah_done != vq->sq_done; vq->ah_done++) {
+	for (; max-- && vq->ah_done != vq->sq_done; vq->ah_done++) {
 		struct vrd_ibv_ah **slot = &vq->slot_ah[vq->ah_done & mask];
 
 		if (*slot)
@@ -417,7 +421,7 @@ enum vrd_run vrd_ibv_sq_run(struct vrd_qp *qp, unsigned int budget)
 	c.vq = vq;
 	chain_begin(&c);
 	if (vq->slot_ah)
-		put_done_ahs(vq);
+		put_done_ahs(vq, 2 * budget);
 	vq->blocked = false;
 	return run(&c, budget);
 }
