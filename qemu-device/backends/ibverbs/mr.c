@@ -6,7 +6,10 @@
  * pages from all over its memory.  So its pieces, as long as they are contiguous
  * in the files that back the guest's memory, are mapped a second time, side by
  * side, and that alias is registered under the addresses that the guest chose.
- * Nobody reads or writes through it: it is there for the host to pin.
+ * Nobody reads or writes through it: it is there for the host to pin.  A region
+ * that is contiguous in the mapping of the guest's memory that there is already
+ * needs none: that one is registered, and its pages need not be faulted in again.
+ * (What is pinned are the pages; the mapping may be replaced before they go.)
  *
  * Each piece is a mapping, and a process may have only so many
  * (vm.max_map_count); they are counted for all devices, with room left for what
@@ -43,8 +46,9 @@ struct piece {
 
 struct vrd_ibv_mr {
 	struct ibv_mr *ibmr;		/* NULL: its pages have gone */
-	uint8_t *alias;
+	uint8_t *alias;			/* NULL: none is needed */
 	uint64_t alias_len;
+	uint32_t num_maps;		/* that the alias takes */
 	uint32_t num_pieces;
 	struct piece pieces[];
 };
@@ -222,13 +226,17 @@ static int make_alias(struct vrd_ibv_dev *vdev, struct vrd_ibv_mr *vmr, uint64_t
 	vrd_dev_log(vdev->dev, VRD_LOG_WARN, "mapping a memory region of %u pieces: %s",
 		    vmr->num_pieces, strerror(-ret));
 	munmap(vmr->alias, vmr->alias_len);
+	vmr->alias = NULL;
 	return -ENOMEM;
 }
 
 static void drop_alias(struct vrd_ibv_dev *vdev, struct vrd_ibv_mr *vmr)
 {
-	munmap(vmr->alias, vmr->alias_len);
-	give_maps(vdev, vmr->num_pieces);
+	if (vmr->alias)
+		munmap(vmr->alias, vmr->alias_len);
+	vmr->alias = NULL;
+	give_maps(vdev, vmr->num_maps);
+	vmr->num_maps = 0;
 }
 
 /* ---- registration ------------------------------------------------------------------ */
@@ -252,7 +260,7 @@ static int reg_failed(struct vrd_ibv_dev *vdev, const struct vrd_mr *mr, int err
 static int new_mr(struct vrd_ibv_dev *vdev, const struct vrd_mr *mr, struct vrd_ibv_mr **out)
 {
 	struct vrd_ibv_mr *vmr;
-	uint32_t num;
+	uint32_t num, maps;
 	int ret = find_pieces(vdev->dev->mem, mr, NULL, &num);
 
 	if (ret == -EOPNOTSUPP)
@@ -260,25 +268,43 @@ static int new_mr(struct vrd_ibv_dev *vdev, const struct vrd_mr *mr, struct vrd_
 			    "guest memory that is not shared cannot be registered with the host: start the guest with -object memory-backend-memfd,id=mem,size=...,share=on -machine memory-backend=mem");
 	if (ret)
 		return ret;
+	maps = mr->linear ? 0 : num;
 	/* First, or a guest's list of scattered pages would cost us many times its size. */
-	ret = take_maps(vdev, num);
+	ret = take_maps(vdev, maps);
 	if (ret)
 		return ret;
 	vmr = calloc(1, sizeof(*vmr) + num * sizeof(vmr->pieces[0]));
 	if (!vmr) {
-		give_maps(vdev, num);
+		give_maps(vdev, maps);
 		return -ENOMEM;
 	}
+	vmr->num_maps = maps;
 	find_pieces(vdev->dev->mem, mr, vmr->pieces, &vmr->num_pieces);
 	*out = vmr;
 	return 0;
+}
+
+/* Where the host finds the region's first byte among our addresses. */
+static int place(struct vrd_ibv_dev *vdev, const struct vrd_mr *mr, struct vrd_ibv_mr *vmr,
+		 uint8_t **start)
+{
+	uint64_t lead;
+	int ret;
+
+	*start = mr->linear;
+	if (mr->linear)
+		return 0;
+	ret = make_alias(vdev, vmr, &lead);
+	if (!ret)
+		*start = vmr->alias + lead + (mr->iova & (PAGE_SIZE - 1));
+	return ret;
 }
 
 int vrd_ibv_mr_reg(struct vrd_mr *mr)
 {
 	struct vrd_ibv_dev *vdev = vrd_ibv_dev(mr->pd->ctx->dev);
 	struct vrd_ibv_mr *vmr;
-	uint64_t lead;
+	uint8_t *start;
 	int ret;
 
 	if (mr->dma)
@@ -286,15 +312,13 @@ int vrd_ibv_mr_reg(struct vrd_mr *mr)
 	ret = new_mr(vdev, mr, &vmr);
 	if (ret)
 		return ret;
-	ret = make_alias(vdev, vmr, &lead);
+	ret = place(vdev, mr, vmr, &start);
 	if (ret)
 		goto free;
 	errno = 0;
-	vmr->ibmr = ibv_reg_mr_iova(mr->pd->backend, vmr->alias + lead + (mr->iova & (PAGE_SIZE - 1)),
-				    mr->length, mr->iova, (int)mr->access);
+	vmr->ibmr = ibv_reg_mr_iova(mr->pd->backend, start, mr->length, mr->iova, (int)mr->access);
 	if (!vmr->ibmr) {
 		ret = reg_failed(vdev, mr, errno ? errno : EIO);
-		munmap(vmr->alias, vmr->alias_len);
 		goto free;
 	}
 	mr->lkey = vmr->ibmr->lkey;
@@ -302,7 +326,7 @@ int vrd_ibv_mr_reg(struct vrd_mr *mr)
 	mr->backend = vmr;
 	return 0;
 free:
-	give_maps(vdev, vmr->num_pieces);
+	drop_alias(vdev, vmr);
 	free(vmr);
 	return ret;
 }
