@@ -27,7 +27,7 @@ help:
 	@echo '  make demo [DEVICE=virtio-rdma-pci]   two Debian guests do RDMA to each other'
 	@echo '  make demo BACKEND=ibverbs            a guest, a guest of the same host, and a plain RoCE machine'
 	@echo '  make check                           the whole test suite'
-	@echo '  make check-full                      that, other kernels, and kernels with lockdep and KASAN'
+	@echo '  make check-full                      that, hosts with guests on Soft-RoCE, other kernels, lockdep and KASAN'
 	@echo
 	@echo '  make modules [KDIR=...]              the guest driver, for one kernel tree'
 	@echo '  make vrdmad                          the vhost-user daemon'
@@ -117,7 +117,7 @@ coverage: setup-packages
 	@tests/coverage.py
 
 # Both with the machine to themselves, please.  BENCH: the parts to measure, of
-# native guests control; QUICK=1: fewer and shorter runs.
+# native host guests control; QUICK=1: fewer and shorter runs.
 .PHONY: bench
 bench:
 	@tests/bench/bench.py $(if $(QUICK),--quick) $(BENCH)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """make bench: measures, compares, and says which targets were missed.
 
-    tests/bench/bench.py [--quick] [native] [guests] [control]      all three by default
+    tests/bench/bench.py [--quick] [native] [host] [guests] [control]   all by default
 
 Figures go to build/bench.json, a plot over message size to build/bench.svg. A missed
 target is told and fails nothing; a measurement that could not be made does."""
@@ -31,6 +31,8 @@ MAKE = ['make', '--no-print-directory', '-s']
 # part: (minutes, what it is, targets of tools/setup.sh, commands that build)
 PARTS = {'native': (5, 'programs that play guests, with no virtual machine', ['packages', 'rdma-core'],
                     [MAKE + ['-C', 'tests/bench']]),
+         'host': (3, 'the ibverbs backend beside a plain program, on Soft-RoCE in a QEMU guest',
+                  ['packages', 'guest-image', 'qemu'], [MAKE + ['qemu'], MAKE + ['-C', 'tests/interop']]),
          'guests': (10, 'perftest in UML guests, beside Soft-RoCE and TCP',
                     ['packages', 'uml', 'guest-image', 'rdma-core'],
                     [MAKE + ['vrdmad', 'modules-uml', 'provider']]),
@@ -71,6 +73,9 @@ def measure(part, results, quick):
     if part == 'native':
         import native
         native.run(results, BUILD, say, quick)
+    elif part == 'host':
+        import host
+        host.run(results, BUILD, say, quick)
     elif part == 'guests':
         import guests
         guests.run(results, say, quick)
@@ -98,7 +103,7 @@ def draw(results):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument('parts', nargs='*', metavar='native|guests|control')
+    parser.add_argument('parts', nargs='*', metavar='native|host|guests|control')
     parser.add_argument('--quick', action='store_true', help='fewer and shorter runs')
     args = parser.parse_args()
     for part in args.parts:

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * "native IBDEV IP-A IP-B bench": the backend beside a plain verbs program on the same
- * device, in turns: bandwidth of WRITEs of 64 KiB, and what registering memory
- * takes.  Prints figures; no test, so not run without its name.
+ * device, in turns: bandwidth, latency, and what registering memory takes.  No
+ * test, so not run without its name, which tests/bench/host.py does.
  *
- * Both sleep until there are completions: Soft-RoCE's own work is done by the
- * same few processors, in UML one, and who spins takes them from it.
+ * Each line is "figure NAME UNIT OURS THE-PROGRAM'S RATIO"; the ratio is the median
+ * of those of neighbouring runs, and how many times better ours is.
+ *
+ * Both sleep until there are completions, but for one latency: Soft-RoCE's own
+ * work is done by the same few processors, and who spins takes them from it.
  */
 #include <infiniband/verbs.h>
 #include <stdlib.h>
@@ -15,6 +18,7 @@
 #define SIZE	65536U
 #define NUM	400U
 #define WINDOW	32U
+#define TRIPS	200U
 #define ROUNDS	9
 
 static struct plain {
@@ -114,13 +118,15 @@ static void plain_open(void)
 	plain_connect(1);
 }
 
-static int plain_wait(struct ibv_wc *wc, int num)
+static int plain_wait(struct ibv_wc *wc, int num, bool spin)
 {
 	struct ibv_cq *cq;
 	void *context;
 	int n;
 
 	while (!(n = ibv_poll_cq(plain.cq, num, wc))) {
+		if (spin)
+			continue;
 		must(ibv_req_notify_cq(plain.cq, 0), "notify");
 		n = ibv_poll_cq(plain.cq, num, wc);
 		if (n)
@@ -131,10 +137,10 @@ static int plain_wait(struct ibv_wc *wc, int num)
 	return n;
 }
 
-/* MB/s */
-static double plain_rate(void)
+/* Microseconds for each of @num WRITEs of @size, @window under way at most. */
+static double plain_writes(uint32_t size, unsigned int num, unsigned int window, bool spin)
 {
-	struct ibv_sge sge = { (uintptr_t)plain.mem, SIZE, plain.mr->lkey };
+	struct ibv_sge sge = { (uintptr_t)plain.mem, size, plain.mr->lkey };
 	struct ibv_send_wr wr = {
 		.sg_list = &sge, .num_sge = 1, .opcode = IBV_WR_RDMA_WRITE,
 		.send_flags = IBV_SEND_SIGNALED,
@@ -143,79 +149,128 @@ static double plain_rate(void)
 	uint64_t start = guest_now_ns();
 	struct ibv_wc wc[16];
 
-	for (unsigned int posted = 0, done = 0; done < NUM;) {
-		for (; posted < NUM && posted - done < WINDOW; posted++)
+	for (unsigned int posted = 0, done = 0; done < num;) {
+		for (; posted < num && posted - done < window; posted++)
 			must(ibv_post_send(plain.qp[0], &wr, &bad), "post");
-		for (int n = plain_wait(wc, 16); n; n--, done++)
+		for (int n = plain_wait(wc, 16, spin); n; n--, done++)
 			must(wc[n - 1].status, "completion");
 	}
-	return NUM * (double)SIZE * 1000 / (guest_now_ns() - start);
+	return (guest_now_ns() - start) / 1000.0 / num;
 }
 
 /* ---- the backend ------------------------------------------------------------------------ */
 
-static double backend_rate(void)
+static double backend_writes(uint32_t size, unsigned int num, unsigned int window, bool spin)
 {
 	uint64_t start = guest_now_ns();
 	struct virtio_rdma_cqe cqe;
 
-	for (unsigned int posted = 0, done = 0; done < NUM;) {
-		for (; posted < NUM && posted - done < WINDOW; posted++)
-			guest_post_rdma(&p.a.qp, W, SIGNALED, p.a.buf, SIZE, p.a.mr.lkey,
+	for (unsigned int posted = 0, done = 0; done < num;) {
+		for (; posted < num && posted - done < window; posted++)
+			guest_post_rdma(&p.a.qp, W, SIGNALED, p.a.buf, size, p.a.mr.lkey,
 					p.b.mr.iova, p.b.mr.rkey);
-		must(!guest_poll_sleep(&p.a.scq, &cqe, MEM_WAIT_MS), "wait");
+		must(!(spin ? guest_poll_wait : guest_poll_sleep)(&p.a.scq, &cqe, MEM_WAIT_MS), "wait");
 		do {
 			must(cqe.status, "completion");
 			done++;
 		} while (guest_poll(&p.a.scq, &cqe));
 	}
-	return NUM * (double)SIZE * 1000 / (guest_now_ns() - start);
+	return (guest_now_ns() - start) / 1000.0 / num;
 }
 
-static double reg_us(uint64_t size, bool backend, uint8_t *mem)
+/* ---- figures ---------------------------------------------------------------------------- */
+
+static struct rounds {
+	double ours[ROUNDS], theirs[ROUNDS];	/* us */
+} rounds;
+
+/* Of a rate, @bytes are what moves in the time that was measured. */
+static void figure(const char *name, uint32_t bytes)
+{
+	double ratio[ROUNDS];
+
+	for (unsigned int i = 0; i < ROUNDS; i++) {
+		ratio[i] = rounds.theirs[i] / rounds.ours[i];
+		if (bytes) {
+			rounds.ours[i] = bytes / rounds.ours[i];
+			rounds.theirs[i] = bytes / rounds.theirs[i];
+		}
+	}
+	printf("figure %s %s %g %g %g\n", name, bytes ? "MB/s" : "us",
+	       median(rounds.ours, ROUNDS), median(rounds.theirs, ROUNDS), median(ratio, ROUNDS));
+	fflush(stdout);
+}
+
+static void writes(const char *name, uint32_t size, unsigned int num, unsigned int window,
+		   bool spin)
+{
+	for (unsigned int i = 0; i < ROUNDS; i++) {
+		rounds.theirs[i] = plain_writes(size, num, window, spin);
+		rounds.ours[i] = backend_writes(size, num, window, spin);
+	}
+	figure(name, window > 1 ? size : 0);
+}
+
+static double plain_reg(uint64_t size)
+{
+	uint64_t start = guest_now_ns();
+	struct ibv_mr *mr = ibv_reg_mr(plain.pd, plain.mem, size, IBV_ACCESS_LOCAL_WRITE);
+	double us = (guest_now_ns() - start) / 1000.0;
+
+	must(!mr || ibv_dereg_mr(mr), "ibv_reg_mr");
+	return us;
+}
+
+/* Pages that do not follow each other, unless @x is NULL. */
+static double backend_reg(uint64_t size, uint8_t *mem, const struct virtio_rdma_extent *x)
 {
 	uint64_t start = guest_now_ns();
 	struct guest_mr mr;
 	double us;
 
-	if (backend) {
+	if (x)
+		must(guest_mr_reg_extents(p.a.g, p.a.pd, 0, size, MEM_ALL_ACCESS, x,
+					  size / GUEST_PAGE, &mr), "REG_MR");
+	else
 		must(guest_mr_reg(p.a.g, p.a.pd, mem, size, MEM_ALL_ACCESS, &mr), "REG_MR");
-		us = (guest_now_ns() - start) / 1000.0;
-		must(guest_mr_dereg(&mr), "DEREG_MR");
-	} else {
-		struct ibv_mr *host = ibv_reg_mr(plain.pd, plain.mem, size, IBV_ACCESS_LOCAL_WRITE);
-
-		us = (guest_now_ns() - start) / 1000.0;
-		ibv_dereg_mr(host);
-	}
+	us = (guest_now_ns() - start) / 1000.0;
+	must(guest_mr_dereg(&mr), "DEREG_MR");
 	return us;
+}
+
+static void registrations(const char *name, uint64_t size, bool scattered)
+{
+	struct virtio_rdma_extent *x = NULL;
+	uint8_t *mem = guest_alloc(p.a.g, 2 * size);
+
+	memset(mem, 1, 2 * size);
+	if (scattered)
+		x = calloc(size / GUEST_PAGE, sizeof(*x));
+	for (uint64_t i = 0; x && i < size / GUEST_PAGE; i++) {
+		x[i].addr = htole64(guest_addr(p.a.g, mem + 2 * i * GUEST_PAGE));
+		x[i].pages = htole32(1);
+	}
+	for (unsigned int i = 0; i < ROUNDS; i++) {
+		rounds.theirs[i] = plain_reg(size);
+		rounds.ours[i] = backend_reg(size, mem, x);
+	}
+	figure(name, 0);
+	guest_free(p.a.g, mem, 2 * size);
+	free(x);
 }
 
 void bench(void)
 {
-	static const uint64_t sizes[] = { 4096, 1 << 20, BIG };
-	double with[ROUNDS], without[ROUNDS], ratio[ROUNDS];
-	uint8_t *mem = guest_alloc(p.a.g, BIG);
-
-	memset(mem, 1, BIG);
 	plain_open();
 	fresh();
-	backend_rate();
-	for (unsigned int i = 0; i < ROUNDS; i++) {
-		without[i] = plain_rate();
-		with[i] = backend_rate();
-		ratio[i] = with[i] / without[i];
-	}
-	printf("# WRITE of 64 KiB: %.0f MB/s, a plain program %.0f MB/s, ratio %.2f\n",
-	       median(with, ROUNDS), median(without, ROUNDS), median(ratio, ROUNDS));
-	for (unsigned int s = 0; s < 3; s++) {
-		for (unsigned int i = 0; i < ROUNDS; i++) {
-			without[i] = reg_us(sizes[s], false, NULL);
-			with[i] = reg_us(sizes[s], true, mem);
-		}
-		printf("# registering %llu KiB: %.0f us, ibv_reg_mr() %.0f us\n",
-		       (unsigned long long)sizes[s] >> 10, median(with, ROUNDS),
-		       median(without, ROUNDS));
-	}
+	backend_writes(SIZE, NUM, WINDOW, false);
+	writes("write_64K", SIZE, NUM, WINDOW, false);
+	writes("write_64K.latency", SIZE, TRIPS, 1, false);
+	writes("write_8B.latency", 8, TRIPS, 1, false);
+	writes("write_8B.latency_spinning", 8, TRIPS, 1, true);
+	registrations("reg_mr.4K", 4096, false);
+	registrations("reg_mr.1M", 1 << 20, false);
+	registrations("reg_mr.1M.scattered", 1 << 20, true);
+	registrations("reg_mr.32M", BIG / 2, false);
 	drop();
 }
