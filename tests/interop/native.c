@@ -10,7 +10,7 @@
 struct mem_pair p;
 const char *ibdev;
 uint8_t gid_a[16], gid_b[16], gid_c[16];
-bool by_memory;
+bool by_memory, has_atomics;
 char fabric_a[64], fabric_b[64];
 
 uint8_t port_mtu(struct guest *g)
@@ -21,6 +21,16 @@ uint8_t port_mtu(struct guest *g)
 	if (guest_command(g, VIRTIO_RDMA_CMD_QUERY_PORT, &req, &rsp))
 		guest_fatal("QUERY_PORT");
 	return rsp.active_mtu;
+}
+
+static bool offers(struct guest *g, uint64_t cap)
+{
+	struct virtio_rdma_query_device_req req = { 0 };
+	struct virtio_rdma_query_device_rsp rsp;
+
+	if (guest_command(g, VIRTIO_RDMA_CMD_QUERY_DEVICE, &req, &rsp))
+		guest_fatal("QUERY_DEVICE");
+	return le64toh(rsp.caps) & cap;
 }
 
 void fresh_type(uint8_t type)
@@ -93,6 +103,7 @@ static void open_guests(bool mixed)
 	memcpy(a.gid, gid_a, 16);
 	memcpy(b.gid, gid_b, 16);
 	mem_pair_open_with(&p, 1, 192 << 20, &a, &b);
+	has_atomics = offers(p.a.g, VIRTIO_RDMA_CAP_ATOMIC);
 }
 
 static bool is_named(const char *test, char **names)

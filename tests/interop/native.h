@@ -31,6 +31,7 @@
 extern struct mem_pair p;
 extern const char *ibdev;
 extern bool by_memory;			/* the host's device carries nothing */
+extern bool has_atomics;			/* the devices say so */
 extern char fabric_a[], fabric_b[];
 extern uint8_t gid_a[16], gid_b[16], gid_c[16];
 
