@@ -119,7 +119,7 @@ TIERS = [
          scripts("tests/interop", "test_rxe")),
     Tier("hosts", 15, "guests on two hosts with Soft-RoCE, with each other and with plain RoCE machines",
          [[SETUP, "packages", "uml", "guest-image", "rdma-core", "qemu"],
-          MAKE + ["vrdmad", "modules-guest", "provider", "qemu"]],
+          MAKE + ["vrdmad", "modules-guest", "provider", "qemu"], MAKE + ["-s", "-C", "tests/interop"]],
          scripts("tests/interop", ("test_ibverbs", "test_rdma_cm")), timeout=1800, full=True),
     Tier("matrix", 10, "the driver on Debian 12's kernel and on the newest of Debian 13's backports",
          [[SETUP, "packages", "guest-image", "rdma-core", "qemu", "kernel-oldest", "kernel-newest"],

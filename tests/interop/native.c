@@ -85,13 +85,13 @@ static void parse_gid(const char *text, uint8_t gid[16])
 
 static void usage(const char *name)
 {
-	fprintf(stderr, "usage: %s [-m FABRIC-A,FABRIC-B] IBDEV IP-A IP-B[,IP-C] [TEST...]\n", name);
+	fprintf(stderr, "usage: %s [-H] [-m FABRIC-A,FABRIC-B] IBDEV IP-A IP-B[,IP-C] [TEST...]\n", name);
 	exit(2);
 }
 
-static void open_guests(bool mixed)
+static void open_guests(bool mixed, bool huge)
 {
-	struct guest_config a = { .ibdev = ibdev }, b;
+	struct guest_config a = { .ibdev = ibdev, .huge_pages = huge }, b;
 
 	if (mixed) {
 		a.backend = "mixed";
@@ -123,14 +123,18 @@ int main(int argc, char **argv)
 		{ "data", test_data, false }, { "datagrams", test_datagrams, false },
 		{ "errors", test_errors, false }, { "memory", test_memory, false },
 		{ "life", test_life, false }, { "mixed", test_mixed, true },
-		{ "bench", bench, true },
+		{ "huge", test_huge, true }, { "bench", bench, true },
 	};
 	const char *name = argv[0];
-	bool mixed = false;
+	bool mixed = false, huge = false;
 	char *second;
 	int opt;
 
-	while ((opt = getopt(argc, argv, "m:")) != -1) {
+	while ((opt = getopt(argc, argv, "Hm:")) != -1) {
+		if (opt == 'H') {
+			huge = true;
+			continue;
+		}
 		if (opt != 'm' || sscanf(optarg, "%63[^,],%63s", fabric_a, fabric_b) != 2)
 			usage(name);
 		mixed = true;
@@ -149,7 +153,7 @@ int main(int argc, char **argv)
 	parse_gid(argv[2], gid_b);
 	by_memory = mixed && !strcmp(fabric_a, fabric_b);
 
-	open_guests(mixed);
+	open_guests(mixed, huge);
 	for (unsigned int i = 0; i < sizeof(tests) / sizeof(tests[0]); i++)
 		if (argc > 3 ? is_named(tests[i].name, argv + 3) : !tests[i].by_name)
 			tests[i].fn();

@@ -4,10 +4,11 @@
  * test guest of tests/unit in front: two guests whose GIDs are two addresses of
  * the device's port.
  *
- *   native [-m FABRIC-A,FABRIC-B] IBDEV IP-A IP-B[,IP-C] [TEST...]
+ *   native [-H] [-m FABRIC-A,FABRIC-B] IBDEV IP-A IP-B[,IP-C] [TEST...]
  *
  * With -m both are mixed devices, in these fabrics; in one they reach each other by
- * memory.  The test "mixed" has a third guest.
+ * memory.  The test "mixed" has a third guest.  With -H the guests' memory is in huge
+ * pages, 96 each of 2 MiB.
  */
 #ifndef NATIVE_H
 #define NATIVE_H
@@ -53,6 +54,7 @@ void test_datagrams(void);	/* native_ud.c */
 void test_errors(void);		/* native_errors.c */
 void test_memory(void);		/* native_memory.c */
 void test_life(void);		/* native_life.c */
+void test_huge(void);		/* native_huge.c */
 void bench(void);		/* native_bench.c */
 void test_mixed(void);		/* native_mixed.c */
 

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <linux/memfd.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
@@ -106,7 +107,8 @@ uint64_t guest_engine_stat(struct vrd_engine *engine, const char *name)
 
 static void make_memory(struct guest *g)
 {
-	g->memfd = memfd_create("guest", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	g->memfd = memfd_create("guest", MFD_CLOEXEC | MFD_ALLOW_SEALING |
+				(g->cfg.huge_pages ? MFD_HUGETLB | MFD_HUGE_2MB : 0));
 	if (g->memfd < 0 || ftruncate(g->memfd, g->cfg.mem_size) ||
 	    (!g->cfg.unsealed && fcntl(g->memfd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW)))
 		guest_fatal("no guest memory: %s", strerror(errno));

@@ -28,6 +28,7 @@
 #include "vrd.h"
 
 #define GUEST_PAGE	4096U
+#define GUEST_HUGE_PAGE	(2U << 20)
 #define GUEST_MAX_VQS	(3 + 16)
 
 /* ---- engine ---- */
@@ -57,6 +58,7 @@ struct guest_config {
 	bool host_mapped;			/* hand over a mapping, as QEMU does */
 	bool no_fd;				/* and no file, as of memory that is not shared */
 	bool unsealed;				/* and one that can be shortened */
+	bool huge_pages;			/* in GUEST_HUGE_PAGE, of which there have to be some */
 	bool no_init;				/* leave INIT to the test */
 	struct vrd_limits limits;
 	unsigned int num_allowed_gids;		/* as in vrd_device_config */
