@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/queue.h>
 #include <unistd.h>
 
 #include "null_verbs.h"
@@ -29,17 +30,27 @@ static _Atomic long objects, countdown;
 static _Atomic bool fired;
 static _Atomic int next_status;
 
+/* Its descriptor is readable as often as there are events. */
+struct null_channel {
+	struct ibv_comp_channel channel;
+	pthread_spinlock_t lock;
+	TAILQ_HEAD(, null_cq) events;
+};
+
 struct null_cq {
 	struct ibv_cq cq;
 	pthread_spinlock_t lock;
 	uint32_t head, tail;
 	bool armed;
+	unsigned int events;		/* in its channel, under the channel's lock */
+	TAILQ_ENTRY(null_cq) link;
 	struct ibv_wc wc[CQ_WCS];
 };
 
 struct null_qp {
 	struct ibv_qp qp;
 	bool sq_sig_all;
+	pthread_spinlock_t rq_lock;
 	uint32_t rq_head, rq_tail, rq_size;
 	uint64_t rq[];
 };
@@ -317,13 +328,15 @@ int ibv_destroy_ah(struct ibv_ah *ah)
 
 struct ibv_comp_channel *ibv_create_comp_channel(struct ibv_context *ctx)
 {
-	struct ibv_comp_channel *channel = make(sizeof(*channel));
+	struct null_channel *channel = make(sizeof(*channel));
 
 	if (!channel)
 		return NULL;
-	channel->context = ctx;
-	channel->fd = eventfd(0, EFD_CLOEXEC);
-	return channel;
+	channel->channel.context = ctx;
+	channel->channel.fd = eventfd(0, EFD_CLOEXEC | EFD_SEMAPHORE);
+	pthread_spin_init(&channel->lock, PTHREAD_PROCESS_PRIVATE);
+	TAILQ_INIT(&channel->events);
+	return &channel->channel;
 }
 
 int ibv_destroy_comp_channel(struct ibv_comp_channel *channel)
@@ -332,17 +345,50 @@ int ibv_destroy_comp_channel(struct ibv_comp_channel *channel)
 	return drop(channel);
 }
 
-/* An event names no CQ here: all that it is for is to wake the poller. */
+static void add_event(struct null_cq *ncq)
+{
+	struct null_channel *channel = (struct null_channel *)ncq->cq.channel;
+	uint64_t one = 1;
+
+	pthread_spin_lock(&channel->lock);
+	if (!ncq->events++)
+		TAILQ_INSERT_TAIL(&channel->events, ncq, link);
+	pthread_spin_unlock(&channel->lock);
+	if (write(channel->channel.fd, &one, sizeof(one)) < 0)
+		abort();
+}
+
+static void drop_events(struct null_cq *ncq)
+{
+	struct null_channel *channel = (struct null_channel *)ncq->cq.channel;
+
+	if (!channel)
+		return;
+	pthread_spin_lock(&channel->lock);
+	if (ncq->events)
+		TAILQ_REMOVE(&channel->events, ncq, link);
+	pthread_spin_unlock(&channel->lock);
+}
+
 int ibv_get_cq_event(struct ibv_comp_channel *channel, struct ibv_cq **cq, void **context)
 {
+	struct null_channel *nchannel = (struct null_channel *)channel;
+	struct null_cq *ncq = NULL;
 	uint64_t value;
 
-	(void)cq;
-	(void)context;
-	if (read(channel->fd, &value, sizeof(value)) < 0)
+	/* More may be readable than there is: events of CQs that are gone. */
+	while (!ncq && read(channel->fd, &value, sizeof(value)) == sizeof(value)) {
+		pthread_spin_lock(&nchannel->lock);
+		ncq = TAILQ_FIRST(&nchannel->events);
+		if (ncq && !--ncq->events)
+			TAILQ_REMOVE(&nchannel->events, ncq, link);
+		pthread_spin_unlock(&nchannel->lock);
+	}
+	if (!ncq)
 		return -1;
-	errno = EAGAIN;
-	return -1;
+	*cq = &ncq->cq;
+	*context = ncq->cq.cq_context;
+	return 0;
 }
 
 void ibv_ack_cq_events(struct ibv_cq *cq, unsigned int num)
@@ -369,6 +415,7 @@ struct ibv_cq *ibv_create_cq(struct ibv_context *ctx, int cqe, void *context,
 
 int ibv_destroy_cq(struct ibv_cq *cq)
 {
+	drop_events((struct null_cq *)cq);
 	return drop(cq);
 }
 
@@ -418,6 +465,7 @@ struct ibv_qp *ibv_create_qp(struct ibv_pd *pd, struct ibv_qp_init_attr *init)
 	if (!nqp)
 		return NULL;
 	nqp->rq_size = rq;
+	pthread_spin_init(&nqp->rq_lock, PTHREAD_PROCESS_PRIVATE);
 	nqp->qp = (struct ibv_qp){
 		.context = pd->context, .qp_context = init->qp_context, .pd = pd,
 		.send_cq = init->send_cq, .recv_cq = init->recv_cq, .srq = init->srq,
@@ -456,7 +504,6 @@ static void complete(struct ibv_cq *cq, uint64_t wr_id, uint32_t qpn, enum ibv_w
 		     enum ibv_wc_opcode opcode)
 {
 	struct null_cq *ncq = (struct null_cq *)cq;
-	uint64_t one = 1;
 	bool event;
 
 	pthread_spin_lock(&ncq->lock);
@@ -467,8 +514,8 @@ static void complete(struct ibv_cq *cq, uint64_t wr_id, uint32_t qpn, enum ibv_w
 	event = ncq->armed;
 	ncq->armed = false;
 	pthread_spin_unlock(&ncq->lock);
-	if (event && cq->channel && write(cq->channel->fd, &one, sizeof(one)) < 0)
-		abort();
+	if (event && cq->channel)
+		add_event(ncq);
 }
 
 static int poll_cq(struct ibv_cq *cq, int num, struct ibv_wc *wc)
@@ -513,10 +560,12 @@ int ibv_modify_qp(struct ibv_qp *qp, struct ibv_qp_attr *attr, int mask)
 	if (!(mask & IBV_QP_STATE))
 		return 0;
 	__atomic_store_n(&qp->state, attr->qp_state, __ATOMIC_RELAXED);
+	pthread_spin_lock(&nqp->rq_lock);
 	if (attr->qp_state == IBV_QPS_ERR)
 		flush_receives(nqp);
 	if (attr->qp_state == IBV_QPS_RESET)
 		nqp->rq_head = nqp->rq_tail = 0;
+	pthread_spin_unlock(&nqp->rq_lock);
 	return 0;
 }
 
@@ -556,15 +605,19 @@ static int post_send(struct ibv_qp *qp, struct ibv_send_wr *wr, struct ibv_send_
 static int post_recv(struct ibv_qp *qp, struct ibv_recv_wr *wr, struct ibv_recv_wr **bad)
 {
 	struct null_qp *nqp = (struct null_qp *)qp;
+	int ret = 0;
 
+	pthread_spin_lock(&nqp->rq_lock);
 	for (; wr; wr = wr->next) {
 		if (null_gone || nqp->rq_head - nqp->rq_tail == nqp->rq_size) {
 			*bad = wr;
-			return null_gone ? EIO : ENOMEM;
+			ret = null_gone ? EIO : ENOMEM;
+			break;
 		}
 		nqp->rq[nqp->rq_head++ % nqp->rq_size] = wr->wr_id;
 	}
-	return 0;
+	pthread_spin_unlock(&nqp->rq_lock);
+	return ret;
 }
 
 static int post_srq_recv(struct ibv_srq *srq, struct ibv_recv_wr *wr, struct ibv_recv_wr **bad)

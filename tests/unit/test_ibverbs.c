@@ -7,6 +7,7 @@
 #include <limits.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -231,6 +232,45 @@ static void test_atomics(bool offered)
 	mem_post(&p.a, &w);
 	is(mem_status(&p.a.scq), offered ? WC(SUCCESS) : WC(LOC_QP_OP_ERR), "an atomic, %s",
 	   offered ? "offered" : "not offered");
+	mem_pair_drop_qps(&p);
+}
+
+/* Keeps the poller awake: one WRITE of b's after the other. */
+static void *traffic(void *stop)
+{
+	struct mem_wr w = mem_wr(&p.b, &p.a, W, 8);
+	struct virtio_rdma_cqe cqe;
+
+	w.wr.flags = SIGNALED;
+	while (!atomic_load((_Atomic bool *)stop)) {
+		mem_post(&p.b, &w);
+		if (!guest_poll_wait(&p.b.scq, &cqe, MEM_WAIT_MS) || cqe.status)
+			guest_fatal("traffic ends");
+	}
+	return NULL;
+}
+
+/* A CQ that was empty when the poller slept, and a poller that sleeps no more. */
+static void test_parked(void)
+{
+	_Atomic bool stop = false;
+	struct virtio_rdma_cqe cqe;
+	pthread_t thread;
+	bool good = true;
+
+	fresh(VIRTIO_RDMA_QPT_RC);
+	for (unsigned int i = 0; i < 20; i++)
+		mem_recv(&p.a, 0, 64);
+	usleep(20000);
+	pthread_create(&thread, NULL, traffic, &stop);
+	usleep(5000);
+	is(guest_qp_set_state(&p.a.qp, VIRTIO_RDMA_QPS_ERR), 0, "an idle QP beside a busy one: to ERR");
+	for (uint32_t i = 0; i < 20 && good; i++)
+		good = guest_poll_wait(&p.a.rcq, &cqe, MEM_WAIT_MS) &&
+		       cqe.status == WC(WR_FLUSH_ERR) && le32toh(cqe.wqe_index) == i;
+	ok(good, "its completions are seen though nobody looked at its CQ");
+	stop = true;
+	pthread_join(thread, NULL);
 	mem_pair_drop_qps(&p);
 }
 
@@ -495,8 +535,9 @@ int main(void)
 	memcpy(a.gid, null_gids[1], 16);
 	memcpy(b.gid, null_gids[0], 16);
 	null_no_atomics = true;
-	mem_pair_open_with(&p, 2, 64 << 20, &a, &b);
+	mem_pair_open_with(&p, 1, 64 << 20, &a, &b);
 	test_atomics(false);
+	test_parked();
 	mem_pair_close(&p);
 	null_no_atomics = false;
 	mem_pair_open_with(&p, 2, 64 << 20, &a, &b);

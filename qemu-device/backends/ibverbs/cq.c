@@ -4,12 +4,14 @@
  *
  * A guest's CQ is a ring that we write; the host's CQ behind it is emptied by the
  * poller of the context.  As long as the poller spins it looks at those CQs that
- * something was posted for, some of them in each turn.  Before it sleeps it
- * arms all of them that are not armed, looks once more, and is then woken by
- * their completion channel, of which there is one for each poller and device.
+ * are active, some of them in each turn.  Before it sleeps it arms them, looks
+ * once more, and parks those that are empty: they are looked at again when there
+ * is an event in their completion channel, of which there is one for each poller
+ * and device, or when something more is posted.
  *
- * An armed CQ stays so until its event is read, which is done when the poller
- * goes to sleep the next time: so a CQ without traffic costs nothing.
+ * The channel wakes the poller.  A poller that does not sleep, because there is
+ * other traffic, reads it now and then.  So a CQ without traffic costs nothing, and
+ * the thousands of one guest delay no other's completions.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -18,6 +20,9 @@
 
 #include "ibv.h"
 #include "log.h"
+
+/* How often a poller that is awake reads the channel, for parked CQs. */
+#define TURNS_PER_EVENTS	256
 
 /* ---- life: control thread, dev->lock ---------------------------------------- */
 
@@ -46,17 +51,23 @@ int vrd_ibv_cq_create(struct vrd_cq *cq)
 	return cq->backend ? 0 : vrd_ibv_errno(errno ? errno : EIO);
 }
 
+static void take_out(struct vrd_ibv_cq *vcq)
+{
+	TAILQ_REMOVE(&vcq->poll->active, vcq, link);
+	vcq->poll->num_active--;
+	vcq->active = false;
+}
+
 /* On the poller: it does not look at the CQ any more. */
 static void deactivate(struct vrd_poller *poller, void *arg)
 {
 	struct vrd_ibv_cq *vcq = arg;
 
 	(void)poller;
-	if (!vcq->active)
-		return;
-	TAILQ_REMOVE(&vcq->poll->active, vcq, link);
-	vcq->poll->num_active--;
-	vcq->active = false;
+	vcq->poll->num_parked -= vcq->parked;
+	vcq->parked = false;
+	if (vcq->active)
+		take_out(vcq);
 }
 
 /* Its QPs are gone, so nothing activates it again. */
@@ -85,6 +96,8 @@ void vrd_ibv_cq_destroy(struct vrd_cq *cq)
 
 void vrd_ibv_cq_activate(struct vrd_ibv_cq *vcq)
 {
+	vcq->poll->num_parked -= vcq->parked;
+	vcq->parked = false;
 	vcq->active = true;
 	TAILQ_INSERT_TAIL(&vcq->poll->active, vcq, link);
 	vcq->poll->num_active++;
@@ -101,7 +114,14 @@ static bool poll_cq(struct vrd_ibv_cq *vcq)
 	return n > 0;
 }
 
-/* Events that came while we were asleep; they say only that a CQ is not armed. */
+static void park(struct vrd_ibv_cq *vcq)
+{
+	take_out(vcq);
+	vcq->parked = true;
+	vcq->poll->num_parked++;
+}
+
+/* An event says that its CQ is not armed any more, and should be looked at. */
 static void read_events(struct vrd_ibv_poll *poll)
 {
 	struct ibv_cq *ibcq;
@@ -112,6 +132,8 @@ static void read_events(struct vrd_ibv_poll *poll)
 		struct vrd_ibv_cq *vcq = context;
 
 		vcq->armed = false;
+		if (vcq->parked)
+			vrd_ibv_cq_activate(vcq);
 		/* At once, for vrd_ibv_cq_destroy() waits for it. */
 		ibv_ack_cq_events(ibcq, 1);
 	}
@@ -120,9 +142,14 @@ static void read_events(struct vrd_ibv_poll *poll)
 bool vrd_ibv_poll(struct vrd_device *dev, struct vrd_poller *poller)
 {
 	struct vrd_ibv_poll *poll = &vrd_ibv_dev(dev)->polls[vrd_poller_index(poller)];
-	unsigned int n = poll->num_active;
 	bool worked = false;
+	unsigned int n;
 
+	if (poll->slept || (poll->num_parked && ++poll->turns % TURNS_PER_EVENTS == 0)) {
+		poll->slept = false;
+		read_events(poll);
+	}
+	n = poll->num_active;
 	if (n > VRD_IBV_CQS_TURN)
 		n = VRD_IBV_CQS_TURN;
 	for (; n; n--) {
@@ -140,18 +167,21 @@ bool vrd_ibv_poll(struct vrd_device *dev, struct vrd_poller *poller)
 bool vrd_ibv_poll_sleep(struct vrd_device *dev, struct vrd_poller *poller)
 {
 	struct vrd_ibv_poll *poll = &vrd_ibv_dev(dev)->polls[vrd_poller_index(poller)];
-	struct vrd_ibv_cq *vcq;
+	struct vrd_ibv_cq *vcq, *next;
 	bool worked = false;
 
-	if (poll->slept)
-		read_events(poll);
+	read_events(poll);
 	poll->slept = true;
-	TAILQ_FOREACH(vcq, &poll->active, link) {
+	for (vcq = TAILQ_FIRST(&poll->active); vcq; vcq = next) {
+		next = TAILQ_NEXT(vcq, link);
 		if (!vcq->armed && ibv_req_notify_cq(vcq->ibcq, 0))
 			continue;
 		/* What came before the arming makes no event. */
 		vcq->armed = true;
-		worked |= poll_cq(vcq);
+		if (poll_cq(vcq))
+			worked = true;
+		else
+			park(vcq);
 	}
 	return worked;
 }

@@ -92,8 +92,9 @@ struct vrd_ibv_cq {
 	struct ibv_cq *ibcq;
 	struct vrd_ibv_poll *poll;
 	/* The poller's own: */
-	bool active;			/* in poll->active: something was posted */
+	bool active;			/* in poll->active: is looked at in turns */
 	bool armed;			/* an event will come, or has come */
+	bool parked;			/* not active, but armed: its event activates it */
 	TAILQ_ENTRY(vrd_ibv_cq) link;
 };
 
@@ -102,8 +103,9 @@ struct vrd_ibv_poll {
 	struct vrd_ibv_dev *vdev;
 	struct ibv_comp_channel *channel;
 	TAILQ_HEAD(vrd_ibv_cq_list, vrd_ibv_cq) active;	/* in turn */
-	unsigned int num_active;
-	bool slept;			/* events may have come */
+	unsigned int num_active, num_parked;
+	unsigned int turns;		/* while there are parked ones */
+	bool slept;			/* or was about to: events may have come */
 };
 
 /* ---- address handles --------------------------------------------------------- */
