@@ -101,7 +101,7 @@ TIERS = [
     Tier("abi", 1, "the ABI headers as C, C++, 32 bit and big-endian",
          [[SETUP, "packages"]], scripts("tests/abi")),
     Tier("unit", 6, "the device core driven as if by a guest; ASan, UBSan, TSan",
-         [[SETUP, "packages"], MAKE + ["-C", "tests/unit"]], unit_programs),
+         [[SETUP, "packages"], MAKE + [f"-j{os.cpu_count()}", "-C", "tests/unit"]], unit_programs),
     Tier("fuzz", 3, "hostile commands, rings, virtqueues and vhost-user messages, for a minute",
          [[SETUP, "packages"], MAKE + ["-s", "-C", "tests/fuzz"]], scripts("tests/fuzz")),
     Tier("qtest", 3, "both QEMU devices without a guest: options, start, stop, reset, unplug",
