@@ -13,7 +13,7 @@
 
 #include "guest.h"
 
-#define MEM_BUF		(256U << 10)
+#define MEM_BUF		(768U << 10)	/* more than the longest slice of a copy */
 #define MEM_ALL_ACCESS	(VIRTIO_RDMA_ACCESS_LOCAL_WRITE | VIRTIO_RDMA_ACCESS_REMOTE_WRITE | \
 			 VIRTIO_RDMA_ACCESS_REMOTE_READ | VIRTIO_RDMA_ACCESS_REMOTE_ATOMIC)
 /* Longest wait for something that has to come. */
