@@ -22,7 +22,7 @@ const uint8_t null_gids[2][16] = {
 	{ [10] = 0xff, 0xff, 10, 0, 0, 1 },
 };
 
-_Atomic bool null_no_ah, null_slow_ah, null_gone;
+_Atomic bool null_no_ah, null_slow_ah, null_gone, null_forgets;
 _Atomic long null_srq_room = LONG_MAX, null_srq_taken;
 bool null_no_atomics;
 
@@ -43,16 +43,30 @@ struct null_cq {
 	uint32_t head, tail;
 	bool armed;
 	unsigned int events;		/* in its channel, under the channel's lock */
+	unsigned int unacked;		/* taken out of it; likewise */
 	TAILQ_ENTRY(null_cq) link;
 	struct ibv_wc wc[CQ_WCS];
 };
 
+struct null_recv {
+	uint64_t wr_id, addr;
+	uint32_t length;
+};
+
+struct null_ring {
+	pthread_spinlock_t lock;
+	uint32_t head, tail, size;
+	struct null_recv *recv;		/* behind its owner */
+};
+
 struct null_qp {
 	struct ibv_qp qp;
-	bool sq_sig_all;
-	pthread_spinlock_t rq_lock;
-	uint32_t rq_head, rq_tail, rq_size;
-	uint64_t rq[];
+	struct null_ring rq;
+};
+
+struct null_srq {
+	struct ibv_srq srq;
+	struct null_ring ring;
 };
 
 static struct null_qp *qps[MAX_QPS];
@@ -358,6 +372,7 @@ static void add_event(struct null_cq *ncq)
 		abort();
 }
 
+/* Those that were taken are waited for. */
 static void drop_events(struct null_cq *ncq)
 {
 	struct null_channel *channel = (struct null_channel *)ncq->cq.channel;
@@ -367,6 +382,12 @@ static void drop_events(struct null_cq *ncq)
 	pthread_spin_lock(&channel->lock);
 	if (ncq->events)
 		TAILQ_REMOVE(&channel->events, ncq, link);
+	ncq->events = 0;
+	while (ncq->unacked) {
+		pthread_spin_unlock(&channel->lock);
+		usleep(10);
+		pthread_spin_lock(&channel->lock);
+	}
 	pthread_spin_unlock(&channel->lock);
 }
 
@@ -382,6 +403,8 @@ int ibv_get_cq_event(struct ibv_comp_channel *channel, struct ibv_cq **cq, void 
 		ncq = TAILQ_FIRST(&nchannel->events);
 		if (ncq && !--ncq->events)
 			TAILQ_REMOVE(&nchannel->events, ncq, link);
+		if (ncq)
+			ncq->unacked++;
 		pthread_spin_unlock(&nchannel->lock);
 	}
 	if (!ncq)
@@ -393,8 +416,12 @@ int ibv_get_cq_event(struct ibv_comp_channel *channel, struct ibv_cq **cq, void 
 
 void ibv_ack_cq_events(struct ibv_cq *cq, unsigned int num)
 {
-	(void)cq;
-	(void)num;
+	struct null_cq *ncq = (struct null_cq *)cq;
+	struct null_channel *channel = (struct null_channel *)cq->channel;
+
+	pthread_spin_lock(&channel->lock);
+	ncq->unacked -= num;
+	pthread_spin_unlock(&channel->lock);
 }
 
 struct ibv_cq *ibv_create_cq(struct ibv_context *ctx, int cqe, void *context,
@@ -419,16 +446,38 @@ int ibv_destroy_cq(struct ibv_cq *cq)
 	return drop(cq);
 }
 
+static void init_ring(struct null_ring *ring, uint32_t size, void *memory)
+{
+	pthread_spin_init(&ring->lock, PTHREAD_PROCESS_PRIVATE);
+	ring->size = size;
+	ring->recv = memory;
+}
+
+/* False: it is full. */
+static bool put(struct null_ring *ring, const struct ibv_recv_wr *wr)
+{
+	if (ring->head - ring->tail == ring->size)
+		return false;
+	ring->recv[ring->head++ % ring->size] = (struct null_recv){
+		.wr_id = wr->wr_id,
+		.addr = wr->num_sge ? wr->sg_list[0].addr : 0,
+		.length = wr->num_sge ? wr->sg_list[0].length : 0,
+	};
+	return true;
+}
+
 struct ibv_srq *ibv_create_srq(struct ibv_pd *pd, struct ibv_srq_init_attr *init)
 {
-	struct ibv_srq *srq = make(sizeof(*srq));
+	uint32_t size = init->attr.max_wr;
+	struct null_srq *nsrq = make(sizeof(*nsrq) + size * sizeof(struct null_recv));
 
-	if (!srq)
+	if (!nsrq)
 		return NULL;
-	srq->context = pd->context;
-	srq->srq_context = init->srq_context;
-	srq->pd = pd;
-	return srq;
+	nsrq->srq.context = pd->context;
+	nsrq->srq.srq_context = init->srq_context;
+	nsrq->srq.pd = pd;
+	init_ring(&nsrq->ring, size, nsrq + 1);
+	return &nsrq->srq;
 }
 
 int ibv_modify_srq(struct ibv_srq *srq, struct ibv_srq_attr *attr, int mask)
@@ -459,13 +508,12 @@ struct ibv_qp *null_qp(uint32_t qpn)
 struct ibv_qp *ibv_create_qp(struct ibv_pd *pd, struct ibv_qp_init_attr *init)
 {
 	uint32_t rq = init->cap.max_recv_wr ? init->cap.max_recv_wr : 1;
-	struct null_qp *nqp = make(sizeof(*nqp) + rq * sizeof(nqp->rq[0]));
+	struct null_qp *nqp = make(sizeof(*nqp) + rq * sizeof(struct null_recv));
 	unsigned int i;
 
 	if (!nqp)
 		return NULL;
-	nqp->rq_size = rq;
-	pthread_spin_init(&nqp->rq_lock, PTHREAD_PROCESS_PRIVATE);
+	init_ring(&nqp->rq, rq, nqp + 1);
 	nqp->qp = (struct ibv_qp){
 		.context = pd->context, .qp_context = init->qp_context, .pd = pd,
 		.send_cq = init->send_cq, .recv_cq = init->recv_cq, .srq = init->srq,
@@ -474,10 +522,33 @@ struct ibv_qp *ibv_create_qp(struct ibv_pd *pd, struct ibv_qp_init_attr *init)
 	pthread_mutex_lock(&lock);
 	for (i = 0; i < MAX_QPS - 1 && qps[i]; i++)
 		;
+	nqp->qp.qp_num = FIRST_QPN + i;
 	qps[i] = nqp;
 	pthread_mutex_unlock(&lock);
-	nqp->qp.qp_num = FIRST_QPN + i;
 	return &nqp->qp;
+}
+
+/* What is left of it in a CQ. */
+static void forget(struct ibv_cq *cq, uint32_t qpn)
+{
+	struct null_cq *ncq = (struct null_cq *)cq;
+	uint32_t to;
+
+	pthread_spin_lock(&ncq->lock);
+	to = ncq->tail;
+	for (uint32_t from = ncq->tail; from != ncq->head; from++)
+		if (ncq->wc[from % CQ_WCS].qp_num != qpn)
+			ncq->wc[to++ % CQ_WCS] = ncq->wc[from % CQ_WCS];
+	__atomic_store_n(&ncq->head, to, __ATOMIC_RELEASE);
+	pthread_spin_unlock(&ncq->lock);
+}
+
+static void forget_completions(struct ibv_qp *qp)
+{
+	if (!null_forgets)
+		return;
+	forget(qp->send_cq, qp->qp_num);
+	forget(qp->recv_cq, qp->qp_num);
 }
 
 int ibv_destroy_qp(struct ibv_qp *qp)
@@ -485,6 +556,7 @@ int ibv_destroy_qp(struct ibv_qp *qp)
 	pthread_mutex_lock(&lock);
 	qps[qp->qp_num - FIRST_QPN] = NULL;
 	pthread_mutex_unlock(&lock);
+	forget_completions(qp);
 	return drop(qp);
 }
 
@@ -500,22 +572,29 @@ int ibv_query_qp(struct ibv_qp *qp, struct ibv_qp_attr *attr, int mask,
 
 /* ---- data ----------------------------------------------------------------------------- */
 
-static void complete(struct ibv_cq *cq, uint64_t wr_id, uint32_t qpn, enum ibv_wc_status status,
-		     enum ibv_wc_opcode opcode)
+static void complete_wc(struct ibv_cq *cq, const struct ibv_wc *wc)
 {
 	struct null_cq *ncq = (struct null_cq *)cq;
 	bool event;
 
 	pthread_spin_lock(&ncq->lock);
-	ncq->wc[ncq->head % CQ_WCS] = (struct ibv_wc){
-		.wr_id = wr_id, .status = status, .opcode = opcode, .qp_num = qpn,
-	};
+	ncq->wc[ncq->head % CQ_WCS] = *wc;
 	__atomic_store_n(&ncq->head, ncq->head + 1, __ATOMIC_RELEASE);
 	event = ncq->armed;
 	ncq->armed = false;
 	pthread_spin_unlock(&ncq->lock);
 	if (event && cq->channel)
 		add_event(ncq);
+}
+
+static void complete(struct ibv_cq *cq, uint64_t wr_id, uint32_t qpn, enum ibv_wc_status status,
+		     enum ibv_wc_opcode opcode)
+{
+	struct ibv_wc wc = {
+		.wr_id = wr_id, .status = status, .opcode = opcode, .qp_num = qpn,
+	};
+
+	complete_wc(cq, &wc);
 }
 
 static int poll_cq(struct ibv_cq *cq, int num, struct ibv_wc *wc)
@@ -546,9 +625,53 @@ static int req_notify_cq(struct ibv_cq *cq, int solicited_only)
 
 static void flush_receives(struct null_qp *nqp)
 {
-	while (nqp->rq_tail != nqp->rq_head)
-		complete(nqp->qp.recv_cq, nqp->rq[nqp->rq_tail++ % nqp->rq_size], nqp->qp.qp_num,
+	struct null_ring *rq = &nqp->rq;
+
+	while (rq->tail != rq->head)
+		complete(nqp->qp.recv_cq, rq->recv[rq->tail++ % rq->size].wr_id, nqp->qp.qp_num,
 			 IBV_WC_WR_FLUSH_ERR, IBV_WC_RECV);
+}
+
+/* ring->lock is held. */
+static bool receive(struct null_qp *nqp, struct null_ring *ring, enum ibv_wc_status status,
+		    const void *data, uint32_t length)
+{
+	int state = __atomic_load_n(&nqp->qp.state, __ATOMIC_RELAXED);
+	struct ibv_wc wc = {
+		.status = status, .opcode = IBV_WC_RECV, .qp_num = nqp->qp.qp_num,
+		.byte_len = length, .src_qp = NULL_SRC_QP,
+		.wc_flags = nqp->qp.qp_type == IBV_QPT_UD ? IBV_WC_GRH : 0,
+	};
+	const struct null_recv *recv;
+
+	if (state < IBV_QPS_RTR || state == IBV_QPS_ERR || ring->tail == ring->head)
+		return false;
+	recv = &ring->recv[ring->tail++ % ring->size];
+	wc.wr_id = recv->wr_id;
+	if (data && length <= recv->length)
+		memcpy((void *)(uintptr_t)recv->addr, data, length);
+	complete_wc(nqp->qp.recv_cq, &wc);
+	return true;
+}
+
+bool null_receive(uint32_t qpn, enum ibv_wc_status status, const void *data, uint32_t length)
+{
+	struct null_qp *nqp;
+	bool taken = false;
+
+	/* Nobody destroys it meanwhile. */
+	pthread_mutex_lock(&lock);
+	nqp = qps[qpn - FIRST_QPN];
+	if (nqp) {
+		struct null_srq *nsrq = (struct null_srq *)nqp->qp.srq;
+		struct null_ring *ring = nsrq ? &nsrq->ring : &nqp->rq;
+
+		pthread_spin_lock(&ring->lock);
+		taken = receive(nqp, ring, status, data, length);
+		pthread_spin_unlock(&ring->lock);
+	}
+	pthread_mutex_unlock(&lock);
+	return taken;
 }
 
 int ibv_modify_qp(struct ibv_qp *qp, struct ibv_qp_attr *attr, int mask)
@@ -559,13 +682,18 @@ int ibv_modify_qp(struct ibv_qp *qp, struct ibv_qp_attr *attr, int mask)
 		return ENOMEM;
 	if (!(mask & IBV_QP_STATE))
 		return 0;
+	/* No message is on its way with the state of before. */
+	pthread_mutex_lock(&lock);
 	__atomic_store_n(&qp->state, attr->qp_state, __ATOMIC_RELAXED);
-	pthread_spin_lock(&nqp->rq_lock);
+	pthread_mutex_unlock(&lock);
+	pthread_spin_lock(&nqp->rq.lock);
 	if (attr->qp_state == IBV_QPS_ERR)
 		flush_receives(nqp);
 	if (attr->qp_state == IBV_QPS_RESET)
-		nqp->rq_head = nqp->rq_tail = 0;
-	pthread_spin_unlock(&nqp->rq_lock);
+		nqp->rq.head = nqp->rq.tail = 0;
+	pthread_spin_unlock(&nqp->rq.lock);
+	if (attr->qp_state == IBV_QPS_RESET)
+		forget_completions(qp);
 	return 0;
 }
 
@@ -607,28 +735,32 @@ static int post_recv(struct ibv_qp *qp, struct ibv_recv_wr *wr, struct ibv_recv_
 	struct null_qp *nqp = (struct null_qp *)qp;
 	int ret = 0;
 
-	pthread_spin_lock(&nqp->rq_lock);
+	pthread_spin_lock(&nqp->rq.lock);
 	for (; wr; wr = wr->next) {
-		if (null_gone || nqp->rq_head - nqp->rq_tail == nqp->rq_size) {
+		if (null_gone || !put(&nqp->rq, wr)) {
 			*bad = wr;
 			ret = null_gone ? EIO : ENOMEM;
 			break;
 		}
-		nqp->rq[nqp->rq_head++ % nqp->rq_size] = wr->wr_id;
 	}
-	pthread_spin_unlock(&nqp->rq_lock);
+	pthread_spin_unlock(&nqp->rq.lock);
 	return ret;
 }
 
 static int post_srq_recv(struct ibv_srq *srq, struct ibv_recv_wr *wr, struct ibv_recv_wr **bad)
 {
-	(void)srq;
+	struct null_ring *ring = &((struct null_srq *)srq)->ring;
+	int ret = 0;
+
+	pthread_spin_lock(&ring->lock);
 	for (; wr; wr = wr->next) {
-		if (null_srq_taken >= null_srq_room) {
+		if (null_srq_taken >= null_srq_room || !put(ring, wr)) {
 			*bad = wr;
-			return ENOMEM;
+			ret = ENOMEM;
+			break;
 		}
 		null_srq_taken++;
 	}
-	return 0;
+	pthread_spin_unlock(&ring->lock);
+	return ret;
 }

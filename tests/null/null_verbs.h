@@ -5,7 +5,8 @@
  *
  * Linked before libibverbs, its functions are the ones that are called.  The
  * device is "null0".  A send completes as soon as it is posted, without moving a
- * byte; receives stay until their QP is moved to ERR, which flushes them.
+ * byte; receives stay until null_receive() takes one or their QP is moved to ERR,
+ * which flushes them.
  */
 #ifndef NULL_VERBS_H
 #define NULL_VERBS_H
@@ -32,6 +33,15 @@ void null_event(enum ibv_event_type type, struct ibv_qp *qp, bool port);
 /* The QP with this number. */
 struct ibv_qp *null_qp(uint32_t qpn);
 
+/*
+ * A message comes to the QP with this number: its next receive, or its SRQ's,
+ * completes.  @data, unless NULL, is written to the receive's first piece, which
+ * has to be memory of this process (as with a key of local memory).  False: there
+ * is no such QP, no receive, or it is in no state for one.
+ */
+bool null_receive(uint32_t qpn, enum ibv_wc_status status, const void *data, uint32_t length);
+#define NULL_SRC_QP	77		/* that it comes from */
+
 /* Sends from now on complete with it, once: their QP is in ERR then. */
 void null_next_status(enum ibv_wc_status status);
 /* Address handles cannot be made while it is set. */
@@ -40,6 +50,8 @@ extern _Atomic bool null_no_ah;
 extern _Atomic bool null_slow_ah;
 /* Receives that SRQs take still, in all; and those that they took. */
 extern _Atomic long null_srq_room, null_srq_taken;
+/* A QP that goes, or to RESET, takes its completions with it, as with some libraries. */
+extern _Atomic bool null_forgets;
 /* Devices that are opened while it is set know no atomics. */
 extern bool null_no_atomics;
 /* The device has gone: posting says EIO. */
