@@ -86,6 +86,24 @@ void vrd_ibv_vcq_destroy(struct vrd_ibv_cq *vcq)
 		free(vcq);
 }
 
+static bool poll_cq(struct vrd_ibv_cq *vcq);
+
+/* On the poller. */
+static void drain(struct vrd_poller *poller, void *arg)
+{
+	struct vrd_ibv_cq *vcq = arg;
+
+	(void)poller;
+	/* Others may go on filling it. */
+	for (int left = vcq->ibcq->cqe; left > 0 && poll_cq(vcq); left -= VRD_IBV_WCS)
+		;
+}
+
+void vrd_ibv_cq_drain(struct vrd_ibv_cq *vcq)
+{
+	vrd_poller_call(vcq->cq->ctx->poller, drain, vcq);
+}
+
 void vrd_ibv_cq_destroy(struct vrd_cq *cq)
 {
 	vrd_ibv_vcq_destroy(cq->backend);

@@ -346,6 +346,8 @@ void vrd_ibv_polls_close(struct vrd_ibv_dev *vdev);
 bool vrd_ibv_poll(struct vrd_device *dev, struct vrd_poller *poller);
 bool vrd_ibv_poll_sleep(struct vrd_device *dev, struct vrd_poller *poller);
 void vrd_ibv_cq_activate(struct vrd_ibv_cq *vcq);
+/* What has completed by now is taken.  Control thread. */
+void vrd_ibv_cq_drain(struct vrd_ibv_cq *vcq);
 
 /* Poller: something will complete there. */
 static inline void vrd_ibv_cq_expect(struct vrd_ibv_cq *vcq)

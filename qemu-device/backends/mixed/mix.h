@@ -50,6 +50,7 @@ struct vrd_mix_qp {
 	/* Written with sq.lock and rq.lock; the poller reads it without as well. */
 	_Atomic uint8_t path;
 	bool lends;			/* counted in its SRQ's host_qps; rq.lock */
+	bool lent;			/* or was, since its host's QP was reset; control thread */
 	/* UD: receives that the host has. */
 	uint32_t num_bounces;
 	uint8_t *bounce;
@@ -119,6 +120,8 @@ void vrd_mix_srq_run(struct vrd_srq *srq);
 int vrd_mix_srq_lend(struct vrd_qp *qp);
 /* It is no more; rq.lock is held. */
 void vrd_mix_srq_unlend(struct vrd_qp *qp);
+/* Its host's QP is about to be reset or destroyed.  Control thread. */
+void vrd_mix_srq_settle(struct vrd_qp *qp);
 bool vrd_mix_returned(struct vrd_device *dev, uint32_t index, struct vrd_qp *qp, uint32_t *cookie);
 
 #endif /* VRD_BACKENDS_MIX_H */

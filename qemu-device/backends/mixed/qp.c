@@ -78,6 +78,7 @@ void vrd_mix_qp_free(struct vrd_qp *qp)
 		return;
 	}
 	mix = vrd_mix_qp(qp);
+	vrd_mix_srq_settle(qp);
 	vrd_mem_qp_fini(qp);
 	/* The host's QP first: it may still write there. */
 	vrd_ibv_qp(qp)->mix = NULL;
@@ -246,6 +247,8 @@ int vrd_mix_qp_modify_slow(struct vrd_qp *qp, uint8_t new_state,
 {
 	switch (new_state) {
 	case VIRTIO_RDMA_QPS_RESET:
+		vrd_mix_srq_settle(qp);
+		return vrd_ibv_qp_modify_slow(qp, new_state, attr, mask);
 	case VIRTIO_RDMA_QPS_INIT:
 		return vrd_ibv_qp_modify_slow(qp, new_state, attr, mask);
 	case VIRTIO_RDMA_QPS_RTR:

@@ -167,6 +167,7 @@ int vrd_mix_srq_lend(struct vrd_qp *qp)
 		ret = -ENOMEM;
 	} else if (!vrd_mix_qp(qp)->lends) {
 		vrd_mix_qp(qp)->lends = true;
+		vrd_mix_qp(qp)->lent = true;
 		mix->host_qps++;
 		refill(srq);
 	}
@@ -185,6 +186,25 @@ void vrd_mix_srq_unlend(struct vrd_qp *qp)
 	vrd_lock(&srq->ring.lock);
 	vrd_mix_srq(srq)->host_qps--;
 	vrd_unlock(&srq->ring.lock);
+}
+
+/*
+ * Some libraries throw away what completed on a QP that is reset or destroyed, and a
+ * CQ that goes takes along what nobody looked at: what was lent would never be known
+ * to be back.
+ */
+void vrd_mix_srq_settle(struct vrd_qp *qp)
+{
+	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_ERR };
+	struct vrd_ibv_qp *vq = vrd_ibv_qp(qp);
+
+	if (!vrd_mix_qp(qp)->lent)
+		return;
+	vrd_mix_qp(qp)->lent = false;
+	/* No message comes then any more; one that lives on would hear an event of it. */
+	if (vq->dead)
+		ibv_modify_qp(vq->ibqp, &attr, IBV_QP_STATE);
+	vrd_ibv_cq_drain(vq->recv_vcq);
 }
 
 /* ---- events ---------------------------------------------------------------------- */
