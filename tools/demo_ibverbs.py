@@ -14,7 +14,7 @@ import sys
 import guest
 from demo import Demo, Failed, number, perftest_value, pingpong_us, show_device
 from guestlib.nested import NestedGuests, prepare
-from guestlib.rdma import between, load, wait_listening
+from guestlib.rdma import between, load, meet, wait_listening
 
 # Few of each, and sleeping rather than spinning: the guests are emulated on one processor.
 PINGPONG = [('ibv_rc_pingpong', '-e -g 1 -n 100', 'SEND and RECV, reliable connection'),
@@ -83,7 +83,7 @@ def run(demo):
             guest.soft_roce(machine)
         prepare(host, 1, 2, [(9, plain.ip)])
         plain.run(f'ip addr add {PLAIN_TCP}/32 dev lo; ip route add 10.77.1.0/24 via {host.ip}')
-        plain.ip = PLAIN_TCP
+        plain.rdma_ip, plain.ip = plain.ip, PLAIN_TCP
         demo.say("the host's RDMA device: " + host.run('rdma link').stdout.strip())
 
         daemon = vrdmad(host)
@@ -93,6 +93,7 @@ def run(demo):
         a, b = stack.enter_context(NestedGuests(host, 1, devices))
         for g in (a, b):
             load(g)
+        meet(a, b, plain)
         demo.try_to('ibv_devinfo', show_device, demo, a)
 
         demo.say('guest a talks to both:')

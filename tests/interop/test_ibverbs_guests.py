@@ -17,6 +17,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'guest'))
 import pair                                                # noqa: E402
 from guestlib.nested import NestedGuests, prepare          # noqa: E402
+from guestlib.rdma import meet                             # noqa: E402
 from pair import TOP, Tap, between, guest, load            # noqa: E402
 
 VRDMAD = TOP / 'build' / 'vrdmad' / 'vrdmad'
@@ -67,7 +68,13 @@ def machines(tap):
         tap.guests += [a, b, c]
         for g in (a, b, c):
             tap.run(f'guest {g.name}: the port comes up', load, g)
-        yield one, a, b, c, plain
+        tap.run('all find each other', meet, a, b, c, plain)
+
+        def logs():
+            """What the devices said."""
+            return f'--- vrdmad:\n{daemon.output()[-2000:]}\n--- QEMU, guest c:\n{c.qemu_log()[-2000:]}'
+
+        yield one, a, b, c, plain, logs
         tap.guests = []
         if not daemon.running():
             tap.report('vrdmad is alive at the end', daemon.output()[-3000:])
@@ -88,8 +95,11 @@ def path_taken(host, before, local):
     return None
 
 
-def run_program(server, client, command):
-    out = between(server, client, command, timeout=300)
+def run_program(server, client, command, logs):
+    try:
+        out = between(server, client, command, timeout=300)
+    except guest.GuestError as error:
+        return f'{error}\n{logs()}'
     if not re.search(r'usec/iter|^ \d+\s+\d+\s+([\d.]+|inf)', out, re.M):
         return f'no result:\n{out}'
     return None
@@ -99,7 +109,7 @@ def main():
     tap = Tap()
     wanted = sys.argv[1:]
     pair.build_verify()
-    with machines(tap) as (host, a, b, c, plain):
+    with machines(tap) as (host, a, b, c, plain, logs):
         pairs = [('two guests of one host', a, b), ('guests of two hosts', a, c),
                  ('a guest and a plain host', plain, a), ('a plain host and a guest', c, plain)]
         for name, server, client in pairs:
@@ -110,7 +120,7 @@ def main():
                 # With local=on a device has atomics only if the host's are global.
                 if 'atomic' in command and a in (server, client):
                     continue
-                tap.run(f'{name}: {command}', run_program, server, client, command)
+                tap.run(f'{name}: {command}', run_program, server, client, command, logs)
             if a in (server, client):
                 tap.run(f'{name}: the path', path_taken, host, before, b in (server, client))
             # Errors are Soft-RoCE's own, where it carries the QP: only data there.

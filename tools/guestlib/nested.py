@@ -34,6 +34,10 @@ class NestedGuest:
     def run(self, command, timeout=120, check=True):
         return self._inside.host.run(self._wrap(command), timeout, check)
 
+    def qemu_log(self):
+        """What its QEMU said, and with it a device that is in QEMU."""
+        return self._inside.host.run(f'{self._inside.tool} log {self.name}').stdout
+
     def kernel_problems(self):
         log = self._inside.host.run(f'{self._inside.tool} console {self.name}').stdout
         seen, self._seen = getattr(self, '_seen', 0), len(log)

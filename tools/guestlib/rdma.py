@@ -14,6 +14,16 @@ def load(g):
           'echo "no active port with an IPv4 GID:"; dmesg | tail -20; exit 1', timeout=120)
 
 
+def meet(*guests):
+    """Each guest's kernel finds the others' RDMA addresses. It looks for a neighbour when a QP is
+    connected, for a second only: that may be too short for guests that are emulated."""
+    for g in guests:
+        for ip in (other.rdma_ip for other in guests if other is not g):
+            g.run(f'for i in $(seq 30); do ping -c 1 -W 1 {ip} >/dev/null 2>&1; '
+                  f'ip neigh show {ip} | grep -q lladdr && exit 0; sleep 0.2; done; '
+                  f'echo "{ip} does not answer:"; ip neigh; exit 1', timeout=120)
+
+
 # A server that listens, on TCP port 18515 or 18516 or with rdma_cm; other programs of
 # the guest do not.
 LISTENING = ("grep -qE ':(4853|4854) 0+:0000 0A' /proc/net/tcp /proc/net/tcp6 || "
