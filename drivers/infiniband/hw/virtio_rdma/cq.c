@@ -113,6 +113,7 @@ int vrdma_create_cq(struct ib_cq *ibcq, const struct ib_cq_init_attr *attr,
 	cq->entries = p.entries;
 	refcount_set(&cq->refs, 1);
 	init_completion(&cq->unused);
+	mutex_init(&cq->resize_mutex);
 	spin_lock_init(&cq->lock);
 	INIT_LIST_HEAD(&cq->send_qps);
 	INIT_LIST_HEAD(&cq->recv_qps);
@@ -178,15 +179,21 @@ int vrdma_resize_cq(struct ib_cq *ibcq, vrdma_cqe_t cqe,
 	if (IS_ERR(buf))
 		return PTR_ERR(buf);
 	p.buf = buf;
+	/*
+	 * The core holds the CQ's handle for reading only.  What is released has
+	 * to be the ring before the device's, so its order has to be ours.
+	 */
+	mutex_lock(&cq->resize_mutex);
 	ret = vrdma_cmd_resize_cq(dev, cq->cqn, &p);
 	if (ret) {
+		mutex_unlock(&cq->resize_mutex);
 		vrdma_buf_release(dev, buf, !vrdma_dead(dev));
 		return ret;
 	}
-	/* The core lets one command at a time use the CQ's handle for this. */
 	swap(cq->buf, buf);
 	cq->entries = p.entries;
 	ibcq->cqe = p.entries;
+	mutex_unlock(&cq->resize_mutex);
 	vrdma_buf_release(dev, buf, true);
 	return 0;
 }

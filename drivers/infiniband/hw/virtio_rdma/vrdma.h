@@ -263,7 +263,9 @@ struct vrdma_ah {
  * struct vrdma_cq - completion queue
  * @refs:      one for being reachable in vrdma_dev.cqs, one per running handler
  * @unused:    completed when @refs has dropped to zero
- * @user:      polled and armed by a process: the fields below are unused
+ * @user:      polled and armed by a process: the fields below @resize_mutex are
+ *             unused
+ * @resize_mutex: one resizing at a time; protects writes of @entries and @buf
  * @lock:      protects all below; taken in interrupts, before no other lock
  * @ctrl:      the shared words
  * @consumer:  CQEs consumed
@@ -280,6 +282,7 @@ struct vrdma_cq {
 	bool user;
 	u32 entries;
 	struct vrdma_buf *buf;
+	struct mutex resize_mutex;	/* see above */
 
 	spinlock_t lock;		/* see above */
 	struct virtio_rdma_cq_ctrl *ctrl;
