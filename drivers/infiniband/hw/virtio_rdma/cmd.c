@@ -156,11 +156,10 @@ void vrdma_ctrl_free_zombies(struct vrdma_dev *dev)
 }
 
 /*
- * Declares the device dead: every command, waiting or to come, fails at once.
- * The rest (telling users, flushing work requests) sleeps and is done by
- * death_work.  Any context.
+ * Every command, waiting or to come, fails at once.  False if that was so
+ * before.  Any context.
  */
-void vrdma_dev_kill(struct vrdma_dev *dev, const char *why)
+bool vrdma_ctrl_shut(struct vrdma_dev *dev)
 {
 	struct vrdma_ctrl *ctrl = &dev->ctrl;
 	struct vrdma_cmd *cmd, *next;
@@ -169,7 +168,7 @@ void vrdma_dev_kill(struct vrdma_dev *dev, const char *why)
 	spin_lock_irqsave(&ctrl->lock, flags);
 	if (dev->dead) {
 		spin_unlock_irqrestore(&ctrl->lock, flags);
-		return;
+		return false;
 	}
 	WRITE_ONCE(dev->dead, true);
 	list_for_each_entry_safe(cmd, next, &ctrl->pending, node) {
@@ -180,6 +179,17 @@ void vrdma_dev_kill(struct vrdma_dev *dev, const char *why)
 	spin_unlock_irqrestore(&ctrl->lock, flags);
 
 	wake_up_all(&ctrl->room);
+	return true;
+}
+
+/*
+ * Declares the device dead.  What sleeps (telling users, flushing work requests)
+ * is done by death_work.  Any context.
+ */
+void vrdma_dev_kill(struct vrdma_dev *dev, const char *why)
+{
+	if (!vrdma_ctrl_shut(dev))
+		return;
 	dev_err(&dev->vdev->dev, "the device has failed: %s\n", why);
 	queue_work(dev->wq, &dev->death_work);
 }

@@ -56,6 +56,7 @@ void vrdma_cmd_put(struct vrdma_cmd *cmd);
 int vrdma_status_to_errno(u32 status);
 void vrdma_ctrl_init(struct vrdma_dev *dev);
 void vrdma_ctrl_done(struct virtqueue *vq);
+bool vrdma_ctrl_shut(struct vrdma_dev *dev);
 void vrdma_ctrl_free_zombies(struct vrdma_dev *dev);
 void vrdma_dev_kill(struct vrdma_dev *dev, const char *why);
 unsigned long vrdma_cmd_timeout(void);

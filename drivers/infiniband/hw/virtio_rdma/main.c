@@ -212,6 +212,14 @@ static int vrdma_dev_register(struct vrdma_dev *dev)
 static void vrdma_dev_stop(struct vrdma_dev *dev)
 {
 	virtio_reset_device(dev->vdev);
+	/* Not every transport's reset waits for callbacks that are running. */
+	virtio_synchronize_cbs(dev->vdev);
+	/*
+	 * An event of the last moment may still be worked on, with buffers of the
+	 * event queue, and wait for an answer that will not come.
+	 */
+	vrdma_ctrl_shut(dev);
+	cancel_work_sync(&dev->event_work);
 	vrdma_vqs_close(dev);
 	destroy_workqueue(dev->wq);
 	vrdma_buf_free_parked(dev);
