@@ -169,11 +169,17 @@ int vrdma_netdev_start(struct vrdma_dev *dev)
 	return register_netdevice_notifier(&dev->netdev_nb);
 }
 
-/* The core drops the pairing itself, when the ib_device is unregistered. */
+/*
+ * The core drops the pairing itself, when the ib_device is unregistered, and
+ * with it the reference: an event of the port may look at it later.
+ */
 void vrdma_netdev_stop(struct vrdma_dev *dev)
 {
 	rtnl_lock();
 	dev->netdev_stop = true;
+	spin_lock(&dev->port_lock);
+	dev->netdev = NULL;
+	spin_unlock(&dev->port_lock);
 	rtnl_unlock();
 	/* Tells the notifier of every netdev's end, which it ignores now. */
 	unregister_netdevice_notifier(&dev->netdev_nb);
