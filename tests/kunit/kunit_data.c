@@ -230,6 +230,30 @@ static void test_bogus_index(struct kunit *test)
 	data_close(d);
 }
 
+/* Nor are those of a QP whose CQ is another one: its lock is not held. */
+static void test_foreign_qp(struct kunit *test)
+{
+	struct data *d = data_open(test, 0, 0);
+	struct vrdma_cq other = {};
+	struct ib_wc wc[2];
+
+	KUNIT_ASSERT_EQ(test, data_post(d, 0), 0);
+	d->qp.ibqp.send_cq = &other.ibcq;
+	data_complete(d, 0);
+	KUNIT_EXPECT_EQ(test, vrdma_poll_cq(&d->cq.ibcq, 2, wc), 0);
+	d->qp.ibqp.recv_cq = &other.ibcq;
+	d->cq.last_qp = NULL;
+	data_complete(d, 0);
+	KUNIT_EXPECT_EQ(test, vrdma_poll_cq(&d->cq.ibcq, 2, wc), 0);
+	KUNIT_EXPECT_PTR_EQ(test, d->cq.last_qp, (struct vrdma_qp *)NULL);
+	KUNIT_EXPECT_EQ(test, d->qp.sq.tail, 0u);
+
+	d->qp.ibqp.send_cq = &d->cq.ibcq;
+	data_complete(d, 0);
+	KUNIT_EXPECT_EQ(test, vrdma_poll_cq(&d->cq.ibcq, 2, wc), 1);
+	data_close(d);
+}
+
 /* A dead device's work is flushed, in order, over the wrap. */
 static void test_wrap_flush(struct kunit *test)
 {
@@ -306,6 +330,7 @@ static struct kunit_case data_cases[] = {
 	KUNIT_CASE(test_wrap),
 	KUNIT_CASE(test_wrap_unsignaled),
 	KUNIT_CASE(test_bogus_index),
+	KUNIT_CASE(test_foreign_qp),
 	KUNIT_CASE(test_wrap_flush),
 	KUNIT_CASE(test_doorbell),
 	KUNIT_CASE(test_wrap_arm),

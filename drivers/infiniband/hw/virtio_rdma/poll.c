@@ -71,19 +71,48 @@ static bool vrdma_qp_complete(struct vrdma_qp *qp,
 	return vrdma_ring_complete(&qp->rq, index, wr_id);
 }
 
+/*
+ * The kernel QP with this number, if it is one of the CQ's: the device wrote the
+ * number.  No reference needed: a QP that is being destroyed becomes invisible
+ * here, and then waits for the locks of its CQs, of which this one is held
+ * (vrdma_cq_detach_qp).  Until the array's lock is released it is there anyway.
+ */
+static struct vrdma_qp *vrdma_cq_find_qp(struct vrdma_dev *dev,
+					 struct vrdma_cq *cq, u32 qpn)
+{
+	struct vrdma_qp *qp = cq->last_qp;
+
+	lockdep_assert_held(&cq->lock);
+	if (likely(qp && qp->qpn == qpn))
+		return qp;
+	xa_lock(&dev->qps);
+	qp = xa_load(&dev->qps, qpn);
+	if (qp && (qp->user || (qp->ibqp.send_cq != &cq->ibcq &&
+				qp->ibqp.recv_cq != &cq->ibcq)))
+		qp = NULL;
+	xa_unlock(&dev->qps);
+	if (qp)
+		cq->last_qp = qp;
+	return qp;
+}
+
+/* Whether the CQE is in the right one of its QP's CQs, whose lock is held. */
+static bool vrdma_cqe_fits(const struct vrdma_cq *cq, const struct vrdma_qp *qp,
+			   const struct virtio_rdma_cqe *cqe)
+{
+	return &cq->ibcq == (cqe->opcode & VIRTIO_RDMA_WC_RECV_BIT ?
+			     qp->ibqp.recv_cq : qp->ibqp.send_cq);
+}
+
 /* One CQE, copied out of the ring; false if it belongs to no living QP. */
-static bool vrdma_poll_one(struct vrdma_dev *dev,
+static bool vrdma_poll_one(struct vrdma_dev *dev, struct vrdma_cq *cq,
 			   const struct virtio_rdma_cqe *cqe, struct ib_wc *wc)
 {
 	struct vrdma_qp *qp;
 	u64 wr_id;
 
-	/*
-	 * No reference needed: a QP that is being destroyed becomes invisible
-	 * here, and then waits for this CQ's lock (vrdma_cq_detach_qp).
-	 */
-	qp = xa_load(&dev->qps, le32_to_cpu(cqe->qpn));
-	if (!qp || qp->user)
+	qp = vrdma_cq_find_qp(dev, cq, le32_to_cpu(cqe->qpn));
+	if (!qp || !vrdma_cqe_fits(cq, qp, cqe))
 		return false;
 	if (!vrdma_qp_complete(qp, cqe, &wr_id))
 		return false;
@@ -103,7 +132,7 @@ static int vrdma_poll_ring(struct vrdma_dev *dev, struct vrdma_cq *cq, int num,
 	while (done < num && (cqe = vrdma_cq_peek(cq, cq->consumer))) {
 		copy = *cqe;
 		WRITE_ONCE(cq->consumer, cq->consumer + 1);
-		if (vrdma_poll_one(dev, &copy, &wc[done]))
+		if (vrdma_poll_one(dev, cq, &copy, &wc[done]))
 			done++;
 	}
 	if (cq->consumer != old)
@@ -319,11 +348,15 @@ void vrdma_cq_detach_qp(struct vrdma_qp *qp)
 		return;
 	spin_lock_irq(&send_cq->lock);
 	list_del_init(&qp->send_link);
+	if (send_cq->last_qp == qp)
+		send_cq->last_qp = NULL;
 	vrdma_cq_purge_locked(send_cq, qp);
 	spin_unlock_irq(&send_cq->lock);
 
 	spin_lock_irq(&recv_cq->lock);
 	list_del_init(&qp->recv_link);
+	if (recv_cq->last_qp == qp)
+		recv_cq->last_qp = NULL;
 	vrdma_cq_purge_locked(recv_cq, qp);
 	spin_unlock_irq(&recv_cq->lock);
 }

@@ -273,6 +273,7 @@ struct vrdma_ah {
  * @flush_fired: last arm word that the driver answered in a dead device's place
  * @send_qps:  kernel QPs whose sends complete here (vrdma_qp.send_link)
  * @recv_qps:  the same for receives
+ * @last_qp:   the QP of the last CQE, or NULL; on one of these lists
  */
 struct vrdma_cq {
 	struct ib_cq ibcq;
@@ -291,6 +292,7 @@ struct vrdma_cq {
 	u32 flush_fired;
 	struct list_head send_qps;
 	struct list_head recv_qps;
+	struct vrdma_qp *last_qp;
 };
 
 /**
