@@ -121,19 +121,24 @@ static int data_post(struct data *d, unsigned int flags)
 	return ret;
 }
 
-/* The device completes the WQE of this index. */
-static void data_complete(struct data *d, u32 wqe_index)
+static void data_complete_op(struct data *d, u32 wqe_index, u8 opcode)
 {
 	struct virtio_rdma_cqe *ring = page_address(d->page[1]);
 	struct virtio_rdma_cqe *cqe = &ring[d->cq_head % CQ_ENTRIES];
 
 	cqe->qpn = cpu_to_le32(QPN);
 	cqe->wqe_index = cpu_to_le32(wqe_index);
-	cqe->opcode = VIRTIO_RDMA_WC_RDMA_WRITE;
+	cqe->opcode = opcode;
 	cqe->status = 0;
 	/* The phase comes last. */
 	virt_wmb();
 	WRITE_ONCE(cqe->phase, vrdma_cqe_phase(d->cq_head++, CQ_ENTRIES));
+}
+
+/* The device completes the WQE of this index. */
+static void data_complete(struct data *d, u32 wqe_index)
+{
+	data_complete_op(d, wqe_index, VIRTIO_RDMA_WC_RDMA_WRITE);
 }
 
 static struct virtio_rdma_rc_wqe *data_wqe(struct data *d, u32 index)
@@ -254,6 +259,32 @@ static void test_foreign_qp(struct kunit *test)
 	data_close(d);
 }
 
+/* What a poll drops while the QP is being destroyed gives its SRQ's entry back. */
+static void test_srq_of_dying_qp(struct kunit *test)
+{
+	struct data *d = data_open(test, 0, 0);
+	struct vrdma_srq *srq = kunit_kzalloc(test, sizeof(*srq), GFP_KERNEL);
+	u32 next[2];
+	struct ib_wc wc[2];
+	u32 cookie;
+
+	KUNIT_ASSERT_NOT_NULL(test, srq);
+	spin_lock_init(&srq->ring.lock);
+	srq->ring.wr_id = d->rq_wr_id;
+	vrdma_cookies_init(&srq->cookies, next, ARRAY_SIZE(next));
+	d->qp.ibqp.srq = &srq->ibsrq;
+
+	cookie = vrdma_cookie_take(&srq->cookies);
+	vrdma_cookie_take(&srq->cookies);
+	KUNIT_EXPECT_EQ(test, srq->cookies.free, VRDMA_COOKIE_NONE);
+	/* As vrdma_destroy_qp() before it sends the command. */
+	xa_erase_irq(&d->f->dev.qps, QPN);
+	data_complete_op(d, cookie, VIRTIO_RDMA_WC_RECV);
+	KUNIT_EXPECT_EQ(test, vrdma_poll_cq(&d->cq.ibcq, 2, wc), 0);
+	KUNIT_EXPECT_EQ(test, srq->cookies.free, cookie);
+	data_close(d);
+}
+
 /* A dead device's work is flushed, in order, over the wrap. */
 static void test_wrap_flush(struct kunit *test)
 {
@@ -331,6 +362,7 @@ static struct kunit_case data_cases[] = {
 	KUNIT_CASE(test_wrap_unsignaled),
 	KUNIT_CASE(test_bogus_index),
 	KUNIT_CASE(test_foreign_qp),
+	KUNIT_CASE(test_srq_of_dying_qp),
 	KUNIT_CASE(test_wrap_flush),
 	KUNIT_CASE(test_doorbell),
 	KUNIT_CASE(test_wrap_arm),

@@ -96,6 +96,29 @@ static struct vrdma_qp *vrdma_cq_find_qp(struct vrdma_dev *dev,
 	return qp;
 }
 
+/*
+ * A CQE of a QP that polls do not find: if it is one that is being destroyed,
+ * its completion is of no use to anyone, but the entry of its SRQ that it names
+ * is complete.  The QP is on the list as long as it lives.
+ */
+static void vrdma_cqe_drop(struct vrdma_cq *cq,
+			   const struct virtio_rdma_cqe *cqe)
+{
+	u32 qpn = le32_to_cpu(cqe->qpn);
+	struct vrdma_qp *qp;
+	u64 wr_id;
+
+	/* Struck out, and given back, by vrdma_cq_purge_locked(). */
+	if (qpn == VIRTIO_RDMA_NONE || !(cqe->opcode & VIRTIO_RDMA_WC_RECV_BIT))
+		return;
+	list_for_each_entry(qp, &cq->recv_qps, recv_link) {
+		if (qp->qpn != qpn)
+			continue;
+		vrdma_qp_complete(qp, cqe, &wr_id);
+		return;
+	}
+}
+
 /* Whether the CQE is in the right one of its QP's CQs, whose lock is held. */
 static bool vrdma_cqe_fits(const struct vrdma_cq *cq, const struct vrdma_qp *qp,
 			   const struct virtio_rdma_cqe *cqe)
@@ -112,7 +135,11 @@ static bool vrdma_poll_one(struct vrdma_dev *dev, struct vrdma_cq *cq,
 	u64 wr_id;
 
 	qp = vrdma_cq_find_qp(dev, cq, le32_to_cpu(cqe->qpn));
-	if (!qp || !vrdma_cqe_fits(cq, qp, cqe))
+	if (!qp) {
+		vrdma_cqe_drop(cq, cqe);
+		return false;
+	}
+	if (!vrdma_cqe_fits(cq, qp, cqe))
 		return false;
 	if (!vrdma_qp_complete(qp, cqe, &wr_id))
 		return false;
