@@ -20,6 +20,7 @@
 #include "trace.h"
 
 #define VRDMA_BROKEN	"its control queue is broken"
+#define VRDMA_SHORT	"it answers with less than the command's response"
 #define VRDMA_SILENT	"it does not answer commands (see vrdmad or QEMU on the host; then rebind the driver)"
 
 static unsigned int cmd_timeout = 30;
@@ -293,6 +294,11 @@ static int vrdma_cmd_result(struct vrdma_dev *dev, struct vrdma_cmd *cmd)
 	return ret;
 
 bad:
+	/*
+	 * Nobody knows what it has done, and what memory it uses now: as after a
+	 * timeout, a reset will tell.
+	 */
+	vrdma_dev_kill(dev, VRDMA_SHORT);
 	dev_err_ratelimited(&dev->vdev->dev,
 			    "the device answered command %u with %u bytes instead of %zu\n",
 			    cmd->opcode, cmd->used, cmd->rsp_len);
