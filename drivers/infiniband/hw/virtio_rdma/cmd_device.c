@@ -46,6 +46,12 @@ int vrdma_cmd_init(struct vrdma_dev *dev, u32 num_comp)
 	return ret;
 }
 
+/* A limit that the device reports, or the format's own if that is lower. */
+static u32 vrdma_limit(__le32 reported, u32 max)
+{
+	return min(le32_to_cpu(reported), max);
+}
+
 int vrdma_cmd_query_device(struct vrdma_dev *dev, struct vrdma_attr *attr)
 {
 	struct virtio_rdma_query_device_rsp *rsp;
@@ -69,19 +75,19 @@ int vrdma_cmd_query_device(struct vrdma_dev *dev, struct vrdma_attr *attr)
 	attr->max_pd = le32_to_cpu(rsp->max_pd);
 	attr->max_mr = le32_to_cpu(rsp->max_mr);
 	attr->max_cq = le32_to_cpu(rsp->max_cq);
-	attr->max_cqe = le32_to_cpu(rsp->max_cqe);
+	attr->max_cqe = vrdma_limit(rsp->max_cqe, VRDMA_MAX_ENTRIES);
 	attr->max_qp = le32_to_cpu(rsp->max_qp);
-	attr->max_qp_wr = le32_to_cpu(rsp->max_qp_wr);
-	attr->max_send_sge = le32_to_cpu(rsp->max_send_sge);
-	attr->max_send_sge_ud = le32_to_cpu(rsp->max_send_sge_ud);
-	attr->max_recv_sge = le32_to_cpu(rsp->max_recv_sge);
-	attr->max_sge_rd = le32_to_cpu(rsp->max_sge_rd);
-	attr->max_inline = le32_to_cpu(rsp->max_inline);
+	attr->max_qp_wr = vrdma_limit(rsp->max_qp_wr, VRDMA_MAX_ENTRIES);
+	attr->max_send_sge = vrdma_limit(rsp->max_send_sge, VRDMA_MAX_SEND_SGE);
+	attr->max_send_sge_ud = vrdma_limit(rsp->max_send_sge_ud, VRDMA_MAX_SEND_SGE_UD);
+	attr->max_recv_sge = vrdma_limit(rsp->max_recv_sge, VRDMA_MAX_RECV_SGE);
+	attr->max_sge_rd = vrdma_limit(rsp->max_sge_rd, VRDMA_MAX_SEND_SGE);
+	attr->max_inline = vrdma_limit(rsp->max_inline, VRDMA_MAX_INLINE);
 	attr->max_qp_rd_atom = le32_to_cpu(rsp->max_qp_rd_atom);
 	attr->max_qp_init_rd_atom = le32_to_cpu(rsp->max_qp_init_rd_atom);
 	attr->max_srq = le32_to_cpu(rsp->max_srq);
-	attr->max_srq_wr = le32_to_cpu(rsp->max_srq_wr);
-	attr->max_srq_sge = le32_to_cpu(rsp->max_srq_sge);
+	attr->max_srq_wr = vrdma_limit(rsp->max_srq_wr, VRDMA_MAX_ENTRIES);
+	attr->max_srq_sge = vrdma_limit(rsp->max_srq_sge, VRDMA_MAX_RECV_SGE);
 	attr->local_ca_ack_delay = le32_to_cpu(rsp->local_ca_ack_delay);
 out:
 	vrdma_cmd_done(cmd);

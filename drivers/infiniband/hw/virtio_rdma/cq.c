@@ -73,11 +73,14 @@ static int vrdma_cq_prepare_user(struct vrdma_dev *dev, struct vrdma_cq *cq,
 static int vrdma_cq_prepare_kernel(struct vrdma_dev *dev, struct vrdma_cq *cq,
 				   struct vrdma_cq_params *p, int cqe)
 {
-	size_t ring;
+	u64 ring;
 
 	p->ctx = dev->kctx;
 	p->entries = roundup_pow_of_two(cqe);
-	ring = (size_t)p->entries << VRDMA_CQE_SHIFT;
+	ring = (u64)p->entries << VRDMA_CQE_SHIFT;
+	/* Offsets are 32 bits wide. */
+	if (ring + VRDMA_CTRL_ALIGN > U32_MAX)
+		return -EINVAL;
 	p->ring_offset = 0;
 	/* On a page of its own if the ring ends at one, else behind it. */
 	p->ctrl_offset = ALIGN(ring, VRDMA_CTRL_ALIGN);

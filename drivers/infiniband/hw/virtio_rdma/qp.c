@@ -204,7 +204,7 @@ static int vrdma_qp_prepare_kernel(struct vrdma_dev *dev, struct vrdma_qp *qp,
 {
 	bool datagram = vrdma_qp_is_datagram(p->qp_type);
 	const struct ib_qp_cap *cap = &qp->cap;
-	size_t sq, rq = 0;
+	u64 sq, rq = 0;
 	u8 sq_shift, rq_shift;
 
 	p->sq_stride = vrdma_stride(vrdma_send_wqe_size(datagram,
@@ -221,9 +221,9 @@ static int vrdma_qp_prepare_kernel(struct vrdma_dev *dev, struct vrdma_qp *qp,
 		p->rq_entries = roundup_pow_of_two(cap->max_recv_wr);
 	sq_shift = VRDMA_SQ_MIN_SHIFT + p->sq_stride;
 	rq_shift = VRDMA_RQ_MIN_SHIFT + p->rq_stride;
-	sq = ALIGN((size_t)p->sq_entries << sq_shift, VIRTIO_RDMA_PAGE_SIZE);
+	sq = ALIGN((u64)p->sq_entries << sq_shift, VIRTIO_RDMA_PAGE_SIZE);
 	if (p->rq_entries)
-		rq = ALIGN((size_t)p->rq_entries << rq_shift,
+		rq = ALIGN((u64)p->rq_entries << rq_shift,
 			   VIRTIO_RDMA_PAGE_SIZE);
 	/* Offsets are 32 bits wide. */
 	if (sq + rq + 2 * VRDMA_CTRL_ALIGN > U32_MAX)

@@ -8,6 +8,7 @@
 #define VRDMA_RING_H
 
 #include <linux/align.h>
+#include <linux/bits.h>
 #include <linux/log2.h>
 #include <linux/minmax.h>
 #include <linux/types.h>
@@ -19,6 +20,23 @@
 #define VRDMA_RQ_MAX_STRIDE	7
 #define VRDMA_CQE_SHIFT		5
 #define VRDMA_CTRL_ALIGN	128
+
+/*
+ * What fits in any case: an entry ends at a page, and a number of entries,
+ * rounded up to a power of two, is one of 32 bits.
+ */
+#define VRDMA_MAX_ENTRIES	BIT(31)
+#define VRDMA_MAX_SEND_SGE						     \
+	((VIRTIO_RDMA_PAGE_SIZE - sizeof(struct virtio_rdma_rc_wqe)) /	     \
+	 sizeof(struct virtio_rdma_sge))
+#define VRDMA_MAX_SEND_SGE_UD						     \
+	((VIRTIO_RDMA_PAGE_SIZE - sizeof(struct virtio_rdma_ud_wqe)) /	     \
+	 sizeof(struct virtio_rdma_sge))
+#define VRDMA_MAX_RECV_SGE						     \
+	((VIRTIO_RDMA_PAGE_SIZE - sizeof(struct virtio_rdma_recv_wqe)) /	     \
+	 sizeof(struct virtio_rdma_sge))
+#define VRDMA_MAX_INLINE						     \
+	(VIRTIO_RDMA_PAGE_SIZE - sizeof(struct virtio_rdma_rc_wqe))
 
 static_assert(sizeof(struct virtio_rdma_cqe) == 1 << VRDMA_CQE_SHIFT);
 static_assert(sizeof(struct virtio_rdma_ring_ctrl) == VRDMA_CTRL_ALIGN);

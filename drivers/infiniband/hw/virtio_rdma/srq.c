@@ -89,7 +89,7 @@ static int vrdma_srq_prepare_kernel(struct vrdma_dev *dev,
 {
 	struct vrdma_ring *ring = &srq->ring;
 	u32 *next;
-	size_t len;
+	u64 len;
 
 	p->entries = roundup_pow_of_two(max_wr);
 	p->stride = vrdma_stride(vrdma_recv_wqe_size(p->max_sge),
@@ -99,7 +99,7 @@ static int vrdma_srq_prepare_kernel(struct vrdma_dev *dev,
 	ring->entries = p->entries;
 	ring->shift = VRDMA_RQ_MIN_SHIFT + p->stride;
 	ring->max_sge = p->max_sge;
-	len = ALIGN((size_t)p->entries << ring->shift, VRDMA_CTRL_ALIGN);
+	len = ALIGN((u64)p->entries << ring->shift, VRDMA_CTRL_ALIGN);
 	/* Offsets are 32 bits wide. */
 	if (len + VRDMA_CTRL_ALIGN > U32_MAX)
 		return -EINVAL;
