@@ -156,7 +156,9 @@ static int vrdma_poll_ring(struct vrdma_dev *dev, struct vrdma_cq *cq, int num,
 	u32 old = cq->consumer;
 	int done = 0;
 
-	while (done < num && (cqe = vrdma_cq_peek(cq, cq->consumer))) {
+	/* There cannot be more than a ring of them until the index is stored. */
+	while (done < num && cq->consumer - old < cq->entries &&
+	       (cqe = vrdma_cq_peek(cq, cq->consumer))) {
 		copy = *cqe;
 		WRITE_ONCE(cq->consumer, cq->consumer + 1);
 		if (vrdma_poll_one(dev, cq, &copy, &wc[done]))
