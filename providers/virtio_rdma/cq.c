@@ -378,6 +378,8 @@ void vrdma_cq_purge_locked(struct vrdma_cq *cq, struct vrdma_qp *qp)
 			vrdma_cq_free_srq_entries(&gen->ring, qp);
 		vrdma_cq_ring_purge(&gen->ring, qpn);
 	}
-	if (cq->cached_qpn == qpn)
+	if (cq->cached_qpn == qpn) {
 		cq->cached_qpn = VIRTIO_RDMA_NONE;
+		cq->cached_qp = NULL;
+	}
 }
