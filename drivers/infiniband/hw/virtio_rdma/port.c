@@ -42,8 +42,6 @@ int vrdma_query_device(struct ib_device *ibdev, struct ib_device_attr *attr,
 				 IB_DEVICE_CURR_QP_STATE_MOD;
 	if (vrdma_has_cap(dev, VIRTIO_RDMA_CAP_RNR_NAK))
 		attr->device_cap_flags |= IB_DEVICE_RC_RNR_NAK_GEN;
-	if (vrdma_has_cap(dev, VIRTIO_RDMA_CAP_RESIZE_CQ))
-		attr->device_cap_flags |= IB_DEVICE_RESIZE_MAX_WR;
 	attr->kernel_cap_flags = IBK_LOCAL_DMA_LKEY;
 	attr->max_qp = vrdma_int(a->max_qp);
 	attr->max_qp_wr = vrdma_int(a->max_qp_wr);
