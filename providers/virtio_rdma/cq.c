@@ -19,11 +19,17 @@ static_assert(sizeof(struct virtio_rdma_cqe) == 32, "CQE size of the ABI");
 static struct vrdma_cq_gen *vrdma_cq_gen_alloc(struct vrdma_context *ctx,
 					       uint32_t entries)
 {
-	size_t ring_size = (size_t)entries * sizeof(struct virtio_rdma_cqe);
-	size_t ctrl_offset = align(ring_size, 128);
+	uint64_t ring_size = (uint64_t)entries * sizeof(struct virtio_rdma_cqe);
 	struct vrdma_cq_gen *gen;
+	size_t ctrl_offset;
 	int ret;
 
+	/* Offsets are 32 bits wide. */
+	if (ring_size + sizeof(struct virtio_rdma_cq_ctrl) > UINT32_MAX) {
+		errno = EINVAL;
+		return NULL;
+	}
+	ctrl_offset = align(ring_size, 128);
 	gen = calloc(1, sizeof(*gen));
 	if (!gen) {
 		errno = ENOMEM;
