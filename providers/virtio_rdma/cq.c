@@ -307,7 +307,12 @@ int vrdma_resize_cq(struct ibv_cq *ibvcq, int cqe)
 		goto err_unlock;
 	}
 
-	/* A pending arming goes on in the new ring. */
+	/*
+	 * A pending arming goes on in the new ring, where none was answered yet:
+	 * one that was is left out, or it would be answered again.
+	 */
+	if (vrdma_load(&cq->last->ring.ctrl->fired) == cq->arm)
+		cq->arm &= ~VIRTIO_RDMA_ARM_WHAT_MASK;
 	vrdma_store(&gen->ring.ctrl->arm, cq->arm);
 
 	cmd.buf_addr = (uintptr_t)gen->buf.addr;
