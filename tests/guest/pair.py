@@ -27,6 +27,13 @@ KERNEL = os.environ.get('UML_KERNEL', 'uml')
 GID = '-g 1'
 
 
+def wait_connected(g, program, timeout=60):
+    """Until a QP of the program's is in RTS: nothing but traffic is left for it to do."""
+    g.run(f'for i in $(seq {timeout * 10}); do rdma resource show qp 2>/dev/null | '
+          f'grep "state RTS.*comm {program}" && exit 0; sleep 0.1; done; '
+          f'echo "{program} has no QP in RTS:"; rdma resource show qp; exit 1', timeout=timeout + 60)
+
+
 class Tap:
     """Prints TAP. A test that raises is a failure, and the next one still runs."""
 

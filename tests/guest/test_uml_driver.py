@@ -113,7 +113,8 @@ def unbind_under_traffic(a, b, command, victim_serves=False):
     try:
         pair.wait_listening(server)
         here = client.spawn(f'{command} {server.ip}')
-        time.sleep(3)
+        pair.wait_connected(client, 'ib_')
+        time.sleep(1)
         if not (here.running() and there.running()):
             return f'ended too early:\n{here.output()}{there.output()}'
         a.run(UNBIND, timeout=60)
@@ -135,7 +136,8 @@ def silent_device(daemon, a, b):
     server = b.spawn(POLLING)
     pair.wait_listening(b)
     client = a.spawn(f'{POLLING} {b.ip}')
-    time.sleep(3)
+    pair.wait_connected(a, 'ib_write_bw')
+    time.sleep(1)
     os.kill(daemon.pid, signal.SIGSTOP)
     try:
         start = time.monotonic()
