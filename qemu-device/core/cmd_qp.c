@@ -290,54 +290,54 @@ static void qp_enter_reset(struct vrd_qp *qp)
 	qp->state = VIRTIO_RDMA_QPS_RESET;
 }
 
+/* *@from and *@to: the states before and after. */
 static int qp_modify_locked(struct vrd_qp *qp, const struct virtio_rdma_qp_attr *attr,
-			    uint32_t mask, uint8_t *from)
+			    uint32_t mask, uint8_t *from, uint8_t *to)
 {
 	struct vrd_device *dev = qp->dev;
-	uint8_t to;
 	int ret;
 
-	ret = qp_modify_check(qp, attr, mask, from, &to);
+	ret = qp_modify_check(qp, attr, mask, from, to);
 	if (!ret && dev->ops->qp_modify)
-		ret = dev->ops->qp_modify(qp, to, attr, mask);
+		ret = dev->ops->qp_modify(qp, *to, attr, mask);
 	if (ret)
 		return ret;
-	if (to == VIRTIO_RDMA_QPS_RESET) {
+	if (*to == VIRTIO_RDMA_QPS_RESET) {
 		qp_enter_reset(qp);
 	} else {
 		vrd_qp_merge_attr(&qp->attr, attr, mask);
-		qp->state = to;
+		qp->state = *to;
 	}
 	return 0;
 }
 
 /* A QP of the host's: no poller may have to wait for what the host does. */
 static int qp_modify_host(struct vrd_qp *qp, const struct virtio_rdma_qp_attr *attr,
-			  uint32_t mask, uint8_t *from)
+			  uint32_t mask, uint8_t *from, uint8_t *to)
 {
-	uint8_t to;
 	int ret;
 
 	lock_rings(qp);
-	ret = qp_modify_check(qp, attr, mask, from, &to);
-	if (!ret && to == VIRTIO_RDMA_QPS_RESET) {
+	ret = qp_modify_check(qp, attr, mask, from, to);
+	if (!ret && *to == VIRTIO_RDMA_QPS_RESET) {
 		if (qp->dev->ops->qp_modify_commit)
-			qp->dev->ops->qp_modify_commit(qp, to, attr, mask);
+			qp->dev->ops->qp_modify_commit(qp, *to, attr, mask);
 		qp_enter_reset(qp);
 	}
 	unlock_rings(qp);
 	if (!ret)
-		ret = qp->dev->ops->qp_modify_slow(qp, to, attr, mask);
-	if (ret || to == VIRTIO_RDMA_QPS_RESET)
+		ret = qp->dev->ops->qp_modify_slow(qp, *to, attr, mask);
+	if (ret || *to == VIRTIO_RDMA_QPS_RESET)
 		return ret;
 
 	lock_rings(qp);
 	if (qp->dev->ops->qp_modify_commit)
-		qp->dev->ops->qp_modify_commit(qp, to, attr, mask);
+		qp->dev->ops->qp_modify_commit(qp, *to, attr, mask);
 	vrd_qp_merge_attr(&qp->attr, attr, mask);
 	/* An error that came in between stays. */
-	if (qp->state == *from || to == VIRTIO_RDMA_QPS_ERR)
-		qp->state = to;
+	if (qp->state == *from || *to == VIRTIO_RDMA_QPS_ERR)
+		qp->state = *to;
+	*to = qp->state;
 	unlock_rings(qp);
 	return 0;
 }
@@ -354,15 +354,14 @@ int vrd_cmd_modify_qp(struct vrd_cmd *cmd)
 	if (!qp)
 		return -ENOENT;
 	if (qp->host) {
-		ret = qp_modify_host(qp, &req->attr, le32toh(req->mask), &from);
+		ret = qp_modify_host(qp, &req->attr, le32toh(req->mask), &from, &to);
 	} else {
 		lock_rings(qp);
-		ret = qp_modify_locked(qp, &req->attr, le32toh(req->mask), &from);
+		ret = qp_modify_locked(qp, &req->attr, le32toh(req->mask), &from, &to);
 		unlock_rings(qp);
 	}
 	if (ret)
 		return ret;
-	to = __atomic_load_n(&qp->state, __ATOMIC_RELAXED);
 
 	vrd_trace_qp_state(dev->name, qp->qpn, from, to);
 	vrd_dev_log(dev, VRD_LOG_DEBUG, "QP %u: state %u to %u", qp->qpn, from, to);
