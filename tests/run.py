@@ -133,6 +133,7 @@ TIERS = [
 
 RESULT = re.compile(r"^(not )?ok\b\s*(\d+)?\s*-?\s*(.*)$")
 PLAN = re.compile(r"^1\.\.(\d+)(\s*#\s*SKIP\b\s*(.*))?", re.I)
+SANITIZER = re.compile(r"(WARNING|ERROR): \w+Sanitizer|: runtime error: ")
 SKIP = re.compile(r"#\s*SKIP\b\s*(.*)$", re.I)
 
 
@@ -205,10 +206,17 @@ def run_program(name, argv, timeout, totals):
         failed += 1
         totals.failed += 1
         totals.failures.append(f"{name}: {trouble}  (log: {os.path.relpath(log_path, TOP)})")
-        say(f"  FAIL  {name}: {trouble}; the end of its output:")
         with open(log_path, encoding="utf-8") as log:
-            for line in log.readlines()[-15:]:
-                say("        " + line.rstrip())
+            lines = log.read().splitlines()
+        # A sanitizer's report may be far from the end.
+        report = next((i for i, line in enumerate(lines[:-15]) if SANITIZER.search(line)), None)
+        if report is not None:
+            say(f"  FAIL  {name}: {trouble}; the sanitizer's first report:")
+            for line in lines[report:report + 25]:
+                say("        " + line)
+        say(f"  FAIL  {name}: {trouble}; the end of its output:")
+        for line in lines[-15:]:
+            say("        " + line)
     say(f"  {'FAIL' if failed else 'ok  '}  {name}: {passed} passed"
         + (f", {failed} failed" if failed else "") + (f", {skipped} skipped" if skipped else "")
         + f"  [{time.monotonic() - start:.0f} s]")
