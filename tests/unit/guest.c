@@ -93,6 +93,18 @@ uint64_t guest_stat(struct guest *g, const char *name)
 	return query.value;
 }
 
+bool guest_stat_reaches(struct guest *g, const char *name, uint64_t value, unsigned int timeout_ms)
+{
+	uint64_t end = guest_now_ns() + timeout_ms * 1000000ULL;
+
+	while (guest_stat(g, name) < value) {
+		if (guest_now_ns() > end)
+			return false;
+		usleep(1000);
+	}
+	return true;
+}
+
 uint64_t guest_engine_stat(struct vrd_engine *engine, const char *name)
 {
 	struct stat_query query = { .name = name };

@@ -111,6 +111,8 @@ uint64_t guest_addr(const struct guest *g, const void *p);
 
 /* Value of one of vrd_device_stats(), by name. */
 uint64_t guest_stat(struct guest *g, const char *name);
+/* Waits until it is at least @value; false after @timeout_ms. */
+bool guest_stat_reaches(struct guest *g, const char *name, uint64_t value, unsigned int timeout_ms);
 uint64_t guest_engine_stat(struct vrd_engine *engine, const char *name);
 
 uint64_t guest_now_ns(void);

@@ -417,8 +417,7 @@ static void test_stats(void)
 	if (mem_status(&a->scq) || mem_status(&a->scq))
 		guest_fatal("WRITE or SEND fails");
 	/* Counted at the end of the burst, which may be after its completions. */
-	for (int i = 0; i < 1000 && guest_stat(b->g, "rx_bytes") < rx + 2000; i++)
-		usleep(1000);
+	guest_stat_reaches(b->g, "rx_bytes", rx + 2000, MEM_WAIT_MS);
 	usleep(10000);
 	ok(guest_stat(a->g, "write") == writes + 1 && guest_stat(a->g, "tx_bytes") == tx + 2000 &&
 	   guest_stat(b->g, "rx_bytes") == rx + 2000 && guest_stat(b->g, "recv") == recv + 1,

@@ -315,7 +315,8 @@ static void test_shared(void)
 	rnr = guest_stat(a->g, "rnr");
 	for (int i = 0; i < 3; i++)
 		send_on(&more_a[i], VIRTIO_RDMA_WR_SEND, 16);
-	ok(mem_no_cqe(&a->scq) && guest_stat(a->g, "rnr") >= rnr + 3, "three senders wait");
+	ok(guest_stat_reaches(a->g, "rnr", rnr + 3, MEM_WAIT_MS) && mem_no_cqe(&a->scq),
+	   "three senders wait");
 	for (int i = 0; i < 3; i++) {
 		recv_at(50 + i, 0, 64);
 		right &= guest_poll_wait(&b->rcq, &cqe, MEM_WAIT_MS) && !cqe.status &&
