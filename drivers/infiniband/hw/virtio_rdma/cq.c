@@ -50,9 +50,7 @@ static int vrdma_cq_prepare_user(struct vrdma_dev *dev, struct vrdma_cq *cq,
 	struct vrdma_ucontext *uc;
 	int ret;
 
-	if (udata->inlen < sizeof(req))
-		return -EINVAL;
-	ret = ib_copy_from_udata(&req, udata, sizeof(req));
+	ret = vrdma_copy_req(udata, &req, sizeof(req));
 	if (ret)
 		return ret;
 	if (req.comp_mask)
@@ -166,9 +164,9 @@ int vrdma_resize_cq(struct ib_cq *ibcq, vrdma_cqe_t cqe,
 
 	if (!udata || !cq->user)
 		return -EOPNOTSUPP;
-	if (cqe < 1 || cqe > dev->attr.max_cqe || udata->inlen < sizeof(req))
+	if (cqe < 1 || cqe > dev->attr.max_cqe)
 		return -EINVAL;
-	ret = ib_copy_from_udata(&req, udata, sizeof(req));
+	ret = vrdma_copy_req(udata, &req, sizeof(req));
 	if (ret)
 		return ret;
 	if (req.comp_mask)

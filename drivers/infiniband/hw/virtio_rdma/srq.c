@@ -45,9 +45,7 @@ static int vrdma_srq_prepare_user(struct vrdma_dev *dev, struct vrdma_srq *srq,
 	struct virtio_rdma_create_srq req;
 	int ret;
 
-	if (udata->inlen < sizeof(req))
-		return -EINVAL;
-	ret = ib_copy_from_udata(&req, udata, sizeof(req));
+	ret = vrdma_copy_req(udata, &req, sizeof(req));
 	if (ret)
 		return ret;
 	if (req.comp_mask)

@@ -69,6 +69,26 @@ void vrdma_mmap_free(struct rdma_user_mmap_entry *entry)
 	kfree(db);
 }
 
+/**
+ * vrdma_copy_req() - a request of the provider's
+ * @udata: what the process sent
+ * @req:   receives it
+ * @len:   its size, of the version that this driver knows
+ *
+ * A newer provider's may be longer, if it asks for nothing that is new.
+ *
+ * Return: 0, -EINVAL (too short), -EOPNOTSUPP (not zero behind it) or -EFAULT.
+ */
+int vrdma_copy_req(struct ib_udata *udata, void *req, size_t len)
+{
+	if (udata->inlen < len)
+		return -EINVAL;
+	if (udata->inlen > len &&
+	    !ib_is_udata_cleared(udata, len, udata->inlen - len))
+		return -EOPNOTSUPP;
+	return ib_copy_from_udata(req, udata, len);
+}
+
 int vrdma_alloc_ucontext(struct ib_ucontext *ibuc, struct ib_udata *udata)
 {
 	struct vrdma_dev *dev = to_vrdma_dev(ibuc->device);

@@ -475,6 +475,7 @@ int vrdma_port_refresh(struct vrdma_dev *dev);
 void vrdma_port_check(struct vrdma_dev *dev);
 
 /* ucontext.c */
+int vrdma_copy_req(struct ib_udata *udata, void *req, size_t len);
 int vrdma_alloc_ucontext(struct ib_ucontext *ibuc, struct ib_udata *udata);
 void vrdma_dealloc_ucontext(struct ib_ucontext *ibuc);
 int vrdma_mmap(struct ib_ucontext *ibuc, struct vm_area_struct *vma);
