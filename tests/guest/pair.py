@@ -174,12 +174,12 @@ def cpu_ticks(pid):
     return total
 
 
-def build_verify():
-    """Compiles tests/guest/verify for the guests, into their layer."""
-    done = subprocess.run([str(TOP / 'tests' / 'guest' / 'build-verify.sh')], cwd=TOP,
+def build_program(name):
+    """Compiles tests/guest/NAME for the guests, into their layer, as vrdma-NAME."""
+    done = subprocess.run([str(TOP / 'tests' / 'guest' / 'build-program.sh'), name], cwd=TOP,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f'1..1\nnot ok 1 - vrdma-verify compiles\n# {done.stdout}')
+        raise SystemExit(f'1..1\nnot ok 1 - vrdma-{name} compiles\n# {done.stdout}')
 
 
 def build_modules(*names, kernel=KERNEL):

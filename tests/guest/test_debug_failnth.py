@@ -13,19 +13,6 @@ from pair import GID, between
 FAULTS = ['failslab', 'fail_page_alloc', 'fail_usercopy']
 
 
-def build():
-    """tests/guest/failnth for guests, into their layer."""
-    top = pair.TOP
-    pair.subprocess.run([top / 'tools/in-guest-root.sh', top / 'tests/guest/failnth',
-                         'gcc -O2 -g -Wall -Wextra -Werror -o /tmp/f main.c -libverbs && cat /tmp/f >vrdma-failnth'],
-                        check=True)
-    where = top / 'build/guest/usr/bin'
-    where.mkdir(parents=True, exist_ok=True)
-    made = top / 'tests/guest/failnth/vrdma-failnth'
-    made.chmod(0o755)
-    made.rename(where / 'vrdma-failnth')
-
-
 def switch_on(g):
     """Faults also in allocations that may wait, and without a trace of each in the log."""
     g.run('mkdir -p /sys/kernel/debug; mountpoint -q /sys/kernel/debug || mount -t debugfs none /sys/kernel/debug')
@@ -46,7 +33,7 @@ def leaks(g):
 
 def main():
     tap = pair.Tap()
-    build()
+    pair.build_program('failnth')
     kverbs, = pair.build_modules('kverbs', kernel='uml-debug')
     with pair.uml_guests(tap, count=1, kernel='uml-debug') as (_, (g,)):
         # dma-debug's own allocations fail as well; from then on it is off.

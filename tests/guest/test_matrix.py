@@ -54,7 +54,7 @@ def run(tap, which):
 
 def main():
     tap = pair.Tap()
-    pair.build_verify()
+    pair.build_program('verify')
     for which in sys.argv[1:] or ['oldest', 'guest', 'newest']:
         built = tap.run(f'{which}: builds with W=1 and no warning', build, which)
         if not built or which == 'guest':

@@ -46,7 +46,7 @@ def two_devices(g):
 
 def main():
     tap = pair.Tap()
-    pair.build_verify()
+    pair.build_program('verify')
     with pair.qemu_guests(tap, count=1, modprobe=False, devices=devices()) as (_, (g,)):
         tap.run('the module is loaded by the alias of the device', common.autoload, g)
         tap.run('the port comes up', pair.load, g)

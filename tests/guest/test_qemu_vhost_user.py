@@ -52,7 +52,7 @@ def daemon_restart(daemon, a, b):
 
 def main():
     tap = pair.Tap()
-    pair.build_verify()
+    pair.build_program('verify')
     with pair.qemu_guests(tap, modprobe=False) as (daemon, (a, b)):
         tap.run('the module is loaded by the alias of the device', common.autoload, a)
         for g in (a, b):

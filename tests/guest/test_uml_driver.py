@@ -69,6 +69,13 @@ def ksrq(g):
     return None if 'vrdma_ksrq: vrdma0: PASS' in log else log[-3000:]
 
 
+def requests(tap, g):
+    """What a process may send that the provider would not."""
+    done = g.run('vrdma-requests', timeout=60, check=False)
+    tap.relay('requests', done.stdout)
+    tap.report('requests: ends well', f'status {done.rc}' if done.rc else None)
+
+
 def counts(g):
     """How often the kernel user passed, and found all its receives flushed."""
     log = kernel_log(g)
@@ -237,12 +244,14 @@ def late_netdev(tap):
 
 def main():
     tap = pair.Tap()
+    pair.build_program('requests')
     modules = pair.build_modules('kunit', 'kverbs', 'ksrq')
     with pair.uml_guests(tap) as (daemon, (a, b)):
         for g in (a, b):
             for module in modules:
                 shutil.copy(module, g.share)
         kunit(tap, b)
+        requests(tap, b)
         tap.run('a kernel user: every opcode, refusals, restart through RESET', kverbs, a)
         tap.run('a kernel user of an SRQ: laps, limit, full, a QP that goes, drain', ksrq, a)
         tap.run('unbind with open contexts and a kernel user, five times', rebind, a)

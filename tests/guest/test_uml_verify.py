@@ -7,7 +7,7 @@ import pair
 
 def main():
     tap = pair.Tap()
-    pair.build_verify()
+    pair.build_program('verify')
     with pair.uml_guests(tap) as (_, (a, b)):
         pair.verify(tap, 'two guests', a, b)
         pair.verify(tap, 'one guest', a, a, '-q 9')

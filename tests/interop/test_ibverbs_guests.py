@@ -108,7 +108,7 @@ def run_program(server, client, command, logs):
 def main():
     tap = Tap()
     wanted = sys.argv[1:]
-    pair.build_verify()
+    pair.build_program('verify')
     with machines(tap) as (host, a, b, c, plain, logs):
         pairs = [('two guests of one host', a, b), ('guests of two hosts', a, c),
                  ('a guest and a plain host', plain, a), ('a plain host and a guest', c, plain)]
