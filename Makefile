@@ -37,6 +37,7 @@ help:
 	@echo '  make shell GUEST=uml|qemu            an interactive guest'
 	@echo '  make check TIER=unit                 one tier: $(TIERS)'
 	@echo '  make fuzz MINUTES=20                 the fuzzers, longer than make check does'
+	@echo '  make soak MINUTES=20                 the unit tests over and over, on a machine that is too busy'
 	@echo '  make bench [BENCH=guests] [QUICK=1]  measures speed, beside Soft-RoCE and memcpy'
 	@echo '  make bench-native [QUICK=1]          cost of the data path, with no virtual machine'
 	@echo '  make coverage                        lines of the device that unit tests and seeds reach'
@@ -108,10 +109,14 @@ check-full:
 	@tests/run.py --full
 
 MINUTES ?= 10
-.PHONY: fuzz coverage
+.PHONY: fuzz soak coverage
 fuzz: setup-packages
 	@$(MAKE) --no-print-directory -s -C tests/fuzz
 	@tests/fuzz/run.py --minutes $(MINUTES)
+
+soak: setup-packages
+	@$(MAKE) --no-print-directory -s -C tests/unit
+	@tests/soak.py --minutes $(MINUTES)
 
 coverage: setup-packages
 	@tests/coverage.py
