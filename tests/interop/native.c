@@ -65,11 +65,6 @@ void recv_now(uint32_t offset, uint32_t length)
 	guest_set_memory(p.b.g);
 }
 
-int wait_cqe(struct guest_cq *cq, struct virtio_rdma_cqe *cqe)
-{
-	return guest_poll_wait(cq, cqe, MEM_WAIT_MS) ? cqe->status : -1;
-}
-
 static void parse_gid(const char *text, uint8_t gid[16])
 {
 	struct in_addr v4;

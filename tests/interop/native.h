@@ -25,6 +25,7 @@
 #define FADD	VIRTIO_RDMA_WR_ATOMIC_FETCH_AND_ADD
 #define SIGNALED VIRTIO_RDMA_WQE_SIGNALED
 #define WC(name) VIRTIO_RDMA_WC_##name
+#define GRH	MEM_GRH
 
 /* Longest message of the tests, and room for it beside all else. */
 #define BIG	(64ULL << 20)
@@ -46,8 +47,6 @@ void drop(void);
  * poller, and what is unreliable is lost if it comes first.
  */
 void recv_now(uint32_t offset, uint32_t length);
-/* The next completion, or status -1. */
-int wait_cqe(struct guest_cq *cq, struct virtio_rdma_cqe *cqe);
 
 void test_data(void);		/* native_data.c */
 void test_datagrams(void);	/* native_ud.c */

@@ -50,13 +50,13 @@ static bool one(uint8_t opcode, uint32_t length)
 	for (int ms = 0; p.a.qp.init.type == VIRTIO_RDMA_QPT_UC && opcode == W && ms < 1000; ms++)
 		if (!mem_has_pattern(to->buf + 5, length, seed))
 			usleep(1000);
-	if (wait_cqe(&p.a.scq, &cqe) || cqe.opcode != send_wc(opcode) ||
+	if (mem_cqe(&p.a.scq, &cqe) || cqe.opcode != send_wc(opcode) ||
 	    le32toh(cqe.qpn) != p.a.qp.qpn)
 		return false;
 	if (opcode == READ)
 		good &= le32toh(cqe.byte_len) == length;
 	if (consumes(opcode)) {
-		good &= !wait_cqe(&p.b.rcq, &rcqe) && le32toh(rcqe.byte_len) == length &&
+		good &= !mem_cqe(&p.b.rcq, &rcqe) && le32toh(rcqe.byte_len) == length &&
 			rcqe.opcode == (opcode == WI ? WC(RECV_RDMA_WITH_IMM) : WC(RECV)) &&
 			le32toh(rcqe.qpn) == p.b.qp.qpn;
 		if (opcode != SEND)
@@ -89,21 +89,21 @@ static void atomics(void)
 	w.wr.swap_add = 2;
 	mem_post(&p.a, &w);
 	if (!has_atomics) {
-		is(wait_cqe(&p.a.scq, &cqe), WC(LOC_QP_OP_ERR), "FETCH_AND_ADD, not offered");
+		is(mem_cqe(&p.a.scq, &cqe), WC(LOC_QP_OP_ERR), "FETCH_AND_ADD, not offered");
 		is(*remote, 40, "it added nothing");
 		return;
 	}
-	is(wait_cqe(&p.a.scq, &cqe), 0, "FETCH_AND_ADD");
+	is(mem_cqe(&p.a.scq, &cqe), 0, "FETCH_AND_ADD");
 	ok(*remote == 42 && *local == 40 && cqe.opcode == WC(FETCH_ADD) &&
 	   le32toh(cqe.byte_len) == 8, "it added, and got the old value");
 	w.wr.opcode = CAS;
 	w.wr.compare = 42;
 	w.wr.swap_add = 7;
 	mem_post(&p.a, &w);
-	is(wait_cqe(&p.a.scq, &cqe), 0, "CMP_AND_SWP");
+	is(mem_cqe(&p.a.scq, &cqe), 0, "CMP_AND_SWP");
 	ok(*remote == 7 && *local == 42 && cqe.opcode == WC(COMP_SWAP), "it swapped");
 	mem_post(&p.a, &w);
-	is(wait_cqe(&p.a.scq, &cqe), 0, "CMP_AND_SWP of another value");
+	is(mem_cqe(&p.a.scq, &cqe), 0, "CMP_AND_SWP of another value");
 	ok(*remote == 7 && *local == 7, "it did not");
 }
 
@@ -125,8 +125,8 @@ static void sges_and_inline(void)
 	mem_pattern(p.a.buf, MEM_BUF, 77);
 	guest_post_recv(&p.b.qp, rsge, 2);
 	guest_post_send(&p.a.qp, &wr);
-	is(wait_cqe(&p.a.scq, &cqe), 0, "SEND of 4 SGEs, one of them empty, to 2");
-	is(wait_cqe(&p.b.rcq, &cqe), 0, "it is received");
+	is(mem_cqe(&p.a.scq, &cqe), 0, "SEND of 4 SGEs, one of them empty, to 2");
+	is(mem_cqe(&p.b.rcq, &cqe), 0, "it is received");
 	for (unsigned int i = 0, at = 0; i < 4; i++)
 		for (unsigned int n = 0; n < i * 1000; n++, at++)
 			good &= p.a.buf[i * 8192 + n] ==
@@ -141,7 +141,7 @@ static void sges_and_inline(void)
 	for (unsigned int i = 0; i < 300 && good; i++) {
 		mem_pattern(data, sizeof(data), i + 1000);
 		guest_post_send(&p.a.qp, &wr);
-		good = !wait_cqe(&p.a.scq, &cqe) && mem_has_pattern(p.b.buf, sizeof(data), i + 1000);
+		good = !mem_cqe(&p.a.scq, &cqe) && mem_has_pattern(p.b.buf, sizeof(data), i + 1000);
 	}
 	ok(good, "300 WRITEs with inline data");
 }
@@ -169,7 +169,7 @@ static void many(void)
 				guest_ring_sq(&p.a.qp);
 		}
 		guest_ring_sq(&p.a.qp);
-		good = !wait_cqe(&p.a.scq, &cqe);
+		good = !mem_cqe(&p.a.scq, &cqe);
 		done = le32toh(cqe.wqe_index) - first + 1;
 	}
 	ok(good && mem_has_pattern(p.b.buf, 256 * 512, 5),

@@ -92,7 +92,7 @@ static void many_qps(void)
 				guest_post_rdma(&a[i], SEND, 0, p.a.buf, 0, p.a.mr.lkey, 0, 0);
 		}
 		for (unsigned int i = 0; i < QPS && good; i++)
-			good = !wait_cqe(&cq_a, &cqe) && !wait_cqe(&cq_b, &cqe);
+			good = !mem_cqe(&cq_a, &cqe) && !mem_cqe(&cq_b, &cqe);
 	}
 	ok(good && mem_has_pattern(p.b.buf, QPS * 4096, 21), "all of them at once, %d rounds", ROUNDS);
 

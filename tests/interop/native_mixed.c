@@ -7,41 +7,11 @@
 
 #include "native.h"
 
-#define QKEY	0x11223344
-#define GRH	40
 #define RTR	VIRTIO_RDMA_QPS_RTR
 #define RTS	VIRTIO_RDMA_QPS_RTS
 #define INIT	VIRTIO_RDMA_QPS_INIT
-#define EVENT(name) VIRTIO_RDMA_EVENT_##name
 
 static struct mem_end c;
-
-/* An end's QP of its own, beside that of the pair. */
-static void open_end(struct mem_end *end, const struct guest_qp_init *template)
-{
-	struct guest_qp_init init = *template;
-
-	if (guest_cq_create(&end->ctx, 256, 0, &end->scq) ||
-	    guest_cq_create(&end->ctx, 256, 0, &end->rcq))
-		guest_fatal("no CQ");
-	init.pd = end->pd;
-	init.send_cq = &end->scq;
-	init.recv_cq = &end->rcq;
-	init.srq = end->srq;
-	if (guest_qp_create(&end->ctx, &init, &end->qp))
-		guest_fatal("no QP");
-}
-
-static void close_end(struct mem_end *end)
-{
-	struct virtio_rdma_event event;
-
-	if (guest_qp_destroy(&end->qp) || guest_cq_destroy(&end->scq) ||
-	    guest_cq_destroy(&end->rcq))
-		guest_fatal("a QP or CQ cannot be destroyed");
-	while (guest_event(end->g, &event, 0))
-		;
-}
 
 /* A second end of the same guest and objects. */
 static struct mem_end twin_of(const struct mem_end *end)
@@ -53,53 +23,16 @@ static struct mem_end twin_of(const struct mem_end *end)
 
 static void attr_to(struct mem_end *end, const struct mem_end *to)
 {
-	end->attr = (struct virtio_rdma_qp_attr){
-		.path_mtu = 3, .port_num = 1, .timeout = 14, .retry_cnt = 3, .rnr_retry = 7,
-		.min_rnr_timer = 12, .max_rd_atomic = 16, .max_dest_rd_atomic = 16,
-		.qkey = htole32(QKEY),
-		.access_flags = htole32(VIRTIO_RDMA_ACCESS_REMOTE_WRITE |
-					VIRTIO_RDMA_ACCESS_REMOTE_READ),
-		.dest_qpn = htole32(to->qp.qpn),
-		.av.hop_limit = 64,
-	};
-	memcpy(end->attr.av.dgid, to->g->gid, 16);
+	mem_attr_to(end, to->g->gid, to->qp.qpn);
+	end->attr.path_mtu = 3;
+	end->attr.timeout = 14;
 }
 
 static void connect(struct mem_end *x, struct mem_end *y)
 {
-	uint32_t status;
-
 	attr_to(x, y);
 	attr_to(y, x);
-	status = mem_bring_up(x, RTS);
-	if (!status)
-		status = mem_bring_up(y, RTS);
-	if (status)
-		guest_fatal("connecting answers %u", status);
-}
-
-/* A SEND, a WRITE and a READ between them, with the data compared. */
-static bool carries(struct mem_end *x, struct mem_end *y, uint32_t seed)
-{
-	static const uint8_t opcodes[] = { SEND, W, READ };
-	bool good = true;
-
-	for (unsigned int i = 0; i < 3 && good; i++) {
-		struct mem_wr w = mem_wr(x, y, opcodes[i], 10000);
-		struct mem_end *from = opcodes[i] == READ ? y : x, *to = opcodes[i] == READ ? x : y;
-
-		mem_pattern(from->buf, 10000, seed + i);
-		memset(to->buf, 0, 10000);
-		if (opcodes[i] == SEND)
-			mem_recv(y, 0, 10000);
-		mem_post(x, &w);
-		good = mem_status(&x->scq) == 0 &&
-		       (opcodes[i] != SEND || mem_status(&y->rcq) == 0) &&
-		       mem_has_pattern(to->buf, 10000, seed + i);
-		if (!good)
-			printf("# opcode %u\n", opcodes[i]);
-	}
-	return good;
+	mem_connect(x, y);
 }
 
 /* ---- connections ------------------------------------------------------------------- */
@@ -110,29 +43,29 @@ static void test_paths(void)
 	uint64_t local = guest_stat(p.a.g, "qps_local"), host = guest_stat(p.a.g, "qps_host"), tx;
 	struct mem_end x = twin_of(&p.a), y = twin_of(&p.a);
 
-	open_end(&x, &init);
-	open_end(&p.b, &init);
-	open_end(&y, &init);
-	open_end(&c, &init);
+	mem_end_open(&x, &init, 256);
+	mem_end_open(&p.b, &init, 256);
+	mem_end_open(&y, &init, 256);
+	mem_end_open(&c, &init, 256);
 	connect(&x, &p.b);
 	connect(&y, &c);
 	ok(guest_stat(p.a.g, "qps_local") == local + 1 && guest_stat(p.a.g, "qps_host") == host + 1,
 	   "a connection to the same fabric, and one to elsewhere");
 	tx = guest_stat(p.a.g, "host_tx_bytes");
-	ok(carries(&x, &p.b, 100) && carries(&p.b, &x, 110), "memory carries the one");
+	ok(mem_carries(&x, &p.b, 100) && mem_carries(&p.b, &x, 110), "memory carries the one");
 	is(guest_stat(p.a.g, "host_tx_bytes"), tx, "without the host");
-	ok(carries(&y, &c, 200) && carries(&c, &y, 210), "the host the other");
+	ok(mem_carries(&y, &c, 200) && mem_carries(&c, &y, 210), "the host the other");
 	ok(guest_stat(p.a.g, "host_tx_bytes") >= tx + 20000, "as its counters show");
 
 	/* What the one does in ERR does not touch the other. */
 	is(guest_qp_set_state(&x.qp, VIRTIO_RDMA_QPS_ERR), 0, "one goes to ERR");
 	mem_recv(&x, 0, 64);
 	is(mem_status(&x.rcq), WC(WR_FLUSH_ERR), "and flushes");
-	ok(carries(&y, &c, 220), "the other goes on");
-	close_end(&x);
-	close_end(&y);
-	close_end(&p.b);
-	close_end(&c);
+	ok(mem_carries(&y, &c, 220), "the other goes on");
+	mem_end_close(&x);
+	mem_end_close(&y);
+	mem_end_close(&p.b);
+	mem_end_close(&c);
 }
 
 /* The same QP, to one after the other; with receives that were posted in INIT. */
@@ -142,22 +75,18 @@ static void test_reconnect(void)
 	struct mem_end x = twin_of(&p.a);
 	bool good = true, early = true;
 
-	open_end(&x, &init);
+	mem_end_open(&x, &init, 256);
 	for (unsigned int i = 0; i < 6; i++) {
 		struct mem_end *y = i % 2 ? &c : &p.b;
 		struct mem_wr w;
 
-		open_end(y, &init);
+		mem_end_open(y, &init, 256);
 		attr_to(&x, y);
 		attr_to(y, &x);
 		early &= !mem_bring_up(&x, INIT);
 		mem_recv(&x, 4096, 512);
 		mem_recv(&x, 8192, 512);
-		x.attr.state = RTR;
-		early &= !guest_qp_modify(&x.qp, VIRTIO_RDMA_QP_STATE | VIRTIO_RDMA_QP_AV |
-					  VIRTIO_RDMA_QP_PATH_MTU | VIRTIO_RDMA_QP_DEST_QPN |
-					  VIRTIO_RDMA_QP_RQ_PSN | VIRTIO_RDMA_QP_MAX_DEST_RD_ATOMIC |
-					  VIRTIO_RDMA_QP_MIN_RNR_TIMER, &x.attr);
+		early &= !mem_to_rtr(&x);
 		/* No retries: the receives have to be there when we are in RTR. */
 		y->attr.rnr_retry = 0;
 		early &= !mem_bring_up(y, RTS);
@@ -169,19 +98,15 @@ static void test_reconnect(void)
 			 mem_status(&x.rcq) == 0 && mem_status(&x.rcq) == 0 &&
 			 mem_has_pattern(x.buf + 4096, 512, i) &&
 			 mem_has_pattern(x.buf + 8192, 512, i);
-		x.attr.state = RTS;
-		good &= !guest_qp_modify(&x.qp, VIRTIO_RDMA_QP_STATE | VIRTIO_RDMA_QP_SQ_PSN |
-					 VIRTIO_RDMA_QP_TIMEOUT | VIRTIO_RDMA_QP_RETRY_CNT |
-					 VIRTIO_RDMA_QP_RNR_RETRY | VIRTIO_RDMA_QP_MAX_QP_RD_ATOMIC,
-					 &x.attr);
-		good &= carries(&x, y, 300 + i * 10) && carries(y, &x, 305 + i * 10);
+		good &= !mem_to_rts(&x);
+		good &= mem_carries(&x, y, 300 + i * 10) && mem_carries(y, &x, 305 + i * 10);
 		good &= !guest_qp_reset(&x.qp);
-		close_end(y);
+		mem_end_close(y);
 	}
 	ok(early, "receives of INIT are there in RTR, on either path");
 	ok(good, "RESET, and to another peer on the other path, six times");
 	ok(mem_no_cqe(&x.scq) && mem_no_cqe(&x.rcq), "nothing is left of the earlier lives");
-	close_end(&x);
+	mem_end_close(&x);
 }
 
 /* In INIT nobody has the receives but us. */
@@ -193,15 +118,15 @@ static void test_init(void)
 	struct virtio_rdma_cqe cqe;
 	bool good = true;
 
-	open_end(&x, &init);
-	open_end(&p.b, &init);
+	mem_end_open(&x, &init, 256);
+	mem_end_open(&p.b, &init, 256);
 	attr_to(&x, &p.b);
 	is(mem_bring_up(&x, INIT), 0, "a QP in INIT");
 	for (unsigned int i = 0; i < 5; i++)
 		mem_recv(&x, 0, 64);
 	is(guest_qp_set_state(&x.qp, VIRTIO_RDMA_QPS_ERR), 0, "from INIT to ERR");
 	for (uint32_t i = 0; i < 5; i++)
-		good &= wait_cqe(&x.rcq, &cqe) == WC(WR_FLUSH_ERR) && le32toh(cqe.wqe_index) == i;
+		good &= mem_cqe(&x.rcq, &cqe) == WC(WR_FLUSH_ERR) && le32toh(cqe.wqe_index) == i;
 	ok(good, "receives are flushed, in order");
 	is(guest_qp_reset(&x.qp), 0, "RESET");
 
@@ -211,22 +136,12 @@ static void test_init(void)
 	x.attr.av.sgid_index = 1;
 	is(mem_bring_up(&x, INIT), 0, "INIT");
 	mem_recv(&x, 128, 64);
-	x.attr.state = RTR;
-	ok(guest_qp_modify(&x.qp, VIRTIO_RDMA_QP_STATE | VIRTIO_RDMA_QP_AV |
-			   VIRTIO_RDMA_QP_PATH_MTU | VIRTIO_RDMA_QP_DEST_QPN |
-			   VIRTIO_RDMA_QP_RQ_PSN | VIRTIO_RDMA_QP_MAX_DEST_RD_ATOMIC |
-			   VIRTIO_RDMA_QP_MIN_RNR_TIMER, &x.attr) &&
-	   guest_qp_state(&x.qp) == INIT, "the host refuses RTR with it");
+	ok(mem_to_rtr(&x) && guest_qp_state(&x.qp) == INIT, "the host refuses RTR with it");
 	attr_to(&x, &p.b);
 	attr_to(&p.b, &x);
 	x.attr.av.sgid_index = 1;
 	memcpy(p.b.attr.av.dgid, nowhere, 16);
-	x.attr.state = RTR;
-	is(guest_qp_modify(&x.qp, VIRTIO_RDMA_QP_STATE | VIRTIO_RDMA_QP_AV |
-			   VIRTIO_RDMA_QP_PATH_MTU | VIRTIO_RDMA_QP_DEST_QPN |
-			   VIRTIO_RDMA_QP_RQ_PSN | VIRTIO_RDMA_QP_MAX_DEST_RD_ATOMIC |
-			   VIRTIO_RDMA_QP_MIN_RNR_TIMER, &x.attr), 0,
-	   "but to a guest of the fabric it may go");
+	is(mem_to_rtr(&x), 0, "but to a guest of the fabric it may go");
 	is(mem_bring_up(&p.b, RTS), 0, "which connects to that address");
 	struct mem_wr w = mem_wr(&p.b, &x, SEND, 64);
 
@@ -234,8 +149,8 @@ static void test_init(void)
 	mem_post(&p.b, &w);
 	ok(mem_status(&p.b.scq) == 0 && mem_status(&x.rcq) == 0 &&
 	   mem_has_pattern(x.buf + 128, 64, 9), "the receive of before is used");
-	close_end(&x);
-	close_end(&p.b);
+	mem_end_close(&x);
+	mem_end_close(&p.b);
 	is(guest_del_gid(p.a.g, 1), 0, "DEL_GID");
 }
 
@@ -246,8 +161,8 @@ static void test_disagree(void)
 	struct mem_end x = twin_of(&p.a);
 	struct mem_wr w;
 
-	open_end(&x, &init);
-	open_end(&p.b, &init);
+	mem_end_open(&x, &init, 256);
+	mem_end_open(&p.b, &init, 256);
 	attr_to(&x, &p.b);
 	attr_to(&p.b, &x);
 	x.attr.timeout = p.b.attr.timeout = 10;
@@ -265,21 +180,15 @@ static void test_disagree(void)
 	mem_post(&p.b, &w);
 	is(mem_status(&p.b.scq), WC(RETRY_EXC_ERR), "nor through the host");
 	ok(mem_has_pattern(x.buf, 64, 1) && mem_has_pattern(p.b.buf, 64, 2), "no byte moved");
-	close_end(&x);
-	close_end(&p.b);
+	mem_end_close(&x);
+	mem_end_close(&p.b);
 }
 
 /* ---- datagrams --------------------------------------------------------------------- */
 
 static struct virtio_rdma_av av_to(const struct mem_end *from, const struct mem_end *to)
 {
-	struct virtio_rdma_av av = {
-		.pd = htole32(from->pd), .dqpn = htole32(to->qp.qpn), .qkey = htole32(QKEY),
-		.hop_limit = 64,
-	};
-
-	memcpy(av.dgid, to->g->gid, 16);
-	return av;
+	return mem_av(from, to->g->gid, to->qp.qpn);
 }
 
 static void open_ud(struct mem_end *end, uint32_t rq_entries)
@@ -288,22 +197,10 @@ static void open_ud(struct mem_end *end, uint32_t rq_entries)
 		.type = VIRTIO_RDMA_QPT_UD, .max_recv_sge = 2, .rq_entries = rq_entries,
 	};
 
-	open_end(end, &init);
+	mem_end_open(end, &init, 256);
 	attr_to(end, end);
 	if (mem_bring_up(end, RTS))
 		guest_fatal("no UD QP");
-}
-
-static void write_ud(struct mem_end *from, const struct virtio_rdma_av *av, uint32_t offset,
-		     uint32_t length, uint16_t flags)
-{
-	struct mem_wr w = mem_wr(from, from, SEND, length);
-
-	w.wr.av = av;
-	w.wr.flags = flags;
-	w.wr.sge = &w.sge;
-	w.sge.addr += offset;
-	guest_write_send(&from->qp, &w.wr);
 }
 
 /* One QP to both, and from both to one. */
@@ -332,13 +229,14 @@ static void test_ud(void)
 			bool host = posted / 3 % 2 || posted % 7 == 0;
 			bool signal = posted % 5 == 0 || posted + 1 == total;
 
-			write_ud(&x, host ? &to_c : &to_b, posted * 8, 500, signal ? SIGNALED : 0);
+			mem_write_ud(&x, host ? &to_c : &to_b, posted * 8, 500,
+				     signal ? SIGNALED : 0);
 			posted++;
 			if (posted % 4 == 0)
 				guest_ring_sq(&x.qp);
 		}
 		guest_ring_sq(&x.qp);
-		good = !wait_cqe(&x.scq, &cqe);
+		good = !mem_cqe(&x.scq, &cqe);
 		/* In order: the next one that is signaled. */
 		while (next % 5 && next + 1 != total)
 			next++;
@@ -381,9 +279,9 @@ static void test_ud(void)
 		mem_recv(&x, i * 1024, 1024);
 		to_a = av_to(from, &x);
 		mem_pattern(from->buf, length, 500 + i);
-		write_ud(from, &to_a, 0, length, SIGNALED);
+		mem_write_ud(from, &to_a, 0, length, SIGNALED);
 		guest_ring_sq(&from->qp);
-		good = mem_status(&from->scq) == 0 && wait_cqe(&x.rcq, &cqe) == 0 &&
+		good = mem_status(&from->scq) == 0 && mem_cqe(&x.rcq, &cqe) == 0 &&
 		       le32toh(cqe.wqe_index) == i && le32toh(cqe.src_qp) == from->qp.qpn &&
 		       le32toh(cqe.byte_len) == GRH + length && cqe.flags & VIRTIO_RDMA_CQE_GRH &&
 		       mem_has_pattern(x.buf + i * 1024 + GRH, length, 500 + i) &&
@@ -394,14 +292,14 @@ static void test_ud(void)
 
 	/* None posted: dropped; then one that is too small stays for the next that fits. */
 	to_a = av_to(&c, &x);
-	write_ud(&c, &to_a, 0, 64, SIGNALED);
+	mem_write_ud(&c, &to_a, 0, 64, SIGNALED);
 	guest_ring_sq(&c.qp);
 	ok(mem_status(&c.scq) == 0 && mem_no_cqe(&x.rcq), "UD: dropped without a receive");
 	mem_recv(&x, 0, GRH + 64);
-	write_ud(&c, &to_a, 0, 65, SIGNALED);
-	write_ud(&c, &to_a, 0, 64, SIGNALED);
+	mem_write_ud(&c, &to_a, 0, 65, SIGNALED);
+	mem_write_ud(&c, &to_a, 0, 64, SIGNALED);
 	guest_ring_sq(&c.qp);
-	ok(mem_status(&c.scq) == 0 && mem_status(&c.scq) == 0 && wait_cqe(&x.rcq, &cqe) == 0 &&
+	ok(mem_status(&c.scq) == 0 && mem_status(&c.scq) == 0 && mem_cqe(&x.rcq, &cqe) == 0 &&
 	   le32toh(cqe.byte_len) == GRH + 64 && mem_no_cqe(&x.rcq),
 	   "UD: one that does not fit is dropped, its receive is not");
 
@@ -411,15 +309,15 @@ static void test_ud(void)
 	mem_recv(&c, 0, 1024);
 	mem_recv(&c, 1024, 1024);
 	for (uint32_t i = 0; i < 2; i++)
-		write_ud(&x, &to_c, 0, 64, 0);
+		mem_write_ud(&x, &to_c, 0, 64, 0);
 	to_b.pd = htole32(x.pd + 1);
 	next = x.qp.sq.producer;
-	write_ud(&x, &to_b, 0, 64, 0);
-	write_ud(&x, &to_c, 0, 64, 0);
+	mem_write_ud(&x, &to_b, 0, 64, 0);
+	mem_write_ud(&x, &to_c, 0, 64, 0);
 	guest_ring_sq(&x.qp);
-	ok(wait_cqe(&x.scq, &cqe) == WC(LOC_QP_OP_ERR) && le32toh(cqe.wqe_index) == next,
+	ok(mem_cqe(&x.scq, &cqe) == WC(LOC_QP_OP_ERR) && le32toh(cqe.wqe_index) == next,
 	   "UD: a bad request to a guest fails in its place");
-	ok(wait_cqe(&x.scq, &cqe) == WC(WR_FLUSH_ERR) && le32toh(cqe.wqe_index) == next + 1,
+	ok(mem_cqe(&x.scq, &cqe) == WC(WR_FLUSH_ERR) && le32toh(cqe.wqe_index) == next + 1,
 	   "UD: one to the host behind it is flushed");
 	ok(guest_qp_state(&x.qp) == VIRTIO_RDMA_QPS_SQE, "UD: the send queue alone is in error");
 	x.attr.state = RTS;
@@ -427,21 +325,21 @@ static void test_ud(void)
 	to_b = av_to(&x, &p.b);
 	mem_recv(&c, 0, 1024);
 	mem_recv(&p.b, 0, 1024);
-	write_ud(&x, &to_c, 0, 64, SIGNALED);
-	write_ud(&x, &to_b, 0, 64, SIGNALED);
+	mem_write_ud(&x, &to_c, 0, 64, SIGNALED);
+	mem_write_ud(&x, &to_b, 0, 64, SIGNALED);
 	guest_ring_sq(&x.qp);
 	ok(mem_status(&x.scq) == 0 && mem_status(&x.scq) == 0, "UD: both paths are open again");
 
 	is(guest_qp_set_state(&x.qp, VIRTIO_RDMA_QPS_ERR), 0, "UD: to ERR");
 	next = x.qp.rq.producer;
 	mem_recv(&x, 0, 1024);
-	write_ud(&x, &to_c, 0, 64, 0);
+	mem_write_ud(&x, &to_c, 0, 64, 0);
 	guest_ring_sq(&x.qp);
-	ok(mem_status(&x.scq) == WC(WR_FLUSH_ERR) && wait_cqe(&x.rcq, &cqe) == WC(WR_FLUSH_ERR) &&
+	ok(mem_status(&x.scq) == WC(WR_FLUSH_ERR) && mem_cqe(&x.rcq, &cqe) == WC(WR_FLUSH_ERR) &&
 	   le32toh(cqe.wqe_index) == next && mem_no_cqe(&x.rcq), "UD: both queues flush");
-	close_end(&x);
-	close_end(&p.b);
-	close_end(&c);
+	mem_end_close(&x);
+	mem_end_close(&p.b);
+	mem_end_close(&c);
 }
 
 /* ---- shared receive queues ------------------------------------------------------------ */
@@ -450,19 +348,7 @@ static void test_ud(void)
 
 static bool limit_event(struct guest *g, uint32_t srqn, int ms)
 {
-	struct virtio_rdma_event event;
-
-	while (guest_event(g, &event, ms))
-		if (le32toh(event.type) == EVENT(SRQ_LIMIT_REACHED) && le32toh(event.id) == srqn)
-			return true;
-	return false;
-}
-
-static void post_srq(struct mem_end *end, uint32_t slot)
-{
-	struct guest_sge sge = { end->mr.iova + slot * 4096, 4096, end->mr.lkey };
-
-	guest_post_srq(end->srq, 0x5e000000 + slot, &sge, 1);
+	return mem_event_comes(g, VIRTIO_RDMA_EVENT_SRQ_LIMIT_REACHED, srqn, ms);
 }
 
 /* Two QPs of a with one SRQ; b sends to one by memory, c to the other. */
@@ -477,14 +363,14 @@ static void test_srq(void)
 
 	is(guest_srq_create(&p.a.ctx, p.a.pd, SRQ_ENTRIES, 1, &srq), 0, "an SRQ");
 	x.srq = y.srq = &srq;
-	open_end(&x, &with_srq);
-	open_end(&y, &with_srq);
-	open_end(&p.b, &init);
-	open_end(&c, &init);
+	mem_end_open(&x, &with_srq, 256);
+	mem_end_open(&y, &with_srq, 256);
+	mem_end_open(&p.b, &init, 256);
+	mem_end_open(&c, &init, 256);
 	connect(&x, &p.b);
 	connect(&y, &c);
 	for (uint32_t i = 0; i < SRQ_ENTRIES; i++)
-		post_srq(&x, i);
+		mem_post_srq(&x, i);
 	for (uint32_t i = 0; i < 200 && good; i++) {
 		bool host = i / 4 % 2;
 		struct mem_end *from = host ? &c : &p.b, *to = host ? &y : &x;
@@ -493,12 +379,12 @@ static void test_srq(void)
 
 		mem_pattern(from->buf, 3000, 1000 + i);
 		mem_post(from, &w);
-		good = mem_status(&from->scq) == 0 && wait_cqe(&to->rcq, &cqe) == 0;
-		slot = le32toh(cqe.wqe_index) - 0x5e000000;
+		good = mem_status(&from->scq) == 0 && mem_cqe(&to->rcq, &cqe) == 0;
+		slot = le32toh(cqe.wqe_index) - MEM_COOKIE;
 		good &= slot < SRQ_ENTRIES && le32toh(cqe.qpn) == to->qp.qpn &&
-			mem_has_pattern(p.a.buf + slot * 4096, 3000, 1000 + i);
+			mem_has_pattern(p.a.buf + slot * MEM_SLOT, 3000, 1000 + i);
 		if (good)
-			post_srq(&x, slot);
+			mem_post_srq(&x, slot);
 	}
 	ok(good, "SRQ: 200 messages over both paths, each with its receive's cookie");
 
@@ -525,10 +411,10 @@ static void test_srq(void)
 	for (uint32_t i = 0; i < 20 && good; i++)
 		good = mem_status(&c.scq) == 0 && mem_status(&y.rcq) == 0;
 	ok(good, "SRQ: 20 at once through the host, which has 16 receives at most");
-	close_end(&y);
-	close_end(&c);
-	close_end(&x);
-	close_end(&p.b);
+	mem_end_close(&y);
+	mem_end_close(&c);
+	mem_end_close(&x);
+	mem_end_close(&p.b);
 	x.srq = NULL;
 	is(guest_srq_destroy(&srq), 0, "SRQ: destroyed");
 }
@@ -544,28 +430,28 @@ static void test_srq_churn(void)
 	is(guest_srq_create(&p.a.ctx, p.a.pd, SRQ_ENTRIES, 1, &srq), 0, "an SRQ");
 	y.srq = &srq;
 	for (uint32_t i = 0; i < SRQ_ENTRIES; i++)
-		post_srq(&y, i);
+		mem_post_srq(&y, i);
 	for (uint32_t i = 0; i < 40 && good; i++) {
 		struct virtio_rdma_cqe cqe;
 		struct mem_wr w;
 
-		open_end(&y, &init);
-		open_end(&c, &init);
+		mem_end_open(&y, &init, 256);
+		mem_end_open(&c, &init, 256);
 		connect(&y, &c);
 		w = mem_wr(&c, &y, SEND, 100);
 		mem_post(&c, &w);
 		mem_post(&c, &w);
-		good = mem_status(&c.scq) == 0 && wait_cqe(&y.rcq, &cqe) == 0;
+		good = mem_status(&c.scq) == 0 && mem_cqe(&y.rcq, &cqe) == 0;
 		if (good)
-			post_srq(&y, le32toh(cqe.wqe_index) - 0x5e000000);
+			mem_post_srq(&y, le32toh(cqe.wqe_index) - MEM_COOKIE);
 		/* As a driver does: what completed has its entry back. */
 		if (guest_qp_destroy(&y.qp))
 			guest_fatal("DESTROY_QP");
 		while (guest_poll(&y.rcq, &cqe))
-			post_srq(&y, le32toh(cqe.wqe_index) - 0x5e000000);
+			mem_post_srq(&y, le32toh(cqe.wqe_index) - MEM_COOKIE);
 		if (guest_cq_destroy(&y.scq) || guest_cq_destroy(&y.rcq))
 			guest_fatal("DESTROY_CQ");
-		close_end(&c);
+		mem_end_close(&c);
 	}
 	ok(good, "SRQ: 40 connections, one after the other, lose none of what is lent");
 	is(guest_srq_destroy(&srq), 0, "SRQ: destroyed");
@@ -580,18 +466,14 @@ static void test_memory_guest(void)
 	uint64_t tx = guest_stat(p.a.g, "host_tx_bytes");
 	struct mem_end x = twin_of(&p.a), d = { .g = guest_create(p.engine, &cfg) };
 
-	if (guest_ctx_create(d.g, 0, &d.ctx) || guest_pd_alloc(&d.ctx, &d.pd))
-		guest_fatal("d: no context or PD");
-	d.buf = guest_alloc(d.g, MEM_BUF);
-	if (guest_mr_reg(d.g, d.pd, d.buf, MEM_BUF, MEM_ALL_ACCESS, &d.mr))
-		guest_fatal("d: no memory region");
-	open_end(&x, &init);
-	open_end(&d, &init);
+	mem_end_setup(&d);
+	mem_end_open(&x, &init, 256);
+	mem_end_open(&d, &init, 256);
 	connect(&x, &d);
-	ok(carries(&x, &d, 600) && carries(&d, &x, 610) &&
+	ok(mem_carries(&x, &d, 600) && mem_carries(&d, &x, 610) &&
 	   guest_stat(p.a.g, "host_tx_bytes") == tx, "a guest of the memory backend, by memory");
-	close_end(&x);
-	close_end(&d);
+	mem_end_close(&x);
+	mem_end_close(&d);
 	guest_destroy(d.g);
 }
 
@@ -604,11 +486,7 @@ void test_mixed(void)
 
 	memcpy(cfg.gid, gid_c, 16);
 	c.g = guest_create(p.engine, &cfg);
-	if (guest_ctx_create(c.g, 0, &c.ctx) || guest_pd_alloc(&c.ctx, &c.pd))
-		guest_fatal("c: no context or PD");
-	c.buf = guest_alloc(c.g, MEM_BUF);
-	if (guest_mr_reg(c.g, c.pd, c.buf, MEM_BUF, MEM_ALL_ACCESS, &c.mr))
-		guest_fatal("c: no memory region");
+	mem_end_setup(&c);
 	test_paths();
 	test_reconnect();
 	test_init();

@@ -4,9 +4,6 @@
 
 #include "native.h"
 
-#define QKEY	0x11223344
-#define GRH	40
-
 static struct virtio_rdma_av av;
 
 static void open_ud(void)
@@ -18,7 +15,7 @@ static void open_ud(void)
 	mem_pair_qps_init(&p, &init, 256);
 	mem_pair_connect(&p);
 	av = (struct virtio_rdma_av){
-		.pd = htole32(p.a.pd), .dqpn = htole32(p.b.qp.qpn), .qkey = htole32(QKEY),
+		.pd = htole32(p.a.pd), .dqpn = htole32(p.b.qp.qpn), .qkey = htole32(MEM_QKEY),
 		.hop_limit = 64, .tclass = 0x20,
 	};
 	memcpy(av.dgid, gid_b, 16);
@@ -42,7 +39,7 @@ static void delivered(uint8_t opcode, uint32_t length)
 	recv_now(0, GRH + 2048);
 	send_ud(opcode, length);
 	is(mem_status(&p.a.scq), 0, "UD: %u bytes are sent", length);
-	status = wait_cqe(&p.b.rcq, &cqe);
+	status = mem_cqe(&p.b.rcq, &cqe);
 	ok(!status && le32toh(cqe.byte_len) == GRH + length && le32toh(cqe.src_qp) == p.a.qp.qpn &&
 	   cqe.flags & VIRTIO_RDMA_CQE_GRH && mem_has_pattern(p.b.buf + GRH, length, MEM_SEED_A),
 	   "they arrive, with their header");
@@ -70,9 +67,9 @@ static void test_ud(void)
 	delivered(SEND, 1024);
 	delivered(SENDI, 100);
 	recv_now(0, GRH + 2048);
-	av.qkey = htole32(QKEY + 1);
+	av.qkey = htole32(MEM_QKEY + 1);
 	dropped("UD: wrong Q_Key");
-	av.qkey = htole32(QKEY);
+	av.qkey = htole32(MEM_QKEY);
 	av.dqpn = htole32(0xfffff0);
 	dropped("UD: a QP that does not exist");
 	av.dqpn = htole32(p.b.qp.qpn);
@@ -148,7 +145,7 @@ static void test_srq(uint8_t type, const char *name)
 
 		w.sge.addr += i * 64;
 		mem_post(&p.a, &w);
-		good = mem_status(&p.a.scq) == 0 && wait_cqe(&p.b.rcq, &cqe) == 0 &&
+		good = mem_status(&p.a.scq) == 0 && mem_cqe(&p.b.rcq, &cqe) == 0 &&
 		       le32toh(cqe.wqe_index) == 0xc0de0000 + i &&
 		       !memcmp(p.b.buf + i * 4096, p.a.buf + i * 64, 1000);
 	}

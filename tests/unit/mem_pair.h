@@ -20,6 +20,8 @@
 #define MEM_WAIT_MS	10000
 /* Wait for something that must not come. */
 #define MEM_QUIET_MS	30
+#define MEM_QKEY	0x11223344	/* of every QP */
+#define MEM_GRH		40		/* bytes of a receive before a datagram's payload */
 
 /*
  * The thread sanitizer knows memory by its address: with two mappings of the
@@ -64,8 +66,30 @@ void mem_pair_connect(struct mem_pair *p);
 /* All of it: fresh QPs in RTS, patterns in both buffers. */
 void mem_pair_fresh(struct mem_pair *p);
 
+/* ---- one end ---- */
+
+/* A context, a PD and a registered buffer of end->g. */
+void mem_end_setup(struct mem_end *end);
+/*
+ * CQs and a QP in RESET; of @init the type and sizes count.  A copy of an end can have
+ * them beside the end's own, on the same guest and buffer.
+ */
+void mem_end_open(struct mem_end *end, const struct guest_qp_init *init, uint32_t cq_entries);
+/* They go, and with them the guest's events. */
+void mem_end_close(struct mem_end *end);
+void mem_drop_events(struct guest *g);
+
+/* Defaults to connect it to the QP @dqpn at @dgid. */
+void mem_attr_to(struct mem_end *end, const uint8_t dgid[16], uint32_t dqpn);
 /* From RESET to @state (INIT, RTR, RTS) with end->attr; the last status. */
 uint32_t mem_bring_up(struct mem_end *end, uint8_t state);
+/* The last steps of it. */
+uint32_t mem_to_rtr(struct mem_end *end);
+uint32_t mem_to_rts(struct mem_end *end);
+/* Both to RTS with the attr of each. */
+void mem_connect(struct mem_end *x, struct mem_end *y);
+
+/* ---- data ---- */
 
 /* Fills the buffer with bytes that depend on @seed and their place. */
 void mem_pattern(void *p, uint64_t length, uint32_t seed);
@@ -73,22 +97,45 @@ bool mem_has_pattern(const void *p, uint64_t length, uint32_t seed);
 #define MEM_SEED_A	1U
 #define MEM_SEED_B	2U
 
+/* ---- what is expected ---- */
+
 /* Status of the next completion, or -1 if there is none in time. */
 int mem_status(struct guest_cq *cq);
+/* The same, and all of the completion. */
+int mem_cqe(struct guest_cq *cq, struct virtio_rdma_cqe *cqe);
+/* @num completions with @status, of entries that follow each other from @first on. */
+bool mem_in_order(struct guest_cq *cq, uint8_t status, uint32_t first, uint32_t num);
 /* True if the state comes in time. */
 bool mem_in_state(struct mem_end *end, uint8_t state);
 /* The next event is this one, of the end's QP. */
 bool mem_event(struct mem_end *end, uint32_t type);
 bool mem_no_event(struct mem_end *end);
+/* This event comes, whatever does before it. */
+bool mem_event_comes(struct guest *g, uint32_t type, uint32_t id, int timeout_ms);
 bool mem_no_cqe(struct guest_cq *cq);
+
+/* ---- work requests ---- */
 
 /* A work request of one SGE from buf + @offset to the other's buf. */
 struct mem_wr {
 	struct guest_wr wr;
 	struct guest_sge sge;
 };
+
 struct mem_wr mem_wr(struct mem_end *from, struct mem_end *to, uint8_t opcode, uint32_t length);
 void mem_post(struct mem_end *end, struct mem_wr *w);
 void mem_recv(struct mem_end *end, uint32_t offset, uint32_t length);
+/* A receive of the end's SRQ: piece @slot of the buffer, with cookie MEM_COOKIE + @slot. */
+void mem_post_srq(struct mem_end *end, uint32_t slot);
+#define MEM_SLOT	4096U
+#define MEM_COOKIE	0x5e000000U
+
+struct virtio_rdma_av mem_av(const struct mem_end *from, const uint8_t dgid[16], uint32_t dqpn);
+/* A datagram of @length bytes from buf + @offset; not yet rung. */
+void mem_write_ud(struct mem_end *from, const struct virtio_rdma_av *av, uint32_t offset,
+		  uint32_t length, uint16_t flags);
+
+/* A SEND, a WRITE and a READ from @x to @y pass, with the data compared. */
+bool mem_carries(struct mem_end *x, struct mem_end *y, uint32_t seed);
 
 #endif /* MEM_PAIR_H */

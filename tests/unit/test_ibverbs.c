@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "host_calls.h"
 #include "mem_pair.h"
 #include "null_verbs.h"
 #include "tap.h"
@@ -23,16 +24,6 @@
 
 static struct mem_pair p;
 
-static bool event_comes(struct guest *g, uint32_t type, uint32_t id)
-{
-	struct virtio_rdma_event event;
-
-	while (guest_event(g, &event, 2000))
-		if (le32toh(event.type) == type && le32toh(event.id) == id)
-			return true;
-	return false;
-}
-
 /* ---- host calls that fail ------------------------------------------------------------ */
 
 /* Each call at start fails once: an error that says something, and nothing left. */
@@ -42,28 +33,13 @@ static void test_open(void)
 		.name = "d", .mac = { 2, 0, 0, 0, 0, 9 }, .num_comp_vectors = 1,
 		.ibdev = NULL_IBDEV,
 	};
-	long before = null_objects(), n;
-	bool told = true, kept = true;
+	struct host_calls calls = host_calls_at_start(p.engine, &cfg);
 	struct vrd_device *dev;
 	struct vrd_error err;
 
-	for (n = 1; n < 100; n++) {
-		int ret;
-
-		null_fail(n);
-		memset(&err, 0, sizeof(err));
-		ret = vrd_device_create(p.engine, &cfg, &dev, &err);
-		if (!ret)
-			vrd_device_destroy(dev);
-		else
-			told &= err.msg[0] != 0;
-		kept &= null_objects() == before;
-		if (!null_failed())
-			break;
-	}
-	ok(n > 10 && n < 100, "%ld host calls at start fail one by one", n - 1);
-	ok(told, "each refusal has a message");
-	ok(kept, "and leaves no object of the host's");
+	ok(calls.num >= 10 && calls.ended, "%ld host calls at start fail one by one", calls.num);
+	ok(calls.told, "each refusal has a message");
+	ok(calls.undone, "and leaves no object of the host's");
 
 	cfg.ibdev = "nosuch";
 	ok(vrd_device_create(p.engine, &cfg, &dev, &err) < 0 && strstr(err.hint, NULL_IBDEV),
@@ -83,64 +59,13 @@ static void test_open(void)
 	ok(vrd_device_create(p.engine, &cfg, &dev, &err) < 0, "no name at all: %s", err.msg);
 }
 
-/* One of each; what is refused is not there.  False: something was refused. */
-static bool make_objects(uint8_t type, bool *clean)
-{
-	struct guest_qp_init init = { .type = type };
-	struct mem_end *e = &p.a;
-	uint32_t pd, status[6] = { 0 };
-	struct guest_srq srq;
-	struct guest_cq cq;
-	struct guest_qp qp;
-	struct guest_mr mr;
-
-	status[0] = guest_pd_alloc(&e->ctx, &pd);
-	if (status[0])
-		goto out;
-	status[1] = guest_mr_reg(e->g, pd, e->buf, MEM_BUF, MEM_ALL_ACCESS, &mr);
-	status[2] = guest_cq_create(&e->ctx, 16, 0, &cq);
-	status[3] = guest_srq_create(&e->ctx, pd, 16, 1, &srq);
-	if (!status[2]) {
-		init.pd = pd;
-		init.send_cq = init.recv_cq = &cq;
-		status[4] = guest_qp_create(&e->ctx, &init, &qp);
-		if (!status[4]) {
-			status[5] = guest_qp_set_state(&qp, VIRTIO_RDMA_QPS_ERR);
-			*clean &= !guest_qp_destroy(&qp);
-		}
-		*clean &= !guest_cq_destroy(&cq);
-	}
-	if (!status[3])
-		*clean &= !guest_srq_destroy(&srq);
-	if (!status[1])
-		*clean &= !guest_mr_dereg(&mr);
-	*clean &= !guest_destroy_handle(e->g, VIRTIO_RDMA_CMD_DEALLOC_PD, pd);
-out:
-	for (unsigned int i = 0; i < 6; i++) {
-		*clean &= !status[i] || status[i] == VIRTIO_RDMA_S_NOMEM;
-		if (status[i])
-			return false;
-	}
-	return true;
-}
-
 static void test_objects(uint8_t type, const char *name)
 {
-	long before = null_objects(), n;
-	bool clean = true, refused = true;
+	struct host_calls calls = host_calls_of_objects(&p.a, type, false);
 
-	for (n = 1; n < 100; n++) {
-		bool all;
-
-		null_fail(n);
-		all = make_objects(type, &clean);
-		if (!null_failed())
-			break;
-		/* One may be made up for, as inline data by a bounce line. */
-		refused &= !all || n > 4;
-	}
-	ok(n > 5 && n < 100 && refused, "%s: each host call of the verbs fails once: NOMEM", name);
-	ok(clean && null_objects() == before, "%s: all is undone", name);
+	ok(calls.num >= 5 && calls.ended && calls.told,
+	   "%s: each host call of the verbs fails once: NOMEM", name);
+	ok(calls.undone, "%s: all is undone", name);
 }
 
 /* ---- completions, errors ------------------------------------------------------------------ */
@@ -427,14 +352,14 @@ static void test_events(void)
 	null_event(IBV_EVENT_COMM_EST, host, false);
 	ok(mem_event(&p.a, EVENT(COMM_EST)), "COMM_EST");
 	null_event(IBV_EVENT_QP_ACCESS_ERR, host, false);
-	ok(event_comes(p.a.g, EVENT(QP_ACCESS_ERR), p.a.qp.qpn) &&
+	ok(mem_event_comes(p.a.g, EVENT(QP_ACCESS_ERR), p.a.qp.qpn, MEM_WAIT_MS) &&
 	   mem_in_state(&p.a, VIRTIO_RDMA_QPS_ERR), "QP_ACCESS_ERR, and the QP is in ERR");
 	null_event(IBV_EVENT_PORT_ERR, host, true);
-	ok(event_comes(p.a.g, EVENT(PORT_ERR), 1), "PORT_ERR");
+	ok(mem_event_comes(p.a.g, EVENT(PORT_ERR), 1, MEM_WAIT_MS), "PORT_ERR");
 	null_event(IBV_EVENT_PORT_ACTIVE, host, true);
-	ok(event_comes(p.a.g, EVENT(PORT_ACTIVE), 1), "PORT_ACTIVE");
+	ok(mem_event_comes(p.a.g, EVENT(PORT_ACTIVE), 1, MEM_WAIT_MS), "PORT_ACTIVE");
 	null_event(IBV_EVENT_GID_CHANGE, host, true);
-	ok(event_comes(p.a.g, EVENT(GID_CHANGE), 1), "GID_CHANGE");
+	ok(mem_event_comes(p.a.g, EVENT(GID_CHANGE), 1, MEM_WAIT_MS), "GID_CHANGE");
 	mem_pair_drop_qps(&p);
 }
 
@@ -516,7 +441,8 @@ static void test_gone(void)
 	fresh(VIRTIO_RDMA_QPT_RC);
 	null_gone = true;
 	null_event(IBV_EVENT_DEVICE_FATAL, null_qp(p.a.qp.qpn), true);
-	ok(event_comes(p.a.g, EVENT(DEVICE_FATAL), 0), "the host's device goes: DEVICE_FATAL");
+	ok(mem_event_comes(p.a.g, EVENT(DEVICE_FATAL), 0, MEM_WAIT_MS),
+	   "the host's device goes: DEVICE_FATAL");
 	ok(!guest_command(p.a.g, VIRTIO_RDMA_CMD_QUERY_PORT, &req, &rsp) &&
 	   rsp.state == VIRTIO_RDMA_PORT_DOWN, "the port is DOWN");
 	mem_post(&p.a, &w);

@@ -4,6 +4,7 @@
  * takes, what it does there, and host calls that fail.  Both paths of a real device
  * are tests/interop's.
  */
+#include "host_calls.h"
 #include "mixed.h"
 
 /* ---- host calls that fail -------------------------------------------------------------- */
@@ -14,88 +15,30 @@ static void test_open(void)
 		.name = "d", .mac = { 2, 0, 0, 0, 0, 9 }, .num_comp_vectors = 1,
 		.ibdev = NULL_IBDEV, .backend = "mixed", .fabric = "f",
 	};
-	long before = null_objects(), n;
-	bool told = true, kept = true;
-	struct vrd_device *dev;
-	struct vrd_error err;
+	struct host_calls calls = host_calls_at_start(p.engine, &cfg);
 
-	for (n = 1; n < 100; n++) {
-		int ret;
-
-		null_fail(n);
-		memset(&err, 0, sizeof(err));
-		ret = vrd_device_create(p.engine, &cfg, &dev, &err);
-		if (!ret)
-			vrd_device_destroy(dev);
-		else
-			told &= err.msg[0] != 0;
-		kept &= null_objects() == before;
-		if (!null_failed())
-			break;
-	}
-	ok(n > 10 && n < 100 && told, "%ld host calls at start fail one by one", n - 1);
-	ok(kept, "and leave no object of the host's");
-}
-
-/* One of each; what is refused is not there.  False: something was refused. */
-static bool make_objects(uint8_t type, bool *clean)
-{
-	struct guest_qp_init init = { .type = type };
-	struct mem_end *e = &p.a;
-	uint32_t pd, status[5] = { 0 };
-	struct guest_srq srq;
-	struct guest_cq cq;
-	struct guest_qp qp;
-	struct guest_mr mr;
-
-	status[0] = guest_pd_alloc(&e->ctx, &pd);
-	if (status[0]) {
-		*clean &= status[0] == VIRTIO_RDMA_S_NOMEM;
-		return false;
-	}
-	status[1] = guest_mr_reg(e->g, pd, e->buf, MEM_BUF, MEM_ALL_ACCESS, &mr);
-	status[2] = guest_cq_create(&e->ctx, 16, 0, &cq);
-	status[3] = guest_srq_create(&e->ctx, pd, 16, 1, &srq);
-	if (!status[2]) {
-		init.pd = pd;
-		init.send_cq = init.recv_cq = &cq;
-		if (!status[3])
-			init.srq = &srq;
-		status[4] = guest_qp_create(&e->ctx, &init, &qp);
-		if (!status[4])
-			*clean &= !guest_qp_destroy(&qp);
-		*clean &= !guest_cq_destroy(&cq);
-	}
-	if (!status[3])
-		*clean &= !guest_srq_destroy(&srq);
-	if (!status[1])
-		*clean &= !guest_mr_dereg(&mr);
-	*clean &= !guest_destroy_handle(e->g, VIRTIO_RDMA_CMD_DEALLOC_PD, pd);
-	for (unsigned int i = 0; i < 5; i++) {
-		*clean &= !status[i] || status[i] == VIRTIO_RDMA_S_NOMEM;
-		if (status[i])
-			return false;
-	}
-	return true;
+	ok(calls.num >= 10 && calls.ended && calls.told,
+	   "%ld host calls at start fail one by one", calls.num);
+	ok(calls.undone, "and leave no object of the host's");
 }
 
 static void test_objects(uint8_t type, const char *name)
 {
-	long before = null_objects(), n;
-	bool clean = true, refused = true;
+	struct host_calls calls = host_calls_of_objects(&p.a, type, true);
 
-	for (n = 1; n < 100; n++) {
-		bool all;
+	ok(calls.num >= 5 && calls.ended && calls.told,
+	   "%s: each host call of the verbs fails once: NOMEM", name);
+	ok(calls.undone, "%s: all is undone", name);
+}
 
-		null_fail(n);
-		all = make_objects(type, &clean);
-		if (!null_failed())
-			break;
-		/* One may be made up for, as inline data by a bounce line. */
-		refused &= !all || n > 4;
-	}
-	ok(n > 5 && n < 100 && refused, "%s: each host call of the verbs fails once: NOMEM", name);
-	ok(clean && null_objects() == before, "%s: all is undone", name);
+/* In INIT, with receives one behind the other, when the host is next. */
+static void init_with_receives(struct mem_end *x, uint32_t num, uint32_t length)
+{
+	attr_to(x, NULL);
+	if (mem_bring_up(x, INIT))
+		guest_fatal("INIT");
+	for (uint32_t i = 0; i < num; i++)
+		mem_recv(x, length * i, length);
 }
 
 /*
@@ -111,17 +54,13 @@ static void test_refused(void)
 
 	open_end(&x, VIRTIO_RDMA_QPT_RC);
 	open_end(&y, VIRTIO_RDMA_QPT_RC);
-	attr_to(&x, NULL);
-	if (mem_bring_up(&x, INIT))
-		guest_fatal("INIT");
-	for (uint32_t i = 0; i < 5; i++)
-		mem_recv(&x, 64 * i, 64);
+	init_with_receives(&x, 5, 64);
 	null_fail(1);
-	ok(to_rtr(&x) == VIRTIO_RDMA_S_NOMEM && null_failed() && guest_qp_state(&x.qp) == INIT,
+	ok(mem_to_rtr(&x) == VIRTIO_RDMA_S_NOMEM && null_failed() && guest_qp_state(&x.qp) == INIT,
 	   "RC: RTR that the host refuses");
 	ok(null_qp(x.qp.qpn)->state == IBV_QPS_INIT, "RC: the host's QP is in INIT again");
 	attr_to(&x, &y);
-	if (to_rtr(&x) || to_rts(&x))
+	if (mem_to_rtr(&x) || mem_to_rts(&x))
 		guest_fatal("RTR or RTS");
 	bring_up(&y, &x);
 	w = mem_wr(&y, &x, SEND, 64);
@@ -129,7 +68,7 @@ static void test_refused(void)
 	for (uint32_t i = 0; i < 5 && good; i++) {
 		mem_pattern(y.buf, 64, i);
 		mem_post(&y, &w);
-		good = mem_status(&y.scq) == 0 && in_order(&x.rcq, 0, i, 1) &&
+		good = mem_status(&y.scq) == 0 && mem_in_order(&x.rcq, 0, i, 1) &&
 		       mem_has_pattern(x.buf + 64 * i, 64, i);
 	}
 	ok(good, "RC: its receives are there for a guest of the fabric");
@@ -137,37 +76,31 @@ static void test_refused(void)
 	/* The other way round: the host has them at last. */
 	if (guest_qp_reset(&x.qp))
 		guest_fatal("RESET");
-	attr_to(&x, NULL);
-	if (mem_bring_up(&x, INIT))
-		guest_fatal("INIT");
-	for (uint32_t i = 0; i < 5; i++)
-		mem_recv(&x, 64 * i, 64);
+	init_with_receives(&x, 5, 64);
 	null_fail(1);
-	good = to_rtr(&x) && null_failed() && !to_rtr(&x);
+	good = mem_to_rtr(&x) && null_failed() && !mem_to_rtr(&x);
 	null_fail(1);
-	good &= to_rts(&x) && null_failed() && guest_qp_state(&x.qp) == RTR && !to_rts(&x);
+	good &= mem_to_rts(&x) && null_failed() && guest_qp_state(&x.qp) == RTR && !mem_to_rts(&x);
 	for (uint32_t i = 0; i < 5 && good; i++)
-		good = arrives(&x, IBV_WC_SUCCESS, NULL, 64) && in_order(&x.rcq, 0, i, 1);
+		good = arrives(&x, IBV_WC_SUCCESS, NULL, 64) && mem_in_order(&x.rcq, 0, i, 1);
 	ok(good && !null_receive(x.qp.qpn, IBV_WC_SUCCESS, NULL, 64),
 	   "RC: RTR and RTS are tried again, and the host has each receive once");
 	null_fail(1);
 	ok(guest_qp_set_state(&x.qp, ERR) && null_failed() && !guest_qp_set_state(&x.qp, ERR),
 	   "RC: ERR that the host refuses, and again");
-	close_end(&x);
-	close_end(&y);
+	mem_end_close(&x);
+	mem_end_close(&y);
 
 	open_end(&x, VIRTIO_RDMA_QPT_UD);
-	attr_to(&x, NULL);
-	if (mem_bring_up(&x, INIT))
-		guest_fatal("INIT");
-	mem_recv(&x, 0, 256);
+	init_with_receives(&x, 1, 256);
 	null_fail(1);
-	good = to_rtr(&x) && null_failed() && guest_qp_state(&x.qp) == INIT && !to_rtr(&x);
+	good = mem_to_rtr(&x) && null_failed() && guest_qp_state(&x.qp) == INIT && !mem_to_rtr(&x);
 	null_fail(1);
-	good &= to_rts(&x) && null_failed() && guest_qp_state(&x.qp) == RTR && !to_rts(&x);
-	ok(good && arrives(&x, IBV_WC_SUCCESS, x.buf + 4096, GRH + 8) && in_order(&x.rcq, 0, 0, 1),
+	good &= mem_to_rts(&x) && null_failed() && guest_qp_state(&x.qp) == RTR && !mem_to_rts(&x);
+	ok(good && arrives(&x, IBV_WC_SUCCESS, x.buf + 4096, GRH + 8) &&
+	   mem_in_order(&x.rcq, 0, 0, 1),
 	   "UD: RTR and RTS that the host refuses are tried again");
-	close_end(&x);
+	mem_end_close(&x);
 	is(null_objects(), before, "nothing is left of it");
 }
 
@@ -183,7 +116,7 @@ static void test_two_fabrics(void)
 	y = p.b;
 	open_end(&x, VIRTIO_RDMA_QPT_RC);
 	open_end(&y, VIRTIO_RDMA_QPT_RC);
-	connect(&x, &y);
+	connect_ends(&x, &y);
 	ok(guest_stat(p.a.g, "qps_host") == 1 && guest_stat(p.b.g, "qps_host") == 1 &&
 	   !guest_stat(p.a.g, "qps_local") && !guest_stat(p.b.g, "qps_local"),
 	   "guests of two fabrics: by the host");
@@ -193,8 +126,8 @@ static void test_two_fabrics(void)
 	mem_post(&x, &w);
 	ok(mem_status(&x.scq) == 0 && mem_has_pattern(y.buf, 64, 2), "which carries it (nowhere)");
 	ok(host_carries(&x) && host_carries(&y), "all of it");
-	close_end(&x);
-	close_end(&y);
+	mem_end_close(&x);
+	mem_end_close(&y);
 	mem_pair_close(&p);
 }
 
@@ -207,13 +140,13 @@ static void test_paths(void)
 	open_end(&x, VIRTIO_RDMA_QPT_RC);
 	open_end(&y, VIRTIO_RDMA_QPT_RC);
 	open_end(&z, VIRTIO_RDMA_QPT_RC);
-	connect(&x, &y);
+	connect_ends(&x, &y);
 	bring_up(&z, NULL);
 	ok(guest_stat(p.a.g, "qps_local") == local + 1 && guest_stat(p.a.g, "qps_host") == host + 1,
 	   "a connection to the same fabric, and one to elsewhere");
 	tx = guest_stat(p.a.g, "host_tx_bytes");
 	rx = guest_stat(p.a.g, "host_rx_bytes");
-	ok(carries(&x, &y, 100) && carries(&y, &x, 110), "memory carries the one");
+	ok(mem_carries(&x, &y, 100) && mem_carries(&y, &x, 110), "memory carries the one");
 	is(guest_stat(p.a.g, "host_tx_bytes"), tx, "without the host");
 	ok(host_carries(&z), "the host the other");
 	ok(guest_stat(p.a.g, "host_tx_bytes") == tx + 20000 &&
@@ -222,9 +155,9 @@ static void test_paths(void)
 	mem_recv(&x, 0, 64);
 	is(mem_status(&x.rcq), WC(WR_FLUSH_ERR), "and flushes");
 	ok(host_carries(&z), "the other goes on");
-	close_end(&x);
-	close_end(&y);
-	close_end(&z);
+	mem_end_close(&x);
+	mem_end_close(&y);
+	mem_end_close(&z);
 }
 
 /* The same QP, to one after the other, with receives that were posted in INIT. */
@@ -243,7 +176,7 @@ static void test_reconnect(void)
 		good &= !mem_bring_up(&x, INIT);
 		mem_recv(&x, 4096, 512);
 		mem_recv(&x, 8192, 512);
-		good &= !to_rtr(&x);
+		good &= !mem_to_rtr(&x);
 		if (host) {
 			/* The host has them before RTR is answered. */
 			early &= null_receive(x.qp.qpn, IBV_WC_SUCCESS, NULL, 512) &&
@@ -260,8 +193,8 @@ static void test_reconnect(void)
 				 mem_has_pattern(x.buf + 4096, 512, i) &&
 				 mem_has_pattern(x.buf + 8192, 512, i);
 		}
-		early &= in_order(&x.rcq, 0, 0, 2);
-		good &= !to_rts(&x) && (host ? host_carries(&x) : carries(&x, &y, 300 + i));
+		early &= mem_in_order(&x.rcq, 0, 0, 2);
+		good &= !mem_to_rts(&x) && (host ? host_carries(&x) : mem_carries(&x, &y, 300 + i));
 		/* Left behind. */
 		for (unsigned int k = 0; k < 20; k++) {
 			mem_recv(&x, 0, 64);
@@ -276,8 +209,8 @@ static void test_reconnect(void)
 	ok(early, "receives of INIT are there in RTR, on either path");
 	ok(good, "RESET, and to another peer on the other path, 20 times");
 	ok(mem_no_cqe(&x.scq) && mem_no_cqe(&x.rcq), "nothing is left of the earlier lives");
-	close_end(&x);
-	close_end(&y);
+	mem_end_close(&x);
+	mem_end_close(&y);
 }
 
 /* One end was connected while the other's address was not in the fabric. */
@@ -301,8 +234,8 @@ static void test_disagree(void)
 	is(mem_status(&y.scq), WC(RETRY_EXC_ERR), "ends on different paths: nobody answers");
 	ok(mem_has_pattern(x.buf, 64, 1), "no byte moved");
 	ok(host_carries(&x), "the other end has the host");
-	close_end(&x);
-	close_end(&y);
+	mem_end_close(&x);
+	mem_end_close(&y);
 }
 
 /* Some signaled, some not; @to NULL: by the host. */
@@ -330,13 +263,13 @@ static void test_order(struct mem_end *to, const char *name)
 		guest_ring_sq(&x.qp);
 		for (; want < posted && good; want++)
 			if (want % 6 == 5 || want % 10 == 3)
-				good = wait_cqe(&x.scq, &cqe) == 0 &&
+				good = mem_cqe(&x.scq, &cqe) == 0 &&
 				       le32toh(cqe.wqe_index) == want;
 	}
 	ok(good && !guest_poll(&x.scq, &cqe), "%s: only what is signaled completes, in order",
 	   name);
-	close_end(&x);
-	close_end(&y);
+	mem_end_close(&x);
+	mem_end_close(&y);
 }
 
 /* To ERR, with requests and receives outstanding, and more that come then. */
@@ -348,7 +281,7 @@ static void test_flush(void)
 	/* To one that has no receive, so that nothing is sent. */
 	open_end(&x, VIRTIO_RDMA_QPT_RC);
 	open_end(&y, VIRTIO_RDMA_QPT_RC);
-	connect(&x, &y);
+	connect_ends(&x, &y);
 	for (unsigned int i = 0; i < 40; i++) {
 		w.wr.flags = i % 2 ? SIGNALED : 0;
 		mem_post(&x, &w);
@@ -360,9 +293,9 @@ static void test_flush(void)
 		mem_post(&x, &w);
 		mem_recv(&x, 0, 64);
 	}
-	ok(in_order(&x.scq, WC(WR_FLUSH_ERR), 0, 50),
+	ok(mem_in_order(&x.scq, WC(WR_FLUSH_ERR), 0, 50),
 	   "by memory: all requests are flushed, in order");
-	ok(in_order(&x.rcq, WC(WR_FLUSH_ERR), 0, 50), "by memory: and all receives");
+	ok(mem_in_order(&x.rcq, WC(WR_FLUSH_ERR), 0, 50), "by memory: and all receives");
 
 	open_end(&z, VIRTIO_RDMA_QPT_RC);
 	bring_up(&z, NULL);
@@ -373,25 +306,25 @@ static void test_flush(void)
 	for (unsigned int i = 0; i < 40; i++)
 		mem_post(&z, &w);
 	ok(mem_status(&z.scq) == WC(REM_ACCESS_ERR) &&
-	   in_order(&z.scq, WC(WR_FLUSH_ERR), 1, 39) && mem_in_state(&z, ERR),
+	   mem_in_order(&z.scq, WC(WR_FLUSH_ERR), 1, 39) && mem_in_state(&z, ERR),
 	   "by the host: an error moves the QP to ERR, the requests behind it are flushed");
 	for (unsigned int i = 0; i < 10; i++) {
 		mem_recv(&z, 0, 64);
 		mem_post(&z, &w);
 	}
-	ok(in_order(&z.scq, WC(WR_FLUSH_ERR), 40, 10) &&
-	   in_order(&z.rcq, WC(WR_FLUSH_ERR), 0, 50), "by the host: so is what is posted then");
+	ok(mem_in_order(&z.scq, WC(WR_FLUSH_ERR), 40, 10) &&
+	   mem_in_order(&z.rcq, WC(WR_FLUSH_ERR), 0, 50), "by the host: so is what is posted then");
 
 	/* In INIT nobody has the receives but us. */
 	if (guest_qp_reset(&z.qp) || mem_bring_up(&z, INIT))
 		guest_fatal("RESET or INIT");
 	for (unsigned int i = 0; i < 5; i++)
 		mem_recv(&z, 0, 64);
-	ok(!guest_qp_set_state(&z.qp, ERR) && in_order(&z.rcq, WC(WR_FLUSH_ERR), 0, 5),
+	ok(!guest_qp_set_state(&z.qp, ERR) && mem_in_order(&z.rcq, WC(WR_FLUSH_ERR), 0, 5),
 	   "before RTR: from INIT to ERR, the receives are flushed in order");
-	close_end(&x);
-	close_end(&y);
-	close_end(&z);
+	mem_end_close(&x);
+	mem_end_close(&y);
+	mem_end_close(&z);
 }
 
 int main(void)

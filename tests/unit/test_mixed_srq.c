@@ -8,13 +8,7 @@
 
 static bool limit_event(struct guest *g, uint32_t srqn, int ms)
 {
-	struct virtio_rdma_event event;
-
-	while (guest_event(g, &event, ms))
-		if (le32toh(event.type) == VIRTIO_RDMA_EVENT_SRQ_LIMIT_REACHED &&
-		    le32toh(event.id) == srqn)
-			return true;
-	return false;
+	return mem_event_comes(g, VIRTIO_RDMA_EVENT_SRQ_LIMIT_REACHED, srqn, ms);
 }
 
 /* A message by memory from @from, or from the host; the slot that it took, or an error. */
@@ -33,10 +27,11 @@ static int one_message(struct mem_end *from, struct mem_end *to, uint32_t seed)
 	} else if (!arrives(to, IBV_WC_SUCCESS, NULL, 3000)) {
 		return -2;
 	}
-	if (wait_cqe(&to->rcq, &cqe) || le32toh(cqe.qpn) != to->qp.qpn)
+	if (mem_cqe(&to->rcq, &cqe) || le32toh(cqe.qpn) != to->qp.qpn)
 		return -3;
-	slot = le32toh(cqe.wqe_index) - COOKIE;
-	if (slot >= SRQ_ENTRIES || (from && !mem_has_pattern(to->buf + slot * 4096, 3000, seed)))
+	slot = le32toh(cqe.wqe_index) - MEM_COOKIE;
+	if (slot >= SRQ_ENTRIES ||
+	    (from && !mem_has_pattern(to->buf + slot * MEM_SLOT, 3000, seed)))
 		return -4;
 	return (int)slot;
 }
@@ -56,17 +51,17 @@ static void test_srq(void)
 	open_end(&x, VIRTIO_RDMA_QPT_RC);
 	open_end(&y, VIRTIO_RDMA_QPT_RC);
 	open_end(&z, VIRTIO_RDMA_QPT_RC);
-	connect(&x, &y);
+	connect_ends(&x, &y);
 	null_srq_taken = 0;
 	for (uint32_t i = 0; i < SRQ_ENTRIES; i++) {
-		post_srq(&x, i);
+		mem_post_srq(&x, i);
 		posted[i] = true;
 	}
 	for (uint32_t i = 0; i < 50 && good; i++) {
 		slot = one_message(&y, &x, i);
 		good = slot >= 0;
 		if (good)
-			post_srq(&x, (uint32_t)slot);
+			mem_post_srq(&x, (uint32_t)slot);
 	}
 	ok(good && !null_srq_taken,
 	   "SRQ: without a QP on the host's path, the host is lent nothing");
@@ -78,7 +73,7 @@ static void test_srq(void)
 		slot = one_message(host ? NULL : &y, host ? &z : &x, 1000 + i);
 		good = slot >= 0 && posted[slot];
 		if (good)
-			post_srq(&x, (uint32_t)slot);
+			mem_post_srq(&x, (uint32_t)slot);
 	}
 	ok(good, "SRQ: 400 messages of both paths, each with its receive's cookie");
 	diag("last: %d, lent in all: %ld", slot, (long)null_srq_taken);
@@ -106,28 +101,28 @@ static void test_srq(void)
 	}
 	ok(good, "SRQ: the last message takes the last receive, through the host");
 	ok(!null_receive(z.qp.qpn, IBV_WC_SUCCESS, NULL, 8), "SRQ: then it is empty");
-	post_srq(&x, 3);
+	mem_post_srq(&x, 3);
 	ok(one_message(NULL, &z, 0) == 3, "SRQ: what is posted then is lent at once");
 
 	/* The host has no room; one that fails is its QP's. */
 	taken = null_srq_room = null_srq_taken;
 	for (uint32_t i = 0; i < 8; i++)
-		post_srq(&x, i);
+		mem_post_srq(&x, i);
 	usleep(20000);
 	is(null_srq_taken, taken, "SRQ: the host takes none");
 	slot = one_message(&y, &x, 9);
 	ok(slot == 0, "SRQ: they are there for the other path");
 	null_srq_room = LONG_MAX;
-	post_srq(&x, 0);
+	mem_post_srq(&x, 0);
 	ok(arrives(&z, IBV_WC_LOC_PROT_ERR, NULL, 0) &&
-	   wait_cqe(&z.rcq, &cqe) == WC(LOC_PROT_ERR) &&
-	   le32toh(cqe.wqe_index) == COOKIE + 1 && mem_in_state(&z, ERR),
+	   mem_cqe(&z.rcq, &cqe) == WC(LOC_PROT_ERR) &&
+	   le32toh(cqe.wqe_index) == MEM_COOKIE + 1 && mem_in_state(&z, ERR),
 	   "SRQ: one of them fails at the host, with its cookie");
 	slot = one_message(&y, &x, 10);
 	ok(slot >= 2, "SRQ: the other QP goes on");
-	close_end(&x);
-	close_end(&y);
-	close_end(&z);
+	mem_end_close(&x);
+	mem_end_close(&y);
+	mem_end_close(&z);
 	is(guest_srq_destroy(&srq), 0, "SRQ: destroyed while the host has some");
 }
 
@@ -145,12 +140,13 @@ static void test_srq_malformed(void)
 	open_end(&z, VIRTIO_RDMA_QPT_RC);
 	bring_up(&z, NULL);
 	wqe = (void *)srq.ring.ring;
-	guest_write_srq(&srq, COOKIE + 7, NULL, 0);
+	guest_write_srq(&srq, MEM_COOKIE + 7, NULL, 0);
 	wqe->num_sge = htole32(3);
 	guest_ring_srq(&srq);
 	ok(arrives(&z, IBV_WC_LOC_PROT_ERR, NULL, 0) &&
-	   wait_cqe(&z.rcq, &cqe) == WC(LOC_PROT_ERR) &&
-	   le32toh(cqe.wqe_index) == COOKIE + 7, "SRQ: a malformed entry fails for who takes it");
+	   mem_cqe(&z.rcq, &cqe) == WC(LOC_PROT_ERR) &&
+	   le32toh(cqe.wqe_index) == MEM_COOKIE + 7,
+	   "SRQ: a malformed entry fails for who takes it");
 
 	/* More than the ring has room for. */
 	srq.ring.producer += 1000;
@@ -159,7 +155,7 @@ static void test_srq_malformed(void)
 	guest_ring_srq(&srq);
 	bring_up(&z, NULL);
 	ok(!null_receive(z.qp.qpn, IBV_WC_SUCCESS, NULL, 8), "SRQ: a broken ring lends nothing");
-	close_end(&z);
+	mem_end_close(&z);
 	is(guest_srq_destroy(&srq), 0, "SRQ: destroyed");
 }
 
@@ -176,7 +172,7 @@ static void test_srq_churn(const char *name)
 		guest_fatal("no SRQ");
 	z.srq = &srq;
 	for (uint32_t i = 0; i < SRQ_ENTRIES; i++)
-		post_srq(&z, i);
+		mem_post_srq(&z, i);
 	for (uint32_t i = 0; i < 200 && good; i++) {
 		open_end(&z, VIRTIO_RDMA_QPT_RC);
 		bring_up(&z, NULL);
@@ -190,7 +186,7 @@ static void test_srq_churn(const char *name)
 		if (guest_qp_destroy(&z.qp))
 			guest_fatal("DESTROY_QP");
 		while (guest_poll(&z.rcq, &cqe))
-			post_srq(&z, le32toh(cqe.wqe_index) - COOKIE);
+			mem_post_srq(&z, le32toh(cqe.wqe_index) - MEM_COOKIE);
 		if (guest_cq_destroy(&z.scq) || guest_cq_destroy(&z.rcq))
 			guest_fatal("DESTROY_CQ");
 	}
@@ -203,7 +199,7 @@ static void test_srq_churn(const char *name)
 		good = slot >= 0 && !seen[slot]++;
 	}
 	ok(good, "SRQ: have lost none of what is lent");
-	close_end(&z);
+	mem_end_close(&z);
 	is(guest_srq_destroy(&srq), 0, "SRQ: destroyed");
 }
 

@@ -50,15 +50,15 @@ static void *guest_floods(void *arg)
 		struct virtio_rdma_av to_x = av_to(&y, &p.a), to_host = av_to(&y, NULL);
 
 		to_x.dqpn = htole32(f->qpn);
-		write_ud(&y, &to_host, FROM, 64, 0);
+		mem_write_ud(&y, &to_host, FROM, 64, 0);
 		for (unsigned int i = 0; i < 8; i++)
-			write_ud(&y, &to_x, FROM, 64, i == 7 ? SIGNALED : 0);
+			mem_write_ud(&y, &to_x, FROM, 64, i == 7 ? SIGNALED : 0);
 		guest_ring_sq(&y.qp);
-		if (wait_cqe(&y.scq, &cqe))
+		if (mem_cqe(&y.scq, &cqe))
 			guest_fatal("a datagram to a QP that comes and goes fails");
 		f->done++;
 	}
-	close_end(&y);
+	mem_end_close(&y);
 	return NULL;
 }
 
@@ -100,12 +100,12 @@ static void test_destroy(uint8_t type, struct guest_srq *srq, const char *name)
 			struct virtio_rdma_av av = av_to(&x, i % 3 ? NULL : &y);
 
 			if (srq && !posted[i])
-				post_srq(&x, i);
+				mem_post_srq(&x, i);
 			else if (!srq)
 				mem_recv(&x, 4096 * i, 1024);
 			posted[i] = true;
 			if (ud) {
-				write_ud(&x, &av, FROM, 64, SIGNALED);
+				mem_write_ud(&x, &av, FROM, 64, SIGNALED);
 				guest_ring_sq(&x.qp);
 			} else {
 				post_apart(&x, &y, i % 3 ? W : SEND);
@@ -124,15 +124,15 @@ static void test_destroy(uint8_t type, struct guest_srq *srq, const char *name)
 			guest_fatal("DESTROY_QP");
 		for (; guest_poll(&x.rcq, &cqe); received++)
 			if (srq) {
-				uint32_t slot = le32toh(cqe.wqe_index) - COOKIE;
+				uint32_t slot = le32toh(cqe.wqe_index) - MEM_COOKIE;
 
 				good &= slot < 30 && posted[slot];
 				posted[slot % 30] = false;
 			}
 		if (guest_cq_destroy(&x.scq) || guest_cq_destroy(&x.rcq))
 			guest_fatal("DESTROY_CQ");
-		drop_events(x.g);
-		close_end(&y);
+		mem_drop_events(x.g);
+		mem_end_close(&y);
 	}
 	host.stop = guest.stop = true;
 	pthread_join(host.thread, NULL);
@@ -165,7 +165,7 @@ static void *traffic(void *arg)
 	open_end(&y, VIRTIO_RDMA_QPT_RC);
 	open_end(&z, VIRTIO_RDMA_QPT_RC);
 	open_end(&u, VIRTIO_RDMA_QPT_UD);
-	connect(&x, &y);
+	connect_ends(&x, &y);
 	bring_up(&z, NULL);
 	bring_up(&u, NULL);
 	to_host = av_to(&u, NULL);
@@ -185,7 +185,7 @@ static void *traffic(void *arg)
 		if (!arrives(&z, IBV_WC_SUCCESS, NULL, 64) || mem_status(&z.rcq))
 			t->wrong = "a receive of the host's is lost";
 		mem_recv(&u, 4096, 1024);
-		write_ud(&u, &to_host, 0, 64, SIGNALED);
+		mem_write_ud(&u, &to_host, 0, 64, SIGNALED);
 		guest_ring_sq(&u.qp);
 		if (mem_status(&u.scq))
 			t->wrong = "a datagram fails";
@@ -196,10 +196,10 @@ static void *traffic(void *arg)
 	/* Its commands need the queues. */
 	while (!t->stop)
 		usleep(1000);
-	close_end(&x);
-	close_end(&y);
-	close_end(&z);
-	close_end(&u);
+	mem_end_close(&x);
+	mem_end_close(&y);
+	mem_end_close(&z);
+	mem_end_close(&u);
 	return NULL;
 }
 
@@ -234,14 +234,8 @@ static void test_suspend(void)
 
 static void end_of(struct mem_end *end)
 {
-	struct guest *g = end->g;
-
-	*end = (struct mem_end){ .g = g };
-	if (guest_ctx_create(g, 0, &end->ctx) || guest_pd_alloc(&end->ctx, &end->pd))
-		guest_fatal("no context or PD");
-	end->buf = guest_alloc(g, MEM_BUF);
-	if (guest_mr_reg(g, end->pd, end->buf, MEM_BUF, MEM_ALL_ACCESS, &end->mr))
-		guest_fatal("no memory region");
+	*end = (struct mem_end){ .g = end->g };
+	mem_end_setup(end);
 }
 
 /* A guest is reset with QPs on all paths, under requests of its neighbour. */
@@ -279,15 +273,15 @@ static void test_reset(void)
 			guest_fatal("no SRQ");
 		s.srq = &srq;
 		open_end(&s, VIRTIO_RDMA_QPT_RC);
-		connect(&x, &y);
+		connect_ends(&x, &y);
 		bring_up(&z, NULL);
 		bring_up(&u, NULL);
 		bring_up(&s, NULL);
 		for (uint32_t k = 0; k < 20; k++) {
 			mem_recv(&u, TO, 1024);
-			post_srq(&s, k);
+			mem_post_srq(&s, k);
 		}
-		good = carries(&x, &y, i) && carries(&y, &x, i) && host_carries(&z) &&
+		good = mem_carries(&x, &y, i) && mem_carries(&y, &x, i) && host_carries(&z) &&
 		       arrives(&u, IBV_WC_SUCCESS, NULL, GRH + 8) &&
 		       arrives(&s, IBV_WC_SUCCESS, NULL, 8);
 		for (uint32_t k = 0; k < 40; k++) {
@@ -305,7 +299,7 @@ static void test_reset(void)
 				(!failed && !status);
 			failed |= status != 0;
 		}
-		close_end(&y);
+		mem_end_close(&y);
 		good &= null_objects() == fresh;
 		for (unsigned int k = 0; k < c.g->num_vqs; k++)
 			c.g->vqs[k].running = false;

@@ -9,6 +9,15 @@ static bool is_signaled(uint32_t i, uint32_t total)
 	return i % 5 == 0 || i + 1 == total;
 }
 
+/* Both in RTS; which path a datagram takes is up to its address. */
+static void open_ud(struct mem_end *x, struct mem_end *y)
+{
+	open_end(x, VIRTIO_RDMA_QPT_UD);
+	open_end(y, VIRTIO_RDMA_QPT_UD);
+	bring_up(x, NULL);
+	bring_up(y, NULL);
+}
+
 /* One QP to a guest of the fabric, and elsewhere. */
 static void test_ud_send(void)
 {
@@ -20,10 +29,7 @@ static void test_ud_send(void)
 	struct virtio_rdma_cqe cqe;
 	bool good = true;
 
-	open_end(&x, VIRTIO_RDMA_QPT_UD);
-	open_end(&y, VIRTIO_RDMA_QPT_UD);
-	bring_up(&x, NULL);
-	bring_up(&y, NULL);
+	open_ud(&x, &y);
 	to_y = av_to(&x, &y);
 	to_host = av_to(&x, NULL);
 	for (uint32_t i = 0; i < 128; i++)
@@ -34,8 +40,8 @@ static void test_ud_send(void)
 			bool host = posted / 3 % 2 || posted % 7 == 0;
 
 			local += !host;
-			write_ud(&x, host ? &to_host : &to_y, 0, 500,
-				 is_signaled(posted, total) ? SIGNALED : 0);
+			mem_write_ud(&x, host ? &to_host : &to_y, 0, 500,
+				     is_signaled(posted, total) ? SIGNALED : 0);
 			posted++;
 			if (posted % 4 == 0)
 				guest_ring_sq(&x.qp);
@@ -43,7 +49,7 @@ static void test_ud_send(void)
 		guest_ring_sq(&x.qp);
 		while (!is_signaled(done, total))
 			done++;
-		good = !wait_cqe(&x.scq, &cqe) && le32toh(cqe.wqe_index) == done;
+		good = !mem_cqe(&x.scq, &cqe) && le32toh(cqe.wqe_index) == done;
 		done++;
 		while (guest_poll(&y.rcq, &cqe)) {
 			uint8_t *slot = y.buf + at_y % 128 * 1024;
@@ -61,8 +67,8 @@ static void test_ud_send(void)
 	is(at_y, local, "UD: those to a guest of the fabric have come");
 	is(guest_stat(p.a.g, "host_tx_bytes") - tx, (uint64_t)(total - local) * 500,
 	   "UD: the host was given the others");
-	close_end(&x);
-	close_end(&y);
+	mem_end_close(&x);
+	mem_end_close(&y);
 }
 
 /* To one QP from both paths. */
@@ -76,10 +82,7 @@ static void test_ud_receive(void)
 	bool good = true;
 	uint32_t first;
 
-	open_end(&x, VIRTIO_RDMA_QPT_UD);
-	open_end(&y, VIRTIO_RDMA_QPT_UD);
-	bring_up(&x, NULL);
-	bring_up(&y, NULL);
+	open_ud(&x, &y);
 	to_x = av_to(&y, &x);
 	/* Many more than the host has receives. */
 	for (uint32_t i = 0; i < 600 && good; i++) {
@@ -93,11 +96,11 @@ static void test_ud_receive(void)
 			good = arrives(&x, IBV_WC_SUCCESS, data, GRH + length);
 		} else {
 			mem_pattern(y.buf, length, i);
-			write_ud(&y, &to_x, 0, length, SIGNALED);
+			mem_write_ud(&y, &to_x, 0, length, SIGNALED);
 			guest_ring_sq(&y.qp);
 			good = mem_status(&y.scq) == 0;
 		}
-		good &= wait_cqe(&x.rcq, &cqe) == 0 && le32toh(cqe.wqe_index) == i &&
+		good &= mem_cqe(&x.rcq, &cqe) == 0 && le32toh(cqe.wqe_index) == i &&
 			le32toh(cqe.src_qp) == (host ? NULL_SRC_QP : y.qp.qpn) &&
 			le32toh(cqe.byte_len) == GRH + length && cqe.flags & VIRTIO_RDMA_CQE_GRH &&
 			mem_has_pattern(x.buf + slot + GRH, length, i) &&
@@ -114,11 +117,11 @@ static void test_ud_receive(void)
 	ok(arrives(&x, IBV_WC_SUCCESS, data, GRH + 65) &&
 	   arrives(&x, IBV_WC_SUCCESS, data, GRH - 1) &&
 	   mem_no_cqe(&x.rcq), "UD: so is one that does not fit, or is none");
-	ok(arrives(&x, IBV_WC_SUCCESS, data, GRH + 64) && in_order(&x.rcq, 0, first, 1),
+	ok(arrives(&x, IBV_WC_SUCCESS, data, GRH + 64) && mem_in_order(&x.rcq, 0, first, 1),
 	   "UD: the receive is there for one that does");
 	mem_recv(&x, 0, GRH + 4096);
 	datagram(data, 4096, 5);
-	ok(arrives(&x, IBV_WC_SUCCESS, data, GRH + 4096) && in_order(&x.rcq, 0, first + 1, 1) &&
+	ok(arrives(&x, IBV_WC_SUCCESS, data, GRH + 4096) && mem_in_order(&x.rcq, 0, first + 1, 1) &&
 	   mem_has_pattern(x.buf + GRH, 4096, 5), "UD: the longest one");
 
 	/* A receive without memory of ours: an error of the receiver's. */
@@ -127,10 +130,10 @@ static void test_ud_receive(void)
 	guest_post_recv(&x.qp, &bad, 1);
 	mem_recv(&x, 0, 1024);
 	ok(arrives(&x, IBV_WC_SUCCESS, data, GRH + 64) &&
-	   in_order(&x.rcq, WC(LOC_PROT_ERR), first + 2, 1) && mem_in_state(&x, ERR) &&
-	   in_order(&x.rcq, WC(WR_FLUSH_ERR), first + 3, 1),
+	   mem_in_order(&x.rcq, WC(LOC_PROT_ERR), first + 2, 1) && mem_in_state(&x, ERR) &&
+	   mem_in_order(&x.rcq, WC(WR_FLUSH_ERR), first + 3, 1),
 	   "UD: into a bad receive, in its place");
-	close_end(&x);
+	mem_end_close(&x);
 
 	/* The host's own receive fails. */
 	open_end(&x, VIRTIO_RDMA_QPT_UD);
@@ -138,10 +141,10 @@ static void test_ud_receive(void)
 	for (uint32_t i = 0; i < 20; i++)
 		mem_recv(&x, 0, 1024);
 	ok(arrives(&x, IBV_WC_GENERAL_ERR, NULL, 0) && mem_in_state(&x, ERR) &&
-	   in_order(&x.rcq, WC(WR_FLUSH_ERR), 0, 20),
+	   mem_in_order(&x.rcq, WC(WR_FLUSH_ERR), 0, 20),
 	   "UD: an error of the host's receive: flushed");
-	close_end(&x);
-	close_end(&y);
+	mem_end_close(&x);
+	mem_end_close(&y);
 }
 
 static void test_ud_states(void)
@@ -151,10 +154,7 @@ static void test_ud_states(void)
 	struct mem_end x = p.a, y = p.b;
 	uint32_t next;
 
-	open_end(&x, VIRTIO_RDMA_QPT_UD);
-	open_end(&y, VIRTIO_RDMA_QPT_UD);
-	bring_up(&x, NULL);
-	bring_up(&y, NULL);
+	open_ud(&x, &y);
 	bad = to_y = av_to(&x, &y);
 	to_host = av_to(&x, NULL);
 	for (uint32_t i = 0; i < 20; i++)
@@ -162,45 +162,45 @@ static void test_ud_states(void)
 
 	/* An error of the memory path behind what the host still has. */
 	for (uint32_t i = 0; i < 2; i++)
-		write_ud(&x, &to_host, 0, 64, 0);
+		mem_write_ud(&x, &to_host, 0, 64, 0);
 	bad.pd = htole32(x.pd + 1);
 	next = x.qp.sq.producer;
-	write_ud(&x, &bad, 0, 64, 0);
-	write_ud(&x, &to_host, 0, 64, 0);
-	write_ud(&x, &to_y, 0, 64, 0);
+	mem_write_ud(&x, &bad, 0, 64, 0);
+	mem_write_ud(&x, &to_host, 0, 64, 0);
+	mem_write_ud(&x, &to_y, 0, 64, 0);
 	guest_ring_sq(&x.qp);
-	ok(in_order(&x.scq, WC(LOC_QP_OP_ERR), next, 1),
+	ok(mem_in_order(&x.scq, WC(LOC_QP_OP_ERR), next, 1),
 	   "UD: a bad request to a guest fails in its place");
-	ok(in_order(&x.scq, WC(WR_FLUSH_ERR), next + 1, 2), "UD: those behind it are flushed");
+	ok(mem_in_order(&x.scq, WC(WR_FLUSH_ERR), next + 1, 2), "UD: those behind it are flushed");
 	is(guest_qp_state(&x.qp), SQE, "UD: the send queue alone is in error");
 	x.attr.state = RTS;
-	x.attr.qkey = htole32(QKEY);
+	x.attr.qkey = htole32(MEM_QKEY);
 	is(guest_qp_modify(&x.qp, VIRTIO_RDMA_QP_STATE | VIRTIO_RDMA_QP_QKEY, &x.attr), 0,
 	   "UD: back to RTS");
 	next = x.qp.sq.producer;
 	for (uint32_t i = 0; i < 6; i++)
-		write_ud(&x, i % 2 ? &to_host : &to_y, 0, 64, SIGNALED);
+		mem_write_ud(&x, i % 2 ? &to_host : &to_y, 0, 64, SIGNALED);
 	guest_ring_sq(&x.qp);
-	ok(in_order(&x.scq, 0, next, 6), "UD: both paths are open again");
+	ok(mem_in_order(&x.scq, 0, next, 6), "UD: both paths are open again");
 
 	is(guest_qp_set_state(&x.qp, VIRTIO_RDMA_QPS_SQD), 0, "UD: SQD");
 	next = x.qp.sq.producer;
 	for (uint32_t i = 0; i < 6; i++)
-		write_ud(&x, i % 2 ? &to_host : &to_y, 0, 64, SIGNALED);
+		mem_write_ud(&x, i % 2 ? &to_host : &to_y, 0, 64, SIGNALED);
 	guest_ring_sq(&x.qp);
 	ok(mem_no_cqe(&x.scq) && !guest_qp_query(&x.qp, &attr) && !attr.sq_draining,
 	   "UD: nothing is sent, nothing drains");
-	ok(!guest_qp_set_state(&x.qp, RTS) && in_order(&x.scq, 0, next, 6), "UD: in RTS it is");
+	ok(!guest_qp_set_state(&x.qp, RTS) && mem_in_order(&x.scq, 0, next, 6), "UD: in RTS it is");
 
 	is(guest_qp_set_state(&x.qp, ERR), 0, "UD: to ERR");
 	next = x.qp.sq.producer;
 	for (uint32_t i = 0; i < 6; i++) {
-		write_ud(&x, i % 2 ? &to_host : &to_y, 0, 64, 0);
+		mem_write_ud(&x, i % 2 ? &to_host : &to_y, 0, 64, 0);
 		mem_recv(&x, 0, 1024);
 	}
 	guest_ring_sq(&x.qp);
-	ok(in_order(&x.scq, WC(WR_FLUSH_ERR), next, 6) &&
-	   in_order(&x.rcq, WC(WR_FLUSH_ERR), 0, 6), "UD: both queues flush");
+	ok(mem_in_order(&x.scq, WC(WR_FLUSH_ERR), next, 6) &&
+	   mem_in_order(&x.rcq, WC(WR_FLUSH_ERR), 0, 6), "UD: both queues flush");
 
 	/* The host's QP fails by itself, and is not to be had again. */
 	if (guest_qp_reset(&x.qp))
@@ -209,16 +209,18 @@ static void test_ud_states(void)
 	for (uint32_t i = 0; i < 3; i++)
 		mem_recv(&x, 0, 1024);
 	null_next_status(IBV_WC_LOC_QP_OP_ERR);
-	write_ud(&x, &to_y, 0, 64, 0);
-	write_ud(&x, &to_host, 0, 64, 0);
-	write_ud(&x, &to_y, 0, 64, 0);
+	mem_write_ud(&x, &to_y, 0, 64, 0);
+	mem_write_ud(&x, &to_host, 0, 64, 0);
+	mem_write_ud(&x, &to_y, 0, 64, 0);
 	guest_ring_sq(&x.qp);
-	ok(in_order(&x.scq, WC(LOC_QP_OP_ERR), 1, 1) && in_order(&x.scq, WC(WR_FLUSH_ERR), 2, 1),
+	ok(mem_in_order(&x.scq, WC(LOC_QP_OP_ERR), 1, 1) &&
+	   mem_in_order(&x.scq, WC(WR_FLUSH_ERR), 2, 1),
 	   "UD: a request that the host does not carry out, and what is behind it");
 	ok(guest_qp_set_state(&x.qp, RTS) && mem_in_state(&x, ERR) &&
-	   in_order(&x.rcq, WC(WR_FLUSH_ERR), 0, 3), "UD: a QP whose host's is in ERR goes there");
-	close_end(&x);
-	close_end(&y);
+	   mem_in_order(&x.rcq, WC(WR_FLUSH_ERR), 0, 3),
+	   "UD: a QP whose host's is in ERR goes there");
+	mem_end_close(&x);
+	mem_end_close(&y);
 }
 
 /* Handles are made by another thread; the queue waits, both paths. */
@@ -227,24 +229,22 @@ static void test_ud_handles(void)
 	struct virtio_rdma_av to_y, to_host;
 	struct mem_end x = p.a, y = p.b;
 
-	open_end(&x, VIRTIO_RDMA_QPT_UD);
-	open_end(&y, VIRTIO_RDMA_QPT_UD);
-	bring_up(&x, NULL);
-	bring_up(&y, NULL);
+	open_ud(&x, &y);
 	to_y = av_to(&x, &y);
 	to_host = av_to(&x, NULL);
 	to_host.tclass = 3;
 	null_slow_ah = true;
 	for (uint32_t i = 0; i < 6; i++) {
 		mem_recv(&y, 0, 1024);
-		write_ud(&x, i % 3 == 1 ? &to_host : &to_y, 0, 64, SIGNALED);
+		mem_write_ud(&x, i % 3 == 1 ? &to_host : &to_y, 0, 64, SIGNALED);
 	}
 	guest_ring_sq(&x.qp);
-	ok(in_order(&x.scq, 0, 0, 1) && mem_no_cqe(&x.scq), "UD: a datagram waits for its handle");
+	ok(mem_in_order(&x.scq, 0, 0, 1) && mem_no_cqe(&x.scq),
+	   "UD: a datagram waits for its handle");
 	null_slow_ah = false;
-	ok(in_order(&x.scq, 0, 1, 5), "UD: and is sent, with all behind it");
-	close_end(&x);
-	close_end(&y);
+	ok(mem_in_order(&x.scq, 0, 1, 5), "UD: and is sent, with all behind it");
+	mem_end_close(&x);
+	mem_end_close(&y);
 }
 
 /* UD with an SRQ: the host has receives of ours, none of it. */
@@ -260,31 +260,28 @@ static void test_srq_ud(void)
 	if (guest_srq_create(&p.a.ctx, p.a.pd, SRQ_ENTRIES, 1, &srq))
 		guest_fatal("no SRQ");
 	x.srq = &srq;
-	open_end(&x, VIRTIO_RDMA_QPT_UD);
-	open_end(&y, VIRTIO_RDMA_QPT_UD);
 	null_srq_taken = 0;
-	bring_up(&x, NULL);
-	bring_up(&y, NULL);
+	open_ud(&x, &y);
 	to_x = av_to(&y, &x);
 	for (uint32_t i = 0; i < 100 && good; i++) {
 		uint32_t slot = i % SRQ_ENTRIES;
 
-		post_srq(&x, slot);
+		mem_post_srq(&x, slot);
 		if (i % 2) {
 			datagram(data, 64, i);
 			good = arrives(&x, IBV_WC_SUCCESS, data, GRH + 64);
 		} else {
 			mem_pattern(y.buf, 64, i);
-			write_ud(&y, &to_x, 0, 64, SIGNALED);
+			mem_write_ud(&y, &to_x, 0, 64, SIGNALED);
 			guest_ring_sq(&y.qp);
 			good = mem_status(&y.scq) == 0;
 		}
-		good &= wait_cqe(&x.rcq, &cqe) == 0 && le32toh(cqe.wqe_index) == COOKIE + slot &&
+		good &= mem_cqe(&x.rcq, &cqe) == 0 && le32toh(cqe.wqe_index) == MEM_COOKIE + slot &&
 			mem_has_pattern(x.buf + slot * 4096 + GRH, 64, i);
 	}
 	ok(good && !null_srq_taken, "SRQ: datagrams of both paths");
-	close_end(&x);
-	close_end(&y);
+	mem_end_close(&x);
+	mem_end_close(&y);
 	is(guest_srq_destroy(&srq), 0, "SRQ: destroyed");
 }
 
