@@ -473,21 +473,39 @@ static void test_replay(void)
 	   "a hello from another address is not");
 }
 
+static unsigned int still_open(const int *fds, unsigned int num)
+{
+	unsigned int open = 0;
+
+	for (unsigned int i = 0; i < num; i++) {
+		struct pollfd pfd = { .fd = fds[i], .events = POLLIN };
+
+		open += fds[i] >= 0 && poll(&pfd, 1, 0) == 0;
+	}
+	return open;
+}
+
 static void test_crowd(void)
 {
-	int fds[SOME], open = 0;
-	uint64_t refused = gsi_engine_stat(a.engine, "mad_refused");
+	uint64_t refused = gsi_engine_stat(a.engine, "mad_refused"), start = guest_now_ns(), rounds;
+	unsigned int open;
+	int fds[SOME];
 
 	for (unsigned int i = 0; i < SOME; i++)
 		fds[i] = stranger(STRANGER);
-	for (unsigned int i = 0; i < SOME; i++) {
-		struct pollfd pfd = { .fd = fds[i], .events = POLLIN };
-
-		open += fds[i] >= 0 && poll(&pfd, 1, i ? 20 : 500) == 0;
+	/* Until the daemon has looked at all of them. */
+	for (int ms = 0; ms < GSI_WAIT_MS; ms++) {
+		open = still_open(fds, SOME);
+		if (open <= VRD_MAD_MAX_STRANGERS_ADDR)
+			break;
+		usleep(1000);
 	}
-	is(open, VRD_MAD_MAX_STRANGERS_ADDR, "of one address few strangers are borne");
-	is(gsi_engine_stat(a.engine, "mad_refused"), refused + SOME - VRD_MAD_MAX_STRANGERS_ADDR,
-	   "the others are refused");
+	/* If that took so long that some were given up, others took their place. */
+	rounds = 1 + (guest_now_ns() - start) / (VRD_MAD_HANDSHAKE_MS * 1000000ULL);
+	ok(rounds == 1 ? open == VRD_MAD_MAX_STRANGERS_ADDR : open <= VRD_MAD_MAX_STRANGERS_ADDR,
+	   "of one address few strangers are borne");
+	ok(gsi_engine_stat(a.engine, "mad_refused") >=
+	   refused + SOME - rounds * VRD_MAD_MAX_STRANGERS_ADDR, "the others are refused");
 	ok(gsi_send(&a.g1, 1, b.g1.gid, 50) == 0 && gsi_got(&b.g1, 50, a.g1.gid, GSI_WAIT_MS),
 	   "meanwhile MADs get through");
 	ok(gsi_send(&a.g2, 1, b.g1.gid, 51) == 0 && gsi_got(&b.g1, 51, a.g2.gid, GSI_WAIT_MS),
