@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Lines of the device core and its backends that tests reach.
+"""Lines of the device core and its transports that tests reach.
 
     tests/coverage.py [--min PERCENT] [--corpus] [--missing]
 
@@ -21,7 +21,7 @@ BUILD = os.path.join(TOP, "build")
 TESTS = os.path.join(BUILD, "tests", "cov")
 OBJECTS = os.path.join(BUILD, "libvrd-cov")
 LOGS = os.path.join(BUILD, "log")
-FOLDERS = ("qemu-device/core", "qemu-device/backends")
+FOLDERS = ("qemu-device/core", "qemu-device/transports")
 TIMEOUT = 900
 
 sys.path.insert(0, os.path.join(TOP, "tests", "fuzz"))

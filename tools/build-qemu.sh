@@ -7,8 +7,8 @@
 #
 #   tools/build-qemu.sh [NINJA-TARGET...]     default: the emulator
 #
-#   qemu-device/hw/rdma/  -> hw/rdma/          qemu-device/core/     -> hw/rdma/core/
-#   qemu-device/backends/ -> hw/rdma/backends/ include/uapi/         -> hw/rdma/uapi/
+#   qemu-device/hw/rdma/    -> hw/rdma/              qemu-device/core/ -> hw/rdma/core/
+#   qemu-device/transports/ -> hw/rdma/transports/   include/uapi/     -> hw/rdma/uapi/
 #   qemu-device/qemu.patch is applied
 #
 # Result: build/qemu/qemu-system-x86_64, which knows where its firmware is.
@@ -52,13 +52,13 @@ lay_over() {
 	local to=$1/src/hw/rdma list
 	[ -d "$device/hw/rdma" ] || { say "qemu: no qemu-device/hw/rdma: building QEMU as it is"; return; }
 	mkdir -p "$to"
-	rsync -rlpc --delete --exclude=/core --exclude=/backends --exclude=/uapi "$device/hw/rdma/" "$to/"
+	rsync -rlpc --delete --exclude=/core --exclude=/transports --exclude=/uapi "$device/hw/rdma/" "$to/"
 	overlay "$device/core" "$to/core"
-	overlay "$device/backends" "$to/backends"
+	overlay "$device/transports" "$to/transports"
 	overlay "$TOP/include/uapi" "$to/uapi"
 	[ ! -d "$device/include" ] || rsync -rlpc "$device/include/" "$1/src/include/"
 	# meson.build lists these folders when meson runs: a new file has to make it run
-	list=$(cd "$to" && find core backends -name '*.c' | sort)
+	list=$(cd "$to" && find core transports -name '*.c' | sort)
 	[ "$list" = "$(cat "$1/sources" 2>/dev/null)" ] && return
 	touch "$to/meson.build"
 	echo "$list" >"$1/sources"

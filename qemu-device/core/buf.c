@@ -10,7 +10,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "backend.h"
+#include "transport.h"
 #include "mem.h"
 #include "mr.h"
 #include "poller.h"

@@ -166,7 +166,7 @@ static void cq_free(struct vrd_cq *cq)
 
 	if (dev->ops->cq_destroy)
 		dev->ops->cq_destroy(cq);
-	/* Then: a thread of the backend may have raised one until now. */
+	/* Then: a thread of the transport may have raised one until now. */
 	vrd_event_cq_forget(cq);
 	vrd_event_forget_cq(dev, cq->cqn);
 	cq->ctx->users--;

@@ -209,7 +209,7 @@ int vrd_cmd_create_qp(struct vrd_cmd *cmd)
 	ret = parse_create(dev, cmd->req, &c);
 	if (ret)
 		return ret;
-	/* The backend chooses the number, so the table cannot refuse before it. */
+	/* The transport chooses the number, so the table cannot refuse before it. */
 	if (dev->qps.count >= dev->limits.max_qp)
 		return -ENOMEM;
 	qp = qp_new(dev, &c);
@@ -412,7 +412,7 @@ static void qp_free(struct vrd_qp *qp)
 	struct vrd_device *dev = qp->dev;
 
 	dev->ops->qp_free(qp);
-	/* Then: a thread of the backend may have raised one until now. */
+	/* Then: a thread of the transport may have raised one until now. */
 	vrd_event_forget_qp(dev, qp->qpn);
 	qp->send_cq->users--;
 	qp->recv_cq->users--;

@@ -205,7 +205,7 @@ static void srq_free(struct vrd_srq *srq)
 	struct vrd_device *dev = srq->dev;
 
 	dev->ops->srq_free(srq);
-	/* Then: a thread of the backend may have raised one until now. */
+	/* Then: a thread of the transport may have raised one until now. */
 	vrd_event_forget_srq(dev, srq->srqn);
 	srq->pd->users--;
 	srq->ctx->users--;

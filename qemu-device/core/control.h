@@ -9,7 +9,7 @@
 #ifndef VRD_CONTROL_H
 #define VRD_CONTROL_H
 
-#include "backend.h"
+#include "transport.h"
 #include "mr.h"
 
 /*
@@ -41,7 +41,7 @@ vrd_cmd_fn vrd_cmd_create_qp, vrd_cmd_modify_qp, vrd_cmd_query_qp, vrd_cmd_destr
 /* cmd_srq.c */
 vrd_cmd_fn vrd_cmd_create_srq, vrd_cmd_modify_srq, vrd_cmd_query_srq, vrd_cmd_destroy_srq;
 
-/* The backend's answer; core limits are not in it. */
+/* The transport's answer; core limits are not in it. */
 static inline struct vrd_caps vrd_device_caps(struct vrd_device *dev)
 {
 	struct vrd_caps caps = { 0 };

@@ -19,7 +19,7 @@
  */
 #include <string.h>
 
-#include "backend.h"
+#include "transport.h"
 #include "event.h"
 #include "poller_internal.h"
 #include "trace.h"

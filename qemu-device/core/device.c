@@ -79,19 +79,19 @@ static int set_limits(struct vrd_limits *limits, const struct vrd_limits *wanted
 
 /* ---- creation ---------------------------------------------------------- */
 
-static const struct vrd_backend_ops *const backends[] = {
-	&vrd_mem_backend,
-	&vrd_ibv_backend,
-	&vrd_mix_backend,
+static const struct vrd_transport_ops *const transports[] = {
+	&vrd_memory_transport,
+	&vrd_ibverbs_transport,
+	&vrd_mixed_transport,
 };
 
-static const struct vrd_backend_ops *find_backend(const char *name)
+static const struct vrd_transport_ops *find_transport(const char *name)
 {
 	unsigned int i;
 
-	for (i = 0; i < sizeof(backends) / sizeof(backends[0]); i++) {
-		if (!strcmp(backends[i]->name, name))
-			return backends[i];
+	for (i = 0; i < sizeof(transports) / sizeof(transports[0]); i++) {
+		if (!strcmp(transports[i]->name, name))
+			return transports[i];
 	}
 	return NULL;
 }
@@ -152,7 +152,7 @@ static int make_vqs(struct vrd_device *dev)
 	return 0;
 }
 
-/* What needs neither threads nor the backend; free_parts() undoes all of it. */
+/* What needs neither threads nor the transport; free_parts() undoes all of it. */
 static int make_parts(struct vrd_device *dev, const struct vrd_device_config *cfg)
 {
 	dev->error_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -201,7 +201,7 @@ static void free_parts(struct vrd_device *dev)
 	free(dev);
 }
 
-static void close_backend(struct vrd_device *dev)
+static void close_transport(struct vrd_device *dev)
 {
 	if (!dev->ops->device_close)
 		return;
@@ -213,7 +213,7 @@ static void close_backend(struct vrd_device *dev)
 int vrd_device_create(struct vrd_engine *engine, const struct vrd_device_config *cfg,
 		      struct vrd_device **out, struct vrd_error *err)
 {
-	const char *backend = cfg->backend ? cfg->backend : cfg->ibdev ? "ibverbs" : "memory";
+	const char *transport = cfg->transport ? cfg->transport : cfg->ibdev ? "ibverbs" : "memory";
 	struct vrd_device *dev;
 	int ret;
 
@@ -230,10 +230,10 @@ int vrd_device_create(struct vrd_engine *engine, const struct vrd_device_config 
 	pthread_mutex_init(&dev->lock, NULL);
 	atomic_store(&dev->suspended, 1);	/* until the control queue starts */
 
-	dev->ops = find_backend(backend);
+	dev->ops = find_transport(transport);
 	if (!dev->ops) {
 		ret = vrd_fail(err, -EINVAL, "there are \"memory\", \"ibverbs\" and \"mixed\"",
-			       "there is no backend \"%.64s\"", backend);
+			       "there is no transport \"%.64s\"", transport);
 		goto free;
 	}
 	ret = set_limits(&dev->limits, &cfg->limits, err);
@@ -265,12 +265,12 @@ int vrd_device_create(struct vrd_engine *engine, const struct vrd_device_config 
 	ret = vrd_control_create(dev, err);
 	if (ret)
 		goto close;
-	vrd_log(engine, VRD_LOG_INFO, "%s: created on fabric %s, backend %s", dev->name,
+	vrd_log(engine, VRD_LOG_INFO, "%s: created on fabric %s, transport %s", dev->name,
 		dev->fabric_name, dev->ops->name);
 	*out = dev;
 	return 0;
 close:
-	close_backend(dev);
+	close_transport(dev);
 remove:
 	vrd_engine_remove_device(dev);
 put_fabric:
@@ -289,7 +289,7 @@ void vrd_device_destroy(struct vrd_device *dev)
 	for (i = 0; i < dev->num_vqs; i++)
 		vrd_device_vq_set_kick(dev, i, -1);
 	vrd_control_destroy(dev);
-	close_backend(dev);
+	close_transport(dev);
 	vrd_engine_remove_device(dev);
 	vrd_fabric_put(dev->fabric);
 	vrd_log(dev->engine, VRD_LOG_INFO, "%s: destroyed", dev->name);

@@ -324,7 +324,7 @@ static void resume_ring(struct vrd_poller *poller, struct vrd_ring *ring)
 		vrd_run_queue_add(poller, qp);
 		return;
 	}
-	/* Backends change want_db under this lock. */
+	/* Transports change want_db under this lock. */
 	vrd_lock(&ring->lock);
 	if (ring->ctrl)
 		vrd_store32(&ring->ctrl->need_db, ring->want_db);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * The scan of doorbell pages for dirty bytes, by which send rings that are not
- * watched are found, and receive rings whose backend asked for it.
+ * watched are found, and receive rings whose transport asked for it.
  *
  * A turn looks at some of the contexts that are awake, in rotation, and at fewer
  * of those that sleep; after a notification all sleeping contexts of its device

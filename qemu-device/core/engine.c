@@ -254,7 +254,7 @@ void vrd_poller_unwatch_kick(struct vrd_device *dev)
 	dev->db_kick_fd = -1;
 }
 
-/* ---- descriptors of backends --------------------------------------------------- */
+/* ---- descriptors of transports --------------------------------------------------- */
 
 int vrd_poller_watch(struct vrd_poller *poller, int fd)
 {
@@ -352,7 +352,7 @@ void vrd_fabric_put(struct vrd_fabric *fabric)
 	free(fabric);
 }
 
-/* ---- what backends share ---------------------------------------------------------- */
+/* ---- what transports share ---------------------------------------------------------- */
 
 void *vrd_engine_shared(struct vrd_engine *engine)
 {

@@ -14,7 +14,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "backend.h"
+#include "transport.h"
 #include "event.h"
 #include "shm.h"
 #include "virtq.h"

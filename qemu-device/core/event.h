@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What the device tells its driver unasked: asynchronous events and completion
- * events.  vrd_event_raise() is declared in backend.h.
+ * events.  vrd_event_raise() is declared in transport.h.
  *
  * Both may be called from any thread, also with a QP's or a CQ's lock held;
  * they take the lock of one virtqueue.

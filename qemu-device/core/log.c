@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <time.h>
 
-#include "backend.h"
+#include "transport.h"
 #include "log.h"
 
 static void vlog(struct vrd_engine *engine, enum vrd_log_level level, const char *prefix,

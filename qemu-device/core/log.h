@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Log messages of the core; they go to the function that the shell gave to
- * vrd_engine_create().  vrd_log() itself is declared in backend.h.
+ * vrd_engine_create().  vrd_log() itself is declared in transport.h.
  */
 #ifndef VRD_LOG_H
 #define VRD_LOG_H

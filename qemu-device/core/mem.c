@@ -16,7 +16,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#include "backend.h"
+#include "transport.h"
 #include "log.h"
 #include "mem.h"
 
@@ -170,7 +170,7 @@ static int map_region(struct vrd_device *dev, const struct vrd_mem_region *r, un
 				"memory region %u needs %" PRIu64 " bytes of a file that has %" PRId64,
 				i, r->fd_offset + r->size, (int64_t)st.st_size);
 
-	/* The mapping keeps the file open: most backends need no descriptor. */
+	/* The mapping keeps the file open: most transports need no descriptor. */
 	p = mmap(NULL, r->size, prot, MAP_SHARED | MAP_NORESERVE, r->fd, (off_t)r->fd_offset);
 	if (p == MAP_FAILED)
 		return vrd_fail(err, -errno, "", "memory region %u: cannot map %" PRIu64
@@ -190,7 +190,7 @@ static int map_region(struct vrd_device *dev, const struct vrd_mem_region *r, un
 	return 0;
 }
 
-/* Keeps the file for backends that make mappings of their own. */
+/* Keeps the file for transports that make mappings of their own. */
 static int keep_file(const struct vrd_mem_region *r, unsigned int i, struct vrd_mem_slot *slot,
 		     struct vrd_error *err)
 {

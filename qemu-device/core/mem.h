@@ -29,7 +29,7 @@ struct vrd_mem_slot {
 	bool readonly;
 	bool mapped;			/* by us: munmap, SIGBUS record */
 
-	/* For backends that map pages a second time (ops->mem_changed). */
+	/* For transports that map pages a second time (ops->mem_changed). */
 	int fd;				/* or -1 */
 	uint64_t fd_offset;		/* of @addr */
 	uint64_t fd_page;		/* smallest piece that can be mapped */

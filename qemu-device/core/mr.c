@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "backend.h"
+#include "transport.h"
 #include "mem.h"
 #include "mr.h"
 
@@ -259,7 +259,7 @@ static void mr_free(struct vrd_device *dev, struct vrd_mr *mr)
 	free(mr);
 }
 
-/* All pages are there: tells the backend, lets the data path see it. */
+/* All pages are there: tells the transport, lets the data path see it. */
 static int mr_complete(struct vrd_device *dev, struct vrd_mr *mr)
 {
 	int ret;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Memory regions and buffers of rings: what the control path does with them.
- * The data path's lookups are declared in backend.h.  All under dev->lock.
+ * The data path's lookups are declared in transport.h.  All under dev->lock.
  */
 #ifndef VRD_MR_H
 #define VRD_MR_H

@@ -41,7 +41,7 @@
 #include "timer.h"
 #include "vrd.h"
 
-struct vrd_backend_ops;
+struct vrd_transport_ops;
 struct vrd_poller;
 struct vrd_mem;
 struct vrd_vq;
@@ -78,7 +78,7 @@ struct vrd_ring {
 	uint32_t head;			/* entries taken so far, modulo 2^32 */
 	uint32_t tail;			/* producer index as last read and checked */
 	bool broken;			/* the producer index was impossible: QP goes to ERR */
-	bool want_db;			/* RQ, SRQ: the backend wants doorbells; its lock */
+	bool want_db;			/* RQ, SRQ: the transport wants doorbells; its lock */
 	struct virtio_rdma_ring_ctrl *ctrl;	/* translation, or NULL */
 
 	struct vrd_qp *qp;		/* whose SQ or RQ it is, or NULL */
@@ -101,7 +101,7 @@ struct vrd_pd {
 	uint32_t id;
 	struct vrd_ctx *ctx;
 	uint32_t users;			/* dev->lock */
-	void *backend;
+	void *transport;
 };
 
 /* A region under a key that the host chose: entry of dev->lkeys or dev->rkeys. */
@@ -128,7 +128,7 @@ struct vrd_mr {
 	uint64_t filled;		/* pages that have come; dev->lock */
 	LIST_ENTRY(vrd_mr) partial_link;	/* dev->partial_mrs until it is complete */
 	struct vrd_host_key host_lkey, host_rkey;
-	void *backend;
+	void *transport;
 };
 
 /* Registered regions: upper bits of a key are the number, the lowest byte is
@@ -158,7 +158,7 @@ struct vrd_cq {
 	bool error;			/* overflowed: takes no more */
 	TAILQ_ENTRY(vrd_cq) event_link;	/* vq's waiting CQs: vq->lock */
 	uint32_t users;			/* QPs; dev->lock */
-	void *backend;
+	void *transport;
 };
 
 /*
@@ -176,20 +176,20 @@ struct vrd_srq {
 	uint32_t users;			/* QPs; dev->lock */
 
 	struct vrd_ring ring;		/* its lock: all below, and what it has */
-	uint32_t limit;			/* armed, or 0; backends with srq_modify have their own */
-	uint32_t lent;			/* taken by the backend for messages that may come:
+	uint32_t limit;			/* armed, or 0; transports with srq_modify have their own */
+	uint32_t lent;			/* taken by the transport for messages that may come:
 					 * the limit still counts them as posted */
 	bool error;			/* SRQ_ERR was raised: it gives no more receives */
 
 	struct vrd_srq *dead_next;	/* on its way out: dev->lock */
-	void *backend, *local;		/* see struct vrd_qp */
+	void *transport, *local;		/* see struct vrd_qp */
 };
 
 struct vrd_qp {
 	uint32_t qpn;
 	uint8_t type;			/* VIRTIO_RDMA_QPT_* */
 	bool kernel;			/* of a kernel context: may use DMA keys */
-	bool host;			/* set by the backend: a QP of the host's device */
+	bool host;			/* set by the transport: a QP of the host's device */
 	struct vrd_device *dev;
 	struct vrd_ctx *ctx;
 	struct vrd_pd *pd;
@@ -222,10 +222,10 @@ struct vrd_qp {
 
 	struct vrd_qp *dead_next;	/* on its way out: dev->lock */
 	/*
-	 * Private parts of backends: of the one that uses the host's device,
-	 * e.g. struct vrd_ibv_qp, and of the memory backend.  A QP may have both.
+	 * Private parts of transports: of the one that uses the host's device,
+	 * e.g. struct vrd_ibv_qp, and of the memory transport.  A QP may have both.
 	 */
-	void *backend, *local;
+	void *transport, *local;
 };
 
 /* The port's GID table; written under dev->lock, read under RCU (vrd_gid_at()). */
@@ -238,8 +238,8 @@ struct vrd_gid_entry {
 
 struct vrd_device {
 	struct vrd_engine *engine;
-	const struct vrd_backend_ops *ops;
-	void *backend, *local;		/* see struct vrd_qp */
+	const struct vrd_transport_ops *ops;
+	void *transport, *local;		/* see struct vrd_qp */
 	struct vrd_fabric *fabric;
 	char *name;
 	char *fabric_name;
@@ -250,7 +250,7 @@ struct vrd_device {
 
 	pthread_mutex_t lock;
 	uint64_t features;
-	bool atomics;			/* the backend's CAP_ATOMIC */
+	bool atomics;			/* the transport's CAP_ATOMIC */
 	bool initialised;		/* INIT has been done */
 	bool running;			/* the control queue is started */
 	uint32_t num_vectors_used;

@@ -181,7 +181,7 @@ static void take_inbox(struct vrd_poller *poller)
 
 /* ---- turns ------------------------------------------------------------------ */
 
-static bool poll_backends(struct vrd_poller *poller)
+static bool poll_transports(struct vrd_poller *poller)
 {
 	struct vrd_poller_dev *pdev;
 	bool worked = false;
@@ -193,7 +193,7 @@ static bool poll_backends(struct vrd_poller *poller)
 }
 
 /* True if one has work: no sleep. */
-static bool backends_pending(struct vrd_poller *poller)
+static bool transports_pending(struct vrd_poller *poller)
 {
 	struct vrd_poller_dev *pdev;
 	bool worked = false;
@@ -228,7 +228,7 @@ static bool turn(struct vrd_poller *poller)
 		worked |= vrd_run_queue_run(poller);
 	worked |= vrd_doorbell_turn(poller);
 	if (poller->num_polled)
-		worked |= poll_backends(poller);
+		worked |= poll_transports(poller);
 	if (poller->failed_walks)
 		worked |= vrd_doorbell_walk_failed(poller);
 	/*
@@ -365,7 +365,7 @@ static bool prepare_sleep(struct vrd_poller *poller)
 	vrd_full_barrier();
 	if (!atomic_load(&poller->attention) && !vrd_hot_scan(poller) &&
 	    !vrd_doorbell_pending(poller) &&
-	    !(poller->num_polled && backends_pending(poller)))
+	    !(poller->num_polled && transports_pending(poller)))
 		return true;
 
 	atomic_store(&poller->sleeping, false);

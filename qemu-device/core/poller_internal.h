@@ -10,7 +10,7 @@
 #ifndef VRD_POLLER_INTERNAL_H
 #define VRD_POLLER_INTERNAL_H
 
-#include "backend.h"
+#include "transport.h"
 #include "log.h"
 #include "mem.h"
 #include "poller.h"
@@ -114,7 +114,7 @@ struct vrd_poller {
 	unsigned int num_awake;
 	TAILQ_HEAD(, vrd_poller_dev) rotation;	/* devices with sleeping contexts */
 	unsigned int num_sweeps;		/* devices whose sweep is not zero */
-	unsigned int num_polled;		/* devices whose backend is to be polled */
+	unsigned int num_polled;		/* devices whose transport is to be polled */
 	_Atomic uint64_t next_deadline;		/* of the timers, or UINT64_MAX: timer lock */
 	uint64_t now;
 	bool now_valid;
@@ -186,7 +186,7 @@ struct vrd_engine {
 	void *shared;				/* vrd_engine_share() */
 	void (*shared_close)(void *shared);
 	struct vrd_mem_maps mem_maps;		/* mem.c: for the SIGBUS handler */
-	_Atomic uint64_t alias_maps;		/* mappings that backends made */
+	_Atomic uint64_t alias_maps;		/* mappings that transports made */
 };
 
 /* ---- poller.c ---- */

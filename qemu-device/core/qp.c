@@ -7,7 +7,7 @@
  * only if they are free, and otherwise leaves the change to the QP's poller,
  * which makes it before it runs the send queue again.
  */
-#include "backend.h"
+#include "transport.h"
 #include "poller_internal.h"
 #include "trace.h"
 

@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-#include "backend.h"
+#include "transport.h"
 
 /*
  * May a QP of @type in state @from go to @to with the attributes of @mask?

@@ -9,7 +9,7 @@
  *
  * A table hands out numbers itself (vrd_table_reserve(): the low bits are the
  * slot, the bits above count how often the slot was used), or takes those that
- * a backend got from the host (VRD_TABLE_FOREIGN).
+ * a transport got from the host (VRD_TABLE_FOREIGN).
  *
  * Readers: under dev->lock, or in an RCU read section (pollers).  Writers: under
  * dev->lock.  Memory of the table itself is freed only with the table.

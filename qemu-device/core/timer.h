@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Timers of the pollers: retries, RNR delays.  Embedded in their owner, no
- * memory is allocated.  vrd_timer_set() and its like are in backend.h.
+ * memory is allocated.  vrd_timer_set() and its like are in transport.h.
  */
 #ifndef VRD_TIMER_H
 #define VRD_TIMER_H

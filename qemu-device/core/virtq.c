@@ -16,7 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "backend.h"
+#include "transport.h"
 #include "mem.h"
 #include "shm.h"
 #include "virtq.h"

@@ -90,7 +90,7 @@ struct vrd_device_config {
 	const char *name;		/* for messages and statistics */
 	uint8_t mac[6];			/* unicast; of the netdev to pair with */
 	uint16_t num_comp_vectors;	/* 1..VIRTIO_RDMA_MAX_COMP_VECTORS */
-	const char *backend;		/* "memory", "ibverbs" or "mixed" (both, by peer);
+	const char *transport;		/* "memory", "ibverbs" or "mixed" (both, by peer);
 					 * NULL: ibverbs if there is an ibdev, else memory */
 	const char *fabric;		/* devices of one fabric reach each other; NULL: "default" */
 	struct vrd_limits limits;
@@ -101,7 +101,7 @@ struct vrd_device_config {
 	unsigned int num_allowed_gids;
 	uint8_t allowed_gids[VRD_MAX_ALLOWED_GIDS][16];
 
-	/* Backend ibverbs: a port of the host's RDMA device. */
+	/* Transport ibverbs: a port of the host's RDMA device. */
 	const char *ibdev;		/* its name, as ibv_devices prints it */
 	unsigned int ibdev_port;	/* 0: the first */
 	struct vrd_ibdev *ibdev_opened;	/* or NULL: the device opens @ibdev itself */
@@ -162,7 +162,7 @@ struct vrd_mem_region {
 	void *host;			/* where it is mapped already, valid until it leaves the
 					 * table; or NULL: the core maps @fd itself */
 	int fd;				/* the core duplicates it.  With @host it may be -1, but
-					 * for backend ibverbs, which maps pages a second time */
+					 * for transport ibverbs, which maps pages a second time */
 	uint64_t fd_offset;		/* bytes */
 	bool readonly;
 };

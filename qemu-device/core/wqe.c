@@ -5,13 +5,13 @@
  * An entry lies in memory that a guest's process may change while we read it.
  * Its first line (a receive's first 32 bytes) is copied; all that decides how
  * much more there is to copy is taken from that copy, and each further byte is
- * copied once.  What the backend gets is never read again.
+ * copied once.  What the transport gets is never read again.
  *
  * Threading: sq.lock or rq.lock, or an SRQ's ring.lock, is held.
  */
 #include <string.h>
 
-#include "backend.h"
+#include "transport.h"
 #include "poller_internal.h"
 #include "shm.h"
 

@@ -14,7 +14,7 @@
 #define VRDMAD_IBDEV_NAME_MAX	63
 
 struct vrdmad_ibdev_options {
-	char name[VRDMAD_IBDEV_NAME_MAX + 1];	/* empty: backend memory */
+	char name[VRDMAD_IBDEV_NAME_MAX + 1];	/* empty: memory only */
 	unsigned int port;			/* 0: not given */
 	unsigned int num_gid_indexes;
 	uint16_t gid_indexes[VRD_MAX_ALLOWED_GIDS];

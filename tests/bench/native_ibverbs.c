@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * What the ibverbs backend itself costs for each request, on a host's device that
+ * What the ibverbs transport itself costs for each request, on a host's device that
  * does nothing (tests/null): from the guest's post to the guest's completion, many
  * under way, so that it is the poller's time that counts; beside it, a program that
  * posts the same requests to the same device with nothing in between.
@@ -16,9 +16,9 @@
 
 static struct rig_pair pair;
 
-/* ---- the backend ------------------------------------------------------------------ */
+/* ---- the transport ------------------------------------------------------------------ */
 
-static double backend(struct rig_wrs *w, unsigned int every)
+static double transport(struct rig_wrs *w, unsigned int every)
 {
 	uint32_t posted = 0, done = 0;
 	uint64_t start = guest_now_ns();
@@ -40,14 +40,14 @@ static double backend(struct rig_wrs *w, unsigned int every)
 	return (double)(guest_now_ns() - start) / OPS;
 }
 
-static double backend_1(void *arg)
+static double transport_1(void *arg)
 {
-	return backend(arg, 1);
+	return transport(arg, 1);
 }
 
-static double backend_16(void *arg)
+static double transport_16(void *arg)
 {
-	return backend(arg, 16);
+	return transport(arg, 16);
 }
 
 /* ---- the device alone -------------------------------------------------------------- */
@@ -139,18 +139,18 @@ int main(int argc, char **argv)
 {
 	struct rig_wrs one, many, inl;
 
-	bench_start(argc, argv, "native-ibverbs: the ibverbs backend on a host's device that does nothing");
+	bench_start(argc, argv, "native-ibverbs: the ibverbs transport on a host's device that does nothing");
 	rig_pair_open_on(&pair, 65536, NULL_IBDEV, null_gids[1], null_gids[0]);
 	direct_open();
 	bench.ready = ready;
 	rig_wrs_init(&one, &pair.qp, IBV_WR_RDMA_WRITE, 64, false, 1, true);
 	rig_wrs_init(&many, &pair.qp, IBV_WR_RDMA_WRITE, 64, false, 16, false);
 	rig_wrs_init(&inl, &pair.qp, IBV_WR_RDMA_WRITE, 8, true, 1, true);
-	backend_1(&one);
-	figure("write_64B.one_by_one.all_signaled", backend_1, direct_1, &one);
-	figure("write_64B.one_by_one", backend_16, direct_16, &one);
-	figure("write_64B.by_16", backend_16, direct_16, &many);
-	figure("write_8B_inline.one_by_one", backend_16, direct_16, &inl);
+	transport_1(&one);
+	figure("write_64B.one_by_one.all_signaled", transport_1, direct_1, &one);
+	figure("write_64B.one_by_one", transport_16, direct_16, &one);
+	figure("write_64B.by_16", transport_16, direct_16, &many);
+	figure("write_8B_inline.one_by_one", transport_16, direct_16, &inl);
 	figure("latency", latency, NULL, &one);
 	rig_pair_close(&pair);
 	return bench_end();

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The thing to be measured: an engine with the memory backend, test guests in
+ * The thing to be measured: an engine with the memory transport, test guests in
  * front of it, and on their rings the provider's own data path, compiled from
  * its own files.  Only what the kernel does for the provider is played here:
  * the guest's objects were made by commands of the test guest, and the system

@@ -17,8 +17,8 @@
 #include <unistd.h>
 
 #include "fuzz.h"
-#include "ibverbs/cm_conn.h"
-#include "ibverbs/mad_wire.h"
+#include "mad/cm_conn.h"
+#include "mad/mad_wire.h"
 
 /* ---- messages ------------------------------------------------------------------- */
 

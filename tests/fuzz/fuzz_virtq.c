@@ -15,7 +15,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "backend.h"
+#include "transport.h"
 #include "fuzz.h"
 #include "shm.h"
 #include "virtq.h"

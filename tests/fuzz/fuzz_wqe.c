@@ -112,7 +112,7 @@ static void open_side(struct side *s, uint8_t sizes, uint8_t type)
 			break;
 		status = guest_qp_create(&s->ctx, &init, &s->qp[i]);
 		if (status == VIRTIO_RDMA_S_UNSUPPORTED && !i) {
-			/* a backend without UC */
+			/* a transport without UC */
 			init.type = VIRTIO_RDMA_QPT_RC;
 			status = guest_qp_create(&s->ctx, &init, &s->qp[i]);
 		}

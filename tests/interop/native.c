@@ -89,7 +89,7 @@ static void open_guests(bool mixed, bool huge)
 	struct guest_config a = { .ibdev = ibdev, .huge_pages = huge }, b;
 
 	if (mixed) {
-		a.backend = "mixed";
+		a.transport = "mixed";
 		a.fabric = fabric_a;
 	}
 	b = a;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The ibverbs backend on a real RDMA device of the host (Soft-RoCE), with the
+ * The ibverbs transport on a real RDMA device of the host (Soft-RoCE), with the
  * test guest of tests/unit in front: two guests whose GIDs are two addresses of
  * the device's port.
  *

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * "native IBDEV IP-A IP-B bench": the backend beside a plain verbs program on the same
+ * "native IBDEV IP-A IP-B bench": the transport beside a plain verbs program on the same
  * device, in turns: bandwidth, latency, and what registering memory takes.  No
  * test, so not run without its name, which tests/bench/host.py does.
  *
@@ -158,9 +158,9 @@ static double plain_writes(uint32_t size, unsigned int num, unsigned int window,
 	return (guest_now_ns() - start) / 1000.0 / num;
 }
 
-/* ---- the backend ------------------------------------------------------------------------ */
+/* ---- the transport ------------------------------------------------------------------------ */
 
-static double backend_writes(uint32_t size, unsigned int num, unsigned int window, bool spin)
+static double transport_writes(uint32_t size, unsigned int num, unsigned int window, bool spin)
 {
 	uint64_t start = guest_now_ns();
 	struct virtio_rdma_cqe cqe;
@@ -206,7 +206,7 @@ static void writes(const char *name, uint32_t size, unsigned int num, unsigned i
 {
 	for (unsigned int i = 0; i < ROUNDS; i++) {
 		rounds.theirs[i] = plain_writes(size, num, window, spin);
-		rounds.ours[i] = backend_writes(size, num, window, spin);
+		rounds.ours[i] = transport_writes(size, num, window, spin);
 	}
 	figure(name, window > 1 ? size : 0);
 }
@@ -222,7 +222,7 @@ static double plain_reg(uint64_t size)
 }
 
 /* Pages that do not follow each other, unless @x is NULL. */
-static double backend_reg(uint64_t size, uint8_t *mem, const struct virtio_rdma_extent *x)
+static double transport_reg(uint64_t size, uint8_t *mem, const struct virtio_rdma_extent *x)
 {
 	uint64_t start = guest_now_ns();
 	struct guest_mr mr;
@@ -252,7 +252,7 @@ static void registrations(const char *name, uint64_t size, bool scattered)
 	}
 	for (unsigned int i = 0; i < ROUNDS; i++) {
 		rounds.theirs[i] = plain_reg(size);
-		rounds.ours[i] = backend_reg(size, mem, x);
+		rounds.ours[i] = transport_reg(size, mem, x);
 	}
 	figure(name, 0);
 	guest_free(p.a.g, mem, 2 * size);
@@ -263,7 +263,7 @@ void bench(void)
 {
 	plain_open();
 	fresh();
-	backend_writes(SIZE, NUM, WINDOW, false);
+	transport_writes(SIZE, NUM, WINDOW, false);
 	writes("write_64K", SIZE, NUM, WINDOW, false);
 	writes("write_64K.latency", SIZE, TRIPS, 1, false);
 	writes("write_8B.latency", 8, TRIPS, 1, false);

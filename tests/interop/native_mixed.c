@@ -471,7 +471,7 @@ static void test_memory_guest(void)
 	mem_end_open(&d, &init, 256);
 	connect(&x, &d);
 	ok(mem_carries(&x, &d, 600) && mem_carries(&d, &x, 610) &&
-	   guest_stat(p.a.g, "host_tx_bytes") == tx, "a guest of the memory backend, by memory");
+	   guest_stat(p.a.g, "host_tx_bytes") == tx, "a guest of the memory transport, by memory");
 	mem_end_close(&x);
 	mem_end_close(&d);
 	guest_destroy(d.g);
@@ -480,7 +480,7 @@ static void test_memory_guest(void)
 void test_mixed(void)
 {
 	struct guest_config cfg = {
-		.name = "c", .id = 3, .ibdev = ibdev, .backend = "mixed", .fabric = "elsewhere",
+		.name = "c", .id = 3, .ibdev = ibdev, .transport = "mixed", .fabric = "elsewhere",
 		.mem_size = 64 << 20,
 	};
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * A host's RDMA device that does nothing, in place of libibverbs: for what the
- * backend itself costs, and for host calls that fail.
+ * transport itself costs, and for host calls that fail.
  *
  * Linked before libibverbs, its functions are the ones that are called.  The
  * device is "null0".  A send completes as soon as it is posted, without moving a

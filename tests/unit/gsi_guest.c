@@ -108,9 +108,9 @@ const char *gsi_key_file(const char *name, const char *bytes, unsigned int mode)
 	return path;
 }
 
-/* ---- the backend: memory, but for QP 1 ------------------------------------------------ */
+/* ---- the transport: memory, but for QP 1 ------------------------------------------------ */
 
-static struct vrd_backend_ops ops;
+static struct vrd_transport_ops ops;
 static struct { struct vrd_device *dev; struct vrd_gsi_port *port; } ports[16];
 
 static struct vrd_gsi_port *port_of(const struct vrd_device *dev)
@@ -131,7 +131,7 @@ static int gid_add(struct vrd_device *dev, uint32_t index, const uint8_t gid[16]
 	int ret = vrd_gsi_gid_add(port_of(dev), index, gid);
 
 	if (!ret) {
-		ret = vrd_mem_backend.gid_add(dev, index, gid);
+		ret = vrd_memory_transport.gid_add(dev, index, gid);
 		if (ret)
 			vrd_gsi_gid_del(port_of(dev), index);
 	}
@@ -141,19 +141,19 @@ static int gid_add(struct vrd_device *dev, uint32_t index, const uint8_t gid[16]
 static void gid_del(struct vrd_device *dev, uint32_t index, const uint8_t gid[16])
 {
 	vrd_gsi_gid_del(port_of(dev), index);
-	vrd_mem_backend.gid_del(dev, index, gid);
+	vrd_memory_transport.gid_del(dev, index, gid);
 }
 
 static int qp_create(struct vrd_qp *qp)
 {
-	return is_gsi(qp) ? vrd_gsi_qp_create(port_of(qp->dev), qp) : vrd_mem_backend.qp_create(qp);
+	return is_gsi(qp) ? vrd_gsi_qp_create(port_of(qp->dev), qp) : vrd_memory_transport.qp_create(qp);
 }
 
 static int qp_modify(struct vrd_qp *qp, uint8_t state, const struct virtio_rdma_qp_attr *attr,
 		     uint32_t mask)
 {
 	return is_gsi(qp) ? vrd_gsi_qp_modify(qp, state, attr, mask) :
-			    vrd_mem_backend.qp_modify(qp, state, attr, mask);
+			    vrd_memory_transport.qp_modify(qp, state, attr, mask);
 }
 
 static void qp_query(struct vrd_qp *qp, struct virtio_rdma_qp_attr *attr)
@@ -161,7 +161,7 @@ static void qp_query(struct vrd_qp *qp, struct virtio_rdma_qp_attr *attr)
 	if (is_gsi(qp))
 		vrd_gsi_qp_query(qp, attr);
 	else
-		vrd_mem_backend.qp_query(qp, attr);
+		vrd_memory_transport.qp_query(qp, attr);
 }
 
 static void qp_destroy(struct vrd_qp *qp)
@@ -169,7 +169,7 @@ static void qp_destroy(struct vrd_qp *qp)
 	if (is_gsi(qp))
 		vrd_gsi_qp_destroy(qp);
 	else
-		vrd_mem_backend.qp_destroy(qp);
+		vrd_memory_transport.qp_destroy(qp);
 }
 
 static void qp_free(struct vrd_qp *qp)
@@ -177,12 +177,12 @@ static void qp_free(struct vrd_qp *qp)
 	if (is_gsi(qp))
 		vrd_gsi_qp_free(qp);
 	else
-		vrd_mem_backend.qp_free(qp);
+		vrd_memory_transport.qp_free(qp);
 }
 
 static enum vrd_run sq_run(struct vrd_qp *qp, unsigned int budget)
 {
-	return is_gsi(qp) ? vrd_gsi_sq_run(qp, budget) : vrd_mem_backend.sq_run(qp, budget);
+	return is_gsi(qp) ? vrd_gsi_sq_run(qp, budget) : vrd_memory_transport.sq_run(qp, budget);
 }
 
 static void rq_run(struct vrd_qp *qp)
@@ -190,7 +190,7 @@ static void rq_run(struct vrd_qp *qp)
 	if (is_gsi(qp))
 		vrd_gsi_rq_run(qp);
 	else
-		vrd_mem_backend.rq_run(qp);
+		vrd_memory_transport.rq_run(qp);
 }
 
 static void device_close(struct vrd_device *dev)
@@ -199,7 +199,7 @@ static void device_close(struct vrd_device *dev)
 	for (unsigned int i = 0; i < 16; i++)
 		if (ports[i].dev == dev)
 			ports[i].dev = NULL;
-	vrd_mem_backend.device_close(dev);
+	vrd_memory_transport.device_close(dev);
 }
 
 /* Before its queues are started. */
@@ -210,7 +210,7 @@ static void use_gsi(struct vrd_device *dev)
 	unsigned int i;
 
 	if (!ops.name) {
-		ops = vrd_mem_backend;
+		ops = vrd_memory_transport;
 		ops.name = "memory with the host's QP 1";
 		ops.device_close = device_close;
 		ops.gid_add = gid_add;

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Test guests whose QP 1 is that of the host's fabric (backends/ibverbs/gsi.c),
- * on the memory backend for all the rest: so QP 1 and the MAD channel are
+ * Test guests whose QP 1 is that of the host's fabric (transports/mad/gsi.c),
+ * on the memory transport for all the rest: so QP 1 and the MAD channel are
  * tested without an RDMA device of the host.
  */
 #ifndef GSI_GUEST_H
 #define GSI_GUEST_H
 
 #include "guest.h"
-#include "ibverbs/mads.h"
+#include "mad/mads.h"
 
 #define GSI_QKEY	0x80010000U
 #define GSI_RECV_LEN	(40U + VRD_MAD_LEN)

@@ -63,8 +63,8 @@ struct guest_config {
 	struct vrd_limits limits;
 	unsigned int num_allowed_gids;		/* as in vrd_device_config */
 	uint8_t allowed_gids[4][16];
-	const char *ibdev;			/* backend ibverbs, on that device of the host */
-	const char *backend;			/* or that one */
+	const char *ibdev;			/* transport ibverbs, on that device of the host */
+	const char *transport;			/* or that one */
 	uint8_t gid[16];			/* GID 0; all zero: the link-local one of the MAC */
 };
 

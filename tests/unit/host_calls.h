@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Each of a backend's calls of the host's verbs fails once (tests/null), one by one
- * until none is left: what comes of it, for the tests of the backends.
+ * Each of a transport's calls of the host's verbs fails once (tests/null), one by one
+ * until none is left: what comes of it, for the tests of the transports.
  */
 #ifndef HOST_CALLS_H
 #define HOST_CALLS_H

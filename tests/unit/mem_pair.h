@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Two test guests on one fabric, with what tests of backends need:
+ * Two test guests on one fabric, with what tests of transports need:
  * a context, a PD, a registered buffer and a QP each.
  *
  * "a" is the requester of most tests, "b" the responder.

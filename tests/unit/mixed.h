@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the tests of the mixed backend share: guests a and b on a host's device that
+ * What the tests of the mixed transport share: guests a and b on a host's device that
  * does nothing (tests/null), and in fabrics.  What comes from the host is put there
  * by null_receive().
  */

@@ -5,7 +5,7 @@
  */
 #include <string.h>
 
-#include "ibverbs/cm_msg.h"
+#include "mad/cm_msg.h"
 #include "tap.h"
 
 static uint8_t mad[VRD_CM_MAD_LEN];

@@ -5,7 +5,7 @@
  */
 #include <string.h>
 
-#include "backend.h"
+#include "transport.h"
 #include "guest.h"
 #include "objects.h"
 #include "shm.h"

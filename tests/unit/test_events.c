@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "backend.h"
+#include "transport.h"
 #include "event.h"
 #include "rawdev.h"
 #include "tap.h"

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "gsi_guest.h"
-#include "ibverbs/mad_channel.h"
+#include "mad/mad_channel.h"
 #include "tap.h"
 #include "vrd_mad.h"
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The ibverbs backend on a host's device that does nothing (tests/null): host
+ * The ibverbs transport on a host's device that does nothing (tests/null): host
  * calls that fail, host events, a device that goes, and what must not come after
  * a RESET.  Data and real completions are tests/interop's.
  */
@@ -54,7 +54,7 @@ static void test_open(void)
 	cfg.gid_indexes[0] = 1;
 	is(vrd_device_create(p.engine, &cfg, &dev, &err), 0, "a right one");
 	vrd_device_destroy(dev);
-	cfg.backend = "ibverbs";
+	cfg.transport = "ibverbs";
 	cfg.ibdev = NULL;
 	ok(vrd_device_create(p.engine, &cfg, &dev, &err) < 0, "no name at all: %s", err.msg);
 }

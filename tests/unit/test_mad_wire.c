@@ -5,8 +5,8 @@
  */
 #include <string.h>
 
-#include "ibverbs/mad_wire.h"
-#include "ibverbs/mads.h"
+#include "mad/mad_wire.h"
+#include "mad/mads.h"
 #include "tap.h"
 
 static struct vrd_mad_key key, other_key;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Memory backend: every operation moves the right bytes, all of them, and no
+ * Memory transport: every operation moves the right bytes, all of them, and no
  * others: 0 bytes to 64 MiB, any alignment, several SGEs, pages in any order.
  */
 #include <pthread.h>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Memory backend: what must happen when something is wrong, one test for each
+ * Memory transport: what must happen when something is wrong, one test for each
  * row of the project's table of violations; both sides' completions, events and
  * states.
  */

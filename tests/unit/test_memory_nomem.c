@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Memory backend: the host has no memory when a long message needs some.  The
+ * Memory transport: the host has no memory when a long message needs some.  The
  * message waits, and is carried out when there is memory again.
  *
  * The calls are wrapped by the linker (--wrap, see the Makefile); only those

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Memory backend: what happens in the middle of a long message.  One poller,
+ * Memory transport: what happens in the middle of a long message.  One poller,
  * and another connection that keeps it busy, so that long messages are cut into
  * turns; then something goes away.
  */

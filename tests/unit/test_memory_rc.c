@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Memory backend, RC: each operation once with both sides' completions, order,
+ * Memory transport, RC: each operation once with both sides' completions, order,
  * states, events, waits.  What goes wrong is in test_memory_errors.c.
  */
 #include <unistd.h>

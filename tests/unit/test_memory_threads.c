@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Memory backend with several pollers, devices and threads: objects go away
+ * Memory transport with several pollers, devices and threads: objects go away
  * under traffic, and when the command that took them has returned, no byte
  * moves.  Meant for the thread sanitizer above all, which sees a store of a
  * poller after that even if no check here does.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Memory backend, UC: its operations, and what is lost where RC would retry or
+ * Memory transport, UC: its operations, and what is lost where RC would retry or
  * fail: the sender never hears of it.
  */
 #include <unistd.h>

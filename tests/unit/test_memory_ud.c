@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Memory backend: datagrams, of UD QPs and of QP 1.  Headers, Q_Keys, what is
+ * Memory transport: datagrams, of UD QPs and of QP 1.  Headers, Q_Keys, what is
  * dropped, and that no sender can pretend to be another.
  */
 #include <unistd.h>

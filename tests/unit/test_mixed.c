@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The mixed backend on a host's device that does nothing: which path a connection
+ * The mixed transport on a host's device that does nothing: which path a connection
  * takes, what it does there, and host calls that fail.  Both paths of a real device
  * are tests/interop's.
  */
@@ -13,7 +13,7 @@ static void test_open(void)
 {
 	struct vrd_device_config cfg = {
 		.name = "d", .mac = { 2, 0, 0, 0, 0, 9 }, .num_comp_vectors = 1,
-		.ibdev = NULL_IBDEV, .backend = "mixed", .fabric = "f",
+		.ibdev = NULL_IBDEV, .transport = "mixed", .fabric = "f",
 	};
 	struct host_calls calls = host_calls_at_start(p.engine, &cfg);
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The mixed backend: shared receive queues, of which the host is lent some.
+ * The mixed transport: shared receive queues, of which the host is lent some.
  */
 #include <limits.h>
 

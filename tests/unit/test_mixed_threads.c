@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The mixed backend: queue pairs and devices that go, stop and start again under
+ * The mixed transport: queue pairs and devices that go, stop and start again under
  * traffic of both paths.
  */
 #include <pthread.h>
@@ -242,7 +242,7 @@ static void end_of(struct mem_end *end)
 static void test_reset(void)
 {
 	struct guest_config cfg = {
-		.host_mapped = MEM_HOST_MAPPED, .ibdev = NULL_IBDEV, .backend = "mixed",
+		.host_mapped = MEM_HOST_MAPPED, .ibdev = NULL_IBDEV, .transport = "mixed",
 		.fabric = "h", .name = "c", .id = 3,
 	};
 	struct vrd_engine *engine = guest_engine(2, 50);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The mixed backend: datagrams, which take their path one by one, and come on both.
+ * The mixed transport: datagrams, which take their path one by one, and come on both.
  */
 #include "mixed.h"
 

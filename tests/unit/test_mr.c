@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend.h"
+#include "transport.h"
 #include "rawdev.h"
 #include "tap.h"
 
@@ -398,7 +398,7 @@ static void concurrent(void)
 
 /* ---- keys of the host's ---------------------------------------------------- */
 
-static struct vrd_backend_ops host_ops;
+static struct vrd_transport_ops host_ops;
 static uint32_t host_lkey, host_rkey;
 static int deregs;
 
@@ -427,7 +427,7 @@ static int host_reg_mr(uint32_t access, uint32_t lkey, uint32_t rkey,
 
 static void host_keys(void)
 {
-	const struct vrd_backend_ops *own = r->dev->ops;
+	const struct vrd_transport_ops *own = r->dev->ops;
 	struct virtio_rdma_reg_mr_rsp a, b, c;
 	uint32_t handle;
 

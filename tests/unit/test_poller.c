@@ -9,7 +9,7 @@
 #include <sys/resource.h>
 #include <time.h>
 
-#include "backend.h"
+#include "transport.h"
 #include "guest.h"
 #include "objects.h"
 #include "poller_internal.h"

@@ -9,7 +9,7 @@
 
 #include "guest.h"
 #include "objects.h"
-#include "backend.h"
+#include "transport.h"
 #include "shm.h"
 #include "tap.h"
 

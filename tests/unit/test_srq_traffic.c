@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * Shared receive queues: receives taken off them by RC and UD QPs of the memory
- * backend, who waits for them, and threads.  (Commands and rings: test_srq.c.  What
+ * transport, who waits for them, and threads.  (Commands and rings: test_srq.c.  What
  * becomes of an entry whose QP goes: test_memory_partial.c.)
  */
 #include <pthread.h>

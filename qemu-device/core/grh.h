@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The 40 bytes that a datagram's receive begins with, as RoCE v2 has them: the
+ * IPv6 header, or 20 bytes of nothing and the IPv4 header.  For transports that
+ * deliver datagrams themselves.
+ */
+#ifndef VRD_GRH_H
+#define VRD_GRH_H
+
+#include <stdint.h>
+
+#include <linux/virtio_rdma.h>
+
+#define VRD_GRH_LEN	40U
+
+/* What of the header the sender chooses; CPU order. */
+struct vrd_grh {
+	const uint8_t *sgid, *dgid;
+	uint32_t flow_label;
+	uint8_t tclass, hop_limit;
+};
+
+/*
+ * @length: of what follows BTH and DETH, without padding (immediate data
+ * included).  Returns the flags of the CQE.
+ */
+uint8_t vrd_grh_fill(uint8_t out[VRD_GRH_LEN], const struct vrd_grh *grh, uint32_t length);
+
+#endif /* VRD_GRH_H */

@@ -1,0 +1,441 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The interface between the core and its transports, both directions.
+ *
+ * A transport carries the work requests of connected queue pairs.  The core owns
+ * commands, objects, rings, completion delivery and threads; the transport owns
+ * the transport.
+ */
+#ifndef VRD_TRANSPORT_H
+#define VRD_TRANSPORT_H
+
+#include "objects.h"
+
+/* ---- what a transport provides ------------------------------------------ */
+
+/* What a device can do; numbers are limits of the transport. */
+struct vrd_caps {
+	uint64_t caps;			/* VIRTIO_RDMA_CAP_* */
+	uint64_t max_mr_size;
+	uint32_t max_msg_sz;
+	uint32_t max_qp_rd_atom;
+	uint32_t max_qp_init_rd_atom;
+	uint8_t max_mtu, active_mtu;	/* IBTA encoding */
+	uint8_t active_width;
+	uint16_t active_speed;
+	uint32_t local_ca_ack_delay;
+};
+
+enum vrd_run {
+	VRD_RUN_IDLE,			/* the send ring is empty */
+	VRD_RUN_MORE,			/* budget used up: call again */
+	VRD_RUN_WAIT,			/* a timer or vrd_qp_schedule() will bring it back */
+};
+
+/*
+ * Control-path functions run with dev->lock held, on the control or shell
+ * thread; they return 0 or a negative errno, which becomes the command's
+ * status, and leave nothing behind when they fail.  NULL: nothing to do.
+ */
+struct vrd_transport_ops {
+	const char *name;
+	/* QP numbers and keys are the host's, not the device's own. */
+	bool host_numbers;
+
+	/* May lower dev->limits. */
+	int (*device_open)(struct vrd_device *dev, const struct vrd_device_config *cfg,
+			   struct vrd_error *err);
+	void (*device_close)(struct vrd_device *dev);
+	void (*device_query)(struct vrd_device *dev, struct vrd_caps *caps);
+	uint8_t (*port_state)(struct vrd_device *dev);	/* VIRTIO_RDMA_PORT_* */
+	/* Counters of its own, by name: for vrd_device_stats(). */
+	void (*device_stats)(struct vrd_device *dev,
+			     void (*fn)(void *opaque, const char *name, uint64_t value),
+			     void *opaque);
+	/*
+	 * The device, which had been suspended, runs again (dev->suspended is
+	 * zero): whoever waited for it may go on.  Any thread but a poller.
+	 */
+	void (*device_resumed)(struct vrd_device *dev);
+
+	/* @gid is allowed by the owner; -EEXIST if another device has it. */
+	int (*gid_add)(struct vrd_device *dev, uint32_t index, const uint8_t gid[16]);
+	void (*gid_del)(struct vrd_device *dev, uint32_t index, const uint8_t gid[16]);
+
+	int (*pd_alloc)(struct vrd_pd *pd);
+	void (*pd_dealloc)(struct vrd_pd *pd);
+	/* All pages are there.  May change mr->lkey and mr->rkey. */
+	int (*mr_reg)(struct vrd_mr *mr);
+	void (*mr_dereg)(struct vrd_mr *mr);
+	/*
+	 * The device has another memory table, and is quiesced: regions whose
+	 * pages are not the same any more must not be reached.
+	 */
+	void (*mem_changed)(struct vrd_device *dev);
+	int (*cq_create)(struct vrd_cq *cq);
+	void (*cq_destroy)(struct vrd_cq *cq);
+
+	/*
+	 * Transports with CAP_SRQ.  srq_create makes the private part; the core
+	 * has chosen srqn, and arms the limit of CREATE_SRQ afterwards.
+	 */
+	int (*srq_create)(struct vrd_srq *srq);
+	/*
+	 * Arms the limit (0: disarms) where the host counts the receives; the
+	 * transport then raises SRQ_LIMIT_REACHED.  NULL: vrd_srq_advance() does.
+	 * srq_query (with srq_modify, or NULL) tells what is armed still.
+	 * Both without ring.lock.
+	 */
+	int (*srq_modify)(struct vrd_srq *srq, uint32_t limit);
+	int (*srq_query)(struct vrd_srq *srq, uint32_t *limit);
+	/*
+	 * No QP has it any more.  After it returned nobody reaches the SRQ; the
+	 * core then waits for a grace period and calls srq_free().
+	 */
+	void (*srq_destroy)(struct vrd_srq *srq);
+	void (*srq_free)(struct vrd_srq *srq);
+
+	/*
+	 * Chooses qp->qpn (unique in the device; 1 for GSI) and makes its
+	 * private part.  The QP is in RESET and not in the table yet; qp->srq
+	 * is set and lives as long as the QP.
+	 */
+	int (*qp_create)(struct vrd_qp *qp);
+	/*
+	 * The core has checked the transition and its attributes against IBTA's
+	 * table.  Called with sq.lock and rq.lock held, before qp->state and
+	 * qp->attr get the new values (@attr has those selected by @mask).
+	 */
+	int (*qp_modify)(struct vrd_qp *qp, uint8_t new_state,
+			 const struct virtio_rdma_qp_attr *attr, uint32_t mask);
+	/*
+	 * In its place, for a QP whose host may take long (a neighbour has to be
+	 * resolved): called without a lock.  Until it returns, the QP's state is
+	 * the old one; but for RESET, where it is RESET already, with
+	 * empty rings, so that no poller posts meanwhile.
+	 */
+	int (*qp_modify_slow)(struct vrd_qp *qp, uint8_t new_state,
+			      const struct virtio_rdma_qp_attr *attr, uint32_t mask);
+	/*
+	 * After it, or for RESET before it: the QP is about to have the new state
+	 * and attributes, and sq.lock and rq.lock are held until it has.
+	 */
+	void (*qp_modify_commit)(struct vrd_qp *qp, uint8_t new_state,
+				 const struct virtio_rdma_qp_attr *attr, uint32_t mask);
+	/* May correct what only the transport knows.  Both ring locks are held; it may let them
+	 * go for a while.
+	 */
+	void (*qp_query)(struct vrd_qp *qp, struct virtio_rdma_qp_attr *attr);
+	/*
+	 * After it returned nobody reaches the QP: it is out of the core's and
+	 * the transport's tables, its timers are cancelled.  The core then waits
+	 * for a grace period and calls qp_free().
+	 */
+	void (*qp_destroy)(struct vrd_qp *qp);
+	void (*qp_free)(struct vrd_qp *qp);
+
+	/*
+	 * Poller, with qp->sq.lock held: take up to @budget work requests off
+	 * the send ring and carry them out.  Called in every state; in ERR and
+	 * SQE it flushes.
+	 */
+	enum vrd_run (*sq_run)(struct vrd_qp *qp, unsigned int budget);
+	/*
+	 * Poller: the receive ring's dirty byte was seen (only rings whose
+	 * need_db is set).  Without any lock.
+	 */
+	void (*rq_run)(struct vrd_qp *qp);
+	/* The same for the ring of an SRQ; and once after each resume. */
+	void (*srq_run)(struct vrd_srq *srq);
+	/*
+	 * Each poller, once per turn, without any lock: host completion queues
+	 * of the contexts that it runs.  True: found work.
+	 */
+	bool (*poll)(struct vrd_device *dev, struct vrd_poller *poller);
+	/*
+	 * It is about to sleep: have it woken through the descriptors that it
+	 * watches (vrd_poller_watch()), and look again.  True: found work.
+	 */
+	bool (*poll_sleep)(struct vrd_device *dev, struct vrd_poller *poller);
+};
+
+extern const struct vrd_transport_ops vrd_memory_transport;
+extern const struct vrd_transport_ops vrd_ibverbs_transport;
+extern const struct vrd_transport_ops vrd_mixed_transport;
+
+/* ---- what the core provides to transports -------------------------------- */
+
+/* A work request: a checked copy of a send WQE.  Nothing in it is read from
+ * shared memory again.
+ */
+struct vrd_sge {
+	uint64_t addr;
+	uint32_t length;
+	uint32_t lkey;
+};
+
+struct vrd_wr {
+	uint32_t index;			/* producer index: goes into the CQE */
+	uint8_t opcode;			/* VIRTIO_RDMA_WR_*, allowed on this QP type */
+	uint8_t num_sge;		/* at most the QP's max_send_sge */
+	uint16_t flags;			/* VIRTIO_RDMA_WQE_* */
+	uint32_t inline_len;
+	uint32_t length;		/* sum of SGE lengths, or inline_len; valid if length_ok */
+	bool length_ok;			/* false: the sum exceeds 2^31 */
+	uint32_t imm;			/* wire order; or the key to invalidate (CPU order) */
+	uint32_t rkey;
+	uint64_t remote_addr;
+	uint64_t swap_add, compare;
+	uint16_t pkey_index;
+	struct virtio_rdma_av av;	/* UD, GSI */
+	union {
+		struct vrd_sge sge[VRD_MAX_SGE];
+		uint8_t inline_data[VRD_MAX_INLINE];
+	};
+};
+
+struct vrd_recv_wr {
+	uint32_t index;			/* for the CQE: producer index, or the cookie (SRQ) */
+	uint32_t num_sge;
+	uint64_t length;		/* sum of the SGE lengths */
+	struct vrd_sge sge[VRD_MAX_SGE];
+};
+
+enum vrd_fetch {
+	VRD_FETCH_EMPTY,
+	VRD_FETCH_OK,
+	VRD_FETCH_BAD,			/* malformed: wr->index is valid, nothing else */
+	VRD_FETCH_DEAD,			/* the SRQ has failed: there is no receive */
+};
+
+/* --- rings (wqe.c) --- */
+
+/*
+ * Copies and checks the WQE at sq.head, which stays there: vrd_sq_advance()
+ * takes it.  sq.lock is held.  An impossible producer index gives BAD and sets
+ * sq.broken.
+ */
+enum vrd_fetch vrd_sq_peek(struct vrd_qp *qp, struct vrd_wr *wr);
+static inline void vrd_sq_advance(struct vrd_qp *qp)
+{
+	qp->sq.head++;
+}
+/* True if the send ring has entries; reads the producer index. */
+bool vrd_sq_has_work(struct vrd_qp *qp);
+
+/* Takes the next receive off the ring; rq.lock is held. */
+enum vrd_fetch vrd_rq_take(struct vrd_qp *qp, struct vrd_recv_wr *wr);
+/* True if a receive is posted; rq.lock is held. */
+bool vrd_rq_has_work(struct vrd_qp *qp);
+
+/*
+ * Ask for, or forgo, dirty bytes for a receive ring: sets its need_db.  After
+ * true the caller has to look at the ring once (a full barrier is included).
+ */
+void vrd_rq_want_doorbell(struct vrd_qp *qp, bool want);
+
+/*
+ * The same for an SRQ; its ring.lock is held.  vrd_srq_peek() leaves the receive
+ * there, vrd_srq_advance() takes it and raises SRQ_LIMIT_REACHED if that is due
+ * (see srq_modify).  BAD: the cookie is valid, so it is to be taken and
+ * completed.  DEAD: an impossible producer index, or a page that is no RAM any
+ * more; SRQ_ERR has been raised, and the QP that wanted the receive goes to ERR.
+ */
+enum vrd_fetch vrd_srq_peek(struct vrd_srq *srq, struct vrd_recv_wr *wr);
+void vrd_srq_advance(struct vrd_srq *srq);
+static inline enum vrd_fetch vrd_srq_take(struct vrd_srq *srq, struct vrd_recv_wr *wr)
+{
+	enum vrd_fetch fetch = vrd_srq_peek(srq, wr);
+
+	if (fetch == VRD_FETCH_OK || fetch == VRD_FETCH_BAD)
+		vrd_srq_advance(srq);
+	return fetch;
+}
+/* Receives that are posted and not taken, as of now. */
+uint32_t vrd_srq_posted(struct vrd_srq *srq);
+/* A receive that was taken in advance (srq->lent) has been used, or is back. */
+void vrd_srq_lent_used(struct vrd_srq *srq);
+bool vrd_srq_has_work(struct vrd_srq *srq);
+void vrd_srq_want_doorbell(struct vrd_srq *srq, bool want);
+
+/* Takes everything off a ring and completes it with WR_FLUSH_ERR, in order, at
+ * most @budget entries; true: there is more.  The ring's lock is held.
+ */
+bool vrd_sq_flush(struct vrd_qp *qp, unsigned int budget);
+bool vrd_rq_flush(struct vrd_qp *qp, unsigned int budget);
+
+/* --- completions (cq.c) --- */
+
+/*
+ * Writes a CQE (its phase is set here) and an event if the CQ is armed for it;
+ * @solicited: the event condition of a receive (errors always count).  Takes
+ * cq->lock.  On overflow the CQ goes to error, CQ_ERR is raised, its QPs are
+ * sent to ERR by their pollers, and the CQE is lost.
+ */
+void vrd_cq_post(struct vrd_cq *cq, const struct virtio_rdma_cqe *cqe, bool solicited);
+
+/* Completion of a send WQE: makes a CQE if it was signaled or @status is not
+ * SUCCESS.  @byte_len counts for READ and atomics.
+ */
+void vrd_complete_send(struct vrd_qp *qp, const struct vrd_wr *wr, uint8_t status,
+		       uint32_t byte_len);
+
+/* --- memory (mr.c, mem.c) --- */
+
+/*
+ * The region that @key names, if [addr, addr + length) of it may be accessed
+ * by @qp in its PD with all of @access (0: local read).  The reserved DMA key
+ * and DMA regions work for kernel QPs only.  NULL otherwise.  Good until the
+ * end of the caller's turn; look it up again for each slice.
+ * @remote: @key came from a peer (the reserved local key is then refused).
+ */
+const struct vrd_mr *vrd_mr_find(struct vrd_qp *qp, uint32_t key, uint64_t addr, uint64_t length,
+				 uint32_t access, bool remote);
+/* The same in another PD of the QP's context: the keys of an SRQ's entries. */
+const struct vrd_mr *vrd_mr_find_pd(struct vrd_qp *qp, const struct vrd_pd *pd, uint32_t key,
+				    uint64_t addr, uint64_t length, uint32_t access, bool remote);
+
+/* In which the keys of the QP's receives are looked up. */
+static inline const struct vrd_pd *vrd_qp_recv_pd(const struct vrd_qp *qp)
+{
+	return qp->srq ? qp->srq->pd : qp->pd;
+}
+
+/*
+ * The short cut for regions that are contiguous in host memory, as most are:
+ * both at once.  NULL: it is not such a one, or the access is not allowed; the
+ * functions tell.
+ */
+static inline uint8_t *vrd_mr_linear(const struct vrd_device *dev, const struct vrd_pd *pd,
+				     uint32_t key, uint64_t addr, uint64_t length,
+				     uint32_t access)
+{
+	const struct vrd_mr *mr = vrd_table_find(&dev->mrs, vrd_key_index(key));
+
+	if (!mr || !mr->linear || mr->key != key || mr->pd != pd || (mr->access & access) != access)
+		return NULL;
+	if (addr < mr->iova || length > mr->length || addr - mr->iova > mr->length - length)
+		return NULL;
+	return mr->linear + (addr - mr->iova);
+}
+
+/*
+ * Host address of @addr in a region that vrd_mr_find() returned, with in *@run
+ * the bytes that are contiguous from there (at most @length).  NULL: the page is not RAM under the
+ * current memory table, or not writable although @write.
+ */
+void *vrd_mr_at(struct vrd_device *dev, const struct vrd_mr *mr, uint64_t addr, uint64_t length,
+		bool write, uint64_t *run);
+
+/* Mappings of guest memory that all transports' devices made beside the core's. */
+_Atomic uint64_t *vrd_engine_alias_maps(struct vrd_engine *engine);
+/* Devices of all transports, as of now. */
+unsigned int vrd_engine_device_count(struct vrd_engine *engine);
+
+/* --- events (event.c) --- */
+
+void vrd_event_raise(struct vrd_device *dev, uint32_t type, uint32_t id);
+
+/* --- scheduling (poller.c) --- */
+
+/* Makes the QP's poller run its send queue soon; any thread, any lock. */
+void vrd_qp_schedule(struct vrd_qp *qp);
+
+/*
+ * Timers run on the poller that they were set on, without locks.  Set and
+ * cancel from any thread.  vrd_timer_cancel_sync() returns when the function
+ * does not run any more; not from the poller itself, not under its locks.
+ */
+void vrd_timer_set(struct vrd_poller *poller, struct vrd_timer *timer, uint64_t deadline_ns);
+void vrd_timer_cancel(struct vrd_timer *timer);
+void vrd_timer_cancel_sync(struct vrd_timer *timer);
+
+/* Pollers of an engine, and one's place among them. */
+unsigned int vrd_engine_poller_count(const struct vrd_engine *engine);
+struct vrd_poller *vrd_engine_poller(const struct vrd_engine *engine, unsigned int index);
+unsigned int vrd_poller_index(const struct vrd_poller *poller);
+
+/* Runs @fn on the poller between two turns, and waits for it.  Under no lock of
+ * lock.h.
+ */
+void vrd_poller_call(struct vrd_poller *poller, void (*fn)(struct vrd_poller *poller, void *arg),
+		     void *arg);
+
+/*
+ * While @fd becomes readable the poller does not sleep: edge triggered, so that
+ * it need not be drained to sleep again.  0 or a negative errno.
+ */
+int vrd_poller_watch(struct vrd_poller *poller, int fd);
+void vrd_poller_unwatch(struct vrd_poller *poller, int fd);
+
+/* CLOCK_MONOTONIC as the poller read it at the start of its turn. */
+uint64_t vrd_poller_now(struct vrd_poller *poller);
+
+/*
+ * True if no more than one queue pair has been busy on @poller lately: those
+ * whose rings are watched are counted.
+ */
+bool vrd_poller_is_alone(const struct vrd_poller *poller);
+
+/* True if others wait on @poller: cut a long copy into slices. */
+bool vrd_poller_has_other_work(struct vrd_poller *poller, struct vrd_qp *self);
+
+/*
+ * Pollers check this at each slice and burst; while it is true they leave the
+ * device's memory alone and return VRD_RUN_WAIT (they are rescheduled by
+ * resume).  A copy between two devices needs both to be free.
+ */
+static inline bool vrd_device_suspended(struct vrd_device *dev)
+{
+	return atomic_load_explicit(&dev->suspended, memory_order_acquire) != 0;
+}
+
+/* --- QP state (qp.c) --- */
+
+/*
+ * Moves a QP to ERR (or SQE) because of an error.  Caller holds sq.lock or
+ * rq.lock or none, and says which in @held: the change itself is made at once
+ * if both can be had, else by the QP's poller.  Flushing is left to the poller.
+ */
+enum vrd_held { VRD_HELD_NONE, VRD_HELD_SQ, VRD_HELD_RQ };
+void vrd_qp_error(struct vrd_qp *qp, uint8_t new_state, enum vrd_held held);
+
+/* --- fabrics (engine.c) --- */
+
+/* A named group of devices; @transport belongs to the transport and is zero at
+ * first.  get creates it, the last put frees it and calls @destroy first.
+ */
+struct vrd_fabric {
+	char *name;
+	struct vrd_engine *engine;
+	pthread_mutex_t lock;
+	void *transport;
+	void (*destroy)(struct vrd_fabric *fabric);
+	unsigned int refs;
+	LIST_ENTRY(vrd_fabric) link;
+};
+struct vrd_fabric *vrd_fabric_get(struct vrd_engine *engine, const char *name);
+void vrd_fabric_put(struct vrd_fabric *fabric);
+
+/*
+ * What devices of all fabrics share: one object of the engine, or NULL.  share
+ * puts @shared there unless there is one already, and returns the one that is
+ * there; @close is called when the engine is destroyed.
+ */
+void *vrd_engine_shared(struct vrd_engine *engine);
+void *vrd_engine_share(struct vrd_engine *engine, void *shared, void (*close)(void *shared));
+
+/*
+ * Waits until each poller has passed the end of a turn (a grace period), so
+ * that nothing looked up before is in use.  Not on a poller.
+ */
+void vrd_engine_synchronize(struct vrd_engine *engine);
+
+/* Raises dev->suspended and waits until no poller works on the device; nests. */
+void vrd_device_quiesce(struct vrd_device *dev);
+void vrd_device_resume(struct vrd_device *dev);
+
+void vrd_log(struct vrd_engine *engine, enum vrd_log_level level, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+#endif /* VRD_TRANSPORT_H */

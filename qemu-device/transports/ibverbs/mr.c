@@ -1,0 +1,394 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * ibverbs transport: memory regions.
+ *
+ * The host registers a range of our own addresses, but a guest's region may be
+ * pages from all over its memory.  So its pieces, as long as they are contiguous
+ * in the files that back the guest's memory, are mapped a second time, side by
+ * side, and that alias is registered under the addresses that the guest chose.
+ * Nobody reads or writes through it: it is there for the host to pin.  A region
+ * that is contiguous in the mapping of the guest's memory that there is already
+ * needs none: that one is registered, and its pages need not be faulted in again.
+ * (What is pinned are the pages; the mapping may be replaced before they go.)
+ *
+ * Each piece is a mapping, and a process may have only so many
+ * (vm.max_map_count); they are counted for all devices, with room left for what
+ * else the process needs.  One of several devices may have as many as it leaves to
+ * the others, so that no guest can take them all.
+ *
+ * Control and shell threads, dev->lock.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+
+#include "ibv.h"
+#include "log.h"
+#include "mem.h"
+
+#define PAGE_SIZE	((uint64_t)VIRTIO_RDMA_PAGE_SIZE)
+#define PAGE_SHIFT	VIRTIO_RDMA_PAGE_SHIFT
+
+_Static_assert((int)VIRTIO_RDMA_ACCESS_LOCAL_WRITE == IBV_ACCESS_LOCAL_WRITE, "");
+_Static_assert((int)VIRTIO_RDMA_ACCESS_REMOTE_WRITE == IBV_ACCESS_REMOTE_WRITE, "");
+_Static_assert((int)VIRTIO_RDMA_ACCESS_REMOTE_READ == IBV_ACCESS_REMOTE_READ, "");
+_Static_assert((int)VIRTIO_RDMA_ACCESS_REMOTE_ATOMIC == IBV_ACCESS_REMOTE_ATOMIC, "");
+
+/* Part of a file; in the order of the region. */
+struct piece {
+	int fd;				/* good only while it is being made */
+	uint64_t dev, ino;
+	uint64_t offset, length;
+	uint64_t granule;		/* page size of the file */
+};
+
+struct vrd_ibv_mr {
+	struct ibv_mr *ibmr;		/* NULL: its pages have gone */
+	uint8_t *alias;			/* NULL: none is needed */
+	uint64_t alias_len;
+	uint32_t num_maps;		/* that the alias takes */
+	uint32_t num_pieces;
+	struct piece pieces[];
+};
+
+/* ---- pieces ------------------------------------------------------------------ */
+
+/* Appends to the last piece, or begins one.  True if it is a new one. */
+static bool add_page(struct piece *last, bool first, const struct vrd_mem_slot *slot, uint64_t addr)
+{
+	uint64_t offset = slot->fd_offset + (addr - slot->addr);
+
+	if (!first && last->dev == slot->fd_dev && last->ino == slot->fd_ino &&
+	    last->offset + last->length == offset) {
+		last->length += PAGE_SIZE;
+		return false;
+	}
+	return true;
+}
+
+/*
+ * Walks the region's pages; @pieces may be NULL to count them.  0 or a negative
+ * errno.
+ */
+static int find_pieces(const struct vrd_mem *mem, const struct vrd_mr *mr, struct piece *pieces,
+		       uint32_t *num)
+{
+	const struct vrd_mem_slot *slot = NULL;
+	struct piece last = { .length = 0 };
+
+	*num = 0;
+	for (uint64_t p = 0; p < mr->num_pages; p++) {
+		uint64_t addr = (uint64_t)mr->frames[p] << PAGE_SHIFT;
+
+		if (!slot || addr < slot->addr || addr - slot->addr >= slot->size)
+			slot = vrd_mem_slot_at(mem, addr);
+		if (!slot)
+			return -EFAULT;
+		if (slot->fd < 0)
+			return -EOPNOTSUPP;
+		if (add_page(&last, !*num, slot, addr)) {
+			if (pieces && *num)
+				pieces[*num - 1] = last;
+			last = (struct piece) {
+				.fd = slot->fd, .dev = slot->fd_dev, .ino = slot->fd_ino,
+				.offset = slot->fd_offset + (addr - slot->addr),
+				.length = PAGE_SIZE, .granule = slot->fd_page,
+			};
+			++*num;
+		}
+	}
+	if (pieces && *num)
+		pieces[*num - 1] = last;
+	return 0;
+}
+
+/*
+ * Huge pages can be mapped as a whole only: the first piece may begin within
+ * one, the last may end within one, between them they have to be complete.
+ * @lead and @trail get the bytes that are mapped in front and behind.
+ */
+static bool fits_granules(const struct vrd_ibv_mr *vmr, uint64_t *granule, uint64_t *lead,
+			  uint64_t *trail)
+{
+	const struct piece *first = &vmr->pieces[0], *last = &vmr->pieces[vmr->num_pieces - 1];
+	uint64_t at;
+
+	*granule = PAGE_SIZE;
+	for (uint32_t i = 0; i < vmr->num_pieces; i++)
+		if (vmr->pieces[i].granule > *granule)
+			*granule = vmr->pieces[i].granule;
+	*lead = first->offset & (first->granule - 1);
+	*trail = -(last->offset + last->length) & (last->granule - 1);
+	if (*granule == PAGE_SIZE)
+		return true;
+	at = *lead;
+	for (uint32_t i = 0; i < vmr->num_pieces; i++) {
+		const struct piece *piece = &vmr->pieces[i];
+		bool starts = !(piece->offset & (piece->granule - 1));
+		bool ends = !((piece->offset + piece->length) & (piece->granule - 1));
+
+		/* Address and offset agree in the bits below the granule. */
+		if ((at ^ piece->offset) & (piece->granule - 1) || (i && !starts) ||
+		    (i + 1 < vmr->num_pieces && !ends))
+			return false;
+		at += piece->length;
+	}
+	return true;
+}
+
+/* ---- the alias ----------------------------------------------------------------- */
+
+static uint8_t *reserve(uint64_t length, uint64_t granule)
+{
+	uint8_t *p = mmap(NULL, length + granule, PROT_NONE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uint64_t skip;
+
+	if (p == MAP_FAILED)
+		return NULL;
+	skip = -(uintptr_t)p & (granule - 1);
+	if (skip)
+		munmap(p, skip);
+	munmap(p + skip + length, granule - skip);
+	return p + skip;
+}
+
+static int map_pieces(struct vrd_ibv_mr *vmr, uint64_t lead, uint64_t trail)
+{
+	uint8_t *at = vmr->alias;
+
+	for (uint32_t i = 0; i < vmr->num_pieces; i++) {
+		const struct piece *piece = &vmr->pieces[i];
+		uint64_t before = i ? 0 : lead;
+		uint64_t after = i + 1 < vmr->num_pieces ? 0 : trail;
+		uint64_t length = before + piece->length + after;
+
+		/* NORESERVE: hugetlbfs pages have been reserved by who made the file. */
+		if (mmap(at, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE,
+			 piece->fd, (off_t)(piece->offset - before)) == MAP_FAILED)
+			return -errno;
+		at += length;
+	}
+	/* A child must not get what the device writes to, nor a core dump contain it. */
+	(void)madvise(vmr->alias, vmr->alias_len, MADV_DONTFORK);
+	(void)madvise(vmr->alias, vmr->alias_len, MADV_DONTDUMP);
+	return 0;
+}
+
+/* Takes @num of the mappings that this process may have. */
+static int take_maps(struct vrd_ibv_dev *vdev, uint64_t num)
+{
+	_Atomic uint64_t *used = vrd_engine_alias_maps(vdev->dev->engine);
+	uint64_t max = vdev->ibdev->max_map_count;
+	uint64_t room = max - max / 8, before = atomic_fetch_add(used, num);
+	bool alone = vrd_engine_device_count(vdev->dev->engine) == 1;
+
+	if (before + num <= room && (alone || vdev->maps + num <= room - before - num)) {
+		vdev->maps += num;
+		return 0;
+	}
+	atomic_fetch_sub(used, num);
+	vrd_dev_log(vdev->dev, VRD_LOG_WARN,
+		    "a memory region of %llu pieces does not fit: %llu of %llu mappings of this process are in use, and no guest may have more than it leaves to others; raise it on the host (sysctl -w vm.max_map_count=%llu), or give the guest huge pages",
+		    (unsigned long long)num, (unsigned long long)before,
+		    (unsigned long long)room, (unsigned long long)max * 4);
+	return -ENOMEM;
+}
+
+static void give_maps(struct vrd_ibv_dev *vdev, uint64_t num)
+{
+	vdev->maps -= num;
+	atomic_fetch_sub(vrd_engine_alias_maps(vdev->dev->engine), num);
+}
+
+static int make_alias(struct vrd_ibv_dev *vdev, struct vrd_ibv_mr *vmr, uint64_t *lead)
+{
+	uint64_t granule, trail, length = 0;
+	int ret;
+
+	for (uint32_t i = 0; i < vmr->num_pieces; i++)
+		length += vmr->pieces[i].length;
+	if (!fits_granules(vmr, &granule, lead, &trail)) {
+		vrd_dev_log(vdev->dev, VRD_LOG_WARN,
+			    "a memory region of %u pieces in huge pages of %llu KiB does not consist of whole ones, which cannot be mapped side by side: use a memfd without hugetlb=on for the guest's memory",
+			    vmr->num_pieces, (unsigned long long)granule >> 10);
+		return -EOPNOTSUPP;
+	}
+	vmr->alias_len = *lead + length + trail;
+	vmr->alias = reserve(vmr->alias_len, granule);
+	if (!vmr->alias)
+		return -ENOMEM;
+	ret = map_pieces(vmr, *lead, trail);
+	if (!ret)
+		return 0;
+	vrd_dev_log(vdev->dev, VRD_LOG_WARN, "mapping a memory region of %u pieces: %s",
+		    vmr->num_pieces, strerror(-ret));
+	munmap(vmr->alias, vmr->alias_len);
+	vmr->alias = NULL;
+	return -ENOMEM;
+}
+
+static void drop_alias(struct vrd_ibv_dev *vdev, struct vrd_ibv_mr *vmr)
+{
+	if (vmr->alias)
+		munmap(vmr->alias, vmr->alias_len);
+	vmr->alias = NULL;
+	give_maps(vdev, vmr->num_maps);
+	vmr->num_maps = 0;
+}
+
+/* ---- registration ------------------------------------------------------------------ */
+
+static int reg_failed(struct vrd_ibv_dev *vdev, const struct vrd_mr *mr, int error)
+{
+	struct rlimit lim = { RLIM_INFINITY, RLIM_INFINITY };
+
+	getrlimit(RLIMIT_MEMLOCK, &lim);
+	if ((error == ENOMEM || error == EAGAIN) && lim.rlim_cur != RLIM_INFINITY)
+		vrd_dev_log(vdev->dev, VRD_LOG_WARN,
+			    "the host refuses to pin %llu KiB: this process may lock %llu KiB of memory in all: raise it (ulimit -l unlimited; LimitMEMLOCK=infinity)",
+			    (unsigned long long)mr->length >> 10,
+			    (unsigned long long)lim.rlim_cur >> 10);
+	else
+		vrd_dev_log(vdev->dev, VRD_LOG_WARN, "the host does not register %llu KiB: %s",
+			    (unsigned long long)mr->length >> 10, strerror(error));
+	return vrd_ibv_errno(error);
+}
+
+static int new_mr(struct vrd_ibv_dev *vdev, const struct vrd_mr *mr, struct vrd_ibv_mr **out)
+{
+	struct vrd_ibv_mr *vmr;
+	uint32_t num, maps;
+	int ret = find_pieces(vdev->dev->mem, mr, NULL, &num);
+
+	if (ret == -EOPNOTSUPP)
+		vrd_dev_log(vdev->dev, VRD_LOG_WARN,
+			    "guest memory that is not shared cannot be registered with the host: start the guest with -object memory-transport-memfd,id=mem,size=...,share=on -machine memory-transport=mem");
+	if (ret)
+		return ret;
+	maps = mr->linear ? 0 : num;
+	/* First, or a guest's list of scattered pages would cost us many times its size. */
+	ret = take_maps(vdev, maps);
+	if (ret)
+		return ret;
+	vmr = calloc(1, sizeof(*vmr) + num * sizeof(vmr->pieces[0]));
+	if (!vmr) {
+		give_maps(vdev, maps);
+		return -ENOMEM;
+	}
+	vmr->num_maps = maps;
+	find_pieces(vdev->dev->mem, mr, vmr->pieces, &vmr->num_pieces);
+	*out = vmr;
+	return 0;
+}
+
+/* Where the host finds the region's first byte among our addresses. */
+static int place(struct vrd_ibv_dev *vdev, const struct vrd_mr *mr, struct vrd_ibv_mr *vmr,
+		 uint8_t **start)
+{
+	uint64_t lead;
+	int ret;
+
+	*start = mr->linear;
+	if (mr->linear)
+		return 0;
+	ret = make_alias(vdev, vmr, &lead);
+	if (!ret)
+		*start = vmr->alias + lead + (mr->iova & (PAGE_SIZE - 1));
+	return ret;
+}
+
+int vrd_ibv_mr_reg(struct vrd_mr *mr)
+{
+	struct vrd_ibv_dev *vdev = vrd_ibv_dev(mr->pd->ctx->dev);
+	struct vrd_ibv_mr *vmr;
+	uint8_t *start;
+	int ret;
+
+	if (mr->dma)
+		return -EOPNOTSUPP;
+	ret = new_mr(vdev, mr, &vmr);
+	if (ret)
+		return ret;
+	ret = place(vdev, mr, vmr, &start);
+	if (ret)
+		goto free;
+	errno = 0;
+	vmr->ibmr = ibv_reg_mr_iova(mr->pd->transport, start, mr->length, mr->iova, (int)mr->access);
+	if (!vmr->ibmr) {
+		ret = reg_failed(vdev, mr, errno ? errno : EIO);
+		goto free;
+	}
+	mr->lkey = vmr->ibmr->lkey;
+	mr->rkey = vmr->ibmr->rkey;
+	mr->transport = vmr;
+	return 0;
+free:
+	drop_alias(vdev, vmr);
+	free(vmr);
+	return ret;
+}
+
+static void unregister(struct vrd_ibv_dev *vdev, struct vrd_ibv_mr *vmr)
+{
+	int ret = ibv_dereg_mr(vmr->ibmr);
+
+	/* Its pages stay pinned, so the guest's new use of them would be seen. */
+	if (ret)
+		vrd_dev_log(vdev->dev, VRD_LOG_ERROR, "the host keeps a memory region: %s",
+			    strerror(ret));
+	vmr->ibmr = NULL;
+	drop_alias(vdev, vmr);
+}
+
+void vrd_ibv_mr_dereg(struct vrd_mr *mr)
+{
+	struct vrd_ibv_mr *vmr = mr->transport;
+
+	if (vmr->ibmr)
+		unregister(vrd_ibv_dev(mr->pd->ctx->dev), vmr);
+	free(vmr);
+	mr->transport = NULL;
+}
+
+/* ---- another memory table -------------------------------------------------------------- */
+
+static bool same_pieces(struct vrd_device *dev, const struct vrd_mr *mr)
+{
+	const struct vrd_ibv_mr *vmr = mr->transport;
+	struct piece *now;
+	bool same = false;
+	uint32_t num;
+
+	if (find_pieces(dev->mem, mr, NULL, &num) || num != vmr->num_pieces)
+		return false;
+	now = calloc(num, sizeof(*now));
+	if (!now)
+		return false;
+	if (!find_pieces(dev->mem, mr, now, &num)) {
+		same = true;
+		for (uint32_t i = 0; i < num && same; i++)
+			same = now[i].dev == vmr->pieces[i].dev && now[i].ino == vmr->pieces[i].ino &&
+			       now[i].offset == vmr->pieces[i].offset &&
+			       now[i].length == vmr->pieces[i].length;
+	}
+	free(now);
+	return same;
+}
+
+void vrd_ibv_mem_changed(struct vrd_device *dev)
+{
+	struct vrd_mr *mr;
+	uint32_t pos;
+
+	for (pos = 0; (mr = vrd_table_next(&dev->mrs, &pos));) {
+		struct vrd_ibv_mr *vmr = mr->transport;
+
+		if (!vmr->ibmr || same_pieces(dev, mr))
+			continue;
+		vrd_dev_log(dev, VRD_LOG_WARN, "memory of a registered region has gone");
+		unregister(vrd_ibv_dev(dev), vmr);
+	}
+}

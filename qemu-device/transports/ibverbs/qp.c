@@ -1,0 +1,415 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * ibverbs transport: queue pairs, their life and their states.
+ *
+ * A guest's QP is a QP of the host's, of the same type and sizes, in a PD and
+ * with CQs that are the guest's as well, and with the host's number.  QP 1 is
+ * not: gsi.c makes it.
+ *
+ * Control thread under dev->lock, but for the timer.
+ */
+#include <endian.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "mad/gsi.h"
+#include "ibv.h"
+#include "log.h"
+
+/* The numbers of states and attributes are IBTA's and Linux's on both sides. */
+_Static_assert((int)VIRTIO_RDMA_QPS_ERR == IBV_QPS_ERR, "states");
+_Static_assert((int)VIRTIO_RDMA_QPS_SQD == IBV_QPS_SQD, "states");
+_Static_assert((int)VIRTIO_RDMA_QP_AV == IBV_QP_AV, "attributes");
+_Static_assert((int)VIRTIO_RDMA_QP_RQ_PSN == IBV_QP_RQ_PSN, "attributes");
+_Static_assert((int)VIRTIO_RDMA_QP_MIN_RNR_TIMER == IBV_QP_MIN_RNR_TIMER, "attributes");
+_Static_assert((int)VIRTIO_RDMA_QP_DEST_QPN == IBV_QP_DEST_QPN, "attributes");
+
+/* ---- creation -------------------------------------------------------------- */
+
+static enum ibv_qp_type host_type(uint8_t type)
+{
+	switch (type) {
+	case VIRTIO_RDMA_QPT_UC:
+		return IBV_QPT_UC;
+	case VIRTIO_RDMA_QPT_UD:
+		return IBV_QPT_UD;
+	default:
+		return IBV_QPT_RC;
+	}
+}
+
+/* Not zero, so that it is never that of memory which was not written. */
+static uint32_t next_generation(struct vrd_ibv_dev *vdev)
+{
+	vdev->generation = vdev->generation % VRD_IBV_GENERATIONS + 1;
+	return vdev->generation;
+}
+
+static int create_host_qp(struct vrd_ibv_dev *vdev, struct vrd_ibv_qp *vq, uint32_t max_inline)
+{
+	const struct vrd_qp *qp = vq->qp;
+	struct ibv_qp_init_attr init = {
+		.qp_context = vq,
+		.send_cq = vq->send_vcq->ibcq,
+		.recv_cq = vq->recv_vcq->ibcq,
+		.srq = qp->srq && !vq->shared ? vrd_ibv_srq(qp->srq)->ibsrq : NULL,
+		.qp_type = host_type(qp->type),
+		.cap = {
+			.max_send_wr = qp->sq.entries ? qp->sq.entries : 1,
+			.max_recv_wr = qp->srq ? 0 : qp->rq.entries ? qp->rq.entries : 1,
+			/* At least one, for requests that are made to fail. */
+			.max_send_sge = qp->max_send_sge ? qp->max_send_sge : 1,
+			.max_recv_sge = qp->srq ? 0 : qp->max_recv_sge ? qp->max_recv_sge : 1,
+			.max_inline_data = max_inline,
+		},
+	};
+
+	(void)vdev;
+	if (vq->shared) {
+		init.cap.max_recv_wr = vrd_ibv_bounces(qp);
+		init.cap.max_recv_sge = 1;
+	}
+	errno = 0;
+	vq->ibqp = ibv_create_qp(qp->pd->transport, &init);
+	if (!vq->ibqp)
+		return vrd_ibv_errno(errno ? errno : EIO);
+	return 0;
+}
+
+/* A line for each entry, in place of inline data that the host does not take. */
+static int make_bounce(struct vrd_ibv_qp *vq)
+{
+	size_t size = (size_t)vq->qp->sq.entries * vq->qp->max_inline;
+
+	vq->bounce = calloc(1, size);
+	if (!vq->bounce)
+		return -ENOMEM;
+	errno = 0;
+	vq->bounce_mr = ibv_reg_mr(vq->qp->pd->transport, vq->bounce, size, 0);
+	return vq->bounce_mr ? 0 : vrd_ibv_errno(errno ? errno : EIO);
+}
+
+/* Whatever there is of it. */
+static void free_parts(struct vrd_ibv_qp *vq)
+{
+	int ret = vq->ibqp ? ibv_destroy_qp(vq->ibqp) : 0;
+
+	if (ret)
+		vrd_dev_log(vq->qp->dev, VRD_LOG_ERROR, "the host keeps a queue pair: %s",
+			    strerror(ret));
+	if (vq->bounce_mr)
+		ibv_dereg_mr(vq->bounce_mr);
+	if (vq->shared && vq->send_vcq)
+		vrd_ibv_vcq_destroy(vq->send_vcq);
+	free(vq->bounce);
+	free(vq->slot_ah);
+	/* It may still have events of one that it keeps: they find it dead. */
+	vq->dead = true;
+	if (!ret)
+		free(vq);
+}
+
+static int make_cqs(struct vrd_ibv_qp *vq)
+{
+	struct vrd_qp *qp = vq->qp;
+
+	if (!vq->shared) {
+		vq->send_vcq = qp->send_cq->transport;
+		vq->recv_vcq = qp->recv_cq->transport;
+		return 0;
+	}
+	vq->send_vcq = vrd_ibv_vcq_create(qp->send_cq, qp->sq.entries + vrd_ibv_bounces(qp));
+	vq->recv_vcq = vq->send_vcq;
+	return vq->send_vcq ? 0 : vrd_ibv_errno(errno ? errno : EIO);
+}
+
+static int make_parts(struct vrd_ibv_dev *vdev, struct vrd_ibv_qp *vq)
+{
+	struct vrd_qp *qp = vq->qp;
+	int ret = make_cqs(vq);
+
+	if (ret)
+		return ret;
+	ret = create_host_qp(vdev, vq, qp->max_inline);
+	vq->host_inline = !ret;
+	if (ret && qp->max_inline) {
+		ret = create_host_qp(vdev, vq, 0);
+		if (!ret && qp->sq.entries)
+			ret = make_bounce(vq);
+	}
+	if (!ret && qp->type == VIRTIO_RDMA_QPT_UD && qp->sq.entries) {
+		vq->slot_ah = calloc(qp->sq.entries, sizeof(vq->slot_ah[0]));
+		ret = vq->slot_ah ? 0 : -ENOMEM;
+	}
+	return ret;
+}
+
+int vrd_ibv_qp_create(struct vrd_qp *qp)
+{
+	struct vrd_ibv_dev *vdev = vrd_ibv_dev(qp->dev);
+	struct vrd_ibv_qp *vq;
+	int ret;
+
+	if (qp->type == VIRTIO_RDMA_QPT_GSI)
+		return vrd_gsi_qp_create(vdev->gsi, qp);
+	vq = calloc(1, sizeof(*vq));
+	if (!vq)
+		return -ENOMEM;
+	vq->qp = qp;
+	vq->vdev = vdev;
+	vq->shared = vdev->sharing && qp->type == VIRTIO_RDMA_QPT_UD;
+	vrd_timer_init(&vq->timer, vrd_ibv_qp_timer);
+	atomic_init(&vq->generation, next_generation(vdev));
+	ret = make_parts(vdev, vq);
+	if (!ret)
+		ret = vrd_table_claim(&qp->dev->qps, vq->ibqp->qp_num);
+	if (ret) {
+		free_parts(vq);
+		return ret;
+	}
+	qp->qpn = vq->ibqp->qp_num;
+	qp->host = true;
+	qp->rq.want_db = true;		/* the host has to get what is posted */
+	qp->transport = vq;
+	return 0;
+}
+
+/* ---- states ------------------------------------------------------------------------ */
+
+/* The path of a connection.  0 or a negative errno. */
+static int fill_av(struct vrd_qp *qp, const struct virtio_rdma_av *av, struct ibv_ah_attr *to)
+{
+	struct vrd_ibv_dev *vdev = vrd_ibv_dev(qp->dev);
+	const uint8_t *sgid = vrd_gid_at(qp->dev, av->sgid_index);
+	int index;
+
+	if (!sgid)
+		return -EINVAL;
+	index = vrd_ibv_gid_index(vdev, sgid);
+	if (index < 0)
+		return index;
+	*to = (struct ibv_ah_attr){
+		.grh = {
+			.flow_label = le32toh(av->flow_label),
+			.sgid_index = (uint8_t)index,
+			.hop_limit = av->hop_limit,
+			.traffic_class = av->tclass,
+		},
+		.sl = av->sl,
+		.is_global = 1,
+		.port_num = vdev->port_num,
+	};
+	memcpy(to->grh.dgid.raw, av->dgid, 16);
+	return 0;
+}
+
+static int check_mtu(struct vrd_qp *qp, uint8_t mtu)
+{
+	struct vrd_ibv_dev *vdev = vrd_ibv_dev(qp->dev);
+	uint8_t active = atomic_load(&vdev->active_mtu);
+
+	if (mtu <= active)
+		return 0;
+	vrd_dev_log(qp->dev, VRD_LOG_WARN,
+		    "QP %u: a path MTU of %u bytes is more than the %u of the host's port: raise the MTU of its netdev, or lower the guest's",
+		    qp->qpn, 128U << mtu, 128U << active);
+	return -EINVAL;
+}
+
+static int fill_attr(struct vrd_qp *qp, uint8_t new_state, const struct virtio_rdma_qp_attr *attr,
+		     uint32_t mask, struct ibv_qp_attr *to)
+{
+	struct vrd_ibv_dev *vdev = vrd_ibv_dev(qp->dev);
+	int ret = 0;
+
+	*to = (struct ibv_qp_attr){
+		.qp_state = (enum ibv_qp_state)new_state,
+		.cur_qp_state = (enum ibv_qp_state)attr->cur_state,
+		.en_sqd_async_notify = attr->en_sqd_async_notify,
+		.qp_access_flags = le32toh(attr->access_flags) &
+				   (VIRTIO_RDMA_ACCESS_LOCAL_WRITE |
+				    VIRTIO_RDMA_ACCESS_REMOTE_WRITE |
+				    VIRTIO_RDMA_ACCESS_REMOTE_READ |
+				    VIRTIO_RDMA_ACCESS_REMOTE_ATOMIC),
+		.pkey_index = le16toh(attr->pkey_index),
+		.port_num = vdev->port_num,
+		.qkey = le32toh(attr->qkey),
+		.path_mtu = (enum ibv_mtu)attr->path_mtu,
+		.timeout = attr->timeout,
+		.retry_cnt = attr->retry_cnt,
+		.rnr_retry = attr->rnr_retry,
+		.rq_psn = le32toh(attr->rq_psn),
+		.max_rd_atomic = attr->max_rd_atomic,
+		.min_rnr_timer = attr->min_rnr_timer,
+		.sq_psn = le32toh(attr->sq_psn),
+		.max_dest_rd_atomic = attr->max_dest_rd_atomic,
+		.dest_qp_num = le32toh(attr->dest_qpn),
+	};
+	if (mask & VIRTIO_RDMA_QP_AV)
+		ret = fill_av(qp, &attr->av, &to->ah_attr);
+	if (!ret && mask & VIRTIO_RDMA_QP_PATH_MTU)
+		ret = check_mtu(qp, attr->path_mtu);
+	if (mask & VIRTIO_RDMA_QP_RQ_PSN)
+		vrd_gsi_rq_psn(vdev->gsi, attr->av.dgid, le32toh(attr->dest_qpn), &to->rq_psn);
+	return ret;
+}
+
+/* Gives back the handles of all datagrams; nobody posts. */
+static void drop_ahs(struct vrd_ibv_qp *vq)
+{
+	struct vrd_ibv_ah *last = vq->last_ah;
+
+	for (uint32_t i = 0; vq->slot_ah && i < vq->qp->sq.entries; i++) {
+		struct vrd_ibv_ah *ah = vq->slot_ah[i];
+
+		vq->slot_ah[i] = NULL;
+		if (ah)
+			vrd_ibv_ah_put(vq->vdev, ah);
+	}
+	vq->last_ah = NULL;
+	if (last)
+		vrd_ibv_ah_put(vq->vdev, last);
+	vq->ah_done = 0;
+}
+
+/* The core's state is RESET already, so that no poller posts. */
+static int reset(struct vrd_ibv_qp *vq)
+{
+	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_RESET };
+	struct vrd_qp *qp = vq->qp;
+	int ret;
+
+	atomic_store_explicit(&vq->generation, next_generation(vq->vdev), memory_order_relaxed);
+	vrd_ibv_worker_forget(vq);
+	vrd_ibv_ah_forget(vq);
+	vrd_timer_cancel_sync(&vq->timer);
+	vrd_gsi_forget_qp(vq->vdev->gsi, qp->qpn);
+	ret = ibv_modify_qp(vq->ibqp, &attr, IBV_QP_STATE);
+	/* Completions of the life that ends are not taken for ours after this. */
+	vrd_engine_synchronize(qp->dev->engine);
+
+	vrd_lock(&qp->sq.lock);
+	drop_ahs(vq);
+	vq->blocked = false;
+	vq->failing = vq->erred = vq->blame = false;
+	vq->broken_told = vq->refused = vq->gone = false;
+	vq->sq_done = 0;
+	vq->sq_posted = 0;
+	vq->rq_lent = 0;
+	vrd_unlock(&qp->sq.lock);
+	atomic_store(&vq->told_error, false);
+	atomic_store(&vq->flushing, false);
+	return vrd_ibv_errno(ret);
+}
+
+int vrd_ibv_qp_modify_slow(struct vrd_qp *qp, uint8_t new_state,
+			   const struct virtio_rdma_qp_attr *attr, uint32_t mask)
+{
+	struct vrd_ibv_qp *vq = vrd_ibv_qp(qp);
+	struct ibv_qp_attr to;
+	int ret;
+
+	if (new_state == VIRTIO_RDMA_QPS_RESET)
+		return reset(vq);
+	ret = fill_attr(qp, new_state, attr, mask, &to);
+	if (ret)
+		return ret;
+	if (new_state == VIRTIO_RDMA_QPS_ERR)
+		atomic_store(&vq->told_error, true);
+	ret = ibv_modify_qp(vq->ibqp, &to, (int)mask);
+	if (ret) {
+		vrd_dev_log(qp->dev, VRD_LOG_WARN, "QP %u: the host refuses state %u to %u: %s",
+			    qp->qpn, qp->state, new_state, strerror(ret));
+		return vrd_ibv_errno(ret);
+	}
+	/* For the core runs the QP when its new state is in place. */
+	atomic_store(&vq->rq_due, true);
+	return 0;
+}
+
+/* Both ring locks are held.  QPs of the host's go the slow way. */
+int vrd_ibv_qp_modify(struct vrd_qp *qp, uint8_t new_state,
+		      const struct virtio_rdma_qp_attr *attr, uint32_t mask)
+{
+	return vrd_gsi_qp_modify(qp, new_state, attr, mask);
+}
+
+void vrd_ibv_qp_query(struct vrd_qp *qp, struct virtio_rdma_qp_attr *attr)
+{
+	struct ibv_qp_init_attr init;
+	struct ibv_qp_attr host;
+	int ret;
+
+	if (!qp->host) {
+		vrd_gsi_qp_query(qp, attr);
+		return;
+	}
+	if (qp->state < VIRTIO_RDMA_QPS_RTR || qp->state == VIRTIO_RDMA_QPS_ERR)
+		return;
+	/* A poller with a datagram for it waits for rq.lock, but not for the host. */
+	vrd_unlock(&qp->rq.lock);
+	vrd_unlock(&qp->sq.lock);
+	ret = ibv_query_qp(vrd_ibv_qp(qp)->ibqp, &host, IBV_QP_STATE, &init);
+	vrd_lock(&qp->sq.lock);
+	vrd_lock(&qp->rq.lock);
+	attr->state = qp->state;
+	attr->cur_state = qp->state;
+	if (ret || qp->state == VIRTIO_RDMA_QPS_ERR)
+		return;
+	if (qp->state == VIRTIO_RDMA_QPS_SQD)
+		attr->sq_draining = host.sq_draining;
+	/* An error of which the host raised no event, as Soft-RoCE does not. */
+	if (host.qp_state == IBV_QPS_ERR || host.qp_state == IBV_QPS_SQE) {
+		attr->state = (uint8_t)host.qp_state;
+		attr->cur_state = attr->state;
+		atomic_store(&vrd_ibv_qp(qp)->told_error, true);
+		vrd_qp_error(qp, attr->state, VRD_HELD_SQ);
+	}
+}
+
+/* ---- the end -------------------------------------------------------------------------- */
+
+void vrd_ibv_qp_destroy(struct vrd_qp *qp)
+{
+	struct vrd_ibv_qp *vq = vrd_ibv_qp(qp);
+
+	if (!qp->host) {
+		vrd_gsi_qp_destroy(qp);
+		return;
+	}
+	/* Neither ring's turn sets the timer again, or asks the worker for anything. */
+	vrd_lock(&qp->sq.lock);
+	vrd_lock(&qp->rq.lock);
+	vq->dead = true;
+	vrd_unlock(&qp->rq.lock);
+	vrd_unlock(&qp->sq.lock);
+	vrd_timer_cancel_sync(&vq->timer);
+	vrd_ibv_worker_forget(vq);
+	vrd_ibv_ah_forget(vq);
+	vrd_gsi_forget_qp(vq->vdev->gsi, qp->qpn);
+}
+
+/* After a grace period: no poller has it. */
+void vrd_ibv_qp_free(struct vrd_qp *qp)
+{
+	struct vrd_ibv_qp *vq = vrd_ibv_qp(qp);
+
+	if (!qp->host) {
+		vrd_gsi_qp_free(qp);
+		return;
+	}
+	drop_ahs(vq);
+	/* The host may give the number away at once. */
+	free_parts(vq);
+	vrd_table_release(&qp->dev->qps, qp->qpn);
+	qp->transport = NULL;
+}
+
+/* The host had no room, or a handle was refused: look again. */
+void vrd_ibv_qp_timer(struct vrd_timer *timer)
+{
+	struct vrd_ibv_qp *vq = (void *)((char *)timer - offsetof(struct vrd_ibv_qp, timer));
+
+	vrd_qp_schedule(vq->qp);
+}

@@ -1,0 +1,427 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * ibverbs transport: a send queue's turn.  Work requests are taken off the guest's
+ * ring in order and handed to the host as they were posted, in chains, so that
+ * the host's doorbell is rung once for many.  In ERR and SQE as well: the host
+ * then flushes them, in order.
+ *
+ * What the host could not be given (a malformed entry) becomes a request that
+ * fails on its turn: its one SGE has a key of another protection domain.  So its
+ * completion comes in its place, and the host's QP goes to ERR by itself.
+ *
+ * Poller, with sq.lock held.
+ */
+#include <endian.h>
+#include <errno.h>
+#include <string.h>
+
+#include "mad/gsi.h"
+#include "ibv.h"
+#include "log.h"
+
+/* One call of ibv_post_send(); on the stack. */
+struct chain {
+	struct vrd_qp *qp;
+	struct vrd_ibv_qp *vq;
+	unsigned int num, num_sges;
+	uint64_t send, write, read, atomic, tx, rx, drops;
+	struct ibv_send_wr wr[VRD_IBV_CHAIN];
+	struct ibv_sge sge[VRD_IBV_CHAIN_SGES];
+	uint8_t inline_data[VRD_IBV_CHAIN][VRD_MAX_INLINE];
+};
+
+static const enum ibv_wr_opcode opcodes[] = {
+	[VIRTIO_RDMA_WR_RDMA_WRITE] = IBV_WR_RDMA_WRITE,
+	[VIRTIO_RDMA_WR_RDMA_WRITE_WITH_IMM] = IBV_WR_RDMA_WRITE_WITH_IMM,
+	[VIRTIO_RDMA_WR_SEND] = IBV_WR_SEND,
+	[VIRTIO_RDMA_WR_SEND_WITH_IMM] = IBV_WR_SEND_WITH_IMM,
+	[VIRTIO_RDMA_WR_RDMA_READ] = IBV_WR_RDMA_READ,
+	[VIRTIO_RDMA_WR_ATOMIC_CMP_AND_SWP] = IBV_WR_ATOMIC_CMP_AND_SWP,
+	[VIRTIO_RDMA_WR_ATOMIC_FETCH_AND_ADD] = IBV_WR_ATOMIC_FETCH_AND_ADD,
+};
+
+/* ---- one request ------------------------------------------------------------- */
+
+static void count(struct chain *c, const struct vrd_wr *wr)
+{
+	switch (wr->opcode) {
+	case VIRTIO_RDMA_WR_RDMA_WRITE:
+	case VIRTIO_RDMA_WR_RDMA_WRITE_WITH_IMM:
+		c->write++;
+		c->tx += wr->length;
+		break;
+	case VIRTIO_RDMA_WR_RDMA_READ:
+		c->read++;
+		c->rx += wr->length;
+		break;
+	case VIRTIO_RDMA_WR_ATOMIC_CMP_AND_SWP:
+	case VIRTIO_RDMA_WR_ATOMIC_FETCH_AND_ADD:
+		c->atomic++;
+		break;
+	default:
+		c->send++;
+		c->tx += wr->length;
+	}
+}
+
+static void fill_inline(struct chain *c, struct ibv_send_wr *to, const struct vrd_wr *wr)
+{
+	struct ibv_sge *sge = &c->sge[c->num_sges];
+	uint8_t *data = c->inline_data[c->num];
+
+	to->sg_list = sge;
+	to->num_sge = wr->inline_len ? 1 : 0;
+	if (c->vq->host_inline) {
+		to->send_flags |= IBV_SEND_INLINE;
+		sge->lkey = 0;
+	} else if (c->vq->bounce) {
+		/* Its line is free: the guest has seen the completion of who had it. */
+		data = c->vq->bounce + (wr->index & (c->qp->sq.entries - 1)) *
+		       (size_t)c->qp->max_inline;
+		sge->lkey = c->vq->bounce_mr->lkey;
+	}
+	memcpy(data, wr->inline_data, wr->inline_len);
+	sge->addr = (uintptr_t)data;
+	sge->length = wr->inline_len;
+	c->num_sges += (unsigned int)to->num_sge;
+}
+
+static void fill_sges(struct chain *c, struct ibv_send_wr *to, const struct vrd_wr *wr)
+{
+	to->sg_list = &c->sge[c->num_sges];
+	to->num_sge = wr->num_sge;
+	for (unsigned int i = 0; i < wr->num_sge; i++)
+		c->sge[c->num_sges++] = (struct ibv_sge){
+			.addr = wr->sge[i].addr,
+			.length = wr->sge[i].length,
+			.lkey = wr->sge[i].lkey,
+		};
+}
+
+static void fill_operation(struct ibv_send_wr *to, const struct vrd_wr *wr)
+{
+	to->imm_data = wr->imm;
+	switch (wr->opcode) {
+	case VIRTIO_RDMA_WR_ATOMIC_CMP_AND_SWP:
+		to->wr.atomic.compare_add = wr->compare;
+		to->wr.atomic.swap = wr->swap_add;
+		to->wr.atomic.remote_addr = wr->remote_addr;
+		to->wr.atomic.rkey = wr->rkey;
+		break;
+	case VIRTIO_RDMA_WR_ATOMIC_FETCH_AND_ADD:
+		to->wr.atomic.compare_add = wr->swap_add;
+		to->wr.atomic.remote_addr = wr->remote_addr;
+		to->wr.atomic.rkey = wr->rkey;
+		break;
+	default:
+		to->wr.rdma.remote_addr = wr->remote_addr;
+		to->wr.rdma.rkey = wr->rkey;
+	}
+}
+
+static unsigned int host_flags(uint16_t flags)
+{
+	return (flags & VIRTIO_RDMA_WQE_SIGNALED ? IBV_SEND_SIGNALED : 0) |
+	       (flags & VIRTIO_RDMA_WQE_SOLICITED ? IBV_SEND_SOLICITED : 0) |
+	       (flags & VIRTIO_RDMA_WQE_FENCE ? IBV_SEND_FENCE : 0);
+}
+
+/* A request that completes with @status in its place. */
+static void fill_failing(struct chain *c, struct ibv_send_wr *to, uint32_t index, uint8_t status)
+{
+	struct ibv_sge *sge = &c->sge[c->num_sges++];
+
+	/* After the first of them, others are flushed. */
+	if (!c->vq->failing)
+		c->vq->failing_status = status;
+	c->vq->failing = true;
+	*sge = (struct ibv_sge){
+		.addr = (uintptr_t)c->vq->vdev->own_bytes,
+		.length = sizeof(c->vq->vdev->own_bytes),
+		.lkey = c->vq->vdev->own_mr->lkey,
+	};
+	to->wr_id = vrd_ibv_wr_id(VRD_IBV_FAILING, c->vq->generation, index);
+	to->opcode = IBV_WR_SEND;
+	to->send_flags = IBV_SEND_SIGNALED;
+	if (c->qp->type == VIRTIO_RDMA_QPT_UD)
+		to->wr.ud.ah = c->vq->vdev->own_ah;
+	to->sg_list = sge;
+	to->num_sge = 1;
+}
+
+/* ---- datagrams ------------------------------------------------------------------ */
+
+enum step { STEP_ADDED, STEP_WAIT, STEP_FAIL };
+
+/*
+ * Handles of datagrams that are complete.  At most @max of them, for the last user
+ * of a stale one has it destroyed; the entries that this turn uses are done then, as
+ * they are half as many.
+ */
+static void put_done_ahs(struct vrd_ibv_qp *vq, unsigned int max)
+{
+	uint32_t mask = vq->qp->sq.entries - 1;
+
+	/* Those of a shared QP may be far behind: others were not the host's. */
+	if (vq->sq_done - vq->ah_done > vq->qp->sq.entries)
+		vq->ah_done = vq->sq_done - vq->qp->sq.entries;
+	for (; max-- && vq->ah_done != vq->sq_done; vq->ah_done++) {
+		struct vrd_ibv_ah **slot = &vq->slot_ah[vq->ah_done & mask];
+
+		if (*slot)
+			vrd_ibv_ah_put(vq->vdev, *slot);
+		*slot = NULL;
+	}
+}
+
+static enum step fill_ud(struct chain *c, struct ibv_send_wr *to, const struct vrd_wr *wr)
+{
+	struct vrd_ibv_ah **slot = &c->vq->slot_ah[wr->index & (c->qp->sq.entries - 1)];
+	struct vrd_ibv_ah *ah;
+
+	if (le32toh(wr->av.pd) != c->qp->pd->id || !vrd_gid_at(c->qp->dev, wr->av.sgid_index))
+		return STEP_FAIL;
+	ah = vrd_ibv_ah_get(c->vq, &wr->av);
+	if (!ah)
+		return STEP_WAIT;
+	if (!ah->ibah) {
+		vrd_ibv_ah_put(c->vq->vdev, ah);
+		return STEP_FAIL;
+	}
+	/* Unsignaled ones of a lap ago are complete, as the guest uses the entry again. */
+	if (*slot)
+		vrd_ibv_ah_put(c->vq->vdev, *slot);
+	*slot = ah;
+	to->wr.ud.ah = ah->ibah;
+	to->wr.ud.remote_qpn = le32toh(wr->av.dqpn);
+	/* With the top bit it is the QP's own (IBTA 10.2.5), which the host knows. */
+	to->wr.ud.remote_qkey = le32toh(wr->av.qkey);
+	if (ah->state == VRD_IBV_AH_FAILED) {
+		/* Nobody is there: it goes to ourselves, where nobody has QP 0. */
+		to->wr.ud.remote_qpn = 0;
+		c->drops++;
+	}
+	return STEP_ADDED;
+}
+
+/* ---- the turn -------------------------------------------------------------------- */
+
+static bool is_atomic(uint8_t opcode)
+{
+	return opcode == VIRTIO_RDMA_WR_ATOMIC_CMP_AND_SWP ||
+	       opcode == VIRTIO_RDMA_WR_ATOMIC_FETCH_AND_ADD;
+}
+
+/*
+ * What not every host takes: the responder would refuse it (IBTA 9.4.3, 9.4.5), and
+ * some libraries do so when it is posted.
+ */
+static bool must_fail(const struct chain *c, const struct vrd_wr *wr, uint8_t *status)
+{
+	*status = c->qp->type == VIRTIO_RDMA_QPT_RC ? VIRTIO_RDMA_WC_REM_INV_REQ_ERR :
+						      VIRTIO_RDMA_WC_LOC_LEN_ERR;
+	if (!wr->length_ok || (is_atomic(wr->opcode) && wr->remote_addr & 7))
+		return true;
+	*status = VIRTIO_RDMA_WC_LOC_QP_OP_ERR;
+	return c->vq->refused && c->vq->refused_index == wr->index;
+}
+
+/* Appends the request to the chain. */
+static enum step add(struct chain *c, const struct vrd_wr *wr)
+{
+	struct ibv_send_wr *to = &c->wr[c->num];
+	bool ud = c->qp->type == VIRTIO_RDMA_QPT_UD;
+	enum step step = STEP_ADDED;
+	uint8_t status;
+
+	*to = (struct ibv_send_wr){
+		.wr_id = vrd_ibv_wr_id(VRD_IBV_SEND, c->vq->generation, wr->index),
+		.opcode = opcodes[wr->opcode],
+		.send_flags = host_flags(wr->flags),
+	};
+	if (c->vq->shared && !(wr->flags & VIRTIO_RDMA_WQE_SIGNALED)) {
+		to->wr_id = vrd_ibv_wr_id(VRD_IBV_QUIET, c->vq->generation, wr->index);
+		to->send_flags |= IBV_SEND_SIGNALED;
+	}
+	if (must_fail(c, wr, &status)) {
+		fill_failing(c, to, wr->index, status);
+		c->num++;
+		return STEP_ADDED;
+	}
+	if (ud) {
+		step = fill_ud(c, to, wr);
+		to->imm_data = wr->imm;
+	} else {
+		fill_operation(to, wr);
+	}
+	if (step == STEP_WAIT)
+		return step;
+	if (step == STEP_FAIL) {
+		fill_failing(c, to, wr->index, VIRTIO_RDMA_WC_LOC_QP_OP_ERR);
+	} else {
+		if (wr->flags & VIRTIO_RDMA_WQE_INLINE)
+			fill_inline(c, to, wr);
+		else
+			fill_sges(c, to, wr);
+		count(c, wr);
+	}
+	c->num++;
+	return STEP_ADDED;
+}
+
+static void count_all(struct chain *c)
+{
+	static const unsigned int stats[] = {
+		VIRTIO_RDMA_STAT_SEND, VIRTIO_RDMA_STAT_WRITE, VIRTIO_RDMA_STAT_READ,
+		VIRTIO_RDMA_STAT_ATOMIC, VIRTIO_RDMA_STAT_TX_BYTES, VIRTIO_RDMA_STAT_RX_BYTES,
+		VIRTIO_RDMA_STAT_UD_DROPS,
+	};
+	const uint64_t values[] = { c->send, c->write, c->read, c->atomic, c->tx, c->rx, c->drops };
+
+	for (unsigned int i = 0; i < sizeof(values) / sizeof(values[0]); i++)
+		if (values[i])
+			vrd_stat_add(c->qp->dev, stats[i], values[i]);
+	if (c->tx)
+		atomic_fetch_add_explicit(&c->vq->vdev->tx_bytes, c->tx, memory_order_relaxed);
+	if (c->rx)
+		atomic_fetch_add_explicit(&c->vq->vdev->rx_bytes, c->rx, memory_order_relaxed);
+}
+
+/* The host refuses the request at sq.head, whatever is done. */
+static void refuse(struct chain *c, const struct ibv_send_wr *bad, int error)
+{
+	struct vrd_ibv_qp *vq = c->vq;
+
+	vrd_dev_log(c->qp->dev, VRD_LOG_WARN, "QP %u: the host refuses a request: %s", c->qp->qpn,
+		    strerror(error));
+	vq->refused = true;
+	vq->refused_index = c->qp->sq.head;
+	/* Not even one that is to fail: the device has gone, or will not have any. */
+	if (vrd_ibv_wr_kind(bad->wr_id) == VRD_IBV_FAILING) {
+		vq->gone = true;
+		vrd_qp_error(c->qp, VIRTIO_RDMA_QPS_ERR, VRD_HELD_SQ);
+	}
+}
+
+/*
+ * Hands the chain over.  False: the host did not take what is at sq.head now,
+ * which was moved back; the QP is run again, at once or when there is room.
+ */
+static bool post(struct chain *c)
+{
+	struct ibv_send_wr *bad = NULL;
+	unsigned int taken;
+	int ret;
+
+	if (!c->num)
+		return true;
+	for (unsigned int i = 0; i + 1 < c->num; i++)
+		c->wr[i].next = &c->wr[i + 1];
+	vrd_ibv_cq_expect(c->vq->send_vcq);
+	ret = ibv_post_send(c->vq->ibqp, c->wr, &bad);
+	count_all(c);
+	taken = ret ? (unsigned int)(bad - c->wr) : c->num;
+	if (taken)
+		c->vq->sq_posted = (uint32_t)c->wr[taken - 1].wr_id + 1;
+	if (!ret)
+		return true;
+
+	/* Each entry of the ring is one request of the chain. */
+	c->qp->sq.head -= c->num - taken;
+	if (ret != ENOMEM && ret != EAGAIN) {
+		refuse(c, bad, ret);
+		vrd_qp_schedule(c->qp);
+		return false;
+	}
+	c->vq->blocked = true;
+	vrd_timer_set(c->qp->poller, &c->vq->timer,
+		      vrd_poller_now(c->qp->poller) + VRD_IBV_RETRY_NS);
+	return false;
+}
+
+static void chain_begin(struct chain *c)
+{
+	c->num = c->num_sges = 0;
+	c->send = c->write = c->read = c->atomic = c->tx = c->rx = c->drops = 0;
+}
+
+static enum vrd_run run(struct chain *c, unsigned int budget)
+{
+	enum vrd_run ret = VRD_RUN_MORE;
+	struct vrd_qp *qp = c->qp;
+	struct vrd_wr wr;
+
+	while (budget-- && ret == VRD_RUN_MORE) {
+		if (c->num == VRD_IBV_CHAIN ||
+		    c->num_sges + VRD_MAX_SGE > VRD_IBV_CHAIN_SGES) {
+			if (!post(c))
+				return VRD_RUN_WAIT;
+			chain_begin(c);
+		}
+		switch (vrd_sq_peek(qp, &wr)) {
+		case VRD_FETCH_EMPTY:
+			ret = VRD_RUN_IDLE;
+			continue;
+		case VRD_FETCH_OK:
+			if (c->vq->shared && !c->vq->vdev->sharing->is_hosts(qp, &wr)) {
+				c->vq->not_ours = true;
+				ret = VRD_RUN_IDLE;
+				continue;
+			}
+			if (add(c, &wr) == STEP_WAIT) {
+				ret = VRD_RUN_WAIT;
+				continue;
+			}
+			break;
+		default:
+			/* A ring whose producer index cannot be gives nothing more. */
+			if (qp->sq.broken && c->vq->broken_told) {
+				ret = VRD_RUN_IDLE;
+				continue;
+			}
+			c->vq->broken_told = qp->sq.broken;
+			c->wr[c->num] = (struct ibv_send_wr){ .next = NULL };
+			fill_failing(c, &c->wr[c->num], wr.index, VIRTIO_RDMA_WC_LOC_QP_OP_ERR);
+			c->num++;
+		}
+		vrd_sq_advance(qp);
+	}
+	return post(c) ? ret : VRD_RUN_WAIT;
+}
+
+enum vrd_run vrd_ibv_sq_run(struct vrd_qp *qp, unsigned int budget)
+{
+	struct vrd_ibv_qp *vq = vrd_ibv_qp(qp);
+	struct chain c;
+
+	if (!qp->host)
+		return vrd_gsi_sq_run(qp, budget);
+	if (vq->dead)
+		return VRD_RUN_IDLE;
+	if (vrd_device_suspended(qp->dev))
+		return VRD_RUN_WAIT;
+	if (atomic_load_explicit(&vq->rq_due, memory_order_relaxed))
+		vrd_ibv_rq_run(qp);
+	switch (qp->state) {
+	case VIRTIO_RDMA_QPS_ERR:
+		/* Whoever found the error: the host flushes all that it has by now. */
+		if (!atomic_load_explicit(&vq->flushing, memory_order_relaxed))
+			vrd_ibv_worker_qp_error(vq);
+		if (vq->gone)
+			return vrd_sq_flush(qp, budget) ? VRD_RUN_MORE : VRD_RUN_IDLE;
+		break;
+	case VIRTIO_RDMA_QPS_RTS:
+	case VIRTIO_RDMA_QPS_SQE:
+		break;
+	default:
+		/* Not to be looked at: before RTS, or drained. */
+		return VRD_RUN_WAIT;
+	}
+	c.qp = qp;
+	c.vq = vq;
+	chain_begin(&c);
+	if (vq->slot_ah)
+		put_done_ahs(vq, 2 * budget);
+	vq->blocked = false;
+	return run(&c, budget);
+}

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Memory transport: the operations that the core calls on its control path, and
+ * what a device with this transport can do.
+ *
+ * All of this runs on a control or shell thread with dev->lock held; qp_modify
+ * and qp_query also have the QP's two ring locks.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "memory.h"
+
+static void vrd_mem_device_query(struct vrd_device *dev, struct vrd_caps *caps)
+{
+	(void)dev;
+	*caps = (struct vrd_caps){
+		/*
+		 * Atomics are the host CPU's own on the guest's memory, so they
+		 * are atomic with the guest's CPUs as well: ATOMIC_GLOBAL.
+		 */
+		.caps = VIRTIO_RDMA_CAP_RC | VIRTIO_RDMA_CAP_UC | VIRTIO_RDMA_CAP_UD |
+			VIRTIO_RDMA_CAP_SRQ | VIRTIO_RDMA_CAP_ATOMIC |
+			VIRTIO_RDMA_CAP_ATOMIC_GLOBAL | VIRTIO_RDMA_CAP_DMA_MR |
+			VIRTIO_RDMA_CAP_RNR_NAK,
+		.max_mr_size = UINT64_MAX,
+		/* Half of what is carried: 2^31 is negative to careless programs. */
+		.max_msg_sz = VRD_MEM_MAX_MSG / 2,
+		.max_qp_rd_atom = VRD_MEM_MAX_RD_ATOMIC,
+		.max_qp_init_rd_atom = VRD_MEM_MAX_RD_ATOMIC,
+		.max_mtu = 5,			/* 4096 */
+		.active_mtu = 5,
+		.active_width = 2,		/* 4x */
+		.active_speed = 32,		/* EDR: 100 Gbit/s, about what a copy does */
+		.local_ca_ack_delay = 15,
+	};
+}
+
+static uint8_t vrd_mem_port_state(struct vrd_device *dev)
+{
+	(void)dev;
+	return VIRTIO_RDMA_PORT_ACTIVE;
+}
+
+int vrd_mem_qp_init(struct vrd_qp *qp)
+{
+	struct vrd_mem_qp *mq = calloc(1, sizeof(*mq));
+
+	if (!mq)
+		return -ENOMEM;
+	mq->qp = qp;
+	mq->port = vrd_mem_port(qp->dev);
+	vrd_timer_init(&mq->timer, vrd_mem_timer_fired);
+	qp->local = mq;
+	return 0;
+}
+
+void vrd_mem_qp_fini(struct vrd_qp *qp)
+{
+	struct vrd_mem_qp *mq = vrd_mem_qp(qp);
+
+	free(mq->progress);
+	free(mq->recv);
+	free(mq);
+	qp->local = NULL;
+}
+
+static int vrd_mem_qp_create(struct vrd_qp *qp)
+{
+	int ret = vrd_mem_qp_init(qp);
+
+	if (ret)
+		return ret;
+	if (qp->type == VIRTIO_RDMA_QPT_GSI) {
+		ret = vrd_table_claim(&qp->dev->qps, 1);
+		qp->qpn = 1;
+	} else {
+		ret = vrd_table_reserve(&qp->dev->qps, &qp->qpn);
+	}
+	if (ret)
+		vrd_mem_qp_fini(qp);
+	return ret;
+}
+
+/* Forgets all that belongs to a connection; both ring locks are held. */
+static void vrd_mem_qp_reset(struct vrd_qp *qp)
+{
+	struct vrd_mem_qp *mq = vrd_mem_qp(qp);
+
+	vrd_mem_wait_end(mq);
+	vrd_mem_unpark(mq);
+	vrd_timer_cancel(&mq->timer);
+	mq->peer = NULL;
+	free(mq->progress);
+	mq->progress = NULL;
+	mq->drain_told = false;
+	mq->established = false;
+	mq->last_wqe_told = false;
+	vrd_mem_srq_give_back(qp);
+	free(mq->recv);
+	mq->recv = NULL;
+	if (mq->rq_doorbell) {
+		vrd_rq_want_doorbell(qp, false);
+		mq->rq_doorbell = false;
+	}
+}
+
+/* IBTA: an address handle or path needs a source GID that exists. */
+static bool vrd_mem_av_ok(const struct vrd_qp *qp, const struct virtio_rdma_qp_attr *attr,
+			  uint32_t mask)
+{
+	return !(mask & VIRTIO_RDMA_QP_AV) || vrd_mem_is_datagram(qp) ||
+	       vrd_mem_sgid(vrd_mem_port(qp->dev), attr->av.sgid_index);
+}
+
+int vrd_mem_qp_check(const struct vrd_qp *qp, const struct virtio_rdma_qp_attr *attr,
+		     uint32_t mask)
+{
+	if (!vrd_mem_av_ok(qp, attr, mask))
+		return -EINVAL;
+	if (mask & VIRTIO_RDMA_QP_MAX_QP_RD_ATOMIC && attr->max_rd_atomic > VRD_MEM_MAX_RD_ATOMIC)
+		return -EINVAL;
+	if (mask & VIRTIO_RDMA_QP_MAX_DEST_RD_ATOMIC &&
+	    attr->max_dest_rd_atomic > VRD_MEM_MAX_RD_ATOMIC)
+		return -EINVAL;
+	return 0;
+}
+
+void vrd_mem_qp_commit(struct vrd_qp *qp, uint8_t new_state,
+		       const struct virtio_rdma_qp_attr *attr, uint32_t mask)
+{
+	struct vrd_mem_qp *mq = vrd_mem_qp(qp);
+
+	/*
+	 * Who remembers this QP as its peer has to look again, and does so
+	 * after our locks are released, when the new values are in place.
+	 */
+	if (new_state != qp->state || mask & (VIRTIO_RDMA_QP_AV | VIRTIO_RDMA_QP_DEST_QPN)) {
+		vrd_mem_fabric_changed(mq->port->fabric);
+		if (!vrd_mem_is_datagram(qp))
+			vrd_mem_wake_peer(qp);
+	}
+
+	switch (new_state) {
+	case VIRTIO_RDMA_QPS_RESET:
+		vrd_mem_qp_reset(qp);
+		break;
+	case VIRTIO_RDMA_QPS_SQD:
+		if (qp->state != VIRTIO_RDMA_QPS_SQD)
+			mq->drain_told = !(mask & VIRTIO_RDMA_QP_EN_SQD_ASYNC_NOTIFY &&
+					   attr->en_sqd_async_notify);
+		break;
+	case VIRTIO_RDMA_QPS_RTR:
+		mq->established = false;
+		/* The peer may have sent already: it waits for us, not longer than needed. */
+		if (!vrd_mem_is_datagram(qp))
+			vrd_mem_wake(mq->port->fabric, attr->av.dgid, le32toh(attr->dest_qpn));
+		break;
+	}
+	if (new_state >= VIRTIO_RDMA_QPS_RTS)
+		vrd_qp_schedule(qp);
+}
+
+static int vrd_mem_qp_modify(struct vrd_qp *qp, uint8_t new_state,
+			     const struct virtio_rdma_qp_attr *attr, uint32_t mask)
+{
+	int ret = vrd_mem_qp_check(qp, attr, mask);
+
+	if (!ret)
+		vrd_mem_qp_commit(qp, new_state, attr, mask);
+	return ret;
+}
+
+void vrd_mem_qp_query(struct vrd_qp *qp, struct virtio_rdma_qp_attr *attr)
+{
+	attr->sq_draining = qp->state == VIRTIO_RDMA_QPS_SQD && vrd_mem_sq_busy(vrd_mem_qp(qp));
+}
+
+void vrd_mem_qp_destroy(struct vrd_qp *qp)
+{
+	struct vrd_mem_qp *mq = vrd_mem_qp(qp);
+
+	vrd_lock(&qp->sq.lock);
+	vrd_lock(&qp->rq.lock);
+	mq->dead = true;		/* no turn sets the timer again, no peer is served */
+	vrd_mem_srq_give_back(qp);
+	vrd_unlock(&qp->rq.lock);
+	vrd_unlock(&qp->sq.lock);
+	vrd_timer_cancel_sync(&mq->timer);
+	vrd_mem_unpark(mq);
+	vrd_mem_fabric_changed(mq->port->fabric);
+	/* Its peer learns in time that nobody answers. */
+	if (!vrd_mem_is_datagram(qp))
+		vrd_mem_wake_peer(qp);
+}
+
+static void vrd_mem_qp_free(struct vrd_qp *qp)
+{
+	vrd_table_release(&qp->dev->qps, qp->qpn);
+	vrd_mem_qp_fini(qp);
+}
+
+const struct vrd_transport_ops vrd_memory_transport = {
+	.name		= "memory",
+	.device_open	= vrd_mem_device_open,
+	.device_close	= vrd_mem_device_close,
+	.device_resumed	= vrd_mem_device_resumed,
+	.device_query	= vrd_mem_device_query,
+	.port_state	= vrd_mem_port_state,
+	.gid_add	= vrd_mem_gid_add,
+	.gid_del	= vrd_mem_gid_del,
+	.srq_create	= vrd_mem_srq_create,
+	.srq_destroy	= vrd_mem_srq_destroy,
+	.srq_free	= vrd_mem_srq_free,
+	.srq_run	= vrd_mem_srq_run,
+	.qp_create	= vrd_mem_qp_create,
+	.qp_modify	= vrd_mem_qp_modify,
+	.qp_query	= vrd_mem_qp_query,
+	.qp_destroy	= vrd_mem_qp_destroy,
+	.qp_free	= vrd_mem_qp_free,
+	.sq_run		= vrd_mem_sq_run,
+	.rq_run		= vrd_mem_rq_run,
+};

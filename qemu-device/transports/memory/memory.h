@@ -1,0 +1,384 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The memory transport: RDMA between the devices of one fabric in this process.
+ * An operation is one copy between two guests' memories, made by the poller of
+ * the QP that initiates it.  There are no packets: "the responder" is code that
+ * runs on the requester's thread, under the lock of the peer's receive side.
+ *
+ *   memory.c          the operations that the core calls; capabilities
+ *   fabric.c   ports and GIDs; who is reached by a GID and a QP number
+ *   sq.c       a send queue's turn: states, drain, flush
+ *   requester.c       requester of a connected QP
+ *   responder.c     responder of a connected QP
+ *   atomic.c   compare-and-swap, fetch-and-add
+ *   ud.c       datagrams: UD and QP 1
+ *   srq.c      shared receive queues, and who waits for them
+ *   copy.c     the copy engine (move.h: one run)
+ *   wait.c     what a send queue waits for: RNR, retries, suspension
+ *   error.c    error completions and events
+ *
+ * Locks: those of objects.h, plus mem_fabric.lock, the innermost but for the
+ * scheduler's own.
+ */
+#ifndef VRD_TRANSPORTS_MEMORY_H
+#define VRD_TRANSPORTS_MEMORY_H
+
+#include <endian.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "transport.h"
+
+/* Longest message of IBTA; what is advertised is half of it. */
+#define VRD_MEM_MAX_MSG		(1ULL << 31)
+#define VRD_MEM_MTU		4096U
+#define VRD_MEM_MAX_RD_ATOMIC	128
+#define VRD_MEM_GRH_LEN		40U
+
+/*
+ * After so many bytes a send queue asks its poller whether somebody else waits
+ * (another QP, or a thread for the end of the turn: dereg_mr, quiesce), and
+ * lets it go first.  More if it is the only one that has been busy lately: to
+ * ask, and to look the memory up again, costs some per cent of a slice.
+ */
+#define VRD_MEM_SLICE		(64U << 10)
+#define VRD_MEM_SLICE_ALONE	(512U << 10)
+
+/* ---- fabric and ports ------------------------------------------------- */
+
+struct vrd_mem_qp;
+
+/* QPs whose send queue waits for something of another's, longest first; fabric.lock. */
+TAILQ_HEAD(vrd_mem_parked, vrd_mem_qp);
+
+/* A GID of a port; found by RCU readers, changed under mem_fabric.lock. */
+struct vrd_mem_gid {
+	uint8_t gid[16];
+	struct vrd_mem_port *port;
+	struct vrd_mem_gid *next;		/* in the bucket; RCU */
+};
+
+#define VRD_MEM_GID_BUCKETS	256
+
+struct vrd_mem_fabric {
+	pthread_mutex_t lock;
+	struct vrd_fabric *fabric;
+	struct vrd_mem_gid *gids[VRD_MEM_GID_BUCKETS];	/* RCU */
+	/*
+	 * Goes up, after the change, whenever a GID or a QP disappears or a QP's
+	 * peer changes: what a QP remembered about its peer counts only as
+	 * long as this is what it was.  On a line of its own, for every burst
+	 * of every QP reads it.
+	 */
+	_Alignas(64) _Atomic uint64_t generation;
+};
+
+struct vrd_mem_port {
+	struct vrd_device *dev;
+	struct vrd_mem_fabric *fabric;
+	struct vrd_mem_gid *gids[VRD_GID_TABLE_LEN];	/* by sgid_index; RCU */
+	struct vrd_mem_parked parked;		/* wait for dev to resume; fabric.lock */
+};
+
+static inline struct vrd_mem_port *vrd_mem_port(const struct vrd_device *dev)
+{
+	return dev->local;
+}
+
+static inline uint64_t vrd_mem_generation(struct vrd_mem_fabric *mf)
+{
+	return atomic_load_explicit(&mf->generation, memory_order_acquire);
+}
+
+/* ---- copies ------------------------------------------------------------ */
+
+/*
+ * One side of a copy: a list of SGEs in the memory of @qp's device, or plain
+ * host memory (@sge NULL).  Holds what was looked up in this turn; see
+ * vrd_mem_side_forget().
+ */
+struct vrd_mem_side {
+	struct vrd_qp *qp;		/* whose keys they are */
+	const struct vrd_pd *pd;	/* in which they are looked up */
+	const struct vrd_sge *sge;
+	uint32_t num, idx;
+	uint32_t offset;		/* in sge[idx] */
+	uint32_t access;		/* MR rights that it takes */
+	bool remote, write;
+	const struct vrd_mr *mr;	/* of sge[idx], or NULL: look it up */
+	uint8_t *host;			/* next byte, if run is not zero */
+	uint64_t run;			/* contiguous bytes at host */
+	uint64_t left;			/* bytes of the message that this side still has */
+};
+
+enum vrd_mem_fault {
+	VRD_MEM_OK,
+	VRD_MEM_FAULT_DST,
+	VRD_MEM_FAULT_SRC,
+};
+
+void vrd_mem_side_host(struct vrd_mem_side *side, void *host, uint64_t length);
+void vrd_mem_side_sges(struct vrd_mem_side *side, struct vrd_qp *qp, const struct vrd_sge *sge,
+		       uint32_t num, uint64_t length, uint32_t access, bool remote);
+/* The first @length bytes of what a receive of @qp names. */
+void vrd_mem_side_recv(struct vrd_mem_side *side, struct vrd_qp *qp,
+		       const struct vrd_recv_wr *recv, uint64_t length);
+
+/*
+ * True if all that @side has left may be accessed; nothing is moved.  Its
+ * first run is looked up by the way.
+ */
+bool vrd_mem_side_check(struct vrd_mem_side *side);
+
+/* At the start of another turn: pointers and regions have to be looked up again. */
+static inline void vrd_mem_side_forget(struct vrd_mem_side *side)
+{
+	side->mr = NULL;
+	if (side->sge)
+		side->run = 0;
+}
+
+/*
+ * Copies @length bytes; both sides have so many left.  @last: the message ends
+ * with them, and whoever polls on its last byte sees it after all others.
+ */
+enum vrd_mem_fault vrd_mem_copy(struct vrd_mem_side *dst, struct vrd_mem_side *src,
+				uint64_t length, bool last);
+
+/* Host address of all of @length bytes of @mr (or NULL), if they are contiguous. */
+static inline uint8_t *vrd_mem_whole(struct vrd_device *dev, const struct vrd_mr *mr,
+				     uint64_t addr, uint64_t length, bool write)
+{
+	uint8_t *host;
+	uint64_t run;
+
+	if (!mr)
+		return NULL;
+	host = vrd_mr_at(dev, mr, addr, length, write, &run);
+	return host && run >= length ? host : NULL;
+}
+
+/* The same, if they are allowed. */
+static inline uint8_t *vrd_mem_single_run(struct vrd_qp *qp, uint32_t key, uint64_t addr,
+					  uint64_t length, uint32_t access, bool remote, bool write)
+{
+	uint8_t *host = vrd_mr_linear(qp->dev, qp->pd, key, addr, length, access);
+
+	if (host)
+		return host;
+	return vrd_mem_whole(qp->dev, vrd_mr_find(qp, key, addr, length, access, remote), addr,
+			     length, write);
+}
+
+/* ---- queue pairs ------------------------------------------------------- */
+
+/* A message being carried out. */
+struct vrd_mem_xfer {
+	struct vrd_mem_side local, remote;
+	struct vrd_sge range;		/* remote range of WRITE and READ */
+	struct vrd_recv_wr *recv;	/* that SEND and WRITE_WITH_IMM took, or NULL */
+	uint64_t left;
+};
+
+/*
+ * A message that takes several turns.  Made when a QP first has one, so that
+ * idle QPs stay small; owned by the requester, sq.lock.
+ */
+struct vrd_mem_progress {
+	bool active;
+	struct vrd_wr wr;		/* at sq.head, where the guest may change it */
+	struct vrd_mem_xfer xfer;
+};
+
+/* The receive that such a message took, owned by the responder; rq.lock. */
+struct vrd_mem_recv {
+	bool active;
+	struct vrd_recv_wr wr;
+};
+
+enum vrd_mem_wait {
+	VRD_MEM_WAIT_NONE,
+	VRD_MEM_WAIT_RNR,		/* the peer has no receive posted; perhaps in its SRQ's list */
+	VRD_MEM_WAIT_PEER,		/* nobody answers */
+	VRD_MEM_WAIT_RESUME,		/* the peer's device is suspended: in its parked list */
+	VRD_MEM_WAIT_HOST,		/* the host is out of memory */
+};
+
+struct vrd_mem_qp {
+	struct vrd_qp *qp;
+	struct vrd_mem_port *port;
+
+	/* Requester: sq.lock. */
+	struct vrd_qp *peer;		/* valid while the generation is peer_generation */
+	uint64_t peer_generation;
+	struct vrd_mem_progress *progress;
+	struct vrd_timer timer;
+	uint64_t deadline;		/* of @wait; vrd_poller_now() */
+	uint8_t wait;			/* VRD_MEM_WAIT_* */
+	uint8_t rnr_tries, retries;	/* of the message at sq.head */
+	bool drain_told;		/* in SQD: it has drained, and was told */
+	/*
+	 * Datagrams to others than this fabric's are not dropped: the turn ends
+	 * with such a one at sq.head, and says so.
+	 */
+	bool shared, not_ours;
+	bool dead;			/* destroyed: leave it alone; written with rq.lock as well */
+
+	/* Responder: rq.lock. */
+	bool established;		/* COMM_EST was raised */
+	bool away;			/* its connection is not carried by memory; and sq.lock */
+	bool rq_doorbell;		/* dirty bytes were asked for */
+	bool last_wqe_told;		/* in ERR: no receive of the SRQ is held any more */
+	struct vrd_mem_recv *recv;
+
+	/* fabric.lock */
+	struct vrd_mem_parked *parked;	/* the list that it is in, or NULL */
+	TAILQ_ENTRY(vrd_mem_qp) park_link;
+};
+
+static inline struct vrd_mem_qp *vrd_mem_qp(const struct vrd_qp *qp)
+{
+	return qp->local;
+}
+
+/* The message at sq.head has been begun; sq.lock. */
+static inline bool vrd_mem_sq_busy(const struct vrd_mem_qp *mq)
+{
+	return mq->wait != VRD_MEM_WAIT_NONE || (mq->progress && mq->progress->active);
+}
+
+static inline bool vrd_mem_is_rc(const struct vrd_qp *qp)
+{
+	return qp->type == VIRTIO_RDMA_QPT_RC;
+}
+
+static inline bool vrd_mem_is_datagram(const struct vrd_qp *qp)
+{
+	return qp->type == VIRTIO_RDMA_QPT_UD || qp->type == VIRTIO_RDMA_QPT_GSI;
+}
+
+/* One turn of a send queue; on the stack of vrd_mem_sq_run(). */
+struct vrd_mem_burst {
+	struct vrd_qp *qp;
+	struct vrd_mem_qp *mq;
+	struct vrd_qp *peer;		/* with its rq.lock held, or NULL */
+	uint64_t whole;			/* a slice of this burst: VRD_MEM_SLICE or ..._ALONE */
+	uint64_t slice;			/* bytes that may be copied before asking again */
+	uint8_t status;			/* of the request that failed: VIRTIO_RDMA_WC_* */
+	/* Counted here, added to the devices' statistics once. */
+	uint64_t send, write, read, atomic, tx, rx, rnr, retry, ud_drops;
+	uint64_t peer_recv, peer_tx, peer_rx;
+	struct vrd_wr wr;
+	struct vrd_recv_wr recv;
+};
+
+enum vrd_mem_step {
+	VRD_MEM_DONE,			/* the work request has succeeded */
+	VRD_MEM_FAILED,			/* with burst.status */
+	VRD_MEM_MORE,			/* the turn's bytes are used up */
+	VRD_MEM_WAIT,			/* see mq->wait */
+};
+
+/* memory.c: dev->lock; the QP's number is the caller's affair */
+int vrd_mem_qp_init(struct vrd_qp *qp);
+void vrd_mem_qp_fini(struct vrd_qp *qp);
+/* May it have these attributes?  0 or a negative errno. */
+int vrd_mem_qp_check(const struct vrd_qp *qp, const struct virtio_rdma_qp_attr *attr,
+		     uint32_t mask);
+/*
+ * It is about to have them, and the new state: before it does, with both ring
+ * locks held until it has.
+ */
+void vrd_mem_qp_commit(struct vrd_qp *qp, uint8_t new_state,
+		       const struct virtio_rdma_qp_attr *attr, uint32_t mask);
+void vrd_mem_qp_query(struct vrd_qp *qp, struct virtio_rdma_qp_attr *attr);
+void vrd_mem_qp_destroy(struct vrd_qp *qp);
+
+/* fabric.c */
+int vrd_mem_device_open(struct vrd_device *dev, const struct vrd_device_config *cfg,
+			struct vrd_error *err);
+void vrd_mem_device_close(struct vrd_device *dev);
+void vrd_mem_device_resumed(struct vrd_device *dev);
+int vrd_mem_gid_add(struct vrd_device *dev, uint32_t index, const uint8_t gid[16]);
+void vrd_mem_gid_del(struct vrd_device *dev, uint32_t index, const uint8_t gid[16]);
+void vrd_mem_fabric_changed(struct vrd_mem_fabric *mf);
+/* RCU read section: */
+const struct vrd_mem_gid *vrd_mem_sgid(const struct vrd_mem_port *port, uint8_t index);
+struct vrd_mem_port *vrd_mem_port_by_gid(struct vrd_mem_fabric *mf, const uint8_t gid[16]);
+/* True if a device of the fabric has it; any thread. */
+bool vrd_mem_has_gid(struct vrd_mem_fabric *mf, const uint8_t gid[16]);
+/* NULL as well for one that is not carried by memory, as QP 1 of some devices. */
+struct vrd_qp *vrd_mem_find_qp(struct vrd_mem_fabric *mf, const uint8_t gid[16], uint32_t qpn);
+/*
+ * Any thread, any lock but fabric.lock: has the send queue of the QP that @gid
+ * and @qpn name, or of @qp's peer, looked at.
+ */
+void vrd_mem_wake(struct vrd_mem_fabric *mf, const uint8_t gid[16], uint32_t qpn);
+void vrd_mem_wake_peer(struct vrd_qp *qp);
+void vrd_mem_park(struct vrd_mem_qp *mq, struct vrd_mem_parked *list);
+bool vrd_mem_park_suspended(struct vrd_mem_qp *mq, struct vrd_mem_port *port);
+void vrd_mem_unpark(struct vrd_mem_qp *mq);
+void vrd_mem_retry_parked(struct vrd_mem_fabric *mf, struct vrd_mem_parked *list);
+void vrd_mem_wake_parked(struct vrd_mem_fabric *mf, struct vrd_mem_parked *list);
+
+/* sq.c */
+void vrd_mem_burst_begin(struct vrd_mem_burst *b, struct vrd_qp *qp);
+void vrd_mem_burst_end(struct vrd_mem_burst *b);
+bool vrd_mem_next_slice(struct vrd_mem_burst *b);
+enum vrd_run vrd_mem_sq_run(struct vrd_qp *qp, unsigned int budget);
+void vrd_mem_rq_run(struct vrd_qp *qp);
+
+/* requester.c */
+enum vrd_mem_step vrd_mem_rc_step(struct vrd_mem_burst *b, const struct vrd_wr *wr);
+void vrd_mem_unlock_peer(struct vrd_mem_burst *b);
+
+/* responder.c: b->peer is locked */
+enum vrd_mem_step vrd_mem_respond(struct vrd_mem_burst *b, const struct vrd_wr *wr,
+				  struct vrd_mem_xfer *x, bool sliced);
+enum vrd_mem_step vrd_mem_respond_more(struct vrd_mem_burst *b, const struct vrd_wr *wr,
+				       struct vrd_mem_xfer *x);
+
+/* atomic.c: b->peer is locked and has given the right */
+enum vrd_mem_step vrd_mem_atomic(struct vrd_mem_burst *b, const struct vrd_wr *wr,
+				 struct vrd_mem_xfer *x);
+
+/* ud.c */
+enum vrd_mem_step vrd_mem_ud_step(struct vrd_mem_burst *b, const struct vrd_wr *wr);
+enum vrd_mem_step vrd_mem_ud_put(struct vrd_mem_burst *b, struct vrd_mem_side *header,
+				 struct vrd_mem_side *payload, struct virtio_rdma_cqe *cqe,
+				 bool solicited);
+bool vrd_mem_ud_listens(const struct vrd_qp *qp);
+
+/* srq.c */
+int vrd_mem_srq_create(struct vrd_srq *srq);
+void vrd_mem_srq_destroy(struct vrd_srq *srq);
+void vrd_mem_srq_free(struct vrd_srq *srq);
+void vrd_mem_srq_run(struct vrd_srq *srq);
+enum vrd_mem_step vrd_mem_srq_take(struct vrd_mem_burst *b, struct vrd_recv_wr *recv, bool *taken);
+enum vrd_mem_step vrd_mem_srq_dead(struct vrd_mem_burst *b);
+enum vrd_fetch vrd_mem_srq_peek(struct vrd_srq *srq, struct vrd_recv_wr *recv);
+void vrd_mem_srq_decide(struct vrd_srq *srq, bool take);
+void vrd_mem_srq_give_back(struct vrd_qp *qp);
+
+/* wait.c: sq.lock */
+enum vrd_mem_step vrd_mem_wait_rnr(struct vrd_mem_burst *b);
+enum vrd_mem_step vrd_mem_wait_peer(struct vrd_mem_burst *b);
+enum vrd_mem_step vrd_mem_wait_host(struct vrd_mem_burst *b);
+enum vrd_mem_step vrd_mem_wait_resume(struct vrd_mem_burst *b, struct vrd_device *dev);
+void vrd_mem_wait_end(struct vrd_mem_qp *mq);
+void vrd_mem_timer_fired(struct vrd_timer *timer);
+
+/* error.c */
+enum vrd_mem_step vrd_mem_fail(struct vrd_mem_burst *b, uint8_t status);
+enum vrd_mem_step vrd_mem_refuse(struct vrd_mem_burst *b, uint8_t status, uint32_t event);
+enum vrd_mem_step vrd_mem_peer_failed(struct vrd_mem_burst *b, uint8_t status);
+enum vrd_mem_step vrd_mem_recv_failed(struct vrd_mem_burst *b, const struct vrd_recv_wr *recv,
+				      uint8_t recv_status, uint8_t status);
+enum vrd_mem_step vrd_mem_recv_bad(struct vrd_mem_burst *b, const struct vrd_recv_wr *recv);
+void vrd_mem_complete_recv(struct vrd_qp *qp, const struct vrd_recv_wr *recv, uint8_t status);
+enum vrd_run vrd_mem_flush(struct vrd_qp *qp, unsigned int budget);
+void vrd_mem_flush_rq(struct vrd_qp *qp);
+
+#endif /* VRD_TRANSPORTS_MEMORY_H */
