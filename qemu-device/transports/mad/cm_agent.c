@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Connections to peers without a daemon: the guest's side.  Its messages are
- * turned into calls of the host's connection manager; cm_host.c turns the
- * host's events into messages.
+ * Connections to peers without a daemon: the guest's side.  Translates the guest's CM
+ * messages into calls of the host's connection manager; cm_host.c translates the host's
+ * events into messages for the guest.
  *
- * A guest may connect to whomever the host reaches, with QPs of its own and from
- * GIDs of its own, which gsi.c has made sure of.  It can make the host neither
- * accept nor listen for others.
+ * A guest may connect to any address that the host reaches, from its own GIDs and with its
+ * own QPs, which gsi.c has checked.  It cannot make the host accept or listen for another
+ * guest.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -27,7 +27,7 @@ struct vrd_cm_conn *vrd_cm_conn_new(struct vrd_cm_agent *agent, const uint8_t gu
 	struct vrd_cm_conn *conn;
 	unsigned int same = 0;
 
-	/* Of all GIDs that the guest has: their number is its own to choose. */
+	/* Count over all GIDs of the guest, because the guest chooses how many it has. */
 	pthread_mutex_lock(&agent->mads->lock);
 	port = vrd_mads_port_locked(agent->mads, guest_gid);
 	LIST_FOREACH(conn, &agent->conns, link)
@@ -74,8 +74,8 @@ void vrd_cm_warn(struct vrd_cm_agent *agent, const char *what, int error)
 }
 
 /*
- * The connection that a message of the guest belongs to.  Both sides' IDs where
- * the message has both; a REP tells the guest's for the first time.
+ * Finds the connection that a message of the guest belongs to.  Compares both comm IDs where
+ * the message has both; a REP is the first message that carries the guest's ID.
  */
 static struct vrd_cm_conn *find(struct vrd_cm_agent *agent, const struct vrd_mad *mad,
 				const struct vrd_cm_msg *msg)
@@ -156,12 +156,12 @@ static void on_request(struct vrd_cm_agent *agent, const struct vrd_mad *mad,
 	struct vrd_cm_ip ip;
 
 	if (conn) {
-		/* Again, for it did not hear the answer, or there is none yet. */
+		/* A repeated request: the guest missed the answer, or there is no answer yet. */
 		if (conn->tries)
 			deliver(conn);
 		return;
 	}
-	/* A QP of another guest, say: no honest kernel does that. */
+	/* The request names a QP that is not the guest's own.  No correct kernel sends that. */
 	if (!mad->own_qpn)
 		return;
 	conn = vrd_cm_conn_new(agent, mad->sgid, mad->dgid);
@@ -171,7 +171,7 @@ static void on_request(struct vrd_cm_agent *agent, const struct vrd_mad *mad,
 	conn->tid = msg->tid;
 	conn->guest_id = msg->local_id;
 	conn->datagram = datagram;
-	conn->qpn = msg->qpn;		/* nobody looks for it before it has a PSN */
+	conn->qpn = msg->qpn;		/* no lock needed: lookups skip it until it has a PSN */
 	if (!vrd_cm_service(msg->service_id, &port_space, &port) ||
 	    (port_space == VRD_CM_PS_UDP) != datagram ||
 	    !vrd_cm_ip_parse(&ip, msg->data)) {
@@ -179,7 +179,7 @@ static void on_request(struct vrd_cm_agent *agent, const struct vrd_mad *mad,
 		return;
 	}
 	if (msg->transport) {
-		/* librdmacm's port space for connections makes reliable ones. */
+		/* The port space for connections of librdmacm implies reliable connections. */
 		vrd_cm_refuse(conn, VRD_CM_REJ_UNSUPPORTED, NULL, 0);
 		return;
 	}
@@ -198,7 +198,7 @@ static void on_rtu(struct vrd_cm_conn *conn)
 		vrd_cm_warn(conn->agent, "rdma_establish", errno);
 }
 
-/* Passive: the guest accepts. */
+/* Passive side: the guest accepts. */
 static void on_rep(struct vrd_cm_conn *conn, const struct vrd_mad *mad,
 		   const struct vrd_cm_msg *msg)
 {
@@ -213,7 +213,7 @@ static void on_rep(struct vrd_cm_conn *conn, const struct vrd_mad *mad,
 	};
 
 	if (conn->state == VRD_CM_ESTABLISHED) {
-		deliver(conn);		/* again: it did not hear the RTU */
+		deliver(conn);		/* a repeated REP: the guest missed the RTU */
 		return;
 	}
 	if (conn->state != VRD_CM_REQ_GIVEN || !mad->own_qpn)
@@ -231,7 +231,7 @@ static void on_rep(struct vrd_cm_conn *conn, const struct vrd_mad *mad,
 	}
 }
 
-/* It has the message, and will answer when its program does. */
+/* MRA: the guest has the message and answers when its program does. */
 static void on_mra(struct vrd_cm_conn *conn)
 {
 	if (!conn->tries)
@@ -260,7 +260,7 @@ static void on_dreq(struct vrd_cm_conn *conn, const struct vrd_cm_msg *msg)
 	if (conn->state == VRD_CM_DREQ_SENT)
 		return;
 	if (conn->state == VRD_CM_DREQ_GIVEN || rdma_disconnect(conn->id)) {
-		/* Both at once, or it has gone already. */
+		/* Both sides disconnect at once, or the connection is already closed. */
 		vrd_cm_conn_free(conn);
 		return;
 	}
@@ -271,7 +271,7 @@ static void on_drep(struct vrd_cm_conn *conn)
 {
 	if (conn->state != VRD_CM_DREQ_GIVEN)
 		return;
-	/* The host's DREP goes out. */
+	/* Makes the host send its DREP. */
 	rdma_disconnect(conn->id);
 	vrd_cm_conn_free(conn);
 }
@@ -337,7 +337,10 @@ static void listen_at(struct vrd_cm_agent *agent, const uint8_t gid[16], uint16_
 	ret = vrd_cm_host_listen(listener, ifindex);
 	if (ret) {
 		free(listener);
-		/* The link-local address of the guest's MAC is hardly ever the host's. */
+		/*
+		 * The host's port usually does not have the link-local address of the guest's
+		 * MAC.
+		 */
 		if (vrd_mad_gid_is_link_local(gid))
 			return;
 		agent->listen_again = vrd_mad_now_ms() + VRD_CM_LISTEN_AGAIN_MS;
@@ -471,7 +474,8 @@ struct vrd_cm_agent *vrd_cm_agent_create(struct vrd_mads *mads, struct vrd_mad_s
 	if (!agent)
 		return NULL;
 	agent->mads = mads;
-	agent->next_id = (uint32_t)vrd_mad_now_ms() << 8;	/* not those of an earlier life */
+	agent->next_id = (uint32_t)vrd_mad_now_ms() << 8;	/* skip messages of an earlier
+								 * connection */
 	LIST_INIT(&agent->conns);
 	LIST_INIT(&agent->listeners);
 	agent->src.fd = setup->cm_host->channel->fd;

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Connections to peers without a daemon: the host's side.  Events of librdmacm
- * move a connection on, and become messages to the guest.
+ * Connections to peers without a daemon: the host's side.  Events of librdmacm change the
+ * state of a connection and become messages to the guest.
  *
- * No QP belongs to an id here: the guest's QP is made and modified by the guest,
- * through the transport.  So the host leaves three things to us: to tell the
- * guest the peer's QP number and PSN, to remember the PSN that the host chose in
- * the guest's place (cma.c makes one up and puts it into the REQ or REP: the
- * peer sends with it), and to say when the connection is established.
+ * The rdma_cm_id has no QP: the guest's QP is created and modified by the guest, through the
+ * transport.  Therefore this file does three things that librdmacm normally does: it passes
+ * the peer's QP number and PSN to the guest; it remembers the starting PSN that the host
+ * chose in place of the guest's (cma.c generates one and sends it in the REQ or REP, so the
+ * peer uses it); and it reports that the connection is established.
  */
 #include <endian.h>
 #include <errno.h>
@@ -19,7 +19,7 @@
 #include "log.h"
 #include "mad_addr.h"
 
-/* Events that one wake-up takes, before others have their turn. */
+/* Events that one wake-up handles before other sources are served. */
 #define EVENT_BUDGET	32
 
 int vrd_cm_host_open(struct vrd_cm_host **host_out, struct vrd_error *err)
@@ -36,7 +36,7 @@ int vrd_cm_host_open(struct vrd_cm_host **host_out, struct vrd_error *err)
 		return vrd_fail(err, ret, "modprobe rdma_ucm on the host, and let this user open /dev/infiniband/rdma_cm",
 				"the host's rdma_cm: %s", strerror(-ret));
 	}
-	/* Opened now, for later nothing can be opened. */
+	/* Opened at start, because the sandbox forbids opening files later. */
 	host->devices = rdma_get_devices(&num);
 	fcntl(host->channel->fd, F_SETFL, fcntl(host->channel->fd, F_GETFL) | O_NONBLOCK);
 	*host_out = host;
@@ -93,7 +93,7 @@ static bool connect_now(struct vrd_cm_conn *conn)
 {
 	const struct vrd_cm_msg *req = &conn->req;
 	struct rdma_conn_param param = {
-		/* The host writes the header of its own. */
+		/* The host adds a private data header of its own. */
 		.private_data = req->data + VRD_CM_IP_LEN,
 		.private_data_len = req->data_len - VRD_CM_IP_LEN,
 		.responder_resources = req->responder_resources,
@@ -118,8 +118,8 @@ static bool connect_now(struct vrd_cm_conn *conn)
 }
 
 /*
- * What the host has agreed on: @psn is the one that the guest begins to send
- * with; the one that it is sent with is kept for vrd_gsi_rq_psn().
+ * Takes the parameters that the host negotiated.  @psn is the PSN that the guest starts to
+ * send with.  The PSN that it starts to receive with is kept for vrd_gsi_rq_psn().
  */
 static bool learn(struct vrd_cm_conn *conn, uint32_t peer_qpn, uint32_t *psn, uint8_t *mtu,
 		  uint8_t *timeout)
@@ -151,7 +151,7 @@ static void copy_data(struct vrd_cm_msg *msg, const void *data, size_t len, size
 		memcpy(msg->data, data, msg->data_len);
 }
 
-/* The peer's own is not told: one that is different for each peer. */
+/* The peer's CA GUID is not in the event: use a number that is unique for each peer. */
 static uint64_t peer_guid(const struct vrd_cm_conn *conn)
 {
 	uint64_t guid;
@@ -160,13 +160,13 @@ static uint64_t peer_guid(const struct vrd_cm_conn *conn)
 	return be64toh(guid);
 }
 
-/* Active: the peer has accepted.  False: the connection is over. */
+/* Active side: the peer accepted.  Returns false if the connection has ended. */
 static bool on_response(struct vrd_cm_conn *conn, const struct rdma_conn_param *param)
 {
 	struct vrd_cm_msg rep = {
 		.type = VRD_CM_REP,
 		.qpn = param->qp_num,
-		/* The event tells them from our side, the message from the peer's. */
+		/* The event has these values from our side's view, the message from the peer's. */
 		.responder_resources = param->initiator_depth,
 		.initiator_depth = param->responder_resources,
 		.rnr_retry = param->rnr_retry_count,
@@ -186,7 +186,7 @@ static bool on_response(struct vrd_cm_conn *conn, const struct rdma_conn_param *
 	return true;
 }
 
-/* Passive: the RTU has come.  Datagrams: the SIDR_REP. */
+/* Passive side: the RTU arrived.  Datagrams: the SIDR_REP. */
 static bool on_established(struct vrd_cm_conn *conn, const struct rdma_cm_event *event)
 {
 	if (conn->datagram) {
@@ -199,7 +199,7 @@ static bool on_established(struct vrd_cm_conn *conn, const struct rdma_cm_event 
 
 		copy_data(&rep, event->param.ud.private_data, event->param.ud.private_data_len, 136);
 		vrd_cm_say(conn, &rep, false);
-		return false;			/* that was all */
+		return false;			/* a SIDR exchange ends here */
 	}
 	if (conn->state == VRD_CM_ACCEPTED) {
 		struct vrd_cm_msg rtu = { .type = VRD_CM_RTU };
@@ -216,7 +216,7 @@ static bool on_disconnected(struct vrd_cm_conn *conn)
 	struct vrd_cm_msg dreq = { .type = VRD_CM_DREQ, .qpn = conn->qpn };
 
 	if (conn->state == VRD_CM_DREQ_SENT)
-		return false;			/* the peer's DREP */
+		return false;			/* the peer's DREP arrived */
 	if (conn->state == VRD_CM_DREQ_GIVEN)
 		return true;
 	conn->tid++;
@@ -225,7 +225,7 @@ static bool on_disconnected(struct vrd_cm_conn *conn)
 	return true;
 }
 
-/* False: the connection is over, and the guest knows what there is to know. */
+/* Returns false if the connection has ended and the guest needs no further message. */
 static bool step(struct vrd_cm_conn *conn, const struct rdma_cm_event *event)
 {
 	switch (event->event) {
@@ -247,9 +247,9 @@ static bool step(struct vrd_cm_conn *conn, const struct rdma_cm_event *event)
 		return true;
 	default:
 		/*
-		 * Nobody answers (ADDR_ERROR, ROUTE_ERROR, UNREACHABLE), or the
-		 * host's device has gone: the guest's own time runs out, as it
-		 * does on a wire.
+		 * The peer does not answer (ADDR_ERROR, ROUTE_ERROR, UNREACHABLE) or the host's
+		 * device was removed.  Send nothing: the guest's own CM time-out expires, as it
+		 * does on a network.
 		 */
 		return false;
 	}
@@ -267,7 +267,7 @@ static void fill_req(struct vrd_cm_conn *conn, const struct rdma_conn_param *par
 	req->service_id = vrd_cm_service_id(VRD_CM_PS_TCP, listener->port);
 	req->ca_guid = peer_guid(conn);
 	req->qpn = param->qp_num;
-	/* The event tells them from our side, the message from the peer's. */
+	/* The event has these values from our side's view, the message from the peer's. */
 	req->responder_resources = param->initiator_depth;
 	req->initiator_depth = param->responder_resources;
 	req->rnr_retry = param->rnr_retry_count;
@@ -278,7 +278,7 @@ static void fill_req(struct vrd_cm_conn *conn, const struct rdma_conn_param *par
 	req->max_retries = 15;
 	req->pkey = 0xffff;
 	req->hop_limit = 64;
-	req->packet_rate = 2;			/* 2.5 Gb/s: of no meaning here */
+	req->packet_rate = 2;			/* 2.5 Gb/s; the guest does not use it */
 	memcpy(req->sgid, conn->peer_gid, 16);
 	memcpy(req->dgid, conn->guest_gid, 16);
 	memcpy(ip.src, conn->peer_gid, 16);
@@ -291,7 +291,10 @@ static void fill_req(struct vrd_cm_conn *conn, const struct rdma_conn_param *par
 		       param->private_data_len : VRD_CM_REQ_DATA - VRD_CM_IP_LEN);
 }
 
-/* False: @id has to go.  @param's data is good until the event is acknowledged. */
+/*
+ * Returns false if @id has to be destroyed.  The data of @param are valid until the event is
+ * acknowledged.
+ */
 static bool on_request(struct vrd_cm_listener *listener, struct rdma_cm_id *id,
 		       const struct rdma_conn_param *param)
 {
@@ -322,14 +325,14 @@ static bool on_request(struct vrd_cm_listener *listener, struct rdma_cm_id *id,
 
 /* ---- the event channel -------------------------------------------------------------------- */
 
-/* Of a connection, or of a datagram service: a peer that answered is told from silence. */
+/* Event of a connection or of a datagram service.  A rejection is distinguished from no answer. */
 static bool is_refusal(const struct vrd_cm_conn *conn, const struct rdma_cm_event *event)
 {
 	return event->event == RDMA_CM_EVENT_REJECTED ||
 	       (event->event == RDMA_CM_EVENT_UNREACHABLE && conn->datagram && event->status > 0);
 }
 
-/* False: there was none. */
+/* Handles one event.  Returns false if there was none. */
 static bool take_event(struct vrd_cm_agent *agent)
 {
 	struct rdma_cm_id *orphan = NULL;
@@ -346,7 +349,7 @@ static bool take_event(struct vrd_cm_agent *agent)
 		if (!on_request(event->listen_id->context, event->id, &event->param.conn))
 			orphan = event->id;
 	} else if (*(const bool *)event->id->context) {
-		/* A listener's: the host's device goes, and the guest's with it. */
+		/* Event of a listener: the host's device is being removed. */
 	} else if (is_refusal(event->id->context, event)) {
 		refused = true;
 		over = event->id->context;
@@ -358,7 +361,7 @@ static bool take_event(struct vrd_cm_agent *agent)
 	} else if (!step(event->id->context, event)) {
 		over = event->id->context;
 	}
-	/* To be acknowledged before its id is destroyed. */
+	/* Acknowledge the event before its id is destroyed. */
 	rdma_ack_cm_event(event);
 	if (refused)
 		vrd_cm_refuse(over, reason, data, len);

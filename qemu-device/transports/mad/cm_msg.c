@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Layout of the communication manager's messages.  Offsets are those of IBTA
- * tables 106 to 120, from the start of the MAD, whose header has 24 bytes.
+ * Layout of the communication manager's messages.  Offsets are those of IBTA tables 106 to
+ * 120, counted from the start of the MAD, whose header has 24 bytes.
  *
- * A parsed message is a guest's or a peer's word: nothing in it is trusted here,
- * and every field has a fixed place, so that there is no length to check.
+ * Messages come from a guest or a peer, so no field is trusted here.  Every field has a
+ * fixed position, so there is no length to check.
  */
 #include <string.h>
 
@@ -63,7 +63,7 @@ static void put64(uint8_t *p, uint64_t v)
 
 /* ---- private data --------------------------------------------------------------- */
 
-/* Where it is and how long, by type; 0: no such type. */
+/* Position and length of the private data, by message type; length 0: not a known type. */
 static unsigned int data_place(uint16_t type, uint8_t *len)
 {
 	static const struct { uint8_t offset, len; } places[] = {
@@ -193,7 +193,7 @@ static void build_req(const struct vrd_cm_msg *m, uint8_t *p)
 	put16(p + 48, m->pkey);
 	p[50] = m->path_mtu << 4 | m->rnr_retry;
 	p[51] = m->max_retries << 4 | (m->srq ? 8 : 0);
-	put16(p + 52, 0xffff);			/* permissive LIDs: there are none */
+	put16(p + 52, 0xffff);			/* permissive LIDs: RoCE has none */
 	put16(p + 54, 0xffff);
 	memcpy(p + 56, m->sgid, 16);
 	memcpy(p + 72, m->dgid, 16);
@@ -296,7 +296,7 @@ uint64_t vrd_cm_service_id(uint16_t port_space, uint16_t port)
 	return (uint64_t)port_space << 16 | port;
 }
 
-/* IPv4 addresses are the last four bytes of sixteen, without the prefix of a GID. */
+/* An IPv4 address is stored in the last 4 of 16 bytes, without the ::ffff: prefix of a GID. */
 static void get_address(uint8_t gid[16], const uint8_t *p, bool v4)
 {
 	memcpy(gid, p, 16);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Messages of the communication manager (IBTA volume 1, chapter 12), as MADs of
- * 256 bytes, and the header that the RDMA IP CM service (annex A11) puts in
- * front of their private data.  Pure functions; any thread.
+ * Messages of the communication manager (IBTA volume 1, chapter 12), as MADs of 256 bytes,
+ * and the header that the RDMA IP CM service (annex A11) puts before their private data.
+ * Pure functions; any thread.
  *
- * Numbers are in the CPU's order here; GIDs, GUIDs and private data are bytes.
+ * Numbers are in CPU byte order here; GIDs, GUIDs and private data are byte strings.
  */
 #ifndef VRD_IBV_CM_MSG_H
 #define VRD_IBV_CM_MSG_H
@@ -43,14 +43,14 @@ enum vrd_cm_type {
 struct vrd_cm_msg {
 	uint16_t type;			/* VRD_CM_* */
 	uint64_t tid;
-	/* Of the sender, and of the receiver where it is known. */
+	/* comm IDs of the sender and, where it is known, of the receiver */
 	uint32_t local_id, remote_id;
 
 	/* REQ */
 	uint64_t service_id;
 	uint64_t ca_guid;		/* and REP */
 	uint32_t qpn;			/* and REP; DREQ: the receiver's */
-	uint32_t psn;			/* and REP: what the receiver begins to send with */
+	uint32_t psn;			/* and REP: PSN that the receiver starts to send with */
 	uint8_t responder_resources, initiator_depth;	/* and REP */
 	uint8_t rnr_retry;		/* and REP */
 	bool srq;			/* and REP */
@@ -73,34 +73,34 @@ struct vrd_cm_msg {
 	uint32_t qkey;
 	uint8_t status;
 
-	uint8_t data_len;		/* of the private data, all that there is room for */
+	uint8_t data_len;		/* bytes of private data, with padding */
 	uint8_t data[VRD_CM_MAX_DATA];
 };
 
-/* False: no message of this class and version, or of a type that is not above. */
+/* Returns false if the MAD is of another class or version, or of a type that is not above. */
 bool vrd_cm_parse(struct vrd_cm_msg *msg, const uint8_t mad[VRD_CM_MAD_LEN]);
 void vrd_cm_build(const struct vrd_cm_msg *msg, uint8_t mad[VRD_CM_MAD_LEN]);
 
-/* True if the message names a QP as its sender's; of any version. */
+/* True if the message names a QP of its sender; any version. */
 bool vrd_cm_names_qpn(const uint8_t mad[VRD_CM_MAD_LEN], uint32_t *qpn);
 
 /* ---- RDMA IP CM service --------------------------------------------------- */
 
 #define VRD_CM_IP_LEN		36U	/* of the header */
 
-/* Port spaces: the second 16 bits from the right of a service ID. */
+/* Port spaces: bits 16..31 of a service ID. */
 #define VRD_CM_PS_TCP		0x0106
 #define VRD_CM_PS_UDP		0x0111
 
 struct vrd_cm_ip {
 	uint16_t src_port;
-	uint8_t src[16], dst[16];	/* in the form of GIDs */
+	uint8_t src[16], dst[16];	/* in GID form */
 };
 
-/* False: not of that service.  TCP's connected, UDP's datagrams. */
+/* Returns false for another service.  RDMA_PS_TCP: connected; RDMA_PS_UDP: datagrams. */
 bool vrd_cm_service(uint64_t service_id, uint16_t *port_space, uint16_t *port);
 uint64_t vrd_cm_service_id(uint16_t port_space, uint16_t port);
-/* False: a version or a kind of address that is not known. */
+/* Returns false for an unknown version or kind of address. */
 bool vrd_cm_ip_parse(struct vrd_cm_ip *ip, const uint8_t header[VRD_CM_IP_LEN]);
 void vrd_cm_ip_build(const struct vrd_cm_ip *ip, uint8_t header[VRD_CM_IP_LEN]);
 

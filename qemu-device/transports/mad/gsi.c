@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * QP 1 of a device on the host's RDMA fabric: a datagram QP made of software.
+ * QP 1 of a device on the host's RDMA fabric: a datagram QP implemented in software.
  *
- * Sends: a MAD is copied out of the guest's memory and handed to mads.c; what
- * becomes of it the sender does not learn, as on a wire.  Receives: the port's
- * inbox is emptied into the guest's receive ring.  Both happen in the turn of
- * the QP's send queue, on its poller, with sq.lock held and in an RCU read
- * section, so that quiesce covers them.
+ * Sends: a MAD is copied out of guest memory and passed to mads.c.  The sender does not
+ * learn whether it is delivered, as on a network.  Receives: the port's inbox is drained
+ * into the guest's receive ring.  Both happen when the poller runs the QP's send queue, with
+ * sq.lock held and in an RCU read section, so quiesce covers them.
  *
- * What a guest cannot do here: name a source GID that is not in its own table;
- * send more than its quota; reach QP 1 of others from a process (QP 1 belongs
- * to a kernel context, see cmd_qp.c).
+ * A guest cannot use a source GID that is not in its own table, cannot exceed its quota, and
+ * cannot reach another guest's QP 1 from a process (QP 1 belongs to a kernel context, see
+ * cmd_qp.c).
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -23,7 +22,7 @@
 
 #define GSI_QKEY	0x80010000U
 #define RECV_LEN	(VRD_GRH_LEN + VRD_MAD_LEN)
-/* MADs that one turn receives. */
+/* MADs that one run receives. */
 #define RECV_BUDGET	16
 
 struct gsi_qp {
@@ -87,7 +86,7 @@ int vrd_gsi_qp_modify(struct vrd_qp *qp, uint8_t new_state,
 void vrd_gsi_qp_query(struct vrd_qp *qp, struct virtio_rdma_qp_attr *attr)
 {
 	(void)qp;
-	attr->sq_draining = 0;		/* a send takes no time */
+	attr->sq_draining = 0;		/* a send completes at once */
 }
 
 void vrd_gsi_qp_destroy(struct vrd_qp *qp)
@@ -116,7 +115,7 @@ void vrd_gsi_qp_free(struct vrd_qp *qp)
 
 /* ---- receiving -------------------------------------------------------------- */
 
-/* The receive is of no use: IBTA 11.6.2; both ring locks are held. */
+/* Completes a receive that cannot be used (IBTA 11.6.2); both ring locks are held. */
 static void recv_failed(struct vrd_qp *qp, const struct vrd_recv_wr *recv, uint8_t status)
 {
 	struct virtio_rdma_cqe cqe = {
@@ -150,7 +149,7 @@ static bool recv_fill(struct vrd_qp *qp, const struct vrd_recv_wr *recv,
 	return !vrd_mem_copy(&dst, &src, sizeof(bytes), false);
 }
 
-/* rq.lock is held.  Without a receive that fits, the MAD is lost. */
+/* rq.lock is held.  If no receive fits, the MAD is dropped. */
 static void receive_one(struct vrd_qp *qp, const struct vrd_mad *mad)
 {
 	struct vrd_gsi_port *port = gsi_qp(qp)->port;
@@ -175,7 +174,7 @@ static void receive_one(struct vrd_qp *qp, const struct vrd_mad *mad)
 		return;
 	}
 	if (recv.length < RECV_LEN) {
-		/* Dropped without a trace, so the receive is not lost either. */
+		/* Drop the MAD without a completion, and keep the receive. */
 		qp->rq.head--;
 		vrd_gsi_count(port, VRD_GSI_DROP_RECV);
 		return;
@@ -191,7 +190,7 @@ static void receive_one(struct vrd_qp *qp, const struct vrd_mad *mad)
 	vrd_cq_post(qp->recv_cq, &cqe, false);
 }
 
-/* True if there may be more. */
+/* Returns true if the inbox may hold more. */
 static bool receive(struct vrd_qp *qp)
 {
 	struct vrd_gsi_port *port = gsi_qp(qp)->port;
@@ -209,7 +208,7 @@ static bool receive(struct vrd_qp *qp)
 
 /* ---- sending ------------------------------------------------------------------ */
 
-/* A token for each MAD; they come back with time. */
+/* Token bucket: each MAD takes one token, tokens are refilled with time. */
 static bool within_quota(struct vrd_gsi_port *port, uint64_t now)
 {
 	const uint64_t interval = 1000000000U / VRD_MAD_RATE;
@@ -230,7 +229,7 @@ static bool within_quota(struct vrd_gsi_port *port, uint64_t now)
 	return true;
 }
 
-/* VIRTIO_RDMA_WC_*: what the sender itself did wrong. */
+/* Returns VIRTIO_RDMA_WC_*: errors of the sender. */
 static uint8_t make_mad(struct vrd_qp *qp, const struct vrd_wr *wr, struct vrd_mad *mad)
 {
 	struct vrd_mem_side src, dst;
@@ -240,7 +239,7 @@ static uint8_t make_mad(struct vrd_qp *qp, const struct vrd_wr *wr, struct vrd_m
 	if (wr->opcode != VIRTIO_RDMA_WR_SEND || le32toh(wr->av.pd) != qp->pd->id ||
 	    wr->pkey_index)
 		return VIRTIO_RDMA_WC_LOC_QP_OP_ERR;
-	/* The source address is one of the sender's own, or nothing goes out. */
+	/* The source GID must be in the sender's own table. */
 	sgid = vrd_gid_at(qp->dev, wr->av.sgid_index);
 	if (!sgid)
 		return VIRTIO_RDMA_WC_LOC_QP_OP_ERR;
@@ -325,7 +324,7 @@ static enum vrd_run send_burst(struct vrd_qp *qp, unsigned int budget)
 
 /* ---- the turn -------------------------------------------------------------------- */
 
-/* ERR: both rings, and dirty bytes for what is still posted. */
+/* ERR: flush both rings, and request doorbells for later posts. */
 static bool flush(struct vrd_qp *qp, unsigned int budget)
 {
 	struct gsi_qp *gq = gsi_qp(qp);
@@ -374,7 +373,7 @@ enum vrd_run vrd_gsi_sq_run(struct vrd_qp *qp, unsigned int budget)
 	}
 }
 
-/* Receives were posted in ERR. */
+/* Called when receives were posted while the QP is in ERR. */
 void vrd_gsi_rq_run(struct vrd_qp *qp)
 {
 	struct gsi_qp *gq = gsi_qp(qp);

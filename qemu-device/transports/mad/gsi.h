@@ -2,24 +2,24 @@
 /*
  * QP 1 of devices on the host's RDMA fabric.
  *
- * A user of libibverbs cannot have the host port's QP 1, and the host's own
- * ib_cm sits on it.  So QP 1 of such a device is made here: its sends are
- * parsed off the ring like any other QP's, and each MAD goes to the device that
- * has the destination GID: of this process directly, of another host through
- * the MAD channel (mad_channel.c), or, if that GID's owner is no device of this
- * project, through the host's connection manager (cm_agent.c).
+ * A user of libibverbs cannot use the host port's QP 1, which belongs to the host's ib_cm.
+ * Therefore QP 1 of such a device is implemented here: its sends are parsed off the ring
+ * like those of any other QP, and each MAD goes to the device that has the destination GID:
+ * directly if the device is in this process, through the MAD channel (mad_channel.c) if it
+ * is on another host, or, if no device of this project has the GID, through the host's
+ * connection manager (cm_agent.c).
  *
  *   gsi.c          the queue pair: sends, receives, quota
- *   mads.c         ports and GIDs of the process; which way a MAD goes; thread
+ *   mads.c         ports and GIDs of the process; routing of MADs; the thread
  *   mad_channel.c  connections to the daemons of other hosts
- *   mad_wire.c     what goes over such a connection: handshake and records
+ *   mad_wire.c     the protocol of such a connection: handshake and records
  *   cm_*.c         connections to peers that have no daemon
  *
- * The transport calls what is below: from its device_open, gid_add, ... and, for
- * a QP whose type is GSI, in place of its own functions for QPs.
+ * The transport calls these functions: from its device_open, gid_add, ... and, for a QP of
+ * type GSI, in place of its own QP functions.
  *
- * Locks: mads.lock comes after those of objects.h and before the poller's
- * inbox; no call below waits for the network.
+ * Locks: mads.lock comes after those of objects.h and before the poller's inbox lock; no
+ * call waits for the network.
  */
 #ifndef VRD_IBV_GSI_H
 #define VRD_IBV_GSI_H
@@ -48,10 +48,10 @@ struct vrd_gsi_port_config {
 
 int vrd_gsi_port_open(struct vrd_device *dev, const struct vrd_gsi_port_config *cfg,
 		      struct vrd_gsi_port **port, struct vrd_error *err);
-/* QP 1 is gone, and so are the GIDs. */
+/* QP 1 has been destroyed and the GIDs have been deleted. */
 void vrd_gsi_port_close(struct vrd_gsi_port *port);
 
-/* -EEXIST if another device of the process has it: a GID leads to one QP 1. */
+/* -EEXIST if another device of the process has the GID: a GID identifies one QP 1. */
 int vrd_gsi_gid_add(struct vrd_gsi_port *port, uint32_t index, const uint8_t gid[16]);
 void vrd_gsi_gid_del(struct vrd_gsi_port *port, uint32_t index);
 
@@ -74,14 +74,13 @@ void vrd_gsi_rq_run(struct vrd_qp *qp);
 /* ---- for connected QPs ----------------------------------------------------- */
 
 /*
- * A connection that the host's connection manager made has the starting PSN
- * that the host chose for us, not the one in the guest's REQ or REP.  To be
- * asked when the guest moves a QP to RTR, with the peer that it names there;
- * true: *@rq_psn is the one to use.
+ * If the host's connection manager made the connection, the peer sends with the starting PSN
+ * that the host chose, not with the one in the guest's REQ or REP.  Call when the guest
+ * moves a QP to RTR, with the peer that it names.  Returns true if *@rq_psn must be used.
  */
 bool vrd_gsi_rq_psn(struct vrd_gsi_port *port, const uint8_t dgid[16], uint32_t dest_qpn,
 		    uint32_t *rq_psn);
-/* The QP was destroyed or reset: its host connection ends. */
+/* The QP was destroyed or reset: ends its host connection. */
 void vrd_gsi_forget_qp(struct vrd_gsi_port *port, uint32_t qpn);
 
 #endif /* VRD_IBV_GSI_H */

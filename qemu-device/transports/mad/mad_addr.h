@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/*
- * GIDs of RoCE v2 are IP addresses: an IPv6 address as it is, an IPv4 one as
- * ::ffff:a.b.c.d.
- */
+/* A RoCE v2 GID is an IP address: an IPv6 address unchanged, an IPv4 address as ::ffff:a.b.c.d. */
 #ifndef VRD_IBV_MAD_ADDR_H
 #define VRD_IBV_MAD_ADDR_H
 
@@ -31,8 +28,8 @@ static inline bool vrd_mad_gid_is_link_local(const uint8_t gid[16])
 }
 
 /*
- * An address that another host can have: no multicast, loopback or unspecified
- * one.  Guests name these addresses, and the host must not be led to itself.
+ * True for an address that another host can have: not multicast, loopback or unspecified.
+ * Guests choose these addresses, and the host must not connect to itself.
  */
 static inline bool vrd_mad_gid_is_remote(const uint8_t gid[16])
 {
@@ -62,7 +59,7 @@ static inline socklen_t vrd_mad_addr_of(union vrd_mad_addr *addr, const uint8_t 
 	return sizeof(addr->in6);
 }
 
-/* False: neither IPv4 nor IPv6. */
+/* Returns false if the address is neither IPv4 nor IPv6. */
 static inline bool vrd_mad_gid_of(uint8_t gid[16], const union vrd_mad_addr *addr)
 {
 	if (addr->sa.sa_family == AF_INET6) {

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The MAD channel: which connections there are, who may have one, and which of
- * them a MAD takes.
+ * The MAD channel: the table of connections, the policy for accepting them, and the choice
+ * of a connection for each MAD.
  *
- * Trust.  Before the handshake has ended a peer is a stranger: there are few
- * of those, few of one address, and for a short time.  After it, the peer is a
- * daemon that has the key: it speaks for the GID that is its address, and for
- * no other; not for one of ours.  What its MADs say is for the guest's kernel to judge.
+ * Trust.  A peer whose handshake has not ended is unauthenticated: the number of such
+ * connections, in total and for each address, and their lifetime are limited.  After the
+ * handshake the peer is a daemon that holds the common key.  It may send only for the GID
+ * that is its address, never for a GID of this process.  The content of its MADs is not
+ * trusted: the guest's kernel validates it.
  */
 #include <errno.h>
 #include <netinet/tcp.h>
@@ -20,7 +21,7 @@
 
 /* Connections that one event accepts. */
 #define ACCEPT_BUDGET	16
-/* After accept() failed for lack of descriptors. */
+/* Pause after accept() failed because no descriptor was free. */
 #define ACCEPT_PAUSE_MS	1000
 #define WARN_MS		10000
 
@@ -42,7 +43,8 @@ struct vrd_mad_channel {
 		struct vrd_mad_source src;
 		struct vrd_mad_channel *ch;
 	} listeners[VRD_MAD_MAX_LISTEN];
-	uint64_t paused_until;		/* the listeners are not watched; 0: they are */
+	uint64_t paused_until;		/* when the listeners are watched again; 0: they are
+					 * watched */
 	uint64_t next_warning;
 	TAILQ_HEAD(, vrd_mad_conn) conns;	/* least recently used first */
 	unsigned int num_conns, num_strangers;
@@ -65,7 +67,7 @@ struct vrd_mad_loop *vrd_mad_channel_loop(struct vrd_mad_channel *ch)
 	return &ch->mads->loop;
 }
 
-/* Anybody can cause these: not more than one in a while. */
+/* Any peer can cause these messages, so they are rate limited. */
 static void warn(struct vrd_mad_channel *ch, const struct vrd_mad_conn *conn, const char *what)
 {
 	uint64_t now = vrd_mad_now_ms();
@@ -129,9 +131,9 @@ static bool free_oldest(struct vrd_mad_channel *ch, enum vrd_mad_conn_state stat
 }
 
 /*
- * Strangers are counted for themselves: they cannot push a daemon out.  Nor can a
- * guest those of other guests with addresses that nobody serves, of which it can
- * name any number.
+ * Evict an entry of the same kind only.  Unauthenticated connections must not evict a
+ * daemon's, and entries for GIDs without a daemon, of which a guest can create any number,
+ * must not evict those of other guests.
  */
 static bool make_room(struct vrd_mad_channel *ch)
 {
@@ -168,7 +170,7 @@ static bool same_pair(const struct vrd_mad_conn *conn, const uint8_t local[16],
 
 /* ---- sending ------------------------------------------------------------------- */
 
-/* What a MAD between these two would take: an open one if there is, else ours. */
+/* The connection for a MAD between these two GIDs: prefer an open one over one that we began. */
 static struct vrd_mad_conn *find(struct vrd_mad_channel *ch, const uint8_t local[16],
 				 const uint8_t remote[16], unsigned int *connecting)
 {
@@ -176,7 +178,7 @@ static struct vrd_mad_conn *find(struct vrd_mad_channel *ch, const uint8_t local
 	struct vrd_gsi_port *guest;
 
 	*connecting = 0;
-	/* Of all GIDs that the guest has: their number is its own to choose. */
+	/* Count over all GIDs of the guest, because the guest chooses how many it has. */
 	pthread_mutex_lock(&ch->mads->lock);
 	guest = vrd_mads_port_locked(ch->mads, local);
 	TAILQ_FOREACH(conn, &ch->conns, link) {
@@ -221,7 +223,7 @@ static void pend(struct vrd_mad_conn *conn, const struct vrd_mad *mad)
 	conn->pending[conn->num_pending++] = *mad;
 }
 
-/* The connection stays, without a socket, and says for a while that there is no use. */
+/* Keep the connection without a socket until its deadline: the GID has no daemon. */
 static void give_up(struct vrd_mad_conn *conn)
 {
 	struct vrd_mad *pending = conn->pending;
@@ -296,7 +298,7 @@ static void open_client(struct vrd_mad_conn *conn)
 	count(conn->ch, CONNECTED);
 }
 
-/* An older one of the same pair is of a daemon that has died. */
+/* An older connection of the same pair belongs to a daemon that has died. */
 static void replace_older(struct vrd_mad_conn *conn)
 {
 	struct vrd_mad_conn *old, *next;
@@ -338,7 +340,10 @@ bool vrd_mad_channel_opened(struct vrd_mad_conn *conn)
 
 bool vrd_mad_channel_received(struct vrd_mad_conn *conn, const struct vrd_mad *mad)
 {
-	/* Its guest has gone; the peer asks anew, and is told so. */
+	/*
+	 * The guest has left.  Close the connection; the peer connects again and learns that
+	 * from the handshake.
+	 */
 	if (!vrd_mads_deliver(conn->ch->mads, mad, VRD_GSI_CHANNEL_RECEIVED)) {
 		conn_free(conn);
 		return false;
@@ -392,7 +397,7 @@ static bool may_be_stranger(struct vrd_mad_channel *ch, const uint8_t remote[16]
 		same += is_stranger(conn) && !memcmp(conn->remote, remote, 16);
 	if (same >= VRD_MAD_MAX_STRANGERS_ADDR)
 		return false;
-	/* Nobody speaks for our own guests but they themselves. */
+	/* A peer must not use the GID of a guest of this process as its source. */
 	return !vrd_mads_has_gid(ch->mads, remote);
 }
 
@@ -440,7 +445,9 @@ static int listen_again(struct vrd_mad_channel *ch)
 
 static void on_listener(struct vrd_mad_source *src, uint32_t events)
 {
-	struct vrd_mad_channel *ch = ((struct mad_listener *)src)->ch;	/* its first member */
+	struct vrd_mad_channel *ch = ((struct mad_listener *)src)->ch;	/* first member, so that a
+									 * src pointer is a conn
+									 * pointer */
 
 	(void)events;
 	for (unsigned int n = 0; n < ACCEPT_BUDGET; n++) {
@@ -453,7 +460,7 @@ static void on_listener(struct vrd_mad_source *src, uint32_t events)
 			continue;
 		}
 		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-			/* They stay readable: not to be asked all the time. */
+			/* The listening sockets stay readable: stop watching them for a while. */
 			unlisten(ch);
 			ch->paused_until = vrd_mad_now_ms() + ACCEPT_PAUSE_MS;
 		}

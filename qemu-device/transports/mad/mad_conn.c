@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * One connection of the MAD channel: bytes between its socket and its session.
- * MAD thread.
+ * One connection of the MAD channel: moves bytes between its socket and its session.  MAD
+ * thread.
  */
 #include <errno.h>
 #include <netinet/tcp.h>
@@ -13,7 +13,7 @@
 #include "mad_addr.h"
 #include "mad_conn.h"
 
-/* Messages that one event reads, before others have their turn. */
+/* Messages that one event reads before other connections are served. */
 #define READ_BUDGET	32
 
 static void watch(struct vrd_mad_conn *conn)
@@ -26,7 +26,10 @@ static void watch(struct vrd_mad_conn *conn)
 
 /* ---- writing --------------------------------------------------------------- */
 
-/* Room for @len bytes behind what is to be written, at most @max in all; or NULL. */
+/*
+ * Makes room for @len bytes behind the pending output, at most @max in total.  NULL: no room
+ * or no memory.
+ */
 static uint8_t *out_room(struct vrd_mad_conn *conn, size_t len, size_t max)
 {
 	if (conn->out_len + len > max)
@@ -46,7 +49,7 @@ static uint8_t *out_room(struct vrd_mad_conn *conn, size_t len, size_t max)
 	return conn->out + conn->out_off + conn->out_len;
 }
 
-/* False: the connection has failed. */
+/* Returns false if the connection failed. */
 static bool write_out(struct vrd_mad_conn *conn)
 {
 	while (conn->out_len) {
@@ -72,7 +75,7 @@ bool vrd_mad_conn_send(struct vrd_mad_conn *conn, const struct vrd_mad *mad)
 		return false;
 	vrd_mad_session_record(&conn->session, mad, out);
 	conn->out_len += VRD_MAD_RECORD_LEN;
-	/* What fails now is noticed by the loop: the socket is readable then. */
+	/* An error here is reported later: the socket becomes readable. */
 	if (conn->out_len == VRD_MAD_RECORD_LEN)
 		write_out(conn);
 	vrd_mad_loop_watch(vrd_mad_channel_loop(conn->ch), &conn->src,
@@ -88,7 +91,7 @@ static bool ended(struct vrd_mad_conn *conn, enum vrd_mad_conn_end why)
 	return false;
 }
 
-/* A message is complete.  False: the connection is gone. */
+/* Handles a complete message.  Returns false if the connection is gone. */
 static bool take_message(struct vrd_mad_conn *conn)
 {
 	uint8_t *out = out_room(conn, VRD_MAD_WIRE_MAX,
@@ -116,7 +119,7 @@ static bool take_message(struct vrd_mad_conn *conn)
 	}
 }
 
-/* False: the connection is gone. */
+/* Returns false if the connection is gone. */
 static bool read_in(struct vrd_mad_conn *conn)
 {
 	for (unsigned int n = 0; n < READ_BUDGET;) {

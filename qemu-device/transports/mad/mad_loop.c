@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The event loop of the MAD thread.  It takes one event at a time: a handler
- * may close any descriptor, and no stale event of it can be left over.
+ * The event loop of the MAD thread.  It takes one event for each epoll_wait(), because a
+ * handler may close any descriptor and a stale event of that descriptor must not remain.
  */
 #include <errno.h>
 #include <sys/epoll.h>
@@ -50,7 +50,7 @@ void vrd_mad_loop_wake(struct vrd_mad_loop *loop)
 {
 	uint64_t one = 1;
 
-	/* A full counter wakes as well. */
+	/* If the counter is full, the loop wakes up as well. */
 	if (write(loop->wakefd, &one, sizeof(one)) < 0)
 		return;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The event loop of the MAD thread: descriptors, and one function that is asked
- * how long to wait.  All but vrd_mad_loop_wake() belongs to that thread.
+ * The event loop of the MAD thread: descriptors, and a time-out that the caller computes.
+ * All functions but vrd_mad_loop_wake() belong to that thread.
  */
 #ifndef VRD_IBV_MAD_LOOP_H
 #define VRD_IBV_MAD_LOOP_H
@@ -11,7 +11,7 @@
 
 struct vrd_mad_source {
 	int fd;				/* -1: not in a loop */
-	uint32_t events;		/* EPOLL* that it waits for */
+	uint32_t events;		/* EPOLL* that the source waits for */
 	void (*ready)(struct vrd_mad_source *src, uint32_t events);
 };
 
@@ -22,15 +22,15 @@ struct vrd_mad_loop {
 /* 0 or a negative errno. */
 int vrd_mad_loop_open(struct vrd_mad_loop *loop);
 void vrd_mad_loop_close(struct vrd_mad_loop *loop);
-/* Any thread: vrd_mad_loop_run() returns soon. */
+/* Any thread: makes vrd_mad_loop_run() return soon. */
 void vrd_mad_loop_wake(struct vrd_mad_loop *loop);
 
-/* src->fd and src->ready are set.  In the loop already: changes the events. */
+/* src->fd and src->ready are set.  If the source is in the loop, this changes its events. */
 int vrd_mad_loop_watch(struct vrd_mad_loop *loop, struct vrd_mad_source *src, uint32_t events);
-/* Does not close it. */
+/* Does not close the descriptor. */
 void vrd_mad_loop_unwatch(struct vrd_mad_loop *loop, struct vrd_mad_source *src);
 
-/* Waits up to @timeout_ms (-1: for ever) and serves one descriptor that is ready. */
+/* Waits up to @timeout_ms (-1: no limit) and serves one ready descriptor. */
 void vrd_mad_loop_run(struct vrd_mad_loop *loop, int timeout_ms);
 
 /* CLOCK_MONOTONIC */

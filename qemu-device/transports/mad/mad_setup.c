@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * What the MAD channel needs opened before a shell forbids itself to open
- * anything: the key's file, the socket to listen at, the host's connection
- * manager.  Called by shells at start, on their thread.
+ * What the MAD channel has to open before the front end drops the right to open files: the
+ * key file, the listening sockets, the host's connection manager.  Called by front ends at
+ * start, on their own thread.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -81,7 +81,7 @@ int vrd_mad_key_load(const char *path, struct vrd_mad_key *key, struct vrd_error
 	close(fd);
 	if (len < 0)
 		return vrd_fail(err, (int)len, NULL, "MAD key %s: %s", path, strerror((int)-len));
-	/* An editor's last newline is not part of it. */
+	/* Ignore the newline that editors append. */
 	while (len && (bytes[len - 1] == '\n' || bytes[len - 1] == '\r'))
 		len--;
 	if (len < KEY_FILE_MIN)
@@ -129,7 +129,7 @@ static int try_listen(const union address *addr, socklen_t len)
 	if (fd < 0)
 		return -errno;
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	/* Those that are accepted inherit it. */
+	/* Accepted sockets inherit this option. */
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	if (addr->sa.sa_family == AF_INET6)
 		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
@@ -141,7 +141,7 @@ static int try_listen(const union address *addr, socklen_t len)
 	return fd;
 }
 
-/* @address: NULL for all of them. */
+/* @address: NULL means all addresses. */
 static int open_socket(const char *address, uint16_t port, int *fd, struct vrd_error *err)
 {
 	union address addr;
@@ -152,7 +152,7 @@ static int open_socket(const char *address, uint16_t port, int *fd, struct vrd_e
 				"MAD channel: '%s' is no address", address);
 	*fd = try_listen(&addr, len);
 	if (!address && (*fd == -EAFNOSUPPORT || *fd == -EADDRNOTAVAIL)) {
-		/* A host without IPv6. */
+		/* The host has no IPv6. */
 		len = parse_address("0.0.0.0", port, &addr);
 		*fd = try_listen(&addr, len);
 	}

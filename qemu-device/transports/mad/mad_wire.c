@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The protocol between two daemons, see mad_wire.h.  All cryptography is
- * libsodium's: X25519 (crypto_kx), BLAKE2b, HMAC-SHA-512-256 (crypto_auth),
- * XChaCha20-Poly1305 (secretstream).  Every byte of input is hostile until its
- * authenticator was found right.
+ * The protocol between two daemons, see mad_wire.h.  All cryptography comes from libsodium:
+ * X25519 (crypto_kx), BLAKE2b, HMAC-SHA-512-256 (crypto_auth), XChaCha20-Poly1305
+ * (secretstream).  All input is untrusted until its authenticator has been verified.
  *
  * Threading: a session belongs to one thread.
  */
@@ -52,8 +51,8 @@ void vrd_mad_key_make(struct vrd_mad_key *key, const uint8_t *bytes, size_t len)
 /* ---- hellos ------------------------------------------------------------------ */
 
 /*
- * Authenticator of the first @len bytes of @hello, after what both sides know:
- * who speaks, the client's GID and the server's.
+ * Computes the authenticator of the first @len bytes of @hello.  It also covers what both
+ * sides know: the sender's role, the client's GID and the server's GID.
  */
 static void authenticate(const struct vrd_mad_session *s, bool from_server, const uint8_t *hello,
 			 uint8_t mac[crypto_auth_BYTES])
@@ -92,7 +91,7 @@ static enum vrd_mad_result check_hello(const struct vrd_mad_session *s, const ui
 	return VRD_MAD_GO_ON;
 }
 
-/* The key of one direction: from the exchange, the common key, and all that was said. */
+/* Derives the key of one direction from the key exchange, the common key and both hellos. */
 static void stream_key(const struct vrd_mad_session *s, const uint8_t *server_hello,
 		       const uint8_t shared[crypto_kx_SESSIONKEYBYTES],
 		       uint8_t key[crypto_secretstream_xchacha20poly1305_KEYBYTES])
@@ -109,9 +108,9 @@ static void stream_key(const struct vrd_mad_session *s, const uint8_t *server_he
 }
 
 /*
- * Derives both streams' keys: ours goes into the stream at once (its header to
- * @header), the peer's is left in @rx_key.  False: the peer's public key is of
- * a kind that gives no secret.
+ * Derives the keys of both streams.  Ours initialises the outgoing stream (its header goes
+ * to @header), the peer's is stored in @rx_key.  Returns false if the peer's public key
+ * yields no shared secret.
  */
 static bool exchange(struct vrd_mad_session *s, const uint8_t *peer_public,
 		     const uint8_t *server_hello, uint8_t header[VRD_MAD_HEADER_LEN],
@@ -186,7 +185,7 @@ size_t vrd_mad_session_start(struct vrd_mad_session *s, const struct vrd_mad_key
 	s->serves = serves;
 	memcpy(s->local_gid, local_gid, 16);
 	memcpy(s->remote_gid, remote_gid, 16);
-	/* A server makes its keys when it knows that the peer has the common one. */
+	/* A server creates its keys only after the peer has proved that it holds the common key. */
 	if (server)
 		return 0;
 	crypto_kx_keypair(s->public, s->secret);
@@ -207,7 +206,7 @@ size_t vrd_mad_session_need(const struct vrd_mad_session *s)
 	}
 }
 
-/* The server cannot begin to decrypt yet: the client's header comes later. */
+/* The server cannot decrypt yet: the client's stream header arrives with its next message. */
 static enum vrd_mad_result server_hello(struct vrd_mad_session *s, const uint8_t *in, uint8_t *out,
 					size_t *out_len)
 {
@@ -221,7 +220,7 @@ static enum vrd_mad_result server_hello(struct vrd_mad_session *s, const uint8_t
 	make_hello(s, out);
 	if (!exchange(s, in + sizeof(magic), out, out + VRD_MAD_HELLO_LEN, rx_key))
 		return VRD_MAD_BAD_KEY;
-	/* Kept where the secret was until the header is there. */
+	/* The receive key is kept in the place of the secret key until the header arrives. */
 	_Static_assert(sizeof(s->secret) == sizeof(rx_key), "it has room for the key");
 	memcpy(s->secret, rx_key, sizeof(rx_key));
 	sodium_memzero(rx_key, sizeof(rx_key));
@@ -281,7 +280,7 @@ static enum vrd_mad_result record(struct vrd_mad_session *s, const uint8_t *in,
 
 	if (!unseal(s, in, &body) || body.type != BODY_MAD)
 		return VRD_MAD_BAD_RECORD;
-	/* The connection's addresses, not the sender's words, say from whom it is. */
+	/* The source and destination are the connection's addresses, not what the sender claims. */
 	memcpy(mad->sgid, s->remote_gid, 16);
 	memcpy(mad->dgid, s->local_gid, 16);
 	mad->flow_label = be32toh(body.flow_label) & 0xfffff;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What goes over a connection between two daemons: a handshake that proves to
- * each that the other has the key, and then records, one for each MAD.
+ * The protocol on a connection between two daemons: a handshake in which each proves that it
+ * holds the common key, then records, one for each MAD.
  *
- * A session has no socket and no clock: it is told what was read and tells what
- * is to be written.  Each message has a fixed size that follows from the phase,
- * so there are no lengths to check.
+ * A session has no socket and no clock: the caller passes input in and sends the output.
+ * Each message has a fixed size that depends on the phase only, so there are no lengths to
+ * check.
  *
  *   client -> server   hello: magic, public key, authenticator      (72 bytes)
  *   server -> client   hello: the same, and a stream header         (96 bytes)
@@ -13,13 +13,12 @@
  *   client -> server   stream header, first record                 (313 bytes)
  *   both directions    records                                     (289 bytes each)
  *
- * The public keys are made for this connection alone.  Authenticators are keyed
- * with the daemons' common key, and cover both GIDs (which are the connection's
- * two addresses), so that a connection cannot be passed on as somebody else's;
- * the server's covers the client's hello as well, so that it is fresh.  Each
- * direction is a libsodium secretstream, whose key depends on the common key,
- * both public keys and all of both hellos: a record that was changed, left out,
- * repeated or moved does not decrypt, and the session ends.
+ * Public keys are generated for each connection.  Authenticators are keyed with the daemons'
+ * common key and cover both GIDs (the connection's two addresses), so that a third party
+ * cannot relay a connection under another identity; the server's authenticator also covers
+ * the client's hello, which proves freshness.  Each direction is a libsodium secretstream,
+ * whose key depends on the common key, both public keys and both complete hellos: a record
+ * that was modified, omitted, repeated or reordered fails to decrypt, and the session ends.
  */
 #ifndef VRD_IBV_MAD_WIRE_H
 #define VRD_IBV_MAD_WIRE_H
@@ -33,27 +32,28 @@
 
 struct vrd_mad_key {
 	uint8_t hello[crypto_auth_KEYBYTES];	/* of authenticators */
-	uint8_t session[32];			/* goes into the keys of the streams */
+	uint8_t session[32];			/* input of the stream keys */
 };
 
 #define VRD_MAD_HELLO_LEN	(8 + crypto_kx_PUBLICKEYBYTES + crypto_auth_BYTES)
 #define VRD_MAD_HEADER_LEN	crypto_secretstream_xchacha20poly1305_HEADERBYTES
 #define VRD_MAD_BODY_LEN	272U
 #define VRD_MAD_RECORD_LEN	(VRD_MAD_BODY_LEN + crypto_secretstream_xchacha20poly1305_ABYTES)
-/* The largest message of a session, and the most that it answers at once. */
+/* The largest message of a session, and the longest answer to one message. */
 #define VRD_MAD_WIRE_MAX	(VRD_MAD_HELLO_LEN + VRD_MAD_HEADER_LEN + VRD_MAD_RECORD_LEN)
 
 enum vrd_mad_phase {
 	VRD_MAD_WAIT_HELLO,
-	VRD_MAD_WAIT_FIRST,		/* client: the server's first record; server: header and record */
+	VRD_MAD_WAIT_FIRST,		/* client: the server's first record; server: header and
+					 * record */
 	VRD_MAD_OPEN,
 	VRD_MAD_FAILED,
 };
 
 struct vrd_mad_session {
 	const struct vrd_mad_key *key;
-	bool server, serves;		/* what our first record says (server) */
-	bool peer_serves;		/* what the peer's said */
+	bool server, serves;		/* content of our first record (server) */
+	bool peer_serves;		/* content of the peer's first record */
 	uint8_t phase;			/* VRD_MAD_* */
 	uint8_t local_gid[16], remote_gid[16];
 	uint8_t public[crypto_kx_PUBLICKEYBYTES], secret[crypto_kx_SECRETKEYBYTES];
@@ -62,25 +62,25 @@ struct vrd_mad_session {
 };
 
 enum vrd_mad_result {
-	VRD_MAD_GO_ON,			/* nothing to tell */
-	VRD_MAD_OPENED,			/* the peer has the key; @peer_serves is valid */
-	VRD_MAD_RECORD,			/* @body is one */
-	VRD_MAD_BAD_HELLO,		/* another version, or no daemon at all */
+	VRD_MAD_GO_ON,			/* no result yet */
+	VRD_MAD_OPENED,			/* the peer holds the key; @peer_serves is valid */
+	VRD_MAD_RECORD,			/* @body holds one */
+	VRD_MAD_BAD_HELLO,		/* another version, or not a daemon */
 	VRD_MAD_BAD_KEY,		/* not our key, or not these addresses */
-	VRD_MAD_BAD_RECORD,		/* damaged, repeated, or not of this connection */
+	VRD_MAD_BAD_RECORD,		/* damaged, repeated, or of another connection */
 };
 
 struct vrd_mad;
 
-/* Once, before the key is made.  Not 0: the library cannot be used. */
+/* Call once, before the key is created.  Non-zero: the library cannot be used. */
 int vrd_mad_wire_init(void);
 void vrd_mad_key_make(struct vrd_mad_key *key, const uint8_t *bytes, size_t len);
 void vrd_mad_wipe(void *p, size_t len);
 
 /*
- * Begins a session.  @out gets what a client has to say first; returns its
- * length (0 for a server).  @serves: a device here has local_gid (server).
- * @key stays the caller's.
+ * Starts a session.  @out gets the client's first message; returns its length (0 for a
+ * server). @serves: a device of this process has local_gid (server).  The caller keeps
+ * ownership of @key.
  */
 size_t vrd_mad_session_start(struct vrd_mad_session *s, const struct vrd_mad_key *key, bool server,
 			     bool serves, const uint8_t local_gid[16],
@@ -90,15 +90,15 @@ size_t vrd_mad_session_start(struct vrd_mad_session *s, const struct vrd_mad_key
 size_t vrd_mad_session_need(const struct vrd_mad_session *s);
 
 /*
- * @in has what vrd_mad_session_need() says.  @out gets an answer of *@out_len
- * bytes, perhaps none.  RECORD: @mad is filled, with the connection's GIDs.
- * After one of BAD_* nothing more is accepted.
+ * @in holds as many bytes as vrd_mad_session_need() returned.  @out gets an answer of
+ * *@out_len bytes, which may be 0.  RECORD: @mad is filled, with the connection's GIDs.
+ * After a BAD_* result the session accepts no more input.
  */
 enum vrd_mad_result vrd_mad_session_input(struct vrd_mad_session *s, const uint8_t *in,
 					  uint8_t out[VRD_MAD_WIRE_MAX], size_t *out_len,
 					  struct vrd_mad *mad);
 
-/* The record of a MAD; the session is open. */
+/* Encodes a MAD as a record; the session is open. */
 void vrd_mad_session_record(struct vrd_mad_session *s, const struct vrd_mad *mad,
 			    uint8_t out[VRD_MAD_RECORD_LEN]);
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Which way a MAD goes: ports and GIDs of the process, inboxes, the queue for
- * the MAD thread, and that thread.
+ * Routing of MADs: ports and GIDs of the process, inboxes, the queue to the MAD thread, and
+ * that thread.
  *
  * Threading: see mads.h.
  */
@@ -56,7 +56,7 @@ void vrd_mads_count(struct vrd_mads *mads, const uint8_t gid[16], enum vrd_gsi_s
 	pthread_mutex_unlock(&mads->lock);
 }
 
-/* The agent has to look what is there now. */
+/* Makes the agent compare its listeners with the ports and GIDs that exist now. */
 static void changed(struct vrd_mads *mads)
 {
 	if (!mads->agent)
@@ -80,7 +80,7 @@ int vrd_gsi_gid_add(struct vrd_gsi_port *port, uint32_t index, const uint8_t gid
 	entry->port = port;
 
 	pthread_mutex_lock(&mads->lock);
-	/* The same port may have it twice: two netdevs of one address. */
+	/* A port may have the same GID at two indexes: two netdevs with one address. */
 	other = vrd_mads_port_locked(mads, gid);
 	if (!other || other == port) {
 		entry->next = mads->gids[hash(gid)];
@@ -180,7 +180,7 @@ static void inbox_put_locked(struct vrd_gsi_port *port, const struct vrd_mad *ma
 		return;
 	}
 	port->inbox[(port->inbox_head + port->inbox_len++) % VRD_GSI_INBOX] = *mad;
-	/* It stays while the lock is held: qp_destroy takes it first. */
+	/* port->qp is valid while the lock is held: qp_destroy clears it under the lock. */
 	vrd_qp_schedule(port->qp);
 }
 
@@ -228,7 +228,7 @@ static bool queue_put_locked(struct vrd_gsi_port *port, const struct vrd_mad *ma
 	struct vrd_mads *mads = port->mads;
 	struct vrd_mad_queued *entry;
 
-	/* One guest cannot fill it for the others. */
+	/* The limit for each port keeps one guest from filling the queue. */
 	if (mads->queue_len == VRD_MAD_QUEUE || port->queued == VRD_MAD_QUEUE_PORT)
 		return false;
 	entry = &mads->queue[(mads->queue_head + mads->queue_len++) % VRD_MAD_QUEUE];
@@ -268,7 +268,7 @@ void vrd_mads_send(struct vrd_gsi_port *port, const struct vrd_mad *mad)
 		vrd_gsi_count(port, VRD_GSI_LOCAL);
 		inbox_put_locked(to, mad);
 	} else if (to || !mads->queue) {
-		/* Fabrics keep guests apart. */
+		/* Devices of different fabrics must not reach each other. */
 		vrd_gsi_count(port, VRD_GSI_DROP_ROUTE);
 	} else if (!queue_put_locked(port, mad)) {
 		vrd_gsi_count(port, VRD_GSI_DROP_FULL);
@@ -363,18 +363,27 @@ unsigned int vrd_mads_ifindex(struct vrd_mads *mads, const uint8_t sgid[16])
 	return ifindex;
 }
 
+/*
+ * At most as many MADs as the queue holds, because guests refill it meanwhile: channel events
+ * and deadlines are served in between.
+ */
 static void send_queued(struct vrd_mads *mads)
 {
+	unsigned int budget = VRD_MAD_QUEUE;
 	struct vrd_mad mad;
 
 	while (queue_take(mads, &mad)) {
-		/* Belongs to a connection of the host's: no daemon needs to be asked. */
+		/* The MAD belongs to a connection of the host's CM: the channel is not needed. */
 		if (mads->agent && vrd_cm_agent_knows(mads->agent, &mad))
 			vrd_mads_unserved(mads, &mad);
 		else if (mads->channel)
 			vrd_mad_channel_send(mads->channel, &mad, vrd_mads_ifindex(mads, mad.sgid));
 		else
 			vrd_mads_unserved(mads, &mad);
+		if (!--budget) {
+			vrd_mad_loop_wake(&mads->loop);
+			return;
+		}
 	}
 }
 

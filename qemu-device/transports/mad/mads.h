@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The MADs of a process: its ports, by GID, and the ways out of it.
+ * The MADs of a process: its ports, by GID, and the routes to other hosts.
  *
- * One for each engine.  Pollers hand MADs over (vrd_mads_send()); one that is
- * for another device of the process is put into that port's inbox at once, all
- * others wait in a bounded queue for the MAD thread, which owns the network.
- * What comes from the network goes into inboxes as well.  A guest's memory is
- * touched by nobody but the poller of its QP 1, which empties the inbox.
+ * There is one instance for each engine.  Pollers pass MADs to vrd_mads_send().  A MAD for
+ * another device of the process goes into that port's inbox at once; all others wait in a
+ * bounded queue for the MAD thread, which owns the network.  MADs from the network go into
+ * inboxes too.  Only the poller of a guest's QP 1, which drains the inbox, accesses that
+ * guest's memory.
  *
- * Locks: mads.lock protects the ports, GIDs, inboxes and the queue.  It is
- * taken under dev->lock and sq.lock, and only the pollers' inbox locks are
- * taken under it.  The MAD thread takes it for a moment at a time.
+ * Locks: mads.lock protects the ports, GIDs, inboxes and the queue.  It is taken under
+ * dev->lock and sq.lock; only the pollers' inbox locks are taken under it.  The MAD thread
+ * holds it for short sections only.
  */
 #ifndef VRD_IBV_MADS_H
 #define VRD_IBV_MADS_H
@@ -23,21 +23,21 @@
 
 #define VRD_MAD_LEN		256U
 
-/* MADs that wait: for one guest's QP 1, for the thread, for it from one guest. */
+/* Limits of waiting MADs: in one inbox, in the queue, in the queue from one guest. */
 #define VRD_GSI_INBOX		128U
 #define VRD_MAD_QUEUE		512U
 #define VRD_MAD_QUEUE_PORT	128U
 
-/* What one guest may send: so many at once, and per second in the long run. */
+/* Send quota of one guest: burst size, and MADs per second. */
 #define VRD_MAD_BURST		1024U
 #define VRD_MAD_RATE		4096U
 
-/* From QP 1 to QP 1, with what the 40-byte header of a receive needs. */
+/* A MAD from QP 1 to QP 1, with the fields of the 40-byte header that a receive gets. */
 struct vrd_mad {
 	uint8_t sgid[16], dgid[16];
 	uint32_t flow_label;
 	uint8_t tclass, hop_limit, sl;
-	/* The QP that the message names as its sender's is the sender's own. */
+	/* The QP that the message names as its sender's belongs to the sender. */
 	bool own_qpn;
 	uint8_t data[VRD_MAD_LEN];
 };
@@ -56,11 +56,12 @@ enum vrd_gsi_stat {
 	VRD_GSI_LOCAL,			/* sent to another device of the process */
 	VRD_GSI_CHANNEL_SENT,		/* sent to another daemon */
 	VRD_GSI_CHANNEL_RECEIVED,
-	VRD_GSI_HOST_CM,		/* given to the host's connection manager */
-	VRD_GSI_DROP_QUOTA,		/* the guest sends too fast */
-	VRD_GSI_DROP_ROUTE,		/* nobody there who could be reached */
-	VRD_GSI_DROP_FULL,		/* the receiver, or the thread, did not keep up */
-	VRD_GSI_DROP_RECV,		/* no receive posted, or too short, or not ready */
+	VRD_GSI_HOST_CM,		/* passed to the host's connection manager */
+	VRD_GSI_DROP_QUOTA,		/* the guest exceeds its quota */
+	VRD_GSI_DROP_ROUTE,		/* no route to the destination */
+	VRD_GSI_DROP_FULL,		/* the receiver's inbox or the queue was full */
+	VRD_GSI_DROP_RECV,		/* no receive posted, or one that is too short, or QP 1
+					 * not ready */
 	VRD_GSI_STATS,
 };
 
@@ -72,8 +73,8 @@ struct vrd_gsi_port {
 	struct vrd_qp *qp;			/* QP 1, or NULL; mads.lock */
 	struct vrd_mad *inbox;			/* ring of VRD_GSI_INBOX; mads.lock, all three */
 	unsigned int inbox_head, inbox_len;
-	unsigned int queued;			/* of its MADs in the queue; mads.lock */
-	uint64_t tokens, refilled_ns;		/* quota: the poller's */
+	unsigned int queued;			/* its MADs in the queue; mads.lock */
+	uint64_t tokens, refilled_ns;		/* quota; poller only */
 	_Atomic uint64_t stats[VRD_GSI_STATS];
 	LIST_ENTRY(vrd_gsi_port) link;		/* mads.lock */
 };
@@ -92,43 +93,47 @@ struct vrd_mads {
 	/* For the thread; mads.lock. */
 	struct vrd_mad_queued {
 		struct vrd_mad mad;
-		struct vrd_gsi_port *port;	/* whose; NULL: it has gone */
+		struct vrd_gsi_port *port;	/* sending port; NULL: it was closed */
 	} *queue;				/* ring of VRD_MAD_QUEUE, or NULL: no thread */
 	unsigned int queue_head, queue_len;
 
-	/* The thread's own, but for @stop. */
+	/* Owned by the thread, but for @stop. */
 	pthread_t thread;
 	bool threaded;
 	_Atomic bool stop;
 	struct vrd_mad_loop loop;
 	struct vrd_mad_channel *channel;	/* or NULL */
 	struct vrd_cm_agent *agent;		/* or NULL */
-	_Atomic bool changed;			/* ports, GIDs or QPs: for the agent */
+	_Atomic bool changed;			/* ports, GIDs or QPs changed: for the agent */
 };
 
-/* The engine's; made when it is first asked for.  NULL: no memory. */
+/* The engine's instance, created at the first call.  NULL: no memory. */
 struct vrd_mads *vrd_mads_get(struct vrd_engine *engine);
 
 /* ---- pollers ---- */
 
 /* Sends, or drops and counts. */
 void vrd_mads_send(struct vrd_gsi_port *port, const struct vrd_mad *mad);
-/* Takes the oldest of the inbox; false: it is empty. */
+/* Takes the oldest MAD of the inbox; false: it is empty. */
 bool vrd_mads_take(struct vrd_gsi_port *port, struct vrd_mad *mad);
 void vrd_mads_forget_inbox(struct vrd_gsi_port *port);
 
 /* ---- the MAD thread ---- */
 
-/* Into the inbox of the port that has dgid; @stat is counted there.  False: none has. */
+/*
+ * Puts the MAD into the inbox of the port that has dgid and counts it there as @stat.
+ * False: no port has it.
+ */
 bool vrd_mads_deliver(struct vrd_mads *mads, const struct vrd_mad *mad, enum vrd_gsi_stat stat);
-/* A device of this process has it. */
+/* True if a device of this process has the GID. */
 bool vrd_mads_has_gid(struct vrd_mads *mads, const uint8_t gid[16]);
-/* Counts for the port that has @gid, if one has. */
+/* Counts for the port that has @gid, if there is one. */
 void vrd_mads_count(struct vrd_mads *mads, const uint8_t gid[16], enum vrd_gsi_stat stat);
 /* The scope of link-local GIDs of the port that has @gid, or 0. */
 unsigned int vrd_mads_ifindex(struct vrd_mads *mads, const uint8_t gid[16]);
-/* All pairs of a guest's GID and a port at which it may be connected to; *@list
- * is to be freed.
+/*
+ * All pairs of a guest's GID and a port at which the host listens for it.  The caller frees
+ * *@list.
  */
 struct vrd_mads_listen {
 	uint8_t gid[16];
@@ -138,7 +143,7 @@ struct vrd_mads_listen {
 unsigned int vrd_mads_listeners(struct vrd_mads *mads, struct vrd_mads_listen **list);
 /* The port that has @gid, or NULL; mads.lock is held. */
 struct vrd_gsi_port *vrd_mads_port_locked(struct vrd_mads *mads, const uint8_t gid[16]);
-/* No daemon serves dgid: to the host's connection manager, or dropped. */
+/* No daemon serves dgid: passes the MAD to the host's connection manager, or drops it. */
 void vrd_mads_unserved(struct vrd_mads *mads, const struct vrd_mad *mad);
 
 #endif /* VRD_IBV_MADS_H */
