@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/*
- * The native benchmarks' options, samples and results.  See bench.h.
- */
+/* Options, samples and results of the native benchmarks.  See bench.h. */
 #include <getopt.h>
 #include <math.h>
 #include <sched.h>
@@ -14,13 +12,10 @@
 #include "bench.h"
 #include "guest.h"
 
-/*
- * Samples during which the kernel took a CPU away are taken again, as often as
- * this and for so long.
- */
+/* Samples during which the kernel preempted a thread are repeated, up to this count and time. */
 #define SAMPLE_TRIES	100
 #define SAMPLE_NS	150000000ULL
-/* With fewer undisturbed ones, all count. */
+/* With fewer undisturbed samples than this, all samples are used. */
 #define MIN_CLEAN	3
 
 struct bench bench = { .guest_cpu = 0, .poller_cpu = 1 };

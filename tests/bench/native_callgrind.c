@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * What instructions.py runs under callgrind, where threads take turns, soon after
- * one executes a pause instruction: a number of operations of one kind, each batch
- * waited for.  Polls are made only when there is a completion, so that each call
- * of the provider's functions is one that did something.
+ * The program that instructions.py runs under callgrind, where threads take turns and switch
+ * soon after a pause instruction.  It executes a number of operations of one kind and waits
+ * for each batch.  It polls only when there is a completion, so that each call of the
+ * provider does work.
  *
  *   native-callgrind write_8B|write_64B|send_64B BATCH OPERATIONS
  */
@@ -25,7 +25,7 @@ static void wait_completion(struct rig_cq *cq)
 		vrd_cpu_relax();
 }
 
-/* All of the @num completions that the batch makes here. */
+/* All @num completions that the batch produces. */
 static void drain(struct rig_cq *cq, unsigned int num)
 {
 	struct ibv_wc wc;
@@ -65,7 +65,7 @@ int main(int argc, char **argv)
 	send = !strncmp(argv[1], "send", 4);
 	bench.poller_cpu = 0;
 	rig_pair_open(&pair, 65536);
-	/* 8 bytes go inline, as a program that cares for its latency has it. */
+	/* 8 bytes go inline, as in programs that care about latency. */
 	rig_wrs_init(&w, &pair.qp, send ? IBV_WR_SEND : IBV_WR_RDMA_WRITE,
 		     strstr(argv[1], "64") ? 64 : 8, !strstr(argv[1], "64"), batch, false);
 	for (unsigned int done = 0; done < num; done += batch) {

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Cost of control: how fast the device answers commands that make and destroy
+ * Cost of control: the rate at which the device executes commands that create and destroy
  * objects and register memory.
  *
- * The test guest plays the driver: one command at a time on the control
- * virtqueue, with a notification and an interrupt for each, so that a command
- * costs two switches of threads beside its own work.  What a guest's kernel adds
- * (pinning pages, system calls) is not in it.
+ * The test guest acts as the driver: one command at a time on the control virtqueue, with a
+ * notification and an interrupt for each, so a command costs two thread switches beside its
+ * own work.  The figures do not contain what a guest's kernel adds (pinning pages, system
+ * calls).
  *
- * Small pages: no two pages of a region are neighbours, so that each is an
- * extent of its own, as many of them in a command as it takes.  Huge pages: an extent for
- * each 2 MiB.
+ * Small pages: no two pages of a region are neighbours, so each page is an extent of its
+ * own, and each command carries as many extents as it can.  Huge pages: one extent for each
+ * 2 MiB.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +18,7 @@
 #include "bench.h"
 #include "rig.h"
 
-#define OBJECTS		64U		/* made, then destroyed, in one sample */
+#define OBJECTS		64U		/* created, then destroyed, in one sample */
 #define MAX_REGION	(1ULL << 30)
 #define HUGE_PAGES	512U
 #define EXTENTS		VIRTIO_RDMA_MAX_CMD_EXTENTS
@@ -63,14 +63,14 @@ static void qp_connect(unsigned int i)
 	must(guest_qp_connect(&qps[i], g->gid, qps[OBJECTS - 1 - i].qpn), "MODIFY_QP");
 }
 
-/* The least that a command costs. */
+/* The minimum cost of a command. */
 static void query(unsigned int i)
 {
 	(void)i;
 	guest_qp_state(&side.qp);
 }
 
-/* Commands go to sleep and wake up: so each sample is as clean as the others. */
+/* Commands make threads sleep and wake up, so preemption does not distinguish samples. */
 static struct sample per_second(void (*fn)(unsigned int i))
 {
 	uint64_t start = guest_now_ns();
@@ -116,7 +116,7 @@ static void measure_objects(const char *pollers)
 
 static struct virtio_rdma_extent *extents;
 
-/* Pages of the upper part of the guest's memory, which nobody touches. */
+/* Pages of the upper part of guest memory, which is otherwise unused. */
 static uint32_t describe(uint64_t length, bool huge)
 {
 	uint64_t base = g->base + g->cfg.mem_size / 2;
@@ -129,7 +129,7 @@ static uint32_t describe(uint64_t length, bool huge)
 		}
 		return n;
 	}
-	/* First all even ones, backwards, then all odd ones. */
+	/* First all even pages, in descending order, then all odd pages. */
 	for (n = 0; n < pages; n++) {
 		uint64_t page = n < (pages + 1) / 2 ? (pages - 1) / 2 * 2 - 2 * n :
 						      2 * (n - (pages + 1) / 2) + 1;
@@ -156,7 +156,7 @@ static void reg_more(uint32_t mr, const struct virtio_rdma_extent *x, uint32_t n
 	free(req);
 }
 
-/* Microseconds to register, and to deregister, one region. */
+/* Microseconds to register and to deregister one region. */
 static void reg(uint64_t length, uint32_t num, struct sample *reg_us, struct sample *dereg_us)
 {
 	uint32_t first = num < EXTENTS ? num : EXTENTS;
@@ -225,7 +225,10 @@ int main(int argc, char **argv)
 	if (!extents)
 		guest_fatal("out of memory");
 
-	/* Asleep, as between bursts of traffic; and awake, as under load. */
+	/*
+	 * With a sleeping poller, as between bursts of traffic; then with one that is awake, as
+	 * under load.
+	 */
 	open_guest(guest_engine(1, 0));
 	measure_objects("asleep");
 	close_guest();

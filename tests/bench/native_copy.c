@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * WRITE and READ of 4 KiB to 4 MiB against memcpy().
+ * WRITE and READ of 4 KiB to 4 MiB, compared with memcpy().
  *
- * Both are done by the same thread, the poller's, over the same host pointers,
- * in the same order, with the same number of buffers in turn: what is left
- * between them is what the device adds.  Three kinds of memory:
+ * The poller's thread executes both, over the same host pointers, in the same order, with
+ * the same number of alternating buffers, so the difference is the cost of the device.
+ * Three kinds of memory:
  *
- *   hot        the buffers of both sides fit into a core's second-level cache,
- *              or there is one of each if it alone does not
- *   cold       buffers all over memory that is larger than all caches
+ *   hot        the buffers of both sides fit into the second-level cache of a core,
+ *              or there is one buffer on each side if it is too large
+ *   cold       buffers spread over memory that is larger than all caches
  *   scattered  regions of 4 KiB pages in random order, in both guests, hot;
  *              the reference copies page by page
  *
@@ -32,14 +32,14 @@ enum memory { MEM_HOT, MEM_COLD, MEM_SCATTERED };
 static const char *const memory_names[] = { "hot", "cold", "scattered" };
 
 static struct rig_pair pair;
-static uint64_t region;				/* bytes of each guest's cold memory */
-static uint64_t cursor;				/* where cold buffers go on */
+static uint64_t region;				/* size of each guest's cold memory, bytes */
+static uint64_t cursor;				/* offset of the next cold buffer */
 
-/* Regions of scattered pages, and where each page really is. */
+/* Regions of scattered pages, and the location of each page. */
 static struct guest_mr scattered_mr[2];
 static uint8_t *scattered_page[2][MAX_MSG / PAGE];
 
-/* One sample: @num messages of @size, at most @depth under way. */
+/* One sample: @num messages of @size, at most @depth outstanding. */
 struct run {
 	enum ibv_wr_opcode op;
 	enum memory memory;
@@ -173,7 +173,10 @@ static void measure(enum ibv_wr_opcode op, enum memory memory, uint32_t size, ui
 	prepare(&r);
 	by_memcpy(&r);
 	for (unsigned int i = 0; bench_more(i, 5, 31, 3, start); i++) {
-		/* Cold: each goes on where the other ended; both see what was long not used. */
+		/*
+		 * Cold: each sample continues where the other ended, so neither finds the
+		 * memory in a cache.
+		 */
 		move_on(&r);
 		d = bench_sample(by_device, &r);
 		if (memory == MEM_COLD) {
@@ -199,7 +202,7 @@ static void measure(enum ibv_wr_opcode op, enum memory memory, uint32_t size, ui
 
 /* ---- memory ---------------------------------------------------------------------------- */
 
-/* A region whose pages are those behind the cold memory, in random order. */
+/* Creates a region of the pages after the cold memory, in random order. */
 static void scatter(struct guest_side *side, unsigned int which)
 {
 	const uint32_t num = MAX_MSG / PAGE;

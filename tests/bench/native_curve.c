@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Latency and bandwidth of a WRITE over its length, for the plot: one at a time
- * from post to completion, and 64 under way; from and to the same buffers.
+ * Latency and bandwidth of WRITEs over their length, for the plot: one at a time from post
+ * to completion, and 64 outstanding; between the same buffers.
  */
 #include "bench.h"
 #include "rig.h"

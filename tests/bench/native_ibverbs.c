@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * What the ibverbs transport itself costs for each request, on a host's device that
- * does nothing (tests/null): from the guest's post to the guest's completion, many
- * under way, so that it is the poller's time that counts; beside it, a program that
- * posts the same requests to the same device with nothing in between.
+ * The cost of the ibverbs transport for each request, on a host device that does nothing
+ * (tests/null): from the guest's post to the guest's completion, with many requests
+ * outstanding, so that the poller's time dominates.  The reference is a program that posts
+ * the same requests to the same device directly.
  */
 #include <string.h>
 

@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Idle QPs: the host memory that each takes, and what they do to the latency of
- * a QP that works.
+ * Idle QPs: the host memory that each uses, and their effect on the latency of an active QP.
  *
- * One guest has them, in contexts of 4,096, each with rings of its own in the
- * guest's memory and connected in RTS, half of them to the other half.  Host
- * memory is what the allocator has given out; nothing of this program's own is
- * allocated while they are made.  The resident memory that is not shared with
- * the guest is told beside it.
+ * One guest owns them, in contexts of 4,096 QPs, each with rings of its own in guest memory
+ * and connected in RTS, half of them to the other half.  Host memory is what the allocator
+ * has given out; this program allocates nothing of its own while it creates them.  The
+ * resident memory that is not shared with the guest is reported as well.
  */
 #include <malloc.h>
 #include <stdio.h>
@@ -24,7 +22,7 @@
 
 static struct rig_pair pair;
 
-/* Bytes that malloc() and mmap() for it have given out. */
+/* Bytes that malloc(), and mmap() on its behalf, have given out. */
 static size_t allocated(void)
 {
 	struct mallinfo2 info = mallinfo2();
@@ -32,7 +30,7 @@ static size_t allocated(void)
 	return info.uordblks + info.hblkhd;
 }
 
-/* Bytes of this process that are resident and nobody else's. */
+/* Resident bytes of this process that are not shared. */
 static size_t resident(void)
 {
 	FILE *f = fopen("/proc/self/status", "r");
@@ -64,9 +62,9 @@ static void ready(void)
 }
 
 /*
- * With and without idle QPs are seconds apart, in which a virtual CPU may have
- * moved to where a cache line takes twice as long: so each sample is also told in
- * round trips of its own moment.
+ * The samples with and without idle QPs are seconds apart.  Meanwhile a virtual CPU may move
+ * to a place where a cache line takes twice as long, so each sample is also given in round
+ * trips of the same moment.
  */
 struct measured {
 	struct samples ns, trips;
@@ -96,7 +94,7 @@ static void measured_free(struct measured *m)
 
 /* ---- idle QPs ----------------------------------------------------------------------- */
 
-/* Pages that were touched: making QPs allocates nothing of ours. */
+/* The pages were touched before, so creating QPs allocates nothing of this program. */
 static void *own(size_t bytes)
 {
 	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
@@ -120,7 +118,7 @@ static void idle_open(struct idle *idle, struct vrd_engine *engine, unsigned int
 {
 	struct guest_config cfg = {
 		.id = 3, .limits.max_qp = num + 16,
-		/* Two pages of rings and one of control words each. */
+		/* Each QP needs two pages of rings and one of control words. */
 		.mem_size = num * 3ULL * GUEST_PAGE + (16U << 20),
 	};
 
@@ -199,7 +197,7 @@ int main(int argc, char **argv)
 	anon = resident() - anon;
 	measure(&beside);
 
-	/* Without them once more: the machine may have changed meanwhile. */
+	/* Measure without idle QPs again: the machine may have changed. */
 	idle_close(&idle);
 	measure(&alone);
 

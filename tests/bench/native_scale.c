@@ -2,17 +2,16 @@
 /*
  * Many devices on one engine.
  *
- * Each device is a guest with a context, a CQ and an active QP of its own, which
- * writes 64 bytes at a time into the next device's memory.  One thread plays
- * all guests, in turn: at each visit it posts 16 requests if the queue's window
- * has room, and polls.  So that one device alone is not limited by waiting for
- * its completions, its window is as deep as 128 requests, more than it needs:
- * the poller and the guest's thread are both busy all the time, with one device
- * as with many.  What is left are the costs of many: their lines, doorbells of
- * rings that are not watched, more contexts to look at.
+ * Each device is a guest with a context, a CQ and an active QP, which writes 64 bytes at a
+ * time into the next device's memory.  One thread acts for all guests in turn: at each visit
+ * it posts 16 requests if the queue's window has room, and polls.  The window is 128
+ * requests, more than needed, so that a single device is not limited by waiting for its
+ * completions: the poller and the guest's thread are busy all the time, with one device as
+ * with many.  The remaining difference is the cost of many devices: their cache lines,
+ * doorbells of rings that are not watched, more contexts to scan.
  *
- * Then idle QPs: the host memory that each takes, and what they do to the
- * latency of a QP that works.
+ * Then idle QPs: the host memory that each uses, and their effect on the latency of an
+ * active QP.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -25,13 +24,14 @@
 
 #define MAX_DEVICES	256U
 #define WINDOW		128U
-#define OPS		(32U * 1024)	/* of a sample; more if that fills no window often */
-#define SAMPLES		5U		/* with the same devices, in each round */
+#define OPS		(32U * 1024)	/* requests of a sample; more if this does not fill the
+					 * windows several times */
+#define SAMPLES		5U		/* samples with the same devices, in each round */
 
 struct device {
 	struct guest *g;
-	struct guest_side side;		/* its QP is the one that writes */
-	struct guest_qp target;		/* and this one is written to */
+	struct guest_side side;		/* its QP sends the WRITEs */
+	struct guest_qp target;		/* and this device is their target */
 	struct rig_ctx *ctx;
 	struct rig_cq cq;
 	struct rig_qp qp;
@@ -41,7 +41,7 @@ struct device {
 
 static struct device *devices;
 
-/* What a sample is taken of. */
+/* What a sample measures. */
 struct load {
 	struct vrd_engine *engine;
 	unsigned int devices, batch;	/* a batch of 1 or 16 */
@@ -86,7 +86,7 @@ static void devices_close(struct load *load)
 
 /* ---- rates -------------------------------------------------------------------------- */
 
-/* Posts to a device if there is room, and polls it: completions. */
+/* Posts to a device if there is room, and polls it; returns the number of completions. */
 static unsigned int visit(struct device *d, unsigned int batch, bool more)
 {
 	struct ibv_wc wc[8];
@@ -103,7 +103,7 @@ static unsigned int visit(struct device *d, unsigned int batch, bool more)
 	return n * batch;
 }
 
-/* Millions per second of all devices together. */
+/* Millions of operations per second of all devices together. */
 static double rate(void *arg)
 {
 	struct load *load = arg;
@@ -115,7 +115,7 @@ static double rate(void *arg)
 		for (unsigned int i = 0; i < load->devices; i++)
 			done += visit(&devices[i], load->batch, true);
 	start = guest_now_ns() - start;
-	/* What is still under way is not counted, nor was the time to fill the windows. */
+	/* Outstanding requests are not counted, and neither is the time to fill the windows. */
 	for (unsigned int i = 0; i < load->devices; i++)
 		while (devices[i].done != devices[i].posted)
 			visit(&devices[i], load->batch, false);
@@ -134,7 +134,7 @@ static void ready(void)
 		visit(d, current->batch, false);
 }
 
-/* The median of a few samples, once all rings and pages are as they stay. */
+/* The median of a few samples, after all rings and pages have reached their steady state. */
 static struct sample rate_of(struct load *load)
 {
 	struct sample one, median = { 0 };
@@ -167,7 +167,7 @@ struct figures {
 	struct samples rates[NUM_BATCHES], ratios[NUM_BATCHES];
 };
 
-/* A new engine with @num devices: a sample for each batch. */
+/* A new engine with @num devices: one sample for each batch size. */
 static void sample_devices(unsigned int pollers, unsigned int num, struct sample out[NUM_BATCHES])
 {
 	struct load load = { .devices = num, .engine = rig_engine(pollers) };
@@ -182,8 +182,8 @@ static void sample_devices(unsigned int pollers, unsigned int num, struct sample
 }
 
 /*
- * Many devices take their time to open: they are compared with the mean of one
- * device before and one after.
+ * Opening many devices takes time: they are compared with the mean of one device before and
+ * one after.
  */
 static void measure_round(unsigned int pollers, struct figures figures[NUM_COUNTS])
 {
@@ -251,7 +251,7 @@ static void measure_devices(unsigned int pollers, unsigned int quick, unsigned i
 	}
 }
 
-/* Thousands of descriptors: each device has four queues and some of its own. */
+/* Thousands of descriptors: each device has four queues and some descriptors of its own. */
 static void allow_files(void)
 {
 	struct rlimit limit;

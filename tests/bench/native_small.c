@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Latency and rate of small messages: what an operation costs beyond its bytes.
+ * Latency and rate of small messages: the cost of an operation beyond its bytes.
  *
- * The guest posts and polls with the provider's vrdma_post_send() and
- * vrdma_poll_cq() on one CPU, the poller runs on another.  Latencies are told
- * in round trips of a cache line between the two CPUs, which is what no
- * implementation with shared memory gets below; rates as a part of what a plain
- * single-producer ring of the same entry size does.
+ * The guest posts and polls with the provider's vrdma_post_send() and vrdma_poll_cq() on one
+ * CPU, the poller runs on another.  Latencies are given in round trips of a cache line
+ * between the two CPUs, the lower bound of any implementation with shared memory; rates are
+ * given relative to a plain single-producer ring with the same entry size.
  */
 #include <string.h>
 
@@ -20,8 +19,9 @@
 #define WINDOW		256U		/* entries of the send queue, all of them used */
 /* Rings that the poller watches: poller_internal.h. */
 #define WATCHED		64U
-/* The fillers have work again before the poller drops one: so few operations
- * take less time than its VRD_HOT_IDLE_TURNS turns.
+/*
+ * The fillers get new work before the poller drops one: this number of operations takes less
+ * time than its VRD_HOT_IDLE_TURNS turns.
  */
 #define UNWATCHED_OPS	100U
 #define UNWATCHED_TIMES	4U
@@ -54,8 +54,8 @@ static double latency(void *arg)
 }
 
 /*
- * A ring that the poller does not watch, because it watches as many others
- * that were used more lately: each post rings the doorbell.
+ * A ring that the poller does not watch, because it watches the maximum number of others
+ * that were used more recently: each post rings the doorbell.
  */
 static struct guest_qp filler_gq[2 * WATCHED];
 static struct rig_qp fillers[WATCHED];
@@ -99,7 +99,7 @@ static double latency_unwatched(void *arg)
 {
 	double ns = 0;
 
-	/* It loses its place once all others have been used since. */
+	/* The ring loses its place after all others have been used. */
 	for (uint64_t until = guest_now_ns() + 1000000000ULL; watched(); fillers_work())
 		if (guest_now_ns() > until)
 			guest_fatal("the ring stays watched");
@@ -115,8 +115,8 @@ static double latency_unwatched(void *arg)
 /* ---- rates ------------------------------------------------------------------------ */
 
 /*
- * RATE_OPS requests, @w->num for each call of the provider, one of @every
- * signaled, with a window of as many as the send queue holds.
+ * RATE_OPS requests, @w->num in each call of the provider, one of @every signaled; the
+ * window is the whole send queue.
  */
 static double rate(struct rig_wrs *w, unsigned int every)
 {
@@ -125,7 +125,7 @@ static double rate(struct rig_wrs *w, unsigned int every)
 	uint64_t start = guest_now_ns();
 
 	while (done < RATE_OPS) {
-		/* Some posts for each poll, as a program that fills its window does. */
+		/* Several posts for each poll, as in a program that fills its window. */
 		for (unsigned int i = 0; i < 16 && posted < RATE_OPS &&
 		     posted - done <= WINDOW - w->num; i += w->num) {
 			posted += w->num;
@@ -161,7 +161,7 @@ static void take(enum figure f, double (*fn)(void *arg), void *arg)
 		samples_add(&samples[f], sample);
 }
 
-/* By what the round measured beside it, not by medians of different moments. */
+/* Relative to the reference of the same round, not to a median of another time. */
 static void compare(enum figure f, enum figure with)
 {
 	for (unsigned int i = 0; i < samples[f].n && i < samples[with].n; i++)
@@ -192,7 +192,7 @@ static void run(void)
 		take(RING_16, reference_ring_16, pair.engine);
 		take(RATE_16, rate_16, &many);
 	}
-	/* Last: the fillers' rings stay in the poller's list, and cost. */
+	/* Run this last: the fillers' rings stay in the poller's list and cost time. */
 	fillers_open();
 	start = guest_now_ns();
 	for (unsigned int i = 0; bench_more(i, 9, 101, 10, start); i++) {
@@ -237,7 +237,7 @@ static void tell_rate(enum figure f, enum figure with, const char *name, const c
 	bench_result(&r, "native.rate.%s", name);
 }
 
-/* Absolute rates are asked of machines with a round trip under 130 ns only. */
+/* Absolute rates are required only on machines with a round trip below 130 ns. */
 static void tell_absolute(enum figure f, const char *name, const char *target, double trip)
 {
 	struct bench_result r = {

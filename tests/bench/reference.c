@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/*
- * References on the poller's thread.  See reference.h.
- */
+/* References on the poller's thread.  See reference.h. */
 #include <semaphore.h>
 #include <stdbool.h>
 #include <string.h>
@@ -26,7 +24,7 @@ static void run_job(struct vrd_poller *poller, void *arg)
 	job.fn(job.arg);
 }
 
-/* vrd_poller_call(), but for the wait. */
+/* vrd_poller_call() without the wait. */
 void poller_start(struct vrd_engine *engine, void (*fn)(void *arg), void *arg)
 {
 	struct vrd_poller *poller = &engine->pollers[0];
@@ -93,7 +91,7 @@ double reference_round_trip(void *engine)
 		__atomic_store_n(&ref.there, i, __ATOMIC_RELEASE);
 		while (__atomic_load_n(&ref.back, __ATOMIC_ACQUIRE) != i)
 			;
-		/* The first one waited for the poller. */
+		/* The first sample includes the wait for the poller. */
 		if (i == 1)
 			start = guest_now_ns();
 	}
@@ -102,7 +100,7 @@ double reference_round_trip(void *engine)
 	return (double)start / TRIPS;
 }
 
-/* Each entry is copied and given back before the next one is looked at. */
+/* Each entry is copied and released before the next one is read. */
 static void consume(void *arg)
 {
 	uint64_t local[8], *sum = arg;

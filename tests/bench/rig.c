@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/*
- * Engine, guests and the provider on their rings.  See rig.h.
- */
+/* Engine, guests and the provider on their rings.  See rig.h. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +10,7 @@
 
 /* ---- what the kernel does -------------------------------------------------------- */
 
-/* The provider calls it with no request, to wake a poller: db.c. */
+/* The provider calls ibv_cmd_post_send() without a request to wake a poller: db.c. */
 int ibv_cmd_post_send(struct ibv_qp *ibqp, struct ibv_send_wr *wr, struct ibv_send_wr **bad_wr)
 {
 	struct rig_ctx *ctx = container_of(to_vctx(ibqp->context), struct rig_ctx, v);
@@ -57,7 +55,7 @@ struct rig_ctx *rig_ctx_open(struct guest_ctx *gctx)
 		guest_fatal("out of memory");
 	ctx->g = gctx->g;
 	ctx->v.db = gctx->db;
-	/* The driver does, when it maps the page. */
+	/* In a guest, the driver does this when it maps the page. */
 	ctx->v.db->alive = 1;
 	ctx->v.tells_death = true;
 	ctx->v.page_size = GUEST_PAGE;

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The thing to be measured: an engine with the memory transport, test guests in
- * front of it, and on their rings the provider's own data path, compiled from
- * its own files.  Only what the kernel does for the provider is played here:
- * the guest's objects were made by commands of the test guest, and the system
- * call that wakes a sleeping poller writes to the doorbell queue's descriptor.
+ * The device under test: an engine with the memory transport, test guests, and on their
+ * rings the provider's own data path, compiled from its own files.  Only the kernel's part
+ * is emulated: commands of the test guest create the objects, and the system call that wakes
+ * a sleeping poller writes to the doorbell queue's descriptor.
  *
  * Threading: one thread posts and polls.
  */
@@ -16,7 +15,7 @@
 #include "guest.h"
 
 struct rig_ctx {
-	struct vrdma_context v;		/* first: the provider finds it by its member */
+	struct vrdma_context v;		/* first member: the provider converts its address */
 	struct guest *g;
 	uint64_t wakeups;		/* system calls */
 };
@@ -30,13 +29,13 @@ struct rig_qp {
 	struct vrdma_qp v;
 	struct guest_qp *gq;
 	struct guest_mr *mr;		/* local memory of its requests */
-	struct guest_mr *rmr;		/* the peer's */
+	struct guest_mr *rmr;		/* the peer's memory */
 };
 
 /*
- * An engine whose pollers stay awake, if each can have a CPU beside the guest's
- * thread; else they spin and sleep as by default.  One poller runs on
- * bench.poller_cpu, several are left to the kernel.
+ * An engine whose pollers stay awake if each can have a CPU beside the guest's thread;
+ * otherwise they spin and sleep as by default.  One poller runs on bench.poller_cpu; several
+ * pollers are placed by the kernel.
  */
 struct vrd_engine *rig_engine(unsigned int pollers);
 
@@ -48,7 +47,7 @@ void rig_qp_open(struct rig_qp *qp, struct rig_ctx *ctx, struct guest_qp *gq, st
 		 struct guest_mr *rmr);
 void rig_qp_close(struct rig_qp *qp, struct rig_ctx *ctx);
 
-/* Two guests with one connected QP each, which is what most programs need. */
+/* Two guests with one connected QP each, which most programs need. */
 struct rig_pair {
 	struct vrd_engine *engine;
 	struct guest *ga, *gb;
@@ -58,7 +57,7 @@ struct rig_pair {
 	struct rig_qp qp, peer;
 };
 
-/* @mem_size bytes of registered memory in each. */
+/* @mem_size bytes of registered memory in each guest. */
 void rig_pair_open(struct rig_pair *p, uint64_t mem_size);
 /* On a host's RDMA device, with these GIDs. */
 void rig_pair_open_on(struct rig_pair *p, uint64_t mem_size, const char *ibdev,
@@ -67,15 +66,15 @@ void rig_pair_close(struct rig_pair *p);
 
 /* ---- posting, by the provider ---- */
 
-/* Requests that differ in nothing but the flags, linked: *@wr is the first. */
+/* Requests that differ in the flags only, linked: *@wr is the first. */
 struct rig_wrs {
 	struct ibv_send_wr wr[16];
 	struct ibv_sge sge;
-	uint64_t data[8];		/* what inline ones send */
+	uint64_t data[8];		/* data of inline requests */
 	unsigned int num;
 };
 
-/* @num copies of one; signaled is the last or, with @all, each. */
+/* @num copies of one request; the last one or, with @all, each one is signaled. */
 void rig_wrs_init(struct rig_wrs *w, const struct rig_qp *qp, enum ibv_wr_opcode opcode,
 		  uint32_t length, bool use_inline, unsigned int num, bool all);
 
@@ -93,7 +92,7 @@ static inline void rig_check_wc(const struct ibv_wc *wc)
 		guest_fatal("completion with status %u", wc->status);
 }
 
-/* One completion, for which it spins. */
+/* Spins until one completion arrives. */
 static inline void rig_poll_one(struct rig_cq *cq)
 {
 	struct ibv_wc wc;
@@ -103,7 +102,7 @@ static inline void rig_poll_one(struct rig_cq *cq)
 	rig_check_wc(&wc);
 }
 
-/* Posts and completes @n of them one at a time; nanoseconds each. */
+/* Posts and completes @n requests one at a time; returns nanoseconds for each. */
 double rig_latency(struct rig_qp *qp, struct rig_cq *cq, struct rig_wrs *w, unsigned int n);
 
 #endif /* BENCH_RIG_H */

@@ -73,7 +73,7 @@ uint64_t fuzz_u64(struct fuzz_in *in)
 	return v;
 }
 
-/* Good, or next to it, or at an end of the range. */
+/* Valid, close to it, or at an end of the range. */
 static uint64_t pick(uint8_t how, uint64_t good, unsigned int bits)
 {
 	static const int8_t near[] = { 1, -1, 2, 4, 8, 64, -64, 127 };
@@ -143,7 +143,7 @@ static void no_op(struct vrd_poller *poller, void *arg)
 	(void)arg;
 }
 
-/* A message is taken at the start of a turn: the turn before it has ended. */
+/* A message is handled at the start of a turn, so the turn before it has ended. */
 void fuzz_step(struct vrd_engine *engine, unsigned int turns)
 {
 	for (unsigned int n = 0; n <= turns; n++)
@@ -285,8 +285,8 @@ void *fuzz_guest_keep(struct fuzz_guest *f, uint64_t bytes)
 void fuzz_guest_rewind(struct fuzz_guest *f)
 {
 	memcpy(f->g->used_pages, f->used_pages, bitmap_bytes(f));
-	f->g->first_free = 0;	/* where guest_alloc() begins to look */
-	/* What an input makes lies in the half that fuzz_guest_memory() takes away. */
+	f->g->first_free = 0;	/* where guest_alloc() starts to search */
+	/* Objects of an input lie in the half that fuzz_guest_memory() removes. */
 	memset(f->g->used_pages, 0xff, f->g->num_pages / 16);
 }
 
@@ -344,7 +344,7 @@ static void *flip_main(void *arg)
 			for (unsigned int i = 0; i < n; i++)
 				__atomic_store_n((uint32_t *)flips[i].word, flips[i].b,
 						 __ATOMIC_RELAXED);
-			/* On one CPU the others would wait for the end of our slice. */
+			/* On one CPU the other threads would wait for the end of our time slice. */
 			if (++round % 64 == 0)
 				sched_yield();
 		}

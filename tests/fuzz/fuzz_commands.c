@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Fuzzer of the control commands: a grammar that makes objects, uses their real
- * handles, connects queue pairs of three devices, posts on them, and changes
- * fields and bytes of the requests on the way.
+ * Fuzzer of the control commands: a grammar that creates objects, uses their real handles,
+ * connects queue pairs of three devices, posts on them, and changes fields and bytes of the
+ * requests.
  *
- * Checks of its own: an error writes the status header alone, a success the
- * whole response; INIT leaves no object.
+ * Its own checks: an error writes the status header only, a success the whole response; INIT
+ * leaves no object.
  */
 #include <endian.h>
 #include <string.h>
@@ -24,9 +24,9 @@ struct object {
 	uint64_t iova;
 	uint32_t length;
 	uint8_t type;				/* QP */
-	struct guest_qp qp;			/* where its rings are */
+	struct guest_qp qp;			/* location of its rings */
 	struct guest_srq srq;			/* SRQ: the same */
-	struct guest_ctx ctx;			/* CTX, QP, SRQ: where its doorbells are */
+	struct guest_ctx ctx;			/* CTX, QP, SRQ: location of its doorbells */
 	struct virtio_rdma_cq_ctrl *cq;
 };
 
@@ -77,7 +77,7 @@ static struct object *any(struct fuzz_in *in, struct side *s, enum kind kind)
 	return s->num[kind] ? &s->objects[kind][i % s->num[kind]] : &no_object;
 }
 
-/* A handle of the kind; rarely something else. */
+/* A handle of the kind; rarely of another kind. */
 static uint32_t handle(struct fuzz_in *in, struct side *s, enum kind kind)
 {
 	return htole32(fuzz_pick32(in, any(in, s, kind)->handle));
@@ -139,7 +139,7 @@ static union {
 	struct virtio_rdma_create_srq_rsp srq;
 } rsp;
 
-/* True if the command succeeded, as the device sees it. */
+/* True if the command succeeded from the device's view. */
 static bool send(struct fuzz_in *in, struct side *s, uint32_t op, uint32_t len, uint32_t rsp_len)
 {
 	uint32_t status, used, room = rsp_len;
@@ -176,7 +176,7 @@ static uint32_t put_extents(struct fuzz_in *in, struct side *s, void *at, uint8_
 	uint32_t n = 0;
 	uint8_t split = fuzz_u8(in);
 
-	/* All in one, or one by one, or as the bits say. */
+	/* All extents in one command, one by one, or as the bits say. */
 	for (uint32_t first = 0; first < num_pages && n < 32; n++) {
 		uint32_t run = split & 0x80 && n < 31 ? 1 : num_pages - first;
 
@@ -347,7 +347,7 @@ static void do_cq(struct fuzz_in *in, struct side *s)
 		return;
 	o = add(s, CQ);
 	*o = (struct object){ .handle = le32toh(rsp.cq.cqn), .cq = (void *)(buf + ring) };
-	/* Half of them armed. */
+	/* Half of the CQs are armed. */
 	if (o->handle & 1)
 		__atomic_store_n(&o->cq->arm, htole32(4 | VIRTIO_RDMA_ARM_ANY), __ATOMIC_RELEASE);
 }
@@ -482,7 +482,7 @@ static void do_qp(struct fuzz_in *in, struct side *s)
 	o->ctx = ctx_of(s, req.qp.ctx);
 }
 
-/* What a transition to each state needs, beside the state: RC's and UD's. */
+/* Attributes that a transition to each state needs, beside the state: RC's and UD's. */
 static uint32_t mask_for(uint8_t type, uint8_t state)
 {
 	bool rc = type == VIRTIO_RDMA_QPT_RC, conn = rc || type == VIRTIO_RDMA_QPT_UC;
@@ -532,7 +532,7 @@ static void do_modify(struct fuzz_in *in, struct side *s)
 	modify(in, s, o, how & 7, peer, any(in, peer, QP)->handle);
 }
 
-/* All the way to RTS, to a QP of any device. */
+/* All transitions to RTS, connected to a QP of any device. */
 static void do_connect(struct fuzz_in *in, struct side *s)
 {
 	static const uint8_t way[] = {
@@ -569,7 +569,7 @@ static void do_destroy(struct fuzz_in *in, struct side *s)
 		forget(s, kind, le32toh(req.destroy.handle));
 }
 
-/* Any number, any bytes; the answer's size is not known. */
+/* Any number, any bytes; the size of the answer is unknown. */
 static void do_raw(struct fuzz_in *in, struct side *s)
 {
 	uint32_t len = fuzz_u8(in), status, used, op;
@@ -596,7 +596,7 @@ static void ring(struct object *o, struct guest_ring *r)
 		__atomic_store_n(&r->ctrl->producer, htole32(r->producer), __ATOMIC_RELEASE);
 }
 
-/* Work on a QP's rings, so that commands meet objects that are in use. */
+/* Work on a QP's rings, so that commands meet objects in use. */
 static void do_post(struct fuzz_in *in, struct side *s)
 {
 	struct object *o = any(in, s, QP), *l = any(in, s, MR), *r;
@@ -632,7 +632,7 @@ static void do_post(struct fuzz_in *in, struct side *s)
 	ring(o, &o->qp.sq);
 }
 
-/* Entries of an SRQ; its cookies are as alike as they like. */
+/* Entries of an SRQ; their cookies may be equal. */
 static void do_post_srq(struct fuzz_in *in, struct side *s)
 {
 	struct object *o = any(in, s, SRQ), *l = any(in, s, MR);

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Fuzzer of what carries QP 1's MADs off the host: messages of the communication
- * manager, the protocol between two daemons, and the agent that makes
- * connections through the host's rdma_cm.
+ * Fuzzer of the transport of QP 1's MADs: messages of the communication manager, the
+ * protocol between two daemons, and the agent that makes connections through the host's
+ * rdma_cm.
  *
- * The agent's host is this file: librdmacm's functions are replaced by ones that
- * answer as the input says, so that host and guest are both hostile.  Checks:
- * what is parsed is built again the same; no session delivers what its peer did
- * not send next; and when a guest goes nothing of it is left with the host, with
- * every event acknowledged before its id is destroyed.
+ * This file is the agent's host: librdmacm's functions are replaced by functions that answer
+ * as the input says, so host and guest are both hostile.  Checks: a parsed message is
+ * rebuilt identically; a session delivers only what its peer sent next; when a guest leaves,
+ * the host keeps nothing of it, and every event was acknowledged before its id is destroyed.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -50,7 +49,7 @@ static void fuzz_message(struct fuzz_in *in)
 
 static struct vrd_mad_key key;
 
-/* One direction: what was said, and how much of it was taken unharmed. */
+/* One direction: what was sent, and how much of it was received unchanged. */
 struct pipe {
 	uint8_t bytes[4096];
 	size_t said, taken;
@@ -72,7 +71,7 @@ static void say(struct side *side, const uint8_t *bytes, size_t len)
 	side->out->said += len;
 }
 
-/* The next message of the peer, perhaps changed on the way. */
+/* The next message of the peer, possibly modified. */
 static void take(struct fuzz_in *in, struct side *side)
 {
 	uint8_t bytes[VRD_MAD_WIRE_MAX], out[VRD_MAD_WIRE_MAX], how = fuzz_u8(in);
@@ -87,13 +86,14 @@ static void take(struct fuzz_in *in, struct side *side)
 	if (how >= 0xe0) {
 		fuzz_change(in, bytes, need, 1 + (how & 3));
 	} else if (how >= 0xd0 && at >= need) {
-		memcpy(bytes, side->in->bytes + at - need, need);	/* the one before, again */
+		memcpy(bytes, side->in->bytes + at - need, need);	/* the previous message
+									 * again */
 	} else if (how >= 0xc0 && side->in->said - at >= 2 * need) {
-		memcpy(bytes, side->in->bytes + at + need, need);	/* the one after it */
+		memcpy(bytes, side->in->bytes + at + need, need);	/* the message after it */
 	}
 	side->in->harmed |= memcmp(bytes, side->in->bytes + at, need) != 0;
 	result = vrd_mad_session_input(&side->s, bytes, out, &len, &mad);
-	/* (A stream's header is found to be wrong with the record after it.) */
+	/* (A wrong stream header is detected with the record that follows it.) */
 	if ((result == VRD_MAD_OPENED || result == VRD_MAD_RECORD) && side->in->harmed)
 		fuzz_fail("a harmed message was accepted");
 	if (result >= VRD_MAD_BAD_HELLO && !side->in->harmed && !side->out->harmed)
@@ -149,9 +149,9 @@ static void fuzz_session(struct fuzz_in *in)
 static struct rdma_cm_id *ids[MAX_IDS];
 static unsigned int num_ids;
 static struct rdma_event_channel channel = { .fd = -1 };
-static struct rdma_cm_event *event;		/* to be taken, or taken and not acknowledged */
+static struct rdma_cm_event *event;		/* pending, or taken and not acknowledged */
 static bool event_ready, event_taken;
-static struct fuzz_in *host_in;			/* decides what calls return */
+static struct fuzz_in *host_in;			/* decides the return values of calls */
 
 static int host_answer(void)
 {
@@ -313,7 +313,7 @@ static void host_says(struct fuzz_in *in)
 	ev.id = id;
 	ev.status = (int8_t)fuzz_u8(in);
 	if (*(const bool *)id->context) {
-		/* A listener's: a request, or that its device goes. */
+		/* An event of a listener: a request, or removal of its device. */
 		ev.event = how & 1 ? RDMA_CM_EVENT_CONNECT_REQUEST : RDMA_CM_EVENT_DEVICE_REMOVAL;
 		if (how & 1) {
 			ev.listen_id = id;
@@ -419,7 +419,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 		fuzz_fail("no loop");
 	channel.fd = mads->loop.wakefd;
 	setup.cm_host->channel = &channel;
-	/* The loop watches that descriptor already; nobody runs it. */
+	/* The loop watches that descriptor already; the test does not run the loop. */
 	close(mads->loop.epfd);
 	mads->loop.epfd = epoll_create1(EPOLL_CLOEXEC);
 	agent = vrd_cm_agent_create(mads, &setup);

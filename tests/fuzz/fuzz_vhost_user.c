@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Fuzzer of vrdmad's vhost-user side: messages with their descriptors come over
- * a socket pair into the daemon's own connection and session code, whole, cut
- * in pieces, or with shapes that no client sends.
+ * Fuzzer of vrdmad's vhost-user side: messages with their descriptors arrive over a socket
+ * pair in the daemon's own connection and session code: whole, in pieces, or in shapes that
+ * no client sends.
  *
- * Each input is one connection.  Checks: every descriptor that was passed is
- * closed in the end, and the device accepts the next client.
+ * Each input is one connection.  Checks: every descriptor that was passed is closed in the
+ * end, and the device accepts the next client.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -32,7 +32,7 @@ static struct vrdmad_ratelimit rl;
 static struct vrdmad_socket_options opt = { .name = "fuzz", .vectors = 2 };
 static int client;			/* our end, or -1 */
 
-/* What a message may carry. */
+/* Sizes of the descriptors that a message may carry. */
 enum { SEALED, UNSEALED, EVENT, PIPE, SOCKET, SHORT, NULL_FILE, FDS };
 static int fds[FDS];
 static uint8_t *mem;
@@ -97,7 +97,7 @@ static uint32_t pick_request(struct fuzz_in *in)
 	return how < 0xf0 ? requests[how % sizeof(requests)] : fuzz_u32(in);
 }
 
-/* What a client would send; returns its size. */
+/* A message that a client would send; returns its size. */
 static uint32_t fill(struct fuzz_in *in, struct vu_message *m, unsigned int *kinds)
 {
 	uint8_t how = fuzz_u8(in);
@@ -196,12 +196,12 @@ static void transmit(const void *bytes, size_t len, const unsigned int *kinds, u
 			list[i] = fds[kinds[i] % FDS];
 		memcpy(CMSG_DATA(c), list, num * sizeof(int));
 	}
-	/* It may have closed, or not read on purpose. */
+	/* The connection may have been closed, or not read on purpose. */
 	if (sendmsg(client, &mh, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
 		return;
 }
 
-/* Lets the connection read what there is, and reads its replies. */
+/* Makes the connection read what is there, and reads its replies. */
 static void pump(bool read_replies)
 {
 	char reply[4096 + 12];
@@ -253,7 +253,7 @@ static void message(struct fuzz_in *in)
 		pump(true);
 		return;
 	}
-	/* In two pieces, the second perhaps never. */
+	/* In two pieces; the second may never come. */
 	cut = (cut & 63) % size;
 	if (cut)
 		transmit(&wire, cut, kinds, m.num_fds);
@@ -279,7 +279,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	int pair[2];
 
 	opt.unsealed = fuzz_u8(&in) & 1;
-	/* No messages: this period's have been used up. */
+	/* No log messages: this period's limit has been used up. */
 	if (!getenv("VRD_TEST_LOG"))
 		rl = (struct vrdmad_ratelimit){ vrdmad_now_ms(), UINT32_MAX / 2, 0 };
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))

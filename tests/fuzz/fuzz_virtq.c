@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Fuzzer of the virtqueue structures: descriptors, indirect tables, available
- * and used rings, sizes and places of the queues, descriptors for kick and call;
- * events that the device puts on them; a second thread that flips their words.
+ * Fuzzer of the virtqueue structures: descriptors, indirect tables, available and used
+ * rings, sizes and addresses of the queues, kick and call descriptors; events that the
+ * device puts on them; a second thread that flips their words.
  *
- * Whatever the queues hold, the device may only declare itself broken.  Each
- * input ends with a reset after which a command is answered.
+ * Whatever the queues contain, the device may only declare itself broken.  Each input ends
+ * with a reset, after which a command is answered.
  */
 #include <endian.h>
 #include <linux/virtio_ring.h>
@@ -23,7 +23,7 @@
 #define QUEUES		5			/* control, event, doorbell, two vectors */
 #define SIZE		64			/* of a queue, unless the input says otherwise */
 #define BUFFERS		16			/* pages */
-#define MAX_WAIT	200			/* looks at a queue that does not move */
+#define MAX_WAIT	200			/* number of looks at a queue that does not move */
 
 struct queue {
 	struct vring_desc *desc;		/* each in a page of its own */
@@ -55,9 +55,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 }
 
 /*
- * Until the kicks were seen and the control queue has nothing more, or the
- * device is broken.  What the second thread does may keep it busy for ever, so
- * there is an end.
+ * Waits until the kicks were seen and the control queue is empty, or the device is broken.
+ * The second thread may keep the device busy without end, so the wait is limited.
  */
 static void settle(void)
 {
@@ -84,7 +83,7 @@ static void settle(void)
 
 /* ---- the queues' words -------------------------------------------------------- */
 
-/* Mostly one of the buffers, or the queues themselves. */
+/* Usually one of the buffers, or the queues themselves. */
 static uint64_t pick_addr(struct fuzz_in *in)
 {
 	uint8_t how = fuzz_u8(in);
@@ -254,7 +253,7 @@ static void set_fd(struct fuzz_in *in)
 		vrd_device_vq_set_call(g->dev, i, fd);
 }
 
-/* Events of every kind, and completion events of objects that commands made. */
+/* Events of every type, and completion events of objects that commands created. */
 static void raise_event(struct fuzz_in *in)
 {
 	uint8_t type = fuzz_u8(in), n = fuzz_u8(in);
@@ -274,7 +273,7 @@ static void reset(uint64_t features)
 		queues[i].started = false;
 }
 
-/* A command that the device will understand, in buffers 0 and 8. */
+/* A valid command, in buffers 0 and 8. */
 static void command(struct fuzz_in *in)
 {
 	static const struct { uint8_t op, size, words[4]; } list[] = {
@@ -369,7 +368,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	settle();
 	fuzz_flip_stop();
 
-	/* A reset makes everything good. */
+	/* A reset restores everything. */
 	fuzz_guest_memory(&f, 0);
 	reset(3ULL << 32);
 	f.stopped = true;

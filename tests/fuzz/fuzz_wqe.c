@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Fuzzer of the data path: two devices, each with a connected pair's end, a
- * loopback QP, a UD QP and in kernel contexts the GSI QP; the connected one and
- * the UD one may share an SRQ.  WQEs, receives, producer indices, CQ control words and doorbell pages come from the input, and
- * a second thread may flip words of them while the pollers run.
+ * Fuzzer of the data path: two devices, each with one end of a connected pair, a loopback
+ * QP, a UD QP and, in kernel contexts, the GSI QP; the connected QP and the UD QP may share
+ * an SRQ.  WQEs, receives, producer indices, CQ control words and doorbell pages come from
+ * the input, and a second thread may flip words of them while the pollers run.
  *
- * Check of its own: memory that no key names stays as it was, in guests whose
- * QPs may not use the DMA key.
+ * Its own check: memory that no key names is unchanged, in guests whose QPs may not use the
+ * DMA key.
  */
 #include <endian.h>
 #include <string.h>
@@ -18,7 +18,7 @@
 #define QPS		4			/* connected, loopback, UD, GSI */
 #define CANARY		0x5a
 #define MR_BYTES	(4 * GUEST_PAGE)
-#define BIG_BYTES	(1U << 20)		/* takes several turns */
+#define BIG_BYTES	(1U << 20)		/* a message that takes several turns */
 
 struct side {
 	struct fuzz_guest f;
@@ -26,8 +26,8 @@ struct side {
 	uint32_t pd, other_pd;
 	struct guest_cq cq[2];
 	uint8_t *mem;				/* MR_BYTES, all rights */
-	uint8_t *readonly, *canary;		/* a page each; no MR covers the canary */
-	uint8_t *big;				/* BIG_BYTES, as the last inputs left it */
+	uint8_t *readonly, *canary;		/* one page each; no MR covers the canary */
+	uint8_t *big;				/* BIG_BYTES, as the last input left them */
 	struct guest_mr mr, ro_mr, pd_mr, big_mr;
 	struct guest_srq srq;
 	struct guest_qp qp[QPS];
@@ -120,7 +120,7 @@ static void open_side(struct side *s, uint8_t sizes, uint8_t type)
 	}
 }
 
-/* To RTS, with retries that end soon. */
+/* To RTS, with a small number of retries. */
 static uint32_t connect(struct guest_qp *qp, const uint8_t dgid[16], uint32_t dqpn,
 			uint8_t rights)
 {
@@ -152,7 +152,7 @@ static uint32_t connect(struct guest_qp *qp, const uint8_t dgid[16], uint32_t dq
 	return status;
 }
 
-/* A QP whose CQ is full may be in ERR again before it gets to RTS. */
+/* A QP whose CQ is full may be in ERR again before it reaches RTS. */
 static uint32_t bring_up(unsigned int side, unsigned int qp, uint8_t rights)
 {
 	struct side *s = &sides[side], *peer = &sides[!side];
@@ -178,13 +178,13 @@ static struct guest_qp *pick_qp(uint8_t how)
 	return qp->buf ? qp : &sides[how & 1].qp[0];
 }
 
-/* Where the QP's receives come from. */
+/* Source of the QP's receives. */
 static struct guest_ring *recv_ring(struct guest_qp *qp)
 {
 	return qp->init.srq ? &qp->init.srq->ring : &qp->rq;
 }
 
-/* @where: 0 to 15, the last ones at the ends of the region. */
+/* @where: 0 to 15; the last ones are at the ends of the region. */
 static uint64_t offset_in(const struct guest_mr *mr, unsigned int where)
 {
 	switch (where) {
@@ -210,7 +210,7 @@ static struct guest_sge pick_sge(struct fuzz_in *in, const struct side *s)
 	return sge;
 }
 
-/* Usually not; else one field, or some bytes. */
+/* Usually unchanged; otherwise one field or some bytes differ. */
 static void change_entry(struct fuzz_in *in, void *entry, size_t len, bool recv)
 {
 	struct virtio_rdma_wqe_ctrl *ctrl = entry;
@@ -302,7 +302,7 @@ static void write_recv(struct fuzz_in *in)
 	change_entry(in, ring->ring + slot * (size_t)ring->stride, ring->stride, true);
 }
 
-/* The entry's bytes as they come. */
+/* The entry's bytes come from the input. */
 static void write_raw(struct fuzz_in *in, bool recv)
 {
 	struct guest_qp *qp = pick_qp(fuzz_u8(in));
@@ -386,7 +386,7 @@ static void rereg(struct fuzz_in *in)
 	uint8_t which = fuzz_u8(in);
 	struct side *s = &sides[which & 1];
 
-	/* The second fails where the memory is away; then so does the next first. */
+	/* The second fails where the memory is removed; then the next first one fails as well. */
 	guest_mr_dereg(&s->mr);
 	if (which & 2)
 		fuzz_step(engine, 1);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Stands in for libFuzzer where there is none (coverage by gcc): runs the
- * harness on each file and on each file of each folder that is named.
+ * Replaces libFuzzer where it is not available (coverage by gcc): runs the harness on each
+ * file, and on each file of each folder, that is named.
  */
 #include <dirent.h>
 #include <stdio.h>

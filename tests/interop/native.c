@@ -61,7 +61,7 @@ void drop(void)
 void recv_now(uint32_t offset, uint32_t length)
 {
 	mem_recv(&p.b, offset, length);
-	/* After a change of the memory table all rings are looked at. */
+	/* After a change of the memory table all rings are scanned. */
 	guest_set_memory(p.b.g);
 }
 
@@ -113,7 +113,7 @@ int main(int argc, char **argv)
 	const struct {
 		const char *name;
 		void (*fn)(void);
-		bool by_name;		/* not run otherwise */
+		bool by_name;		/* runs only when it is named */
 	} tests[] = {
 		{ "data", test_data, false }, { "datagrams", test_datagrams, false },
 		{ "errors", test_errors, false }, { "memory", test_memory, false },

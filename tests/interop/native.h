@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The ibverbs transport on a real RDMA device of the host (Soft-RoCE), with the
- * test guest of tests/unit in front: two guests whose GIDs are two addresses of
- * the device's port.
+ * The ibverbs transport on a real RDMA device of the host (Soft-RoCE), driven by the test
+ * guest of tests/unit: two guests whose GIDs are two addresses of the device's port.
  *
  *   native [-H] [-m FABRIC-A,FABRIC-B] IBDEV IP-A IP-B[,IP-C] [TEST...]
  *
- * With -m both are mixed devices, in these fabrics; in one they reach each other by
- * memory.  The test "mixed" has a third guest.  With -H the guests' memory is in huge
- * pages, 96 each of 2 MiB.
+ * With -m both devices are mixed, in these fabrics; in one fabric they reach each other by
+ * memory. The test "mixed" has a third guest.  With -H the guests' memory is in huge pages,
+ * 96 of 2 MiB each.
  */
 #ifndef NATIVE_H
 #define NATIVE_H
@@ -27,24 +26,25 @@
 #define WC(name) VIRTIO_RDMA_WC_##name
 #define GRH	MEM_GRH
 
-/* Longest message of the tests, and room for it beside all else. */
+/* Longest message of the tests, and the memory for it. */
 #define BIG	(64ULL << 20)
 
 extern struct mem_pair p;
 extern const char *ibdev;
-extern bool by_memory;			/* the host's device carries nothing */
-extern bool has_atomics;			/* the devices say so */
+extern bool by_memory;			/* the host's device carries no traffic between the
+					 * guests */
+extern bool has_atomics;			/* the devices have this capability */
 extern char fabric_a[], fabric_b[];
 extern uint8_t gid_a[16], gid_b[16], gid_c[16];
 
-/* Fresh QPs of a type, in RTS, with the port's MTU; patterns in both buffers. */
+/* New QPs of a type, in RTS, with the port's MTU; patterns in both buffers. */
 void fresh_type(uint8_t type);
 void fresh(void);
 uint8_t port_mtu(struct guest *g);
 void drop(void);
 /*
- * A receive of b's that is with the host when this returns: it gets there by the
- * poller, and what is unreliable is lost if it comes first.
+ * A receive of b's that the host has when this returns.  The poller passes it on, and an
+ * unreliable message would be lost if it arrived first.
  */
 void recv_now(uint32_t offset, uint32_t length);
 

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * "native IBDEV IP-A IP-B bench": the transport beside a plain verbs program on the same
- * device, in turns: bandwidth, latency, and what registering memory takes.  No
- * test, so not run without its name, which tests/bench/host.py does.
+ * "native IBDEV IP-A IP-B bench": the transport compared with a plain verbs program on the
+ * same device, in turns: bandwidth, latency, and the cost of registering memory.  Not a
+ * test, so it runs only when it is named, which tests/bench/host.py does.
  *
- * Each line is "figure NAME UNIT OURS THE-PROGRAM'S RATIO"; the ratio is the median
- * of those of neighbouring runs, and how many times better ours is.
+ * Each line is "figure NAME UNIT OURS THE-PROGRAM'S RATIO"; the ratio is the median of the
+ * ratios of neighbouring runs: how many times better ours is.
  *
- * Both sleep until there are completions, but for one latency: Soft-RoCE's own
- * work is done by the same few processors, and who spins takes them from it.
+ * Both sleep until there are completions, except for one latency: Soft-RoCE's own work runs
+ * on the same few processors, and a spinning program takes them away.
  */
 #include <infiniband/verbs.h>
 #include <stdlib.h>
@@ -137,7 +137,7 @@ static int plain_wait(struct ibv_wc *wc, int num, bool spin)
 	return n;
 }
 
-/* Microseconds for each of @num WRITEs of @size, @window under way at most. */
+/* Microseconds for each of @num WRITEs of @size, at most @window outstanding. */
 static double plain_writes(uint32_t size, unsigned int num, unsigned int window, bool spin)
 {
 	struct ibv_sge sge = { (uintptr_t)plain.mem, size, plain.mr->lkey };
@@ -184,7 +184,7 @@ static struct rounds {
 	double ours[ROUNDS], theirs[ROUNDS];	/* us */
 } rounds;
 
-/* Of a rate, @bytes are what moves in the time that was measured. */
+/* For a rate, @bytes is what is transferred in the measured time. */
 static void figure(const char *name, uint32_t bytes)
 {
 	double ratio[ROUNDS];
@@ -221,7 +221,7 @@ static double plain_reg(uint64_t size)
 	return us;
 }
 
-/* Pages that do not follow each other, unless @x is NULL. */
+/* Pages that are not consecutive, unless @x is NULL. */
 static double transport_reg(uint64_t size, uint8_t *mem, const struct virtio_rdma_extent *x)
 {
 	uint64_t start = guest_now_ns();

@@ -29,7 +29,7 @@ static uint8_t send_wc(uint8_t opcode)
 	       WC(SEND);
 }
 
-/* One message of @length from offset 3 to offset 5, both in their pages. */
+/* One message of @length from offset 3 to offset 5, both within their pages. */
 static bool one(uint8_t opcode, uint32_t length)
 {
 	struct mem_end *from = opcode == READ ? &p.b : &p.a, *to = opcode == READ ? &p.a : &p.b;
@@ -46,7 +46,7 @@ static bool one(uint8_t opcode, uint32_t length)
 	if (consumes(opcode))
 		recv_now(opcode == WI ? 0 : 5, opcode == WI ? 0 : length);
 	mem_post(&p.a, &w);
-	/* A WRITE on UC is complete when it is sent; nobody tells when it arrives. */
+	/* A WRITE on UC completes when it is sent; nothing reports its arrival. */
 	for (int ms = 0; p.a.qp.init.type == VIRTIO_RDMA_QPT_UC && opcode == W && ms < 1000; ms++)
 		if (!mem_has_pattern(to->buf + 5, length, seed))
 			usleep(1000);
@@ -146,7 +146,7 @@ static void sges_and_inline(void)
 	ok(good, "300 WRITEs with inline data");
 }
 
-/* A ring's worth at a time, few of them signaled; the data arrive in order. */
+/* A full ring at a time, few of them signaled; the data arrive in order. */
 static void many(void)
 {
 	const unsigned int total = 2000, depth = 64;
@@ -176,7 +176,7 @@ static void many(void)
 	   "2000 WRITEs, 64 under way, one of 16 signaled");
 }
 
-/* Messages of 64 MiB, each way. */
+/* Messages of 64 MiB, in each direction. */
 static void big(void)
 {
 	uint8_t *a = guest_alloc(p.a.g, BIG + 4096), *b = guest_alloc(p.b.g, BIG + 4096);
@@ -206,7 +206,7 @@ static void big(void)
 	guest_free(p.b.g, b, BIG + 4096);
 }
 
-/* Asleep between messages: the host's completion wakes the poller, which wakes us. */
+/* Both sides sleep between messages: the host's completion wakes the poller, which wakes us. */
 static void sleeping(void)
 {
 	struct mem_wr w = mem_wr(&p.a, &p.b, SEND, 100);

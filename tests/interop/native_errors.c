@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * What becomes of violations: each row of the project's table, on the host's
- * device.  Where Soft-RoCE is known to differ from the InfiniBand specification,
- * the row says what it does instead (Documentation/ibverbs.rst has the same
- * table); anything else is a failure.
+ * The outcome of violations: each row of the project's table, on the host's device.  Where
+ * Soft-RoCE is known to differ from the InfiniBand specification, the row contains
+ * Soft-RoCE's outcome (Documentation/ibverbs.rst has the same table); any other outcome is a
+ * failure.
  */
 #include <unistd.h>
 
@@ -13,10 +13,10 @@
 #define ERR		VIRTIO_RDMA_QPS_ERR
 #define RTS		VIRTIO_RDMA_QPS_RTS
 #define EVENT(name)	VIRTIO_RDMA_EVENT_##name
-/* Time for what follows the requester's completion, or must not come. */
+/* Time for what follows the requester's completion, or must not follow. */
 #define AFTER_MS	60
 
-/* What both sides saw. */
+/* What both sides observed. */
 struct outcome {
 	int status;			/* requester's completion */
 	int a_state;
@@ -45,7 +45,7 @@ static struct outcome observe(void)
 	o.status = mem_status(&p.a.scq);
 	if (guest_poll_wait(&p.b.rcq, &cqe, AFTER_MS))
 		o.recv = cqe.status;
-	/* Not that it was connected: COMM_EST. */
+	/* Ignores COMM_EST. */
 	while (guest_event(p.b.g, &event, AFTER_MS))
 		if (le32toh(event.type) != EVENT(COMM_EST)) {
 			o.event = le32toh(event.type);
@@ -56,7 +56,7 @@ static struct outcome observe(void)
 	return o;
 }
 
-/* @rxe: what Soft-RoCE does, where it differs; or NULL. */
+/* @rxe: the outcome of Soft-RoCE where it differs; or NULL. */
 static void expect(const char *what, struct outcome spec, const struct outcome *rxe)
 {
 	struct outcome got = observe();
@@ -81,7 +81,7 @@ static void local(const char *what, struct mem_wr w, uint8_t status)
 {
 	fresh();
 	mem_post(&p.a, &w);
-	/* Soft-RoCE flushes the request that failed with all others. */
+	/* Soft-RoCE flushes the failed request together with all others. */
 	expect(what, (struct outcome){ status, ERR, NONE, NONE, RTS },
 	       RXE(WC(WR_FLUSH_ERR), ERR, NONE, NONE, RTS));
 	ok(mem_has_pattern(p.b.buf, MEM_BUF, MEM_SEED_B), "%s: no byte moved", what);
@@ -113,7 +113,7 @@ static void test_local(void)
 	local("send SGE: the DMA key", w, WC(LOC_PROT_ERR));
 }
 
-/* An entry that the core refuses fails in its place. */
+/* An entry that the core refuses fails in its order. */
 static void test_malformed(void)
 {
 	struct mem_wr w = mem_wr(&p.a, &p.b, W, 64);
@@ -130,7 +130,7 @@ static void test_malformed(void)
 		guest_write_send(&p.a.qp, &w.wr);
 		if (i == 5)
 			wqe->ctrl.opcode = 77;
-		/* Soft-RoCE would flush them, though they have been sent. */
+		/* Soft-RoCE would flush them although they have been sent. */
 		if (i == 4) {
 			guest_ring_sq(&p.a.qp);
 			is(mem_cqe(&p.a.scq, &cqe), 0, "malformed WQE: those before it succeed");
@@ -165,7 +165,7 @@ static void remote(const char *what, struct mem_wr w, uint8_t status, uint32_t e
 	drop();
 }
 
-/* Soft-RoCE raises no events of queue pairs' errors. */
+/* Soft-RoCE raises no events for errors of queue pairs. */
 static void access_error(const char *what, struct mem_wr w)
 {
 	fresh();
@@ -188,7 +188,7 @@ static void invalid_request(const char *what, struct mem_wr w, uint32_t access, 
 	       RXE(WC(REM_INV_REQ_ERR), ERR, NONE, NONE, ERR));
 }
 
-/* Not every host takes it, so it fails at the requester; by memory it does not. */
+/* Not every host accepts it, so it fails at the requester; the memory transport accepts it. */
 static void misaligned_atomic(struct mem_wr x)
 {
 	fresh();
@@ -328,7 +328,7 @@ static void test_flush(void)
 	for (unsigned int i = 0; i < 30; i++) {
 		mem_recv(&p.a, 0, 64);
 		s.wr.flags = i % 2 ? SIGNALED : 0;
-		mem_post(&p.a, &s);		/* nobody has a receive for them */
+		mem_post(&p.a, &s);		/* no receive is posted for them */
 	}
 	usleep(20000);
 	is(guest_qp_set_state(&p.a.qp, ERR), 0, "to ERR with work outstanding");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Guests' memory in huge pages (native -H): what regions may consist of then.  Only
- * whole huge pages can be mapped side by side.  See native.h.
+ * Guest memory in huge pages (native -H): what regions may consist of.  Only whole huge
+ * pages can be mapped next to each other.  See native.h.
  */
 #include <stdlib.h>
 
@@ -11,7 +11,8 @@
 #define HALF		(HUGE_PAGE / 2)
 
 struct part {
-	uint64_t at, length;		/* from the buffer's start, which is a huge page's */
+	uint64_t at, length;		/* from the buffer's start, which is the start of a huge
+					 * page */
 };
 
 static uint8_t *huge_alloc(struct guest *g, unsigned int num, uint8_t **whole)
@@ -37,7 +38,7 @@ static uint32_t reg(uint8_t *mem, const struct part *parts, unsigned int num, st
 				    mr);
 }
 
-/* A WRITE to all of it; each part of the memory has what it should. */
+/* A WRITE to the whole region; each part of the memory gets its data. */
 static bool all_arrives(uint8_t *mem, const struct part *parts, unsigned int num,
 			const struct guest_mr *to)
 {

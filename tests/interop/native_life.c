@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Life of queue pairs and of the port on the host's device: many at once, pauses,
- * errors of addresses, events.  See native.h; runs commands of the host's.
+ * Life cycle of queue pairs and of the port on the host's device: many at once, pauses,
+ * errors of addresses, events.  See native.h; runs commands on the host.
  */
 #include <stdlib.h>
 #include <unistd.h>
@@ -14,7 +14,7 @@ static void host(const char *command)
 		guest_fatal("%s", command);
 }
 
-/* The next event of this type, whatever comes before it. */
+/* The next event of this type; others are skipped. */
 static bool event_comes(struct guest *g, uint32_t type, uint32_t id, int timeout_ms)
 {
 	struct virtio_rdma_event event;
@@ -65,7 +65,7 @@ static void many_qps(void)
 	struct virtio_rdma_cqe cqe;
 	bool good = true;
 
-	/* For the attributes of connections. */
+	/* Checks for the attributes of connections. */
 	fresh();
 	drop();
 	if (guest_cq_create(&p.a.ctx, 4096, 0, &cq_a) || guest_cq_create(&p.b.ctx, 4096, 0, &cq_b))
@@ -96,7 +96,7 @@ static void many_qps(void)
 	}
 	ok(good && mem_has_pattern(p.b.buf, QPS * 4096, 21), "all of them at once, %d rounds", ROUNDS);
 
-	/* With work outstanding on all of them. */
+	/* With outstanding work on all of them. */
 	for (unsigned int i = 0; i < QPS; i++)
 		guest_post_rdma(&a[i], SEND, SIGNALED, p.a.buf, 64, p.a.mr.lkey, 0, 0);
 	for (unsigned int i = 0; i < QPS; i++)

@@ -6,7 +6,7 @@
 
 #include "native.h"
 
-/* One WRITE of @length from a's region to b's, wherever their pages are. */
+/* One WRITE of @length from a's region to b's, whatever their pages are. */
 static int write_between(const struct guest_mr *from, const struct guest_mr *to, uint32_t length)
 {
 	struct guest_sge sge = { from->iova, length, from->lkey };
@@ -20,7 +20,7 @@ static int write_between(const struct guest_mr *from, const struct guest_mr *to,
 	return guest_poll_wait(&p.a.scq, &cqe, 60000) ? cqe.status : -1;
 }
 
-/* Every other page, last one first: nothing can be merged. */
+/* Every other page, in descending order: no two can be merged. */
 static void scattered(void)
 {
 	const unsigned int num = 1000;
@@ -44,7 +44,7 @@ static void scattered(void)
 			       src + (uint64_t)i * GUEST_PAGE, GUEST_PAGE);
 	ok(good, "each page has its part");
 	ok(!guest_mr_dereg(&to) && !guest_mr_dereg(&from), "DEREG_MR");
-	/* Soft-RoCE flushes what fails locally. */
+	/* Soft-RoCE flushes requests that fail locally. */
 	is(write_between(&from, &to, 64), by_memory ? WC(LOC_PROT_ERR) : WC(WR_FLUSH_ERR),
 	   "after which the keys do not work");
 	guest_free(p.b.g, mem, 2 * length);
@@ -52,7 +52,7 @@ static void scattered(void)
 	free(x);
 }
 
-/* More extents than one command has: the keys come with the last of them. */
+/* More extents than one command holds: the last command returns the keys. */
 static void chunked(void)
 {
 	enum { NUM = 6000, FIRST = 4000 };
@@ -118,7 +118,7 @@ static unsigned int count_maps(void)
 	return lines;
 }
 
-/* As many as a busy MPI program has, each of a few bytes. */
+/* As many regions as a large MPI program has, of a few bytes each. */
 static void many_small(void)
 {
 	enum { NUM = 1000 };
@@ -138,7 +138,7 @@ static void many_small(void)
 	free(mrs);
 }
 
-/* More pieces than the process may have mappings: a refusal, and all goes on. */
+/* More pieces than the process may have mappings: refused, and everything else works. */
 static void too_many_maps(void)
 {
 	enum { NUM = 4096, MAX = 40 };
@@ -172,7 +172,7 @@ static void too_many_maps(void)
 	free(x);
 }
 
-/* The region's memory leaves the table: nobody may reach it by the old keys. */
+/* The region's memory leaves the table: the old keys must not reach it. */
 static void table_changes(void)
 {
 	struct vrd_mem_region region = {
@@ -194,7 +194,7 @@ static void table_changes(void)
 	guest_set_memory(p.b.g);
 }
 
-/* As QEMU's RAM without share=on: it has no file to be mapped again. */
+/* RAM without share=on in QEMU: there is no file to map a second time. */
 static void not_shared(void)
 {
 	struct guest_config cfg = {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * A device on both paths: guests a and b in one fabric, c in another, all on one
- * host's device.  So a reaches b by memory and c through the host.  See native.h.
+ * A device on both paths: guests a and b in one fabric, c in another, all on one host
+ * device.  So a reaches b by memory and c through the host.  See native.h.
  */
 #include <unistd.h>
 
@@ -13,7 +13,7 @@
 
 static struct mem_end c;
 
-/* A second end of the same guest and objects. */
+/* A second end with the same guest and objects. */
 static struct mem_end twin_of(const struct mem_end *end)
 {
 	struct mem_end twin = *end;
@@ -57,7 +57,7 @@ static void test_paths(void)
 	ok(mem_carries(&y, &c, 200) && mem_carries(&c, &y, 210), "the host the other");
 	ok(guest_stat(p.a.g, "host_tx_bytes") >= tx + 20000, "as its counters show");
 
-	/* What the one does in ERR does not touch the other. */
+	/* An error of one QP does not affect the other. */
 	is(guest_qp_set_state(&x.qp, VIRTIO_RDMA_QPS_ERR), 0, "one goes to ERR");
 	mem_recv(&x, 0, 64);
 	is(mem_status(&x.rcq), WC(WR_FLUSH_ERR), "and flushes");
@@ -68,7 +68,7 @@ static void test_paths(void)
 	mem_end_close(&c);
 }
 
-/* The same QP, to one after the other; with receives that were posted in INIT. */
+/* The same QP, connected to one peer after the other; with receives posted in INIT. */
 static void test_reconnect(void)
 {
 	struct guest_qp_init init = { .type = VIRTIO_RDMA_QPT_RC, .max_recv_sge = 2 };
@@ -87,7 +87,7 @@ static void test_reconnect(void)
 		mem_recv(&x, 4096, 512);
 		mem_recv(&x, 8192, 512);
 		early &= !mem_to_rtr(&x);
-		/* No retries: the receives have to be there when we are in RTR. */
+		/* No retries: the receives have to be posted when we are in RTR. */
 		y->attr.rnr_retry = 0;
 		early &= !mem_bring_up(y, RTS);
 		w = mem_wr(y, &x, SEND, 512);
@@ -109,7 +109,7 @@ static void test_reconnect(void)
 	mem_end_close(&x);
 }
 
-/* In INIT nobody has the receives but us. */
+/* In INIT only the guest's ring holds the receives. */
 static void test_init(void)
 {
 	struct guest_qp_init init = { .type = VIRTIO_RDMA_QPT_RC, .max_recv_sge = 2 };
@@ -130,7 +130,7 @@ static void test_init(void)
 	ok(good, "receives are flushed, in order");
 	is(guest_qp_reset(&x.qp), 0, "RESET");
 
-	/* The host has no such source address, so it refuses; memory does not care. */
+	/* The host has no such source address and refuses; the memory path accepts it. */
 	is(guest_add_gid(p.a.g, 1, nowhere), 0, "an address that the host lacks");
 	attr_to(&x, &c);
 	x.attr.av.sgid_index = 1;
@@ -203,7 +203,7 @@ static void open_ud(struct mem_end *end, uint32_t rq_entries)
 		guest_fatal("no UD QP");
 }
 
-/* One QP to both, and from both to one. */
+/* One QP sends to both, and both send to one. */
 static void test_ud(void)
 {
 	const uint32_t total = 400, depth = 40;
@@ -223,7 +223,7 @@ static void test_ud(void)
 		mem_recv(&c, i * 1024, 1024);
 	}
 	mem_pattern(x.buf, MEM_BUF, 7);
-	/* Runs of different lengths to each; some signaled. */
+	/* Sequences of different lengths to each peer; some signaled. */
 	while (done < total && good) {
 		while (posted < total && posted - done < depth) {
 			bool host = posted / 3 % 2 || posted % 7 == 0;
@@ -237,14 +237,14 @@ static void test_ud(void)
 		}
 		guest_ring_sq(&x.qp);
 		good = !mem_cqe(&x.scq, &cqe);
-		/* In order: the next one that is signaled. */
+		/* In order: the next signaled request. */
 		while (next % 5 && next + 1 != total)
 			next++;
 		good &= le32toh(cqe.wqe_index) == next;
 		next++;
 		signals++;
 		done = next;
-		/* What has come: each from its own stream, in order. */
+		/* What has arrived: each message from its own stream, in order. */
 		while (guest_poll(&p.b.rcq, &cqe)) {
 			at_b++;
 			good &= !cqe.status && le32toh(cqe.byte_len) == GRH + 500;
@@ -270,7 +270,7 @@ static void test_ud(void)
 	ok(at_c == expected && at_b == total - expected,
 	   "UD: all arrive, %u by memory and %u through the host", at_b, at_c);
 
-	/* To a: into its receives in the order of arrival, whoever sends. */
+	/* To a: into its receives in the order of arrival, from either sender. */
 	good = true;
 	for (uint32_t i = 0; i < 100 && good; i++) {
 		struct mem_end *from = i % 3 ? &p.b : &c;
@@ -290,7 +290,10 @@ static void test_ud(void)
 	}
 	ok(good, "UD: datagrams of both paths take the receives in order, with their headers");
 
-	/* None posted: dropped; then one that is too small stays for the next that fits. */
+	/*
+	 * None posted: dropped; then one that is too short stays for the next datagram that
+	 * fits.
+	 */
 	to_a = av_to(&c, &x);
 	mem_write_ud(&c, &to_a, 0, 64, SIGNALED);
 	guest_ring_sq(&c.qp);
@@ -303,7 +306,7 @@ static void test_ud(void)
 	   le32toh(cqe.byte_len) == GRH + 64 && mem_no_cqe(&x.rcq),
 	   "UD: one that does not fit is dropped, its receive is not");
 
-	/* An error of the memory path behind what the host still has. */
+	/* An error of the memory path behind requests that the host still has. */
 	to_c = av_to(&x, &c);
 	to_b = av_to(&x, &p.b);
 	mem_recv(&c, 0, 1024);
@@ -351,7 +354,7 @@ static bool limit_event(struct guest *g, uint32_t srqn, int ms)
 	return mem_event_comes(g, VIRTIO_RDMA_EVENT_SRQ_LIMIT_REACHED, srqn, ms);
 }
 
-/* Two QPs of a with one SRQ; b sends to one by memory, c to the other. */
+/* Two QPs of a with one SRQ; b sends to one by memory, c to the other through the host. */
 static void test_srq(void)
 {
 	struct guest_qp_init init = { .type = VIRTIO_RDMA_QPT_RC }, with_srq = init;
@@ -388,7 +391,7 @@ static void test_srq(void)
 	}
 	ok(good, "SRQ: 200 messages over both paths, each with its receive's cookie");
 
-	/* All that is posted counts for the limit, wherever it is. */
+	/* All posted receives count for the limit, on the ring or lent to the host. */
 	is(guest_srq_arm(&srq, SRQ_ENTRIES - 4), 0, "SRQ: a limit near the number posted");
 	ok(!limit_event(p.a.g, srq.srqn, 50), "SRQ: is not reached by what is lent");
 	for (uint32_t i = 0; i < 6 && good; i++) {
@@ -402,7 +405,7 @@ static void test_srq(void)
 	ok(good && limit_event(p.a.g, srq.srqn, 1000), "SRQ: but by messages of both paths");
 	is(guest_srq_limit(&srq), 0, "SRQ: once");
 
-	/* A burst from the host that is longer than what it was lent. */
+	/* A burst from the host that is longer than the number of lent receives. */
 	for (uint32_t i = 0; i < 20; i++) {
 		struct mem_wr w = mem_wr(&c, &y, SEND, 100);
 
@@ -419,7 +422,7 @@ static void test_srq(void)
 	is(guest_srq_destroy(&srq), 0, "SRQ: destroyed");
 }
 
-/* Connections come and go over one SRQ, some with messages that nobody looked at. */
+/* Connections come and go over one SRQ, some with messages that were not polled. */
 static void test_srq_churn(void)
 {
 	struct guest_qp_init init = { .type = VIRTIO_RDMA_QPT_RC };
@@ -444,7 +447,7 @@ static void test_srq_churn(void)
 		good = mem_status(&c.scq) == 0 && mem_cqe(&y.rcq, &cqe) == 0;
 		if (good)
 			mem_post_srq(&y, le32toh(cqe.wqe_index) - MEM_COOKIE);
-		/* As a driver does: what completed has its entry back. */
+		/* As a driver does: a completed receive frees its entry. */
 		if (guest_qp_destroy(&y.qp))
 			guest_fatal("DESTROY_QP");
 		while (guest_poll(&y.rcq, &cqe))

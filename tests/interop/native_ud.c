@@ -74,7 +74,7 @@ static void test_ud(void)
 	dropped("UD: a QP that does not exist");
 	av.dqpn = htole32(p.b.qp.qpn);
 
-	/* Nobody has this address: the neighbour is looked for, and not found. */
+	/* No neighbour has this address: resolution fails. */
 	drops = guest_stat(p.a.g, "ud_drops");
 	av.dgid[15] = 250;
 	dropped("UD: an address that nobody has");
@@ -95,9 +95,7 @@ static void test_ud(void)
 	drop();
 }
 
-/* Many handles: each datagram to another address vector; all their handles are used, and
- * given back.
- */
+/* Many handles: each datagram has another address vector; all handles are used and released. */
 static void test_many_handles(void)
 {
 	bool good = true;

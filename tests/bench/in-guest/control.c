@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * vrdma-control: what control verbs cost a process, on any verbs devices.
+ * vrdma-control: the cost of control verbs for a process, on any verbs devices.
  *
  *   vrdma-control -d DEVICE [-d DEVICE] [-n ROUNDS] [-t MILLISECONDS] [-m BYTES] [-H]
  *
- * Prints a figure a line: DEVICE NAME MICROSECONDS, the median of repetitions over
- * the time given; the devices take turns, for so many rounds.  -m: the largest
- * region.  -H: only regions, on huge pages, which the system has reserved
+ * Prints one figure on each line: DEVICE NAME MICROSECONDS, the median of repetitions within
+ * the given time.  The devices alternate, for the given number of rounds.  -m: size of the
+ * largest region.  -H: measure only regions, on huge pages, which must have been reserved
  * (/proc/sys/vm/nr_hugepages).
  *
- * All regions are parts of the same memory, touched before: the figures are those
- * of registration, not of page faults, and the same pages for each device.  Reading
- * the clock can be a system call (in UML it is), so small things are timed by the
- * batch.
+ * All regions are parts of one buffer that was touched before, so the figures contain
+ * registration and no page faults, and every device uses the same pages.  Reading the clock
+ * may be a system call (it is in UML), so short operations are timed in batches.
  */
 #include <infiniband/verbs.h>
 #include <stdio.h>
@@ -29,7 +28,7 @@
 #define ACCESS		(IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ | \
 			 IBV_ACCESS_REMOTE_WRITE)
 
-/* One kind of object: create makes another one, destroy undoes it. */
+/* One kind of object: create adds one, destroy removes it. */
 struct kind {
 	const char *create_name, *destroy_name;
 	void *(*create)(void);
