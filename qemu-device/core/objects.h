@@ -39,6 +39,7 @@
 #include "log.h"
 #include "table.h"
 #include "timer.h"
+#include "transports.h"
 #include "vrd.h"
 
 struct vrd_transport_ops;
@@ -101,7 +102,7 @@ struct vrd_pd {
 	uint32_t id;
 	struct vrd_ctx *ctx;
 	uint32_t users;			/* dev->lock */
-	void *transport;
+	void *priv[VRD_NUM_SLOTS];	/* see struct vrd_qp */
 };
 
 /* A region under a key that the host chose: entry of dev->lkeys or dev->rkeys. */
@@ -128,7 +129,7 @@ struct vrd_mr {
 	uint64_t filled;		/* pages that have come; dev->lock */
 	LIST_ENTRY(vrd_mr) partial_link;	/* dev->partial_mrs until it is complete */
 	struct vrd_host_key host_lkey, host_rkey;
-	void *transport;
+	void *priv[VRD_NUM_SLOTS];
 };
 
 /* Registered regions: upper bits of a key are the number, the lowest byte is
@@ -158,7 +159,7 @@ struct vrd_cq {
 	bool error;			/* overflowed: takes no more */
 	TAILQ_ENTRY(vrd_cq) event_link;	/* vq's waiting CQs: vq->lock */
 	uint32_t users;			/* QPs; dev->lock */
-	void *transport;
+	void *priv[VRD_NUM_SLOTS];
 };
 
 /*
@@ -182,7 +183,7 @@ struct vrd_srq {
 	bool error;			/* SRQ_ERR was raised: it gives no more receives */
 
 	struct vrd_srq *dead_next;	/* on its way out: dev->lock */
-	void *transport, *local;		/* see struct vrd_qp */
+	void *priv[VRD_NUM_SLOTS];
 };
 
 struct vrd_qp {
@@ -222,10 +223,10 @@ struct vrd_qp {
 
 	struct vrd_qp *dead_next;	/* on its way out: dev->lock */
 	/*
-	 * Private parts of transports: of the one that uses the host's device,
-	 * e.g. struct vrd_ibv_qp, and of the memory transport.  A QP may have both.
+	 * The private parts of the transports, by VRD_SLOT_*; NULL where a transport
+	 * has none.
 	 */
-	void *transport, *local;
+	void *priv[VRD_NUM_SLOTS];
 };
 
 /* The port's GID table; written under dev->lock, read under RCU (vrd_gid_at()). */
@@ -239,7 +240,7 @@ struct vrd_gid_entry {
 struct vrd_device {
 	struct vrd_engine *engine;
 	const struct vrd_transport_ops *ops;
-	void *transport, *local;		/* see struct vrd_qp */
+	void *priv[VRD_NUM_SLOTS];
 	struct vrd_fabric *fabric;
 	char *name;
 	char *fabric_name;

@@ -320,7 +320,7 @@ static struct ibv_ah *make(struct vrd_ibv_dev *vdev, const struct vrd_ibv_ah *ah
 
 	memcpy(attr.grh.dgid.raw, ah->key.dgid, 16);
 	errno = EADDRNOTAVAIL;
-	return index < 0 ? NULL : ibv_create_ah(ah->pd->transport, &attr);
+	return index < 0 ? NULL : ibv_create_ah(ah->pd->priv[VRD_SLOT_IBVERBS], &attr);
 }
 
 static void note_failure(struct vrd_ibv_dev *vdev, const struct vrd_ibv_ah *ah, int error)
@@ -352,7 +352,7 @@ bool vrd_ibv_ah_work(struct vrd_ibv_dev *vdev)
 	failed = !ah->ibah;
 	if (failed) {
 		note_failure(vdev, ah, errno);
-		ah->ibah = vrd_ibv_ah_to_self(vdev, ah->pd->transport);
+		ah->ibah = vrd_ibv_ah_to_self(vdev, ah->pd->priv[VRD_SLOT_IBVERBS]);
 		ah->failed_at = now_ns();
 	}
 

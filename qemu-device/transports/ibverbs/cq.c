@@ -47,8 +47,8 @@ struct vrd_ibv_cq *vrd_ibv_vcq_create(struct vrd_cq *cq, uint32_t entries)
 
 int vrd_ibv_cq_create(struct vrd_cq *cq)
 {
-	cq->transport = vrd_ibv_vcq_create(cq, cq->entries);
-	return cq->transport ? 0 : vrd_ibv_errno(errno ? errno : EIO);
+	cq->priv[VRD_SLOT_IBVERBS] = vrd_ibv_vcq_create(cq, cq->entries);
+	return cq->priv[VRD_SLOT_IBVERBS] ? 0 : vrd_ibv_errno(errno ? errno : EIO);
 }
 
 static void take_out(struct vrd_ibv_cq *vcq)
@@ -106,8 +106,8 @@ void vrd_ibv_cq_drain(struct vrd_ibv_cq *vcq)
 
 void vrd_ibv_cq_destroy(struct vrd_cq *cq)
 {
-	vrd_ibv_vcq_destroy(cq->transport);
-	cq->transport = NULL;
+	vrd_ibv_vcq_destroy(cq->priv[VRD_SLOT_IBVERBS]);
+	cq->priv[VRD_SLOT_IBVERBS] = NULL;
 }
 
 /* ---- the poller's part ----------------------------------------------------------- */

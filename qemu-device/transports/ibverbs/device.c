@@ -313,7 +313,7 @@ static void free_dev(struct vrd_ibv_dev *vdev)
 	free(vdev->gids);
 	pthread_cond_destroy(&vdev->idle);
 	pthread_mutex_destroy(&vdev->lock);
-	vdev->dev->transport = NULL;
+	vdev->dev->priv[VRD_SLOT_IBVERBS] = NULL;
 	free(vdev);
 }
 
@@ -380,7 +380,7 @@ static int vrd_ibv_device_open(struct vrd_device *dev, const struct vrd_device_c
 	TAILQ_INIT(&vdev->ah_work);
 	if (getrandom(&vdev->ah_seed, sizeof(vdev->ah_seed), GRND_NONBLOCK) < 0)
 		vdev->ah_seed = (uintptr_t)vdev ^ (uint64_t)time(NULL) << 32;
-	dev->transport = vdev;
+	dev->priv[VRD_SLOT_IBVERBS] = vdev;
 	ret = open_parts(vdev, cfg, err);
 	if (ret) {
 		free_dev(vdev);
@@ -417,8 +417,8 @@ static int vrd_ibv_pd_alloc(struct vrd_pd *pd)
 	struct vrd_ibv_dev *vdev = vrd_ibv_dev(pd->ctx->dev);
 
 	errno = 0;
-	pd->transport = ibv_alloc_pd(vdev->ctx);
-	return pd->transport ? 0 : vrd_ibv_errno(errno ? errno : EIO);
+	pd->priv[VRD_SLOT_IBVERBS] = ibv_alloc_pd(vdev->ctx);
+	return pd->priv[VRD_SLOT_IBVERBS] ? 0 : vrd_ibv_errno(errno ? errno : EIO);
 }
 
 static void vrd_ibv_pd_dealloc(struct vrd_pd *pd)
@@ -427,7 +427,7 @@ static void vrd_ibv_pd_dealloc(struct vrd_pd *pd)
 	int ret;
 
 	vrd_ibv_ah_flush(vdev, pd);
-	ret = ibv_dealloc_pd(pd->transport);
+	ret = ibv_dealloc_pd(pd->priv[VRD_SLOT_IBVERBS]);
 	if (ret)
 		vrd_dev_log(vdev->dev, VRD_LOG_ERROR, "the host keeps a protection domain: %s",
 			    strerror(ret));

@@ -192,7 +192,7 @@ struct vrd_ibv_dev {
 
 static inline struct vrd_ibv_dev *vrd_ibv_dev(const struct vrd_device *dev)
 {
-	return dev->transport;
+	return dev->priv[VRD_SLOT_IBVERBS];
 }
 
 /* ---- queue pairs ------------------------------------------------------------- */
@@ -250,7 +250,7 @@ struct vrd_ibv_qp {
 
 static inline struct vrd_ibv_qp *vrd_ibv_qp(const struct vrd_qp *qp)
 {
-	return qp->transport;
+	return qp->priv[VRD_SLOT_IBVERBS];
 }
 
 struct vrd_ibv_srq {
@@ -261,7 +261,7 @@ struct vrd_ibv_srq {
 
 static inline struct vrd_ibv_srq *vrd_ibv_srq(const struct vrd_srq *srq)
 {
-	return srq->transport;
+	return srq->priv[VRD_SLOT_IBVERBS];
 }
 
 /*

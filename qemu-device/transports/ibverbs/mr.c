@@ -316,14 +316,14 @@ int vrd_ibv_mr_reg(struct vrd_mr *mr)
 	if (ret)
 		goto free;
 	errno = 0;
-	vmr->ibmr = ibv_reg_mr_iova(mr->pd->transport, start, mr->length, mr->iova, (int)mr->access);
+	vmr->ibmr = ibv_reg_mr_iova(mr->pd->priv[VRD_SLOT_IBVERBS], start, mr->length, mr->iova, (int)mr->access);
 	if (!vmr->ibmr) {
 		ret = reg_failed(vdev, mr, errno ? errno : EIO);
 		goto free;
 	}
 	mr->lkey = vmr->ibmr->lkey;
 	mr->rkey = vmr->ibmr->rkey;
-	mr->transport = vmr;
+	mr->priv[VRD_SLOT_IBVERBS] = vmr;
 	return 0;
 free:
 	drop_alias(vdev, vmr);
@@ -345,19 +345,19 @@ static void unregister(struct vrd_ibv_dev *vdev, struct vrd_ibv_mr *vmr)
 
 void vrd_ibv_mr_dereg(struct vrd_mr *mr)
 {
-	struct vrd_ibv_mr *vmr = mr->transport;
+	struct vrd_ibv_mr *vmr = mr->priv[VRD_SLOT_IBVERBS];
 
 	if (vmr->ibmr)
 		unregister(vrd_ibv_dev(mr->pd->ctx->dev), vmr);
 	free(vmr);
-	mr->transport = NULL;
+	mr->priv[VRD_SLOT_IBVERBS] = NULL;
 }
 
 /* ---- another memory table -------------------------------------------------------------- */
 
 static bool same_pieces(struct vrd_device *dev, const struct vrd_mr *mr)
 {
-	const struct vrd_ibv_mr *vmr = mr->transport;
+	const struct vrd_ibv_mr *vmr = mr->priv[VRD_SLOT_IBVERBS];
 	struct piece *now;
 	bool same = false;
 	uint32_t num;
@@ -384,7 +384,7 @@ void vrd_ibv_mem_changed(struct vrd_device *dev)
 	uint32_t pos;
 
 	for (pos = 0; (mr = vrd_table_next(&dev->mrs, &pos));) {
-		struct vrd_ibv_mr *vmr = mr->transport;
+		struct vrd_ibv_mr *vmr = mr->priv[VRD_SLOT_IBVERBS];
 
 		if (!vmr->ibmr || same_pieces(dev, mr))
 			continue;

@@ -71,7 +71,7 @@ static int create_host_qp(struct vrd_ibv_dev *vdev, struct vrd_ibv_qp *vq, uint3
 		init.cap.max_recv_sge = 1;
 	}
 	errno = 0;
-	vq->ibqp = ibv_create_qp(qp->pd->transport, &init);
+	vq->ibqp = ibv_create_qp(qp->pd->priv[VRD_SLOT_IBVERBS], &init);
 	if (!vq->ibqp)
 		return vrd_ibv_errno(errno ? errno : EIO);
 	return 0;
@@ -86,7 +86,7 @@ static int make_bounce(struct vrd_ibv_qp *vq)
 	if (!vq->bounce)
 		return -ENOMEM;
 	errno = 0;
-	vq->bounce_mr = ibv_reg_mr(vq->qp->pd->transport, vq->bounce, size, 0);
+	vq->bounce_mr = ibv_reg_mr(vq->qp->pd->priv[VRD_SLOT_IBVERBS], vq->bounce, size, 0);
 	return vq->bounce_mr ? 0 : vrd_ibv_errno(errno ? errno : EIO);
 }
 
@@ -115,8 +115,8 @@ static int make_cqs(struct vrd_ibv_qp *vq)
 	struct vrd_qp *qp = vq->qp;
 
 	if (!vq->shared) {
-		vq->send_vcq = qp->send_cq->transport;
-		vq->recv_vcq = qp->recv_cq->transport;
+		vq->send_vcq = qp->send_cq->priv[VRD_SLOT_IBVERBS];
+		vq->recv_vcq = qp->recv_cq->priv[VRD_SLOT_IBVERBS];
 		return 0;
 	}
 	vq->send_vcq = vrd_ibv_vcq_create(qp->send_cq, qp->sq.entries + vrd_ibv_bounces(qp));
@@ -171,7 +171,7 @@ int vrd_ibv_qp_create(struct vrd_qp *qp)
 	qp->qpn = vq->ibqp->qp_num;
 	qp->host = true;
 	qp->rq.want_db = true;		/* the host has to get what is posted */
-	qp->transport = vq;
+	qp->priv[VRD_SLOT_IBVERBS] = vq;
 	return 0;
 }
 
@@ -403,7 +403,7 @@ void vrd_ibv_qp_free(struct vrd_qp *qp)
 	/* The host may give the number away at once. */
 	free_parts(vq);
 	vrd_table_release(&qp->dev->qps, qp->qpn);
-	qp->transport = NULL;
+	qp->priv[VRD_SLOT_IBVERBS] = NULL;
 }
 
 /* The host had no room, or a handle was refused: look again. */

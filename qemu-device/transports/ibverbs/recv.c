@@ -194,14 +194,14 @@ int vrd_ibv_srq_create(struct vrd_srq *srq)
 		return -ENOMEM;
 	vsrq->srq = srq;
 	errno = 0;
-	vsrq->ibsrq = ibv_create_srq(srq->pd->transport, &init);
+	vsrq->ibsrq = ibv_create_srq(srq->pd->priv[VRD_SLOT_IBVERBS], &init);
 	if (!vsrq->ibsrq) {
 		ret = vrd_ibv_errno(errno ? errno : EIO);
 		free(vsrq);
 		return ret;
 	}
 	srq->ring.want_db = true;
-	srq->transport = vsrq;
+	srq->priv[VRD_SLOT_IBVERBS] = vsrq;
 	return 0;
 }
 
@@ -235,7 +235,7 @@ void vrd_ibv_srq_free(struct vrd_srq *srq)
 		vrd_dev_log(srq->dev, VRD_LOG_ERROR, "the host keeps a shared receive queue: %s",
 			    strerror(ret));
 	free(vsrq);
-	srq->transport = NULL;
+	srq->priv[VRD_SLOT_IBVERBS] = NULL;
 }
 
 /* False: the host took not all, and head was moved back. */
@@ -260,7 +260,7 @@ void vrd_ibv_srq_run(struct vrd_srq *srq)
 	struct vrd_recv_wr wr;
 	struct chain c;
 
-	if (!srq->transport)
+	if (!srq->priv[VRD_SLOT_IBVERBS])
 		return;
 	vrd_lock(&srq->ring.lock);
 	c.num = c.num_sges = 0;

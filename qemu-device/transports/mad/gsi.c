@@ -34,7 +34,7 @@ struct gsi_qp {
 
 static struct gsi_qp *gsi_qp(const struct vrd_qp *qp)
 {
-	return qp->transport;
+	return qp->priv[VRD_SLOT_MAD];
 }
 
 /* ---- life cycle ----------------------------------------------------------- */
@@ -52,7 +52,7 @@ int vrd_gsi_qp_create(struct vrd_gsi_port *port, struct vrd_qp *qp)
 	}
 	qp->qpn = 1;
 	gq->port = port;
-	qp->transport = gq;
+	qp->priv[VRD_SLOT_MAD] = gq;
 	pthread_mutex_lock(&port->mads->lock);
 	port->inbox = inbox;
 	port->inbox_head = 0;
@@ -109,8 +109,8 @@ void vrd_gsi_qp_destroy(struct vrd_qp *qp)
 void vrd_gsi_qp_free(struct vrd_qp *qp)
 {
 	vrd_table_release(&qp->dev->qps, qp->qpn);
-	free(qp->transport);
-	qp->transport = NULL;
+	free(qp->priv[VRD_SLOT_MAD]);
+	qp->priv[VRD_SLOT_MAD] = NULL;
 }
 
 /* ---- receiving -------------------------------------------------------------- */

@@ -61,7 +61,7 @@ void vrd_gsi_port_stats(struct vrd_gsi_port *port,
 
 /* ---- the queue pair: in place of the transport's functions of the same name --- */
 
-/* Takes QP number 1; uses qp->transport.  Needs dev->local_dma (ib_mad's lkey). */
+/* Takes QP number 1; uses qp->priv[VRD_SLOT_MAD].  Needs dev->local_dma (ib_mad's lkey). */
 int vrd_gsi_qp_create(struct vrd_gsi_port *port, struct vrd_qp *qp);
 int vrd_gsi_qp_modify(struct vrd_qp *qp, uint8_t new_state,
 		      const struct virtio_rdma_qp_attr *attr, uint32_t mask);

@@ -66,7 +66,7 @@ int vrd_mem_device_open(struct vrd_device *dev, const struct vrd_device_config *
 	port->dev = dev;
 	port->fabric = mf;
 	TAILQ_INIT(&port->parked);
-	dev->local = port;
+	dev->priv[VRD_SLOT_MEMORY] = port;
 	return 0;
 }
 
@@ -81,7 +81,7 @@ void vrd_mem_device_close(struct vrd_device *dev)
 	vrd_engine_synchronize(dev->engine);
 	/* One that looked the port up before may have parked in the meantime. */
 	vrd_mem_device_resumed(dev);
-	dev->local = NULL;
+	dev->priv[VRD_SLOT_MEMORY] = NULL;
 	free(port);
 }
 
@@ -186,7 +186,7 @@ struct vrd_qp *vrd_mem_find_qp(struct vrd_mem_fabric *mf, const uint8_t gid[16],
 	struct vrd_mem_port *port = vrd_mem_port_by_gid(mf, gid);
 	struct vrd_qp *qp = port ? vrd_table_find(&port->dev->qps, qpn) : NULL;
 
-	return qp && qp->local ? qp : NULL;
+	return qp && qp->priv[VRD_SLOT_MEMORY] ? qp : NULL;
 }
 
 /* ---- waking others ------------------------------------------------------- */

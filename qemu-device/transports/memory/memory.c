@@ -52,7 +52,7 @@ int vrd_mem_qp_init(struct vrd_qp *qp)
 	mq->qp = qp;
 	mq->port = vrd_mem_port(qp->dev);
 	vrd_timer_init(&mq->timer, vrd_mem_timer_fired);
-	qp->local = mq;
+	qp->priv[VRD_SLOT_MEMORY] = mq;
 	return 0;
 }
 
@@ -63,7 +63,7 @@ void vrd_mem_qp_fini(struct vrd_qp *qp)
 	free(mq->progress);
 	free(mq->recv);
 	free(mq);
-	qp->local = NULL;
+	qp->priv[VRD_SLOT_MEMORY] = NULL;
 }
 
 static int vrd_mem_qp_create(struct vrd_qp *qp)

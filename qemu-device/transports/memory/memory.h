@@ -84,7 +84,7 @@ struct vrd_mem_port {
 
 static inline struct vrd_mem_port *vrd_mem_port(const struct vrd_device *dev)
 {
-	return dev->local;
+	return dev->priv[VRD_SLOT_MEMORY];
 }
 
 static inline uint64_t vrd_mem_generation(struct vrd_mem_fabric *mf)
@@ -240,7 +240,7 @@ struct vrd_mem_qp {
 
 static inline struct vrd_mem_qp *vrd_mem_qp(const struct vrd_qp *qp)
 {
-	return qp->local;
+	return qp->priv[VRD_SLOT_MEMORY];
 }
 
 /* The message at sq.head has been begun; sq.lock. */

@@ -19,7 +19,7 @@ struct vrd_mem_srq {
 
 static struct vrd_mem_srq *vrd_mem_srq(const struct vrd_srq *srq)
 {
-	return srq->local;
+	return srq->priv[VRD_SLOT_MEMORY];
 }
 
 static struct vrd_mem_fabric *vrd_mem_srq_fabric(const struct vrd_srq *srq)
@@ -34,7 +34,7 @@ int vrd_mem_srq_create(struct vrd_srq *srq)
 	if (!msrq)
 		return -ENOMEM;
 	TAILQ_INIT(&msrq->starved);
-	srq->local = msrq;
+	srq->priv[VRD_SLOT_MEMORY] = msrq;
 	return 0;
 }
 
@@ -50,7 +50,7 @@ void vrd_mem_srq_destroy(struct vrd_srq *srq)
 void vrd_mem_srq_free(struct vrd_srq *srq)
 {
 	free(vrd_mem_srq(srq));
-	srq->local = NULL;
+	srq->priv[VRD_SLOT_MEMORY] = NULL;
 }
 
 /* Receives were posted, and senders may wait for them. */

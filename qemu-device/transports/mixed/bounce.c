@@ -35,7 +35,7 @@ int vrd_mix_bounce_create(struct vrd_qp *qp)
 	if (!mix->bounce)
 		return -ENOMEM;
 	errno = 0;
-	mix->bounce_mr = ibv_reg_mr(qp->pd->transport, mix->bounce, size, IBV_ACCESS_LOCAL_WRITE);
+	mix->bounce_mr = ibv_reg_mr(qp->pd->priv[VRD_SLOT_IBVERBS], mix->bounce, size, IBV_ACCESS_LOCAL_WRITE);
 	if (!mix->bounce_mr) {
 		free(mix->bounce);
 		mix->bounce = NULL;

@@ -3,9 +3,8 @@
  * The mixed transport: a device on a port of the host's RDMA device and in a
  * fabric of this process.  Traffic between guests of the fabric takes the
  * memory path, all other that of the host's device.  It composes the two other
- * transports, whose parts of an object live side by side: obj->transport is the
- * ibverbs transport's, obj->local the memory transport's, and what this one needs
- * hangs on the former.
+ * transports, whose private parts of an object live side by side in obj->priv[].
+ * Its own data hangs on the part of the ibverbs transport.
  *
  *   device.c   opening both; capabilities, GIDs, counters; the operations
  *   qp.c       which path a queue pair takes, and its states on it

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The transports that exist: one line for each, with its folder's name and
+ * whether this build has it.
+ *
+ * Each transport has a slot, a constant, in the priv[] array of every object
+ * (device, PD, MR, CQ, SRQ, QP).  There it keeps its private part of the
+ * object.  The slots do not depend on the build, so that all files agree on the
+ * layout of the objects.
+ */
+#ifndef VRD_TRANSPORTS_H
+#define VRD_TRANSPORTS_H
+
+#ifndef VRD_HAVE_IBVERBS
+#define VRD_HAVE_IBVERBS	1
+#endif
+
+#define VRD_TRANSPORTS(X)			\
+	X(MEMORY, memory, 1)			\
+	X(MAD, mad, VRD_HAVE_IBVERBS)		\
+	X(IBVERBS, ibverbs, VRD_HAVE_IBVERBS)
+
+enum vrd_slot {
+#define VRD_SLOT_NAME(slot, name, have)	VRD_SLOT_##slot,
+	VRD_TRANSPORTS(VRD_SLOT_NAME)
+#undef VRD_SLOT_NAME
+	VRD_NUM_SLOTS
+};
+
+#endif /* VRD_TRANSPORTS_H */
