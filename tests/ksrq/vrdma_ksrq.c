@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * A kernel user of a shared receive queue, to test the driver's: module
- * vrdma_ksrq, loaded in a guest by tests.
+ * A kernel user of a shared receive queue, to test the driver: module vrdma_ksrq, loaded in
+ * a guest by tests.
  *
- * At load it connects two pairs of RC QPs on each vrdma device, of which the
- * receiving ends share an SRQ, and prints "vrdma_ksrq: NAME: PASS" or "FAIL".
- * CQs are polled by hand, so that completions can be left unpolled.
+ * At load it connects two pairs of RC QPs on each vrdma device, whose receiving ends share
+ * an SRQ, and prints "vrdma_ksrq: NAME: PASS" or "FAIL".  It polls its CQs explicitly, so
+ * that completions can be left unpolled.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -103,7 +103,7 @@ static int ks_post_recv(struct ks_test *t, int i)
 	return ib_post_srq_recv(t->srq, &wr, NULL);
 }
 
-/* Until the counter has come so far. */
+/* Waits until the counter has this value. */
 static int ks_wait(struct ib_cq *cq, const int *counter, int value)
 {
 	unsigned long end = jiffies + KS_TIMEOUT;
@@ -138,7 +138,7 @@ static int ks_send(struct ks_test *t, int qp, u32 len)
 	return ret ?: ks_wait(t->send_cq, &t->sent, 1);
 }
 
-/* A message to the receive in piece @i, of which there is no other one before. */
+/* Sends a message to the receive in piece @i, the only one that is posted. */
 static int ks_message(struct ks_test *t, int qp, int i, u32 len)
 {
 	int ret;
@@ -162,7 +162,7 @@ static int ks_message(struct ks_test *t, int qp, int i, u32 len)
 	return 0;
 }
 
-/* Many times around the ring, with more than one entry posted. */
+/* Many laps of the ring, with more than one entry posted. */
 static int ks_laps(struct ks_test *t)
 {
 	int i, ret = 0;
@@ -180,7 +180,7 @@ static int ks_laps(struct ks_test *t)
 	return ret;
 }
 
-/* How many more it takes. */
+/* Returns the number of receives that can still be posted. */
 static u32 ks_fill(struct ks_test *t)
 {
 	u32 n = 0;
@@ -221,7 +221,7 @@ static int ks_limit(struct ks_test *t)
 	return ret;
 }
 
-/* A QP goes with completions that nobody has polled: its entries are free. */
+/* A QP is destroyed with unpolled completions: its entries become free. */
 static int ks_purge(struct ks_test *t)
 {
 	u32 room;
@@ -375,7 +375,7 @@ static int ks_add(struct ib_device *dev)
 			ret);
 	else
 		pr_info("%s: PASS\n", dev_name(&dev->dev));
-	return -EOPNOTSUPP;	/* nothing is kept on the device */
+	return -EOPNOTSUPP;	/* no object is left on the device */
 }
 
 static struct ib_client ks_client = {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* One step of an RC QP's way to RTS, connected to a QP of the same device. */
+/* One step of an RC QP's transitions to RTS, connected to a QP of the same device. */
 #ifndef KV_CONNECT_H
 #define KV_CONNECT_H
 

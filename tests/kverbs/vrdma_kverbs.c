@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * A kernel user of verbs, to test the driver's kernel data path: module
- * vrdma_kverbs, loaded in a guest by tests.
+ * A kernel user of verbs, to test the driver's kernel data path: module vrdma_kverbs, loaded
+ * in a guest by tests.
  *
- * At load it connects two RC QPs of each vrdma device to each other, by the
- * device's own GID 0, and runs every opcode with data checked; then it prints
- * "vrdma_kverbs: NAME: PASS" or "FAIL ...".  With hold=1 it leaves receives
- * posted, and drains the QPs only when the device goes or the module is
- * unloaded: so a test can fail the device in between, and see that nobody
- * hangs ("drained").
+ * At load it connects two RC QPs of each vrdma device to each other, by the device's own GID
+ * 0, and runs every opcode with data checked; then it prints "vrdma_kverbs: NAME: PASS" or
+ * "FAIL ...".  With hold=1 it leaves receives posted, and drains the QPs only when the
+ * device is removed or the module is unloaded: a test can fail the device in between, and
+ * check that the drain ends ("drained").
  *
- * Whoever writes to the parameter "cycle" has a PD, an MR, a CQ and QPs made,
- * used once and destroyed, and gets the error: so a test can let each
- * allocation on the way fail for its own task.
+ * A write to the parameter "cycle" creates a PD, an MR, a CQ and QPs, uses them once and
+ * destroys them, and returns the error: a test can make each allocation on the way fail for
+ * its own task.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -39,7 +38,7 @@ struct kv_test {
 	struct ib_mr *mr;	/* all memory, for remote access */
 	struct ib_cq *cq;
 	struct ib_qp *qp[2];
-	bool live[2];		/* out of RESET, from where nothing is drained */
+	bool live[2];		/* left RESET, so there is something to drain */
 	u8 *buf[2];
 	u64 dma[2];
 	int flushed;
@@ -259,7 +258,7 @@ bad:
 	return -EIO;
 }
 
-/* Through ERR and RESET, back to RTS: the rings start anew. */
+/* Through ERR and RESET, back to RTS: the rings start from zero. */
 static int kv_test_restart(struct kv_test *t)
 {
 	int i, ret;
@@ -443,7 +442,7 @@ static struct ib_client kv_client = {
 	.remove = kv_remove,
 };
 
-/* One life of everything, in the context of the writer. */
+/* One life of all objects, in the writer's context. */
 static int kv_cycle(const char *val, const struct kernel_param *kp)
 {
 	struct ib_device *dev;

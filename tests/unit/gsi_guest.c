@@ -18,7 +18,7 @@
 #include "gsi_guest.h"
 #include "vrd_mad.h"
 
-/* Each send and each receive has a place of its own. */
+/* Each send and each receive has its own place. */
 #define SENDS		4096U
 #define RECVS		1024U
 #define SEND_LEN	((SENDS + 1) * VRD_MAD_LEN)
@@ -202,7 +202,7 @@ static void device_close(struct vrd_device *dev)
 	vrd_memory_transport.device_close(dev);
 }
 
-/* Before its queues are started. */
+/* Call before its queues are started. */
 static void use_gsi(struct vrd_device *dev)
 {
 	struct vrd_gsi_port_config cfg = { .ifindex = 1 };
@@ -258,7 +258,7 @@ void gsi_guest_open(struct gsi_guest *gg, struct vrd_engine *engine, uint8_t id,
 	struct guest_config cfg = {
 		.name = address, .id = id, .fabric = fabric, .mem_size = 16 << 20,
 #ifdef __SANITIZE_THREAD__
-		.host_mapped = true,	/* the sanitizer knows memory by its address */
+		.host_mapped = true,	/* the thread sanitizer identifies memory by its address */
 #endif
 	};
 	struct guest_qp_init init = {
@@ -351,7 +351,7 @@ int gsi_send(struct gsi_guest *gg, uint8_t sgid_index, const uint8_t dgid[16], u
 	return guest_poll_wait(&gg->scq, &cqe, GSI_WAIT_MS) ? cqe.status : -1;
 }
 
-/* Sleeps between looks: the MAD thread needs a CPU as well. */
+/* Sleep between polls: the MAD thread needs a CPU as well. */
 const uint8_t *gsi_recv(struct gsi_guest *gg, struct virtio_rdma_cqe *cqe, int timeout_ms)
 {
 	for (; !guest_poll(&gg->rcq, cqe); timeout_ms--) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Test guests whose QP 1 is that of the host's fabric (transports/mad/gsi.c),
- * on the memory transport for all the rest: so QP 1 and the MAD channel are
- * tested without an RDMA device of the host.
+ * Test guests whose QP 1 is that of the host's fabric (transports/mad/gsi.c) and whose other
+ * objects use the memory transport: QP 1 and the MAD channel are tested without an RDMA
+ * device of the host.
  */
 #ifndef GSI_GUEST_H
 #define GSI_GUEST_H
@@ -27,8 +27,8 @@ struct gsi_guest {
 };
 
 /*
- * A private network namespace for this process with these addresses on its
- * loopback device; false: not possible here.
+ * Creates a private network namespace for this process, with these addresses on its loopback
+ * device. Returns false if that is not possible here.
  */
 bool gsi_network(const char *const *addresses, unsigned int num);
 
@@ -37,26 +37,32 @@ void gsi_guest_open(struct gsi_guest *gg, struct vrd_engine *engine, uint8_t id,
 		    const char *fabric, const char *address, unsigned int num_recv);
 void gsi_guest_close(struct gsi_guest *gg);
 
-/* A MAD of bytes made from @seed, from GID @sgid_index; status of its completion. */
+/*
+ * Sends a MAD of bytes made from @seed, from GID @sgid_index; returns the status of its
+ * completion.
+ */
 int gsi_send(struct gsi_guest *gg, uint8_t sgid_index, const uint8_t dgid[16], uint8_t seed);
-/* Without waiting for it. */
+/* The same, without waiting for the completion. */
 void gsi_post(struct gsi_guest *gg, uint8_t sgid_index, const uint8_t dgid[16], const void *mad,
 	      uint32_t length);
 void gsi_fill(uint8_t mad[VRD_MAD_LEN], uint8_t seed);
 
-/* The next receive: its 40 + 256 bytes, or NULL if none comes in @timeout_ms. */
+/* Returns the 40 + 256 bytes of the next receive, or NULL if none arrives in @timeout_ms. */
 const uint8_t *gsi_recv(struct gsi_guest *gg, struct virtio_rdma_cqe *cqe, int timeout_ms);
-/* It is the MAD of @seed, and from @sgid. */
+/* True if it is the MAD of @seed, sent from @sgid. */
 bool gsi_got(struct gsi_guest *gg, uint8_t seed, const uint8_t sgid[16], int timeout_ms);
 void gsi_post_recv(struct gsi_guest *gg, uint32_t length);
 
 uint64_t gsi_stat(struct gsi_guest *gg, const char *name);
 uint64_t gsi_engine_stat(struct vrd_engine *engine, const char *name);
 
-/* "10.1.0.1" or "fd00::1" as a GID. */
+/* Converts "10.1.0.1" or "fd00::1" to a GID. */
 void gsi_gid(uint8_t gid[16], const char *address);
 
-/* A file with a key of @bytes, in a folder that goes with the process; its path. */
+/*
+ * Creates a file with a key of @bytes, in a folder that is removed with the process; returns
+ * its path.
+ */
 const char *gsi_key_file(const char *name, const char *bytes, unsigned int mode);
 
 #endif /* GSI_GUEST_H */

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/*
- * The test guest: its memory and its device's life cycle.  See guest.h.
- */
+/* The test guest: its memory and the life cycle of its device.  See guest.h. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -17,7 +15,8 @@
 #include "guest.h"
 #include "shm.h"
 
-#define GUEST_BASE	0x100000000ULL		/* not where it is mapped, nor zero */
+#define GUEST_BASE	0x100000000ULL		/* different from the address at which it is
+						 * mapped, and not zero */
 
 void guest_fatal(const char *fmt, ...)
 {
@@ -274,7 +273,7 @@ struct guest *guest_create_stopped(struct vrd_engine *engine, const struct guest
 	return g;
 }
 
-/* The control queue last: it lets the device run. */
+/* Start the control queue last: it makes the device run. */
 void guest_start_queues(struct guest *g)
 {
 	for (unsigned int i = g->num_vqs; i--;) {
@@ -284,7 +283,10 @@ void guest_start_queues(struct guest *g)
 			.desc = guest_addr(g, vq->desc),
 			.avail = guest_addr(g, vq->avail),
 			.used = guest_addr(g, vq->used),
-			/* All that the device took it has used, though we may not have looked. */
+			/*
+			 * The device has used all that it took, although this side may not have
+			 * read the used ring yet.
+			 */
 			.last_avail = vrd_load16((__le16 *)(vq->used + 2)),
 		};
 		struct vrd_error err;

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A guest for tests, fuzzers and benchmarks: plays driver and provider against
- * vrd.h, with no virtual machine.
+ * A guest for tests, fuzzers and benchmarks: acts as driver and provider towards vrd.h,
+ * without a virtual machine.
  *
- * Its memory is a memfd, mapped here and, by the core, once more over there.
- * It drives split virtqueues, sends commands, and posts and polls on rings
- * with the very protocol that the device ABI asks of a provider.
+ * Its memory is a memfd, mapped here and a second time by the core.  It drives split
+ * virtqueues, sends commands, and posts and polls on rings with the protocol that the device
+ * ABI specifies for a provider.
  *
- * What a test cannot go on without aborts with a message.  What it may want to
- * see fail returns the command's status (VIRTIO_RDMA_S_*).
+ * A failure after which a test cannot continue aborts with a message.  A failure that a test
+ * may want to check is returned as the command's status (VIRTIO_RDMA_S_*).
  *
  *   guest.c       memory, life cycle          guest_vq.c    virtqueues, raw commands
  *   guest_cmd.c   typed commands              guest_qp.c    QPs, and sets of objects
@@ -55,11 +55,12 @@ struct guest_config {
 	uint8_t id;				/* last byte of its MAC: one each in a fabric */
 	uint64_t mem_size;			/* 64 MiB */
 	unsigned int num_vectors;		/* 1 */
-	bool host_mapped;			/* hand over a mapping, as QEMU does */
-	bool no_fd;				/* and no file, as of memory that is not shared */
-	bool unsealed;				/* and one that can be shortened */
-	bool huge_pages;			/* in GUEST_HUGE_PAGE, of which there have to be some */
-	bool no_init;				/* leave INIT to the test */
+	bool host_mapped;			/* pass a mapping to the core, as QEMU does */
+	bool no_fd;				/* and no file, as for memory that is not shared */
+	bool unsealed;				/* and a file that can be shortened */
+	bool huge_pages;			/* in pages of GUEST_HUGE_PAGE, which must be
+						 * available */
+	bool no_init;				/* INIT is left to the test */
 	struct vrd_limits limits;
 	unsigned int num_allowed_gids;		/* as in vrd_device_config */
 	uint8_t allowed_gids[4][16];
@@ -92,18 +93,18 @@ struct guest {
 
 #define GUEST_CMD_BYTES	(128U * 1024)
 
-/* Device, memory, queues, and unless no_init INIT and GID 0. */
+/* Device, memory, queues; INIT and GID 0 unless no_init. */
 struct guest *guest_create(struct vrd_engine *engine, const struct guest_config *cfg);
 void guest_destroy(struct guest *g);
 
-/* Device with its memory and features only; guest_start_queues() then. */
+/* Device with its memory and features only; call guest_start_queues() afterwards. */
 struct guest *guest_create_stopped(struct vrd_engine *engine, const struct guest_config *cfg);
 void guest_set_memory(struct guest *g);
-/* Fresh queues, or where they stopped. */
+/* New queues, or continued where they stopped. */
 void guest_start_queues(struct guest *g);
 void guest_stop_queues(struct guest *g);
 
-/* Zeroed, page-aligned guest memory; aborts when it is used up. */
+/* Zeroed, page-aligned guest memory; aborts if there is none left. */
 void *guest_alloc(struct guest *g, uint64_t bytes);
 void guest_free(struct guest *g, void *p, uint64_t bytes);
 /* Device address of a pointer into guest memory. */
@@ -111,12 +112,12 @@ uint64_t guest_addr(const struct guest *g, const void *p);
 
 /* Value of one of vrd_device_stats(), by name. */
 uint64_t guest_stat(struct guest *g, const char *name);
-/* Waits until it is at least @value; false after @timeout_ms. */
+/* Waits until the value is at least @value; false after @timeout_ms. */
 bool guest_stat_reaches(struct guest *g, const char *name, uint64_t value, unsigned int timeout_ms);
 uint64_t guest_engine_stat(struct vrd_engine *engine, const char *name);
 
 uint64_t guest_now_ns(void);
-/* Ends the program: a test cannot go on. */
+/* Ends the program, because the test cannot continue. */
 void __attribute__((noreturn, format(printf, 1, 2))) guest_fatal(const char *fmt, ...);
 
 /* ---- virtqueues, raw ---- */
@@ -133,13 +134,12 @@ void guest_vq_add(struct guest_vq *vq, unsigned int first, const struct guest_de
 void guest_vq_kick(struct guest_vq *vq);
 /* Next used element; false: none. */
 bool guest_vq_take(struct guest_vq *vq, uint32_t *id, uint32_t *len);
-/* Same, but waits for the call descriptor; false: time is over. */
+/* The same, but waits for the call descriptor; false on time-out. */
 bool guest_vq_wait(struct guest_vq *vq, uint32_t *id, uint32_t *len, int timeout_ms);
 
 /*
- * Any command, well-formed or not: @req_len bytes out, @rsp_len bytes in.
- * Returns the status; *@used (may be NULL) gets the used length.  Aborts if
- * there is no answer in time.
+ * Any command, well-formed or not: @req_len bytes out, @rsp_len bytes in.  Returns the
+ * status; *@used (may be NULL) gets the used length.  Aborts if no answer arrives in time.
  */
 uint32_t guest_command_raw(struct guest *g, const void *req, uint32_t req_len, void *rsp,
 			   uint32_t rsp_len, uint32_t *used);
@@ -179,10 +179,10 @@ struct guest_mr {
 	uint64_t iova, length;
 };
 
-/* Registers guest memory at @mem, with its device address as IOVA. */
+/* Registers guest memory at @mem, with its DMA address as IOVA. */
 uint32_t guest_mr_reg(struct guest *g, uint32_t pd, void *mem, uint64_t length, uint32_t access,
 		      struct guest_mr *mr);
-/* With an IOVA and extents of the test's own. */
+/* With an IOVA and extents that the test chooses. */
 uint32_t guest_mr_reg_extents(struct guest *g, uint32_t pd, uint64_t iova, uint64_t length,
 			      uint32_t access, const struct virtio_rdma_extent *extents,
 			      uint32_t num, struct guest_mr *mr);
@@ -207,7 +207,7 @@ struct guest_ring {
 	uint8_t *ring;
 	struct virtio_rdma_ring_ctrl *ctrl;
 	uint32_t entries, stride, slot;
-	uint32_t producer;			/* written, perhaps not yet rung */
+	uint32_t producer;			/* written, possibly not rung yet */
 };
 
 struct guest_srq {
@@ -223,15 +223,15 @@ uint32_t guest_srq_create(struct guest_ctx *ctx, uint32_t pd, uint32_t entries, 
 			  struct guest_srq *srq);
 uint32_t guest_srq_destroy(struct guest_srq *srq);
 uint32_t guest_srq_arm(struct guest_srq *srq, uint32_t limit);
-/* What is armed; aborts on failure. */
+/* Returns the armed limit; aborts on failure. */
 uint32_t guest_srq_limit(struct guest_srq *srq);
 
 struct guest_qp_init {
 	uint8_t type;				/* VIRTIO_RDMA_QPT_* */
 	uint32_t pd;
 	struct guest_cq *send_cq, *recv_cq;
-	struct guest_srq *srq;			/* or NULL; if not, there is no receive ring */
-	bool no_sq;				/* nor a send ring */
+	struct guest_srq *srq;			/* or NULL; if set, there is no receive ring */
+	bool no_sq;				/* no send ring either */
 	uint32_t sq_entries, rq_entries;	/* powers of two */
 	uint32_t max_send_sge, max_recv_sge, max_inline;
 };
@@ -265,8 +265,8 @@ uint32_t guest_qp_open_ud(struct guest_qp *qp, uint32_t qkey);
 uint32_t guest_qp_reset(struct guest_qp *qp);
 
 /*
- * What most tests need of each: a context, a PD, a CQ for all completions, a
- * region of memory with all rights, and a QP, not connected.
+ * What most tests need of each kind: a context, a PD, a CQ for all completions, a region of
+ * memory with all rights, and a QP that is not connected.
  */
 struct guest_side {
 	struct guest *g;
@@ -282,7 +282,7 @@ struct guest_side {
 /* Aborts on failure.  @init's PD and CQs are filled in; type 0 is RC. */
 void guest_side_open(struct guest *g, uint64_t mem_size, uint32_t cq_entries,
 		     const struct guest_qp_init *init, struct guest_side *side);
-/* One more QP with the same objects. */
+/* Another QP with the same objects. */
 void guest_side_add_qp(struct guest_side *side, const struct guest_qp_init *init,
 		       struct guest_qp *qp);
 void guest_side_close(struct guest_side *side);
@@ -309,8 +309,8 @@ struct guest_wr {
 };
 
 /*
- * Writes a WQE; guest_ring_sq() makes all written ones known.  Nobody checks
- * whether the ring is full.
+ * Writes a WQE; guest_ring_sq() publishes all written ones.  Does not check whether the ring
+ * is full.
  */
 void guest_write_send(struct guest_qp *qp, const struct guest_wr *wr);
 void guest_ring_sq(struct guest_qp *qp);
@@ -319,27 +319,27 @@ void guest_ring_rq(struct guest_qp *qp);
 void guest_write_srq(struct guest_srq *srq, uint32_t cookie, const struct guest_sge *sge,
 		     unsigned int num_sge);
 void guest_ring_srq(struct guest_srq *srq);
-/* Both at once. */
+/* Writes and publishes. */
 void guest_post_send(struct guest_qp *qp, const struct guest_wr *wr);
 void guest_post_recv(struct guest_qp *qp, const struct guest_sge *sge, unsigned int num_sge);
 
 void guest_post_srq(struct guest_srq *srq, uint32_t cookie, const struct guest_sge *sge,
 		    unsigned int num_sge);
 
-/* The usual ones: WRITE, READ or SEND of one piece. */
+/* Common requests: WRITE, READ or SEND of one piece. */
 void guest_post_rdma(struct guest_qp *qp, uint8_t opcode, uint16_t flags, const void *local,
 		     uint32_t length, uint32_t lkey, uint64_t remote_addr, uint32_t rkey);
 
-/* The doorbell protocol alone; true if it had to notify. */
+/* Only the doorbell protocol; returns true if a notification was needed. */
 bool guest_ring_doorbell(struct guest_ctx *ctx, struct guest_ring *ring);
 void guest_kick_doorbell(struct guest *g);
 
 bool guest_poll(struct guest_cq *cq, struct virtio_rdma_cqe *cqe);
-/* Spins; false: time is over. */
+/* Spins; false on time-out. */
 bool guest_poll_wait(struct guest_cq *cq, struct virtio_rdma_cqe *cqe, int timeout_ms);
-/* Arms; true if there is a CQE already, so that no event may come. */
+/* Arms; returns true if a CQE is there already, so that no event may come. */
 bool guest_arm(struct guest_cq *cq, bool solicited);
-/* Sleeps until there is a CQE: arm, wait for the vector's event. */
+/* Sleeps until there is a CQE: arms and waits for the vector's event. */
 bool guest_poll_sleep(struct guest_cq *cq, struct virtio_rdma_cqe *cqe, int timeout_ms);
 
 #endif /* GUEST_H */

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/*
- * The test guest's typed commands, but for those of queue pairs.  See guest.h.
- */
+/* The test guest's typed commands, except those of queue pairs.  See guest.h. */
 #include <stdlib.h>
 #include <string.h>
 

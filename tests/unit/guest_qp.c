@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The test guest's queue pairs and SRQs, and the set of objects around one that most
- * tests need.  See guest.h.
+ * The test guest's queue pairs and SRQs, and the set of objects around a QP that most tests
+ * need.  See guest.h.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The test guest's data path: what a provider does, by sections 5 and 6 of the
- * device specification.  See guest.h.
+ * The test guest's data path: the provider's part of sections 5 and 6 of the device
+ * specification. See guest.h.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -102,7 +102,7 @@ bool guest_ring_doorbell(struct guest_ctx *ctx, struct guest_ring *ring)
 	if (!vrd_load32(&ring->ctrl->need_db))
 		return false;
 	vrd_store8(&db->dirty[ring->slot], 1);
-	/* The summary byte after the dirty byte. */
+	/* Set the summary byte after the dirty byte. */
 	__atomic_store_n(&db->summary[ring->slot / 64], 1, __ATOMIC_RELEASE);
 	vrd_full_barrier();
 	if (!vrd_load32(&db->need_wakeup))

@@ -69,7 +69,7 @@ bool guest_vq_take(struct guest_vq *vq, uint32_t *id, uint32_t *len)
 	return true;
 }
 
-/* Waits for the call descriptor; false: time is over. */
+/* Waits for the call descriptor; false on time-out. */
 static bool wait_call(struct guest_vq *vq, uint64_t until)
 {
 	struct pollfd pfd = { .fd = vq->call, .events = POLLIN };
@@ -132,7 +132,7 @@ uint32_t guest_command_raw(struct guest *g, const void *req, uint32_t req_len, v
 
 /* ---- events ------------------------------------------------------------------ */
 
-/* Copies the next used buffer, and makes it available again. */
+/* Copies the next used buffer and makes it available again. */
 static bool take_buffer(struct guest *g, struct guest_vq *vq, void *to, int timeout_ms)
 {
 	struct guest_desc desc;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* Host calls that fail one by one.  See host_calls.h. */
+/* Host calls that fail one at a time.  See host_calls.h. */
 #include <string.h>
 
 #include "host_calls.h"
@@ -34,7 +34,10 @@ struct host_calls host_calls_at_start(struct vrd_engine *engine,
 	return calls;
 }
 
-/* One of each; what is refused is not there.  False: something was refused. */
+/*
+ * Creates one object of each kind; refused objects are skipped.  Returns false if one was
+ * refused.
+ */
 static bool make_objects(struct mem_end *e, uint8_t type, bool with_srq, struct host_calls *calls)
 {
 	struct guest_qp_init init = { .type = type };
@@ -68,7 +71,7 @@ static bool make_objects(struct mem_end *e, uint8_t type, bool with_srq, struct 
 		calls->undone &= !guest_mr_dereg(&mr);
 	calls->undone &= !guest_destroy_handle(e->g, VIRTIO_RDMA_CMD_DEALLOC_PD, pd);
 out:
-	/* One call fails, so one status at most says so. */
+	/* One call fails, so at most one status reports an error. */
 	for (unsigned int i = 0; i < 6; i++) {
 		calls->told &= !status[i] || status[i] == VIRTIO_RDMA_S_NOMEM;
 		if (status[i])
@@ -91,7 +94,7 @@ struct host_calls host_calls_of_objects(struct mem_end *end, uint8_t type, bool 
 		if (calls.ended)
 			break;
 		calls.num = n;
-		/* One may be made up for, as inline data by a bounce line. */
+		/* A failure may be compensated, as for inline data by a bounce line. */
 		calls.told &= !all || n > 4;
 	}
 	calls.undone &= null_objects() == before;

@@ -129,7 +129,7 @@ void mem_pair_drop_qps(struct mem_pair *p)
 {
 	end_drop_qp(&p->a);
 	end_drop_qp(&p->b);
-	/* What was on its way before the QPs were forgotten. */
+	/* Discard what was pending before the QPs were forgotten. */
 	mem_drop_events(p->a.g);
 	mem_drop_events(p->b.g);
 }

@@ -4,7 +4,7 @@
 
 struct mem_pair p;
 
-/* Where no guest of a fabric is. */
+/* A GID that no guest of a fabric has. */
 static const uint8_t elsewhere[16] = { [10] = 0xff, 0xff, 10, 0, 0, 99 };
 
 void mixed_open(unsigned int pollers, const char *fabric_a, const char *fabric_b)

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the tests of the mixed transport share: guests a and b on a host's device that
- * does nothing (tests/null), and in fabrics.  What comes from the host is put there
- * by null_receive().
+ * What the tests of devices with both paths share: guests a and b on a host device that does
+ * nothing (tests/null), and in fabrics.  null_receive() makes messages arrive from the host.
  */
 #ifndef MIXED_H
 #define MIXED_H
@@ -30,14 +29,14 @@
 
 extern struct mem_pair p;
 
-/* Both on the host's device, each in its fabric. */
+/* Both on the host's device, each in its own fabric. */
 void mixed_open(unsigned int pollers, const char *fabric_a, const char *fabric_b);
 
 /* ---- ends, beside those of the pair ---- */
 
 /* CQs and a QP, which mem_end_close() destroys. */
 void open_end(struct mem_end *end, uint8_t type);
-/* @to NULL, here and below: somebody whom only the host can reach. */
+/* @to NULL, here and below: a peer that only the host can reach. */
 void attr_to(struct mem_end *end, const struct mem_end *to);
 /* To RTS. */
 void bring_up(struct mem_end *end, const struct mem_end *to);
@@ -46,15 +45,15 @@ void connect_ends(struct mem_end *x, struct mem_end *y);
 /* ---- data ---- */
 
 /*
- * A message of the host's, with what null_receive() says of it.  Waits: the poller
- * may not have handed over yet what it needs.
+ * A message from the host, as null_receive() describes it.  Waits, because the poller may
+ * not have posted the needed receive yet.
  */
 bool arrives(struct mem_end *end, enum ibv_wc_status status, const void *data, uint32_t length);
-/* The host's device takes each kind of request, and gives a receive back. */
+/* Checks that the host's device accepts each kind of request and completes a receive. */
 bool host_carries(struct mem_end *x);
 
 struct virtio_rdma_av av_to(const struct mem_end *from, const struct mem_end *to);
-/* As the host writes it: header and payload. */
+/* Format that the host writes: header and payload. */
 void datagram(uint8_t *to, uint32_t payload, uint32_t seed);
 
 #endif /* MIXED_H */

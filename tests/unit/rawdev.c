@@ -67,7 +67,7 @@ static struct raw *make(struct vrd_engine *engine, const struct vrd_limits *limi
 	r->mem = mmap(NULL, RAW_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, r->memfd, 0);
 	if (r->mem == MAP_FAILED)
 		die("mmap", NULL);
-	r->next = PAGE;		/* page 0 stays free: address arithmetic may hit it */
+	r->next = PAGE;		/* page 0 stays unused: wrong address arithmetic may hit it */
 	r->features = features;
 	if (raw_set_memory(r) || vrd_device_set_features(r->dev, features, &err))
 		die("memory table or features", &err);
@@ -136,9 +136,9 @@ void *raw_ptr(struct raw *r, uint64_t addr)
 }
 
 /*
- * The thread sanitizer does not know that the device's mapping of a word and
- * ours are one, so it sees no order between the threads where the rings make
- * one.  The tests' own looks into the core's objects need it.
+ * The thread sanitizer does not know that the device's mapping of a word and ours are the
+ * same, so it misses the ordering that the rings establish between the threads.  The tests
+ * need that ordering when they read the core's objects.
  */
 static void order_threads(struct raw *r)
 {
@@ -234,7 +234,7 @@ int raw_cmd(struct raw *r, const void *req, uint32_t req_len, void *rsp, uint32_
 	struct virtio_rdma_rsp_hdr hdr;
 	uint32_t id;
 
-	/* by bytes, because another thread of a test may be forging them */
+	/* byte by byte, because another thread of a test may be changing them */
 	for (uint32_t i = 0; i < req_len; i++)
 		__atomic_store_n((uint8_t *)raw_ptr(r, r->req) + i, ((const uint8_t *)req)[i],
 				 __ATOMIC_RELAXED);

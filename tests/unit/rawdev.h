@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A device under test and the bare hands of its guest: memory, virtqueues whose
- * every word can be forged, and commands as bytes.  The well-behaved guest that
- * other tests use is in guest.h.
+ * A device under test with a guest that can forge everything: memory, virtqueues in which
+ * every word can be written, and commands as bytes.  The well-behaved guest of other tests
+ * is in guest.h.
  */
 #ifndef RAWDEV_H
 #define RAWDEV_H
@@ -17,7 +17,7 @@
 
 #define RAW_BASE	0x40000000ULL		/* device address of the first byte */
 #define RAW_SIZE	(64ULL << 20)
-#define RAW_HOLE	0x30000000ULL		/* no memory here */
+#define RAW_HOLE	0x30000000ULL		/* no memory at this address */
 #define RAW_QUEUES	5			/* control, event, doorbell, two vectors */
 
 struct raw_queue {
@@ -54,11 +54,11 @@ uint64_t raw_alloc(struct raw *r, uint64_t pages);
 void *raw_ptr(struct raw *r, uint64_t addr);
 int raw_set_memory(struct raw *r);
 
-/* Rings of @num entries, all zero, in fresh pages; started. */
+/* Rings of @num entries, all zero, in unused pages; started. */
 int raw_start(struct raw *r, unsigned int q, uint16_t num);
 int raw_stop(struct raw *r, unsigned int q);
 void raw_kick(struct raw *r, unsigned int q);
-/* Puts a descriptor at @i; then makes a chain available at its head. */
+/* The first writes a descriptor at @i; the second makes a chain available at its head. */
 void raw_desc(struct raw *r, unsigned int q, uint16_t i, uint64_t addr, uint32_t len,
 	      uint16_t flags, uint16_t next);
 void raw_offer(struct raw *r, unsigned int q, uint16_t head);
@@ -66,15 +66,15 @@ void raw_offer(struct raw *r, unsigned int q, uint16_t head);
 bool raw_used(struct raw *r, unsigned int q, uint32_t *id, uint32_t *len, int ms);
 
 /*
- * A command: request and response in two descriptors.  Returns the status, -1
- * without an answer, -2 if not even a status was written.  @rsp gets @rsp_len
- * bytes, those that the device did not write are 0xee.
+ * A command: request and response in two descriptors.  Returns the status, -1 without an
+ * answer, -2 if not even a status was written.  @rsp gets @rsp_len bytes; bytes that the
+ * device did not write are 0xee.
  */
 int raw_cmd(struct raw *r, const void *req, uint32_t req_len, void *rsp, uint32_t rsp_len);
 
 /* Waits until vrd_device_is_broken(); false after a second. */
 bool raw_broken(struct raw *r);
-/* Reset; then queue 0 runs and INIT has been done, or not if it failed. */
+/* Reset; then queue 0 runs and INIT has been done, unless it failed. */
 int raw_recover(struct raw *r);
 int raw_init(struct raw *r);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A connected pair of which b has an SRQ, for the tests of SRQs: a sends, b's QP
- * takes its receives off the SRQ.
+ * A connected pair in which b has an SRQ, for the tests of SRQs: a sends, b's QP takes its
+ * receives from the SRQ.
  */
 #ifndef SRQ_PAIR_H
 #define SRQ_PAIR_H
@@ -19,19 +19,19 @@
 extern struct mem_pair srq_pair;
 extern struct guest_srq srq;		/* b's, of ENTRIES entries */
 
-/* Fresh QPs, RC or of @type, in RTS, and a fresh SRQ; patterns in both buffers. */
+/* New QPs, RC or of @type, in RTS, and a new SRQ; patterns in both buffers. */
 void srq_fresh(void);
 void srq_fresh_type(uint8_t type);
 void srq_drop(void);
 
 void srq_recv(uint32_t cookie, uint32_t offset, uint32_t length);
-/* From the start of a's buffer, by its QP or by another one of a's. */
+/* From the start of a's buffer, by its QP or by another QP of a's. */
 void srq_send(uint32_t length);
 void srq_send_on(struct guest_qp *qp, uint8_t opcode, uint32_t length);
 
-/* This is the next completion at b; @length counts if @status is success. */
+/* Checks the next completion at b; @length counts if @status is success. */
 bool srq_received(uint32_t qpn, uint32_t cookie, uint32_t length, uint8_t status);
-/* The next event of b's is this one, of the SRQ. */
+/* The next event of b's is this one, for the SRQ. */
 bool srq_event(uint32_t type);
 
 #endif /* SRQ_PAIR_H */

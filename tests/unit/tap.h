@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* TAP for the unit tests: ok() for each thing that was checked, return tap_done()
- * at the end of main().  One thread at a time.
+/*
+ * TAP for the unit tests: ok() for each check, return tap_done() at the end of main().  One
+ * thread at a time.
  */
 #ifndef TAP_H
 #define TAP_H
@@ -26,7 +27,7 @@ static inline bool ok(bool good, const char *fmt, ...)
 	return good;
 }
 
-/* Like ok(), with both numbers in case they differ. */
+/* Like ok(), and prints both numbers if they differ. */
 #define is(got, want, ...)							\
 	do {									\
 		long long got_ = (long long)(got), want_ = (long long)(want);	\

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Messages of the communication manager: fields at the places that IBTA gives
- * them, both ways, and the header of the RDMA IP CM service.
+ * Messages of the communication manager: fields at the positions that IBTA defines, encoded
+ * and decoded, and the header of the RDMA IP CM service.
  */
 #include <string.h>
 
@@ -25,7 +25,7 @@ static void fill_data(struct vrd_cm_msg *m, uint8_t len)
 		m->data[i] = 3 * i + 1;
 }
 
-/* Builds it, and parses what was built. */
+/* Builds a message and parses it. */
 static bool same_again(const struct vrd_cm_msg *m)
 {
 	struct vrd_cm_msg again;

@@ -30,7 +30,7 @@ static bool filled_with(const void *p, uint8_t v, size_t len)
 	return true;
 }
 
-/* Every opcode from 0 up, with 0xff in every byte behind the header. */
+/* Every opcode from 0 up, with 0xff in every byte after the header. */
 static void garbage(struct raw *r, const char *when)
 {
 	uint8_t req[512], rsp[512];
@@ -168,7 +168,7 @@ static void gids(struct raw *r)
 	raw_free(peer);
 }
 
-/* An owner who names GIDs: the guest gets these and its link-local one. */
+/* An owner who lists GIDs: the guest gets these and its link-local GID. */
 static void anti_spoofing(struct raw *r)
 {
 	uint8_t own[16], allowed[16] = { 0xfd, 7 }, forged[16] = { 0xfd, 8 };
@@ -434,10 +434,10 @@ static void qps(struct raw *r)
 	is(raw_destroy(r, CMD(DESTROY_CQ), cq), S(OK), "then the CQ goes");
 	is(raw_destroy(r, CMD(DESTROY_QP), 1), S(OK), "QP 1 goes");
 	is(raw_stat(r, "qps"), 0, "no QP is left");
-	/* the rest is left to reset */
+	/* reset destroys the rest */
 }
 
-/* A destroyed object's number finds nothing, also when its place is taken. */
+/* A destroyed object's number finds nothing, even after its slot is reused. */
 static void stale(struct raw *r)
 {
 	uint32_t ctx, pd, first;
@@ -501,7 +501,7 @@ static void quotas(void)
 	raw_free(r);
 }
 
-/* Rings may name the same page again and again: their sum is bounded. */
+/* Rings may name the same page repeatedly: their total is bounded. */
 static void ring_pages(struct raw *r)
 {
 	struct cq_cmd c = {
@@ -527,7 +527,7 @@ static void ring_pages(struct raw *r)
 	is(raw_cmd(r, &c, sizeof(c.req) + 16, &rsp, sizeof(rsp)), S(OK), "gives the pages back");
 }
 
-/* Semantics 2.2: the request changes while the device reads it. */
+/* semantics.md 2.2: the request changes while the device reads it. */
 static _Atomic bool flip_stop;
 
 static void *flip_request(void *opaque)

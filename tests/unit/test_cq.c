@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Completion queues: phases, overflow, arming and its events, and the race of a
- * consumer that arms and sleeps against the device that completes.
+ * Completion queues: phases, overflow, arming and its events, and the race between a
+ * consumer that arms and sleeps and the device that completes.
  */
 #include <string.h>
 
@@ -12,7 +12,7 @@
 #include "tap.h"
 
 #define TIMEOUT_MS	20000
-#define QUIET_MS	50		/* so long nothing comes that should not */
+#define QUIET_MS	50		/* wait for something that must not happen */
 #define SIGNALED	VIRTIO_RDMA_WQE_SIGNALED
 #define W		VIRTIO_RDMA_WR_RDMA_WRITE
 
@@ -75,7 +75,7 @@ static void test_index_wrap(void)
 	open_loop(16, &side);
 	cq = vrd_table_find(&g->dev->cqs, side.cq.cqn);
 	vrd_device_quiesce(g->dev);
-	/* An even number of laps, so that the phases are those of a fresh ring. */
+	/* An even number of laps, so that the phases are those of a new ring. */
 	cq->producer = cq->consumer = side.cq.consumer = 0xffffffe0U;
 	vrd_store32(&side.cq.ctrl->consumer, 0xffffffe0U);
 	vrd_device_resume(g->dev);
@@ -139,7 +139,7 @@ static void test_overflow(void)
 	guest_side_close(&side);
 }
 
-/* Lies about the consumer index cost their own CQ only. */
+/* A false consumer index affects its own CQ only. */
 static void test_false_consumer(void)
 {
 	static const uint32_t lies[] = { 1, 16, 17, 0x7fffffff, 0x80000000, 0xffffffff };
@@ -241,10 +241,7 @@ struct sleeper {
 	bool good;
 };
 
-/*
- * The consumer arms and sleeps; requests come from another thread at all
- * distances from that.
- */
+/* The consumer arms and sleeps; another thread posts requests at varying distances. */
 static void *consume(void *arg)
 {
 	struct sleeper *s = arg;
@@ -266,7 +263,7 @@ static void test_missed_events(void)
 	open_loop(128, &s.side);
 	pthread_create(&thread, NULL, consume, &s);
 	for (unsigned int i = 0; i < s.rounds; i++) {
-		/* No more than the rings hold. */
+		/* At most as many as the rings hold. */
 		while (i - __atomic_load_n(&s.side.cq.ctrl->consumer, __ATOMIC_ACQUIRE) >= 64)
 			vrd_cpu_relax();
 		post_writes(&s.side, 1);
@@ -288,7 +285,7 @@ static void test_shared_cq(void)
 	unsigned int sends = 0, recvs = 0;
 	bool good = true;
 
-	/* Completions of sends come from our poller, of receives from the peer's. */
+	/* Completions of sends come from our poller, those of receives from the peer's. */
 	open_loop(256, &side);
 	guest_side_open(g, 8192, 256, NULL, &peer);
 	guest_qp_reset(&side.qp);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Events: delivery, what is kept while the driver gives no buffers, its bounds,
- * order, and that nothing is told about objects that are gone.
+ * Events: delivery, events kept while the driver provides no buffers, limits, order, and no
+ * event for an object that was destroyed.
  */
 #include <linux/virtio_config.h>
 #include <poll.h>
@@ -226,7 +226,7 @@ static void bad_buffers(void)
 	is(raw_recover(r), 0, "works after a reset");
 }
 
-/* Kicks are asked for only while something waits. */
+/* The device requests kicks only while an event waits. */
 static void kicks(void)
 {
 	uint32_t ctx, cq, cqn;

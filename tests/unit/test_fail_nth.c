@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Every allocation and host call of the control path fails once: nothing may
- * crash, leak (the leak sanitizer looks at exit) or stay behind, and the device
- * works afterwards.
+ * Every allocation and host call of the control path fails once: no crash, no leak (the leak
+ * sanitizer checks at exit), nothing left behind, and the device works afterwards.
  *
- * The calls are wrapped by the linker (--wrap, see the Makefile).  The nth call
- * after arm(n) fails; n goes up until a whole run has none that fails.
+ * The linker wraps the calls (--wrap, see the Makefile).  The nth call after arm(n) fails; n
+ * increases until a whole run has no failing call.
  */
 #include <errno.h>
 #include <linux/virtio_config.h>
@@ -80,7 +79,7 @@ WRAP(int, pthread_create, (pthread_t *t, const pthread_attr_t *a, void *(*f)(voi
 
 static int memfd, kick;
 
-/* Makes all of it and takes it down again; false if anything was refused. */
+/* Creates all objects and destroys them; returns false if anything was refused. */
 static bool make_device(void)
 {
 	struct vrd_engine_config ecfg = { .pollers = 2 };
@@ -139,7 +138,7 @@ static void creation(void)
 
 /* ---- commands ---------------------------------------------------------- */
 
-/* Statuses with which a device may answer a host failure. */
+/* Statuses that a device may return for a host failure. */
 static bool fair(int status)
 {
 	return status == VIRTIO_RDMA_S_OK || status == VIRTIO_RDMA_S_NOMEM ||
@@ -185,7 +184,7 @@ static bool commands(struct raw *r)
 	DO(raw_reg_mr(r, pd, 1, 0, 4096, x, 1, 1, &mr));
 	if (!status)
 		DO(raw_destroy(r, VIRTIO_RDMA_CMD_DEREG_MR, mr.mr));
-	DO(raw_reg_mr(r, pd, 1, 0, 8192, x, 1, 2, &mr));	/* stays unfinished */
+	DO(raw_reg_mr(r, pd, 1, 0, 8192, x, 1, 2, &mr));	/* left unfinished */
 	return good;
 }
 
@@ -197,7 +196,7 @@ static void failing_commands(void)
 
 	spare_main = true;
 	do {
-		/* A new device each time: tables keep what they once allocated. */
+		/* A new device each time, because tables keep their allocations. */
 		struct raw *peer = raw_new_peer(r, NULL, FEATURES);
 
 		raw_recover(peer);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * QP 1 of devices on the host's fabric, and the MAD channel: two engines stand
- * for two hosts, with addresses of one private network.
+ * QP 1 of devices on the host's fabric, and the MAD channel: two engines represent two
+ * hosts, with addresses of one private network.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -106,7 +106,7 @@ static void test_local(void)
 	   gsi_stat(&a.g2, "mads_received") == 2, "all are counted");
 }
 
-/* IN ERR or SQE: down and up again. */
+/* In ERR or SQE: to RESET and back to RTS. */
 static void restart_qp(struct gsi_guest *gg)
 {
 	struct virtio_rdma_qp_attr attr = { .state = VIRTIO_RDMA_QPS_RTS, .cur_state = VIRTIO_RDMA_QPS_SQE };
@@ -161,7 +161,7 @@ static void test_bad_sends(void)
 	is(gsi_stat(&a.g1, "mads_dropped_route"), 2, "two were dropped");
 }
 
-/* More than the inbox holds while the receiver is paused; and without receives. */
+/* More MADs than the inbox holds while the receiver is paused; and without receives. */
 static void test_flood(void)
 {
 	struct virtio_rdma_cqe cqe;
@@ -178,7 +178,7 @@ static void test_flood(void)
 	for (unsigned int i = 0; i < got; i++)
 		gsi_post_recv(&a.g2, GSI_RECV_LEN);
 
-	/* In the long run 4096 a second; 1024 may come at once. */
+	/* The long-term rate is 4096 a second; 1024 may come at once. */
 	for (unsigned int i = 0; i < 3000; i++) {
 		uint8_t mad[VRD_MAD_LEN] = { 0 };
 
@@ -252,7 +252,7 @@ static void test_channel(void)
 	is(gsi_engine_stat(a.engine, "mad_peers"), 2, "two peers");
 }
 
-/* One guest names more addresses than the channel remembers. */
+/* One guest uses more addresses than the channel remembers. */
 static void test_addresses(void)
 {
 	uint64_t dropped = gsi_stat(&a.g2, "mads_dropped_route");
@@ -264,7 +264,7 @@ static void test_addresses(void)
 	for (unsigned int i = 0; i < VRD_MAD_MAX_CONNS + 64 && all; i++) {
 		gid[14] = i / 250;
 		gid[15] = 1 + i % 250;
-		/* From an address that the host does not have: nobody is asked. */
+		/* From an address that the host does not have: no daemon is contacted. */
 		gsi_send(&a.g2, 0, gid, i);
 		all = becomes(&a.g2, "mads_dropped_route", ++dropped);
 	}
@@ -272,7 +272,7 @@ static void test_addresses(void)
 	is(gsi_engine_stat(a.engine, "mad_peers"), peers, "and the connections of others stay");
 }
 
-/* As many as a guest has in flight at most, all at once, before a connection exists. */
+/* The maximum number that a guest has in flight, all at once, before a connection exists. */
 static void test_burst(void)
 {
 	uint8_t mad[VRD_MAD_LEN];
@@ -310,11 +310,14 @@ static void test_unserved(void)
 	gsi_send(&a.g1, 1, gid, 1);
 	ok(becomes(&a.g1, "mads_dropped_route", dropped + 4), "and to a multicast one");
 
-	/* The daemon is there, but the guest's GID is not. */
+	/* The daemon exists, but the guest's GID does not. */
 	guest_del_gid(b.g1.g, 1);
 	gsi_send(&a.g1, 1, b.g1.gid, 5);
 	ok(!gsi_recv(&b.g1, &cqe, 50), "a guest without the GID gets nothing");
-	/* The connection ended; whoever asks anew is told, and remembers for 5 s. */
+	/*
+	 * The connection ended; the next attempt learns that no guest has the GID, and
+	 * remembers it for 5 s.
+	 */
 	ok(engine_becomes(a.engine, "mad_peers", 2), "its connection has ended");
 	gsi_send(&a.g1, 1, b.g1.gid, 6);
 	ok(becomes(&a.g1, "mads_dropped_route", dropped + 5), "a new one says that it is not served");
@@ -327,7 +330,7 @@ static void test_unserved(void)
 	gsi_post_recv(&b.g1, GSI_RECV_LEN);
 }
 
-/* The other host's daemon dies and comes back. */
+/* The other host's daemon stops and starts again. */
 static void test_restart(void)
 {
 	bool arrived = false;
@@ -399,7 +402,7 @@ static int stranger(const char *from)
 	return -1;
 }
 
-/* Waits until the daemon closes; the bytes that it said, -1: it did not close. */
+/* Waits until the daemon closes; returns the number of bytes that it sent, -1: it did not close. */
 static ssize_t ends(int fd, int timeout_ms)
 {
 	struct pollfd pfd = { .fd = fd, .events = POLLIN };
@@ -442,7 +445,7 @@ static void test_garbage(void)
 	ok(fd >= 0 && ends(fd, 2000) == 0, "one that has a guest's own address is refused");
 }
 
-/* The handshake is recorded and replayed by somebody without the key. */
+/* A handshake is recorded and replayed by a peer without the key. */
 static void test_replay(void)
 {
 	struct vrd_mad_session s;
@@ -467,7 +470,7 @@ static void test_replay(void)
 		   ends(fd, 2000) == 0, "but what follows must come from who has the key");
 	}
 	ok(engine_becomes(a.engine, "mad_auth_failed", failed + 2), "and is counted otherwise");
-	/* From another address the same hello is not even answered. */
+	/* From another address the same hello is not answered. */
 	fd = stranger(NO_DAEMON);
 	ok(send(fd, out, len, MSG_NOSIGNAL) > 0 && ends(fd, 2000) == 0,
 	   "a hello from another address is not");
@@ -493,14 +496,14 @@ static void test_crowd(void)
 
 	for (unsigned int i = 0; i < SOME; i++)
 		fds[i] = stranger(STRANGER);
-	/* Until the daemon has looked at all of them. */
+	/* Until the daemon has handled all of them. */
 	for (int ms = 0; ms < GSI_WAIT_MS; ms++) {
 		open = still_open(fds, SOME);
 		if (open <= VRD_MAD_MAX_STRANGERS_ADDR)
 			break;
 		usleep(1000);
 	}
-	/* If that took so long that some were given up, others took their place. */
+	/* If that took so long that some timed out, others took their place. */
 	rounds = 1 + (guest_now_ns() - start) / (VRD_MAD_HANDSHAKE_MS * 1000000ULL);
 	ok(rounds == 1 ? open == VRD_MAD_MAX_STRANGERS_ADDR : open <= VRD_MAD_MAX_STRANGERS_ADDR,
 	   "of one address few strangers are borne");

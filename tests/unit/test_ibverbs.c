@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The ibverbs transport on a host's device that does nothing (tests/null): host
- * calls that fail, host events, a device that goes, and what must not come after
- * a RESET.  Data and real completions are tests/interop's.
+ * The ibverbs transport on a host device that does nothing (tests/null): host calls that
+ * fail, host events, removal of the device, and what must not arrive after a RESET.  Data
+ * and real completions are tested in tests/interop.
  */
 #include <limits.h>
 #include <pthread.h>
@@ -26,7 +26,7 @@ static struct mem_pair p;
 
 /* ---- host calls that fail ------------------------------------------------------------ */
 
-/* Each call at start fails once: an error that says something, and nothing left. */
+/* Each call at start fails once: an error with a message, and nothing left behind. */
 static void test_open(void)
 {
 	struct vrd_device_config cfg = {
@@ -145,13 +145,13 @@ static void test_errors(void)
 	mem_pair_drop_qps(&p);
 }
 
-/* Carried out where the device offers them, malformed where it does not. */
+/* Executed where the device offers them, malformed where it does not. */
 static void test_atomics(bool offered)
 {
 	struct mem_wr w = mem_wr(&p.a, &p.b, VIRTIO_RDMA_WR_ATOMIC_FETCH_AND_ADD, 8);
 
 	fresh(VIRTIO_RDMA_QPT_RC);
-	/* What a host says of the request that is posted to fail. */
+	/* Statuses that a host may report for the request that is posted to fail. */
 	if (!offered)
 		null_next_status(IBV_WC_LOC_PROT_ERR);
 	mem_post(&p.a, &w);
@@ -175,7 +175,7 @@ static void *traffic(void *stop)
 	return NULL;
 }
 
-/* A CQ that was empty when the poller slept, and a poller that sleeps no more. */
+/* A CQ that was empty when the poller slept, and a poller that does not sleep again. */
 static void test_parked(void)
 {
 	_Atomic bool stop = false;
@@ -230,8 +230,8 @@ static void test_handles(void)
 }
 
 /*
- * A process rewrites the entry that waits for its handle, again and again: one
- * handle at a time is made for a QP, whatever the entry says.
+ * A process rewrites the entry that waits for its address handle, repeatedly: one handle at
+ * a time is created for a QP, whatever the entry contains.
  */
 static void test_rewritten(void)
 {
@@ -271,7 +271,7 @@ struct ringer {
 	_Atomic bool stop;
 };
 
-/* More receives than the host takes, and no end of them. */
+/* More receives than the host accepts, without end. */
 static void *ring_on(void *arg)
 {
 	struct ringer *r = arg;
@@ -363,7 +363,7 @@ static void test_events(void)
 	mem_pair_drop_qps(&p);
 }
 
-/* Guest a registers what it can; b has room still. */
+/* Guest a registers as much as it can; b can still register. */
 static void test_mappings(void)
 {
 	enum { PIECES = 4096, MAX = 64 };
@@ -372,7 +372,7 @@ static void test_mappings(void)
 	bool good = true;
 	unsigned int n;
 
-	/* Two pages in turn: no two of them are one mapping. */
+	/* Two alternating pages: no two of them form one mapping. */
 	for (unsigned int i = 0; i < PIECES; i++)
 		ext[i] = (struct virtio_rdma_extent){
 			.addr = htole64(guest_addr(p.a.g, p.a.buf + (i & 1 ? 2 * GUEST_PAGE : 0))),
@@ -407,7 +407,7 @@ static void on_sigbus(int sig, siginfo_t *info, void *context)
 	handled++;
 }
 
-/* A guest's memory has gone when the worker announces an event there. */
+/* The guest's memory has been removed when the worker raises an event there. */
 static void test_event_sigbus(void)
 {
 	struct sigaction sa = { .sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO };
@@ -418,7 +418,7 @@ static void test_event_sigbus(void)
 
 	sigaction(SIGBUS, &sa, NULL);
 	guest_side_open(g, 4096, 16, NULL, &side);
-	/* Until the pollers sleep, or one of them is the first to find out. */
+	/* Until the pollers sleep, or one of them detects it first. */
 	usleep(200000);
 	if (ftruncate(g->memfd, 0))
 		guest_fatal("ftruncate");
@@ -431,7 +431,7 @@ static void test_event_sigbus(void)
 }
 #endif
 
-/* The last test: the device does not come back. */
+/* The last test: the device does not return. */
 static void test_gone(void)
 {
 	struct mem_wr w = mem_wr(&p.a, &p.b, W, 8);
@@ -479,7 +479,7 @@ int main(void)
 	test_srq_refused();
 	test_events();
 	test_mappings();
-#ifndef __SANITIZE_THREAD__	/* then there is no mapping of the core's own */
+#ifndef __SANITIZE_THREAD__	/* then the core has no mapping of its own */
 	test_event_sigbus();
 #endif
 	test_gone();

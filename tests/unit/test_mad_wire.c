@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The protocol between daemons, without sockets: the handshake, and everything
- * that an attacker on the network can do to it.
+ * The protocol between daemons, without sockets: the handshake, and the attacks of a network
+ * peer.
  */
 #include <string.h>
 
@@ -16,7 +16,7 @@ static const uint8_t gid_x[16] = { [10] = 0xff, 0xff, 10, 0, 0, 3 };
 
 struct end {
 	struct vrd_mad_session s;
-	uint8_t out[VRD_MAD_WIRE_MAX];		/* what it said last */
+	uint8_t out[VRD_MAD_WIRE_MAX];		/* its last output */
 	size_t len;
 	enum vrd_mad_result result;
 	struct vrd_mad mad;
@@ -32,7 +32,7 @@ static void start(const struct vrd_mad_key *client_key, bool serves)
 	s.len = vrd_mad_session_start(&s.s, &key, true, serves, gid_s, gid_c, s.out);
 }
 
-/* All of @from's last words to @to, message by message. */
+/* Passes all of @from's last output to @to, message by message. */
 static void say(struct end *to, const struct end *from)
 {
 	uint8_t bytes[VRD_MAD_WIRE_MAX];
@@ -120,14 +120,14 @@ static void test_wrong_key(void)
 	say(&s, &c);
 	is(s.result, VRD_MAD_BAD_RECORD, "and the session is over");
 
-	/* A server that pretends: it has no key, but heard the hello. */
+	/* A false server: it has no key, but received the hello. */
 	start(&key, true);
 	s.s.key = &other_key;
 	say(&s, &c);
 	ok(s.result == VRD_MAD_BAD_KEY, "neither accepts the other");
 }
 
-/* Each end sees other addresses than the other: somebody is in between. */
+/* Each end sees other addresses than the other: a relay is in between. */
 static void test_relay(void)
 {
 	start(&key, true);
@@ -141,7 +141,7 @@ static void test_relay(void)
 	is(s.result, VRD_MAD_BAD_KEY, "a hello that was for another");
 }
 
-/* What was recorded from an earlier connection. */
+/* Messages recorded from an earlier connection. */
 static void test_replay(void)
 {
 	struct end old_c1, old_c2, old_record;
@@ -189,7 +189,7 @@ static void test_order(void)
 	handshake();
 	say(&s, &first);
 	is(s.result, VRD_MAD_BAD_RECORD, "a record of another connection");
-	/* Reflected. */
+	/* The client's own message, reflected. */
 	handshake();
 	record_of(&c, 1);
 	say(&c, &c);
@@ -204,7 +204,7 @@ static void test_order(void)
 	is(c.result, VRD_MAD_BAD_KEY, "and none, if it is made longer");
 }
 
-/* Every byte counts. */
+/* Modify each byte in turn. */
 static void test_flips(void)
 {
 	unsigned int accepted = 0;
@@ -246,7 +246,7 @@ static void test_flips(void)
 	}
 	is(accepted, 0, "a record");
 
-	/* Garbage of a zero public key: X25519 gives no secret for it. */
+	/* For a public key of zero, X25519 yields no secret. */
 	start(&key, true);
 	memset(c.s.public, 0, sizeof(c.s.public));
 	memset(c.out + 8, 0, 32);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The memory table: what is refused, translation at its edges, replacement
- * under use, and memory that is truncated behind the device's back.
+ * The memory table: what is refused, translation at its edges, replacement while in use, and
+ * memory that is truncated while the device uses it.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -93,7 +93,7 @@ static void refusals(struct raw *r)
 	is(set(r, m, 1), 0, "up to the last of 44 bits");
 	ok(vrd_mem_at(r->dev->mem, (1ULL << 44) - 1, 1, true, NULL), "whose last byte is found");
 
-	/* Written to through a descriptor that is read-only: refused by mmap(). */
+	/* Writable region with a read-only descriptor: mmap() refuses it. */
 	char path[64];
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", r->memfd);
@@ -140,7 +140,7 @@ static void translation(struct raw *r)
 	raw_set_memory(r);
 }
 
-/* Queues and rings follow their addresses to another table. */
+/* Queues and rings are translated anew with another table. */
 static void replacement(struct raw *r)
 {
 	struct vrd_mem_region m[2] = {
@@ -207,7 +207,7 @@ static void truncation(struct raw *r)
 	is(set(r, m, 2), 0, "a file that can shrink");
 	if (ftruncate(fd, 0))
 		return;
-	/* A command whose request is in there. */
+	/* A command whose request lies there. */
 	raw_desc(r, 0, 0, 4096, 8, 1, 1);
 	raw_desc(r, 0, 1, r->rsp, 64, 2, 0);
 	raw_offer(r, 0, 0);

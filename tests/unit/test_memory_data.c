@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Memory transport: every operation moves the right bytes, all of them, and no
- * others: 0 bytes to 64 MiB, any alignment, several SGEs, pages in any order.
+ * Memory transport: every operation moves the right bytes, all of them, and no others: 0
+ * bytes to 64 MiB, any alignment, several SGEs, pages in any order.
  */
 #include <pthread.h>
 #include <stdlib.h>
@@ -15,15 +15,15 @@
 #define REGION		(BIG + (16U << 20))	/* 4096 extents of 5 pages */
 #define MAX_SGE		8U
 /*
- * The thread sanitizer is slow, and has its own tests; and it knows a release
- * by the address of the store, which here is a word, not by its last byte.
+ * The thread sanitizer is slow and has its own tests; it also identifies a release by the
+ * address of the store, which here is a word and not its last byte.
  */
 #ifdef __SANITIZE_THREAD__
 #define UNDER_TSAN	true
 #else
 #define UNDER_TSAN	false
 #endif
-/* Bytes before and after the range that are looked at as well. */
+/* Bytes before and after the range that are checked as well. */
 #define MARGIN		256U
 
 static struct mem_pair pair;
@@ -31,7 +31,7 @@ static struct mem_end *a = &pair.a, *b = &pair.b;
 
 /* ---- regions -------------------------------------------------------------------- */
 
-/* A memory region whose pages lie anywhere. */
+/* A memory region whose pages lie in any order. */
 struct region {
 	struct guest_mr mr;
 	uint8_t *mem;
@@ -62,7 +62,7 @@ static void region_make(struct mem_end *end, struct region *r, bool scattered)
 	for (uint32_t i = num; i > 1; i--) {
 		uint32_t j = any(i), t = r->order[i - 1];
 
-		/* Some neighbours stay neighbours, for runs of several extents. */
+		/* Some neighbours stay together, for runs of several extents. */
 		if (any(4) == 0)
 			continue;
 		r->order[i - 1] = r->order[j];
@@ -72,7 +72,7 @@ static void region_make(struct mem_end *end, struct region *r, bool scattered)
 		ext[i].addr = htole64(guest_addr(end->g, r->mem) + (uint64_t)r->order[i] * bytes);
 		ext[i].pages = htole32(r->pages_per_extent);
 	}
-	/* An IOVA that has nothing to do with the memory's own address. */
+	/* An IOVA that is unrelated to the memory's address. */
 	if (guest_mr_reg_extents(end->g, end->pd, 0x7f0000000000ULL, REGION, MEM_ALL_ACCESS, ext,
 				 num, &r->mr))
 		guest_fatal("no region");
@@ -86,7 +86,7 @@ static void region_free(struct mem_end *end, struct region *r)
 	free(r->order);
 }
 
-/* Where the MR's byte @at is, and how many follow it there. */
+/* Location of the MR's byte @at, and the number of bytes that follow it there. */
 static uint8_t *region_at(const struct region *r, uint64_t at, uint64_t *run)
 {
 	uint64_t bytes = (uint64_t)r->pages_per_extent * GUEST_PAGE;
@@ -95,7 +95,7 @@ static uint8_t *region_at(const struct region *r, uint64_t at, uint64_t *run)
 	return r->mem + r->order[at / bytes] * bytes + at % bytes;
 }
 
-/* Byte @i of pattern @s: cheap, and different in each word. */
+/* Byte @i of pattern @s: cheap to compute, and different in each word. */
 static uint64_t pattern_word(uint64_t word, uint32_t s)
 {
 	return (word + s * 0x10001ULL) * 0x9e3779b97f4a7c15ULL;
@@ -134,7 +134,7 @@ static bool region_is(const struct region *r, uint64_t at, uint64_t length, uint
 
 /* ---- one transfer ------------------------------------------------------------------- */
 
-/* Cuts [@at, @at + @length) of a region into SGEs, some of no bytes. */
+/* Divides [@at, @at + @length) of a region into SGEs, some of zero bytes. */
 static uint32_t cut(const struct region *r, uint64_t at, uint32_t length, uint32_t max,
 		    struct guest_sge *sge)
 {
@@ -191,7 +191,7 @@ static bool transfer(uint8_t opcode, const struct region *here, const struct reg
 		return false;
 	if (!region_is(to, to_at, length, s) || !region_is(from, from_at, length, s))
 		return false;
-	/* The margins have what they had. */
+	/* The margins are unchanged. */
 	region_fill(to, to_at, length, 0);
 	for (uint64_t i = 0, run; i < MARGIN; i++) {
 		uint64_t after = length + MARGIN + i;
@@ -268,7 +268,7 @@ static void test_atomics(const struct region *here, const struct region *there)
 			   : wr.compare == old ? wr.swap_add : old;
 		guest_post_send(&a->qp, &wr);
 		right = mem_status(&a->scq) == 0 && *word == expected;
-		/* The result lies across two pages that may be far from each other. */
+		/* The result lies across two pages that may not be adjacent. */
 		for (n = 0, got = 0; n < 8; n++)
 			got |= (uint64_t)*region_at(here, 4093 + n, &run) << n * 8;
 		right &= got == old;
@@ -311,7 +311,7 @@ static void test_last_byte(uint32_t length)
 	struct mem_wr wr = mem_wr(a, b, VIRTIO_RDMA_WR_RDMA_WRITE, length);
 	pthread_t thread;
 
-	/* The range ends at a multiple of 64, or of nothing. */
+	/* The range ends at a multiple of 64, or at any byte. */
 	wr.wr.remote_addr += 64 - length % 64;
 	memset(b->buf, 0, MEM_BUF);
 	pthread_create(&thread, NULL, watch_last_byte, &w);

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Memory transport: what must happen when something is wrong, one test for each
- * row of the project's table of violations; both sides' completions, events and
- * states.
+ * Memory transport: errors, one test for each row of the project's table of violations;
+ * completions, events and states of both sides.
  */
 #include <time.h>
 #include <unistd.h>
@@ -16,7 +15,7 @@ static struct mem_end *a = &pair.a, *b = &pair.b;
 #define WC(name)	VIRTIO_RDMA_WC_##name
 #define IN(end, name)	mem_in_state(end, VIRTIO_RDMA_QPS_##name)
 
-/* What became of the buffers: nothing. */
+/* The buffers are unchanged. */
 static bool untouched(void)
 {
 	return mem_has_pattern(a->buf, MEM_BUF, MEM_SEED_A) &&
@@ -25,12 +24,12 @@ static bool untouched(void)
 
 /* ---- requester ------------------------------------------------------------------ */
 
-/* The requester's error; the responder notices nothing. */
+/* An error of the requester; the responder is not affected. */
 static void local_error(struct mem_wr w, uint8_t status, const char *what)
 {
 	mem_pair_fresh(&pair);
 	mem_recv(b, 0, 4096);
-	w.wr.flags &= ~VIRTIO_RDMA_WQE_SIGNALED;	/* errors complete all the same */
+	w.wr.flags &= ~VIRTIO_RDMA_WQE_SIGNALED;	/* errors complete although not signaled */
 	mem_post(a, &w);
 	ok(mem_status(&a->scq) == status && IN(a, ERR), "%s: completion and ERR", what);
 	ok(IN(b, RTS) && mem_no_event(b) && mem_no_cqe(&b->rcq) && untouched(),
@@ -355,7 +354,7 @@ static void test_receives(void)
 	mem_pair_drop_qps(&pair);
 }
 
-/* rnr_retry and how often the peer says no, and how long it takes at least. */
+/* rnr_retry, the number of RNR NAKs, and the minimum duration. */
 static void no_receive(uint8_t rnr_retry, uint8_t opcode)
 {
 	struct mem_wr w = mem_wr(a, b, opcode, 64);
@@ -404,7 +403,7 @@ static void test_rnr(void)
 
 /* ---- nobody answers ------------------------------------------------------------------- */
 
-/* timeout 8 is 1.05 ms, but the device waits a millisecond at least. */
+/* timeout 8 is 1.05 ms, but the device waits at least a millisecond. */
 static void no_answer(const char *what)
 {
 	struct mem_wr w = mem_wr(a, b, VIRTIO_RDMA_WR_RDMA_WRITE, 64);
@@ -629,7 +628,7 @@ static void test_cq_overflow(void)
 	mem_pair_drop_qps(&pair);
 }
 
-/* After all of this, both devices still work. */
+/* Finally, both devices still work. */
 static void test_still_works(void)
 {
 	struct mem_wr w = mem_wr(a, b, VIRTIO_RDMA_WR_RDMA_WRITE, 4096);

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Memory transport: the host has no memory when a long message needs some.  The
- * message waits, and is carried out when there is memory again.
+ * Memory transport: the host has no memory when a long message needs some.  The message
+ * waits, and is executed when memory is available.
  *
- * The calls are wrapped by the linker (--wrap, see the Makefile); only those
- * of pollers fail.
+ * The linker wraps the calls (--wrap, see the Makefile); only those of pollers fail.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -13,7 +12,7 @@
 #include "poller.h"
 #include "tap.h"
 
-static _Atomic int failures;		/* so many calls of pollers fail from now on */
+static _Atomic int failures;		/* number of poller calls that fail from now on */
 
 static bool fails(void)
 {

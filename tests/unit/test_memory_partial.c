@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Memory transport: what happens in the middle of a long message.  One poller,
- * and another connection that keeps it busy, so that long messages are cut into
- * turns; then something goes away.
+ * Memory transport: events in the middle of a long message.  One poller, kept busy by
+ * another connection, so that long messages are divided into slices; then an object or
+ * memory is removed.
  */
 #include <pthread.h>
 #include <unistd.h>
@@ -12,7 +12,7 @@
 #include "tap.h"
 
 #define BIG	(24U << 20)
-/* A scenario is tried again if the message was faster than the test. */
+/* A scenario is repeated if the message was faster than the test. */
 #define TRIES	30
 
 static struct mem_pair pair, other;
@@ -59,7 +59,7 @@ static void register_big(void)
 		guest_fatal("no region");
 }
 
-/* Some may be gone already: then the answer does not matter. */
+/* Some objects may be gone already: then the answer does not matter. */
 static void deregister_big(void)
 {
 	guest_mr_dereg(&from_mr);
@@ -72,8 +72,8 @@ static uint8_t peek(uint64_t at)
 }
 
 /*
- * Starts a message of BIG bytes and returns when its first byte is there.
- * False if the last one is as well by now.
+ * Starts a message of BIG bytes and returns when its first byte has arrived.  Returns false
+ * if the last byte has arrived as well.
  */
 static bool begin(uint8_t opcode, const struct virtio_rdma_qp_attr *tweak)
 {
@@ -91,7 +91,7 @@ static bool begin(uint8_t opcode, const struct virtio_rdma_qp_attr *tweak)
 	}
 	mem_pair_connect(&pair);
 	register_big();
-	/* Ends in bytes that a message has not. */
+	/* Ends with bytes that a message does not contain. */
 	memset(from, 0x66, BIG);
 	memset(to, 0x11, BIG);
 	sge = (struct guest_sge){ to_mr.iova, BIG, to_mr.lkey };
@@ -116,7 +116,7 @@ static void end(void)
 	deregister_big();
 }
 
-/* After the command: the last byte is not there, and never comes. */
+/* After the command: the last byte is not there, and never arrives. */
 static bool cut_off(void)
 {
 	if (peek(BIG - 1) == 0x66)
@@ -151,7 +151,7 @@ static void test_responder_to_err(void)
 	       "responder to ERR in a SEND: the receive that was taken is flushed");
 }
 
-/* The receive that a message took, and did not fill, serves the next message. */
+/* The receive that a message took, but did not fill, serves the next message. */
 static void test_requester_reset(void)
 {
 	bool right = true, cut = false;
@@ -202,7 +202,7 @@ static void test_dereg(uint8_t opcode, bool local, uint8_t status, int recv_stat
 	report(cut ? 0 : tries, right, what);
 }
 
-/* The peer is connected anew while the sender still tries: it starts again. */
+/* The peer is connected again while the sender still retries: the message starts again. */
 static void test_responder_reconnects(void)
 {
 	struct virtio_rdma_qp_attr patient = { .timeout = 17, .retry_cnt = 7 };
@@ -229,9 +229,8 @@ static void test_responder_reconnects(void)
 }
 
 /*
- * A message holds a receive of the SRQ while its QP is reset or destroyed: when
- * the command is answered, the entry has been completed, so that the driver has
- * it back.
+ * A message holds a receive of the SRQ while its QP is reset or destroyed: when the command
+ * is answered, the entry has been completed, so the driver owns it again.
  */
 static void test_srq_entry(bool destroy)
 {
@@ -260,7 +259,7 @@ static void test_srq_entry(bool destroy)
 		       : "responder reset in a SEND: the SRQ's entry is completed");
 }
 
-/* Nobody tells an unreliable sender that its message got lost. */
+/* An unreliable sender does not learn that its message was lost. */
 static void test_uc(void)
 {
 	bool right = true, cut = false;
@@ -327,10 +326,10 @@ static void test_pause(bool local)
 }
 
 /*
- * How many small requests fit beside a long message is up to the host's
- * scheduler, for the thread that posts them may not get to run at all.  But if
- * the poller asked nobody between slices, no message would see more than one or
- * two: those at its ends.
+ * The number of small requests that fit beside a long message depends on the host's
+ * scheduler, because the thread that posts them may not run at all.  But if the poller did
+ * not serve others between slices, each message would see at most one or two: those at its
+ * ends.
  */
 static void test_fair(void)
 {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Memory transport, RC: each operation once with both sides' completions, order,
- * states, events, waits.  What goes wrong is in test_memory_errors.c.
+ * Memory transport, RC: each operation once with the completions of both sides, order,
+ * states, events, waits.  Errors are in test_memory_errors.c.
  */
 #include <unistd.h>
 
@@ -246,7 +246,7 @@ static void test_sqd(void)
 	guest_qp_set_state(&a->qp, VIRTIO_RDMA_QPS_RTS);
 	ok(mem_status(&a->scq) == 0, "back in RTS it is sent");
 
-	/* One that was begun, and waits for a receive, is finished first. */
+	/* A request that was begun, and waits for a receive, is finished first. */
 	w = mem_wr(a, b, VIRTIO_RDMA_WR_SEND, 8);
 	mem_post(a, &w);
 	mem_post(a, &w);
@@ -264,7 +264,7 @@ static void test_sqd(void)
 	mem_pair_drop_qps(&pair);
 }
 
-/* A receive that comes late ends the wait at once, long before the RNR timer. */
+/* A receive that is posted late ends the wait at once, long before the RNR timer. */
 static void test_rnr_wait(void)
 {
 	struct mem_wr w = mem_wr(a, b, VIRTIO_RDMA_WR_SEND, 64);
@@ -336,7 +336,7 @@ static void test_loopback(void)
 	struct mem_wr w = mem_wr(a, a, VIRTIO_RDMA_WR_RDMA_WRITE, 1000);
 
 	mem_pair_qps_init(&pair, &init, 64);
-	/* To itself: a QP may be its own peer. */
+	/* Connected to itself: a QP may be its own peer. */
 	a->attr.dest_qpn = htole32(a->qp.qpn);
 	memcpy(a->attr.av.dgid, a->g->gid, 16);
 	if (mem_bring_up(a, VIRTIO_RDMA_QPS_RTS))
@@ -361,7 +361,7 @@ static void test_loopback(void)
 	mem_pair_drop_qps(&pair);
 }
 
-/* A pause of the peer is not an absence: longer than all retries, and survived. */
+/* A pause of the peer is not an absence: it lasts longer than all retries, and the QP survives. */
 static void test_suspended_peer(void)
 {
 	struct mem_wr w = mem_wr(a, b, VIRTIO_RDMA_WR_RDMA_WRITE, 8);

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Memory transport with several pollers, devices and threads: objects go away
- * under traffic, and when the command that took them has returned, no byte
- * moves.  Meant for the thread sanitizer above all, which sees a store of a
- * poller after that even if no check here does.
+ * Memory transport with several pollers, devices and threads: objects are destroyed under
+ * traffic, and after the command returned no byte moves.  Intended for the thread sanitizer
+ * above all, which detects a later store of a poller even if no check here does.
  *
  * Each scenario runs for a while, with two other connections busy beside it.
  */
@@ -133,7 +132,7 @@ static void traffic_stop(struct traffic *t)
 
 /* ---- scenarios --------------------------------------------------------------------- */
 
-/* Posts until the ring of completions could overflow; returns how many. */
+/* Posts until the ring of completions could overflow; returns the number of requests. */
 static int post_some(struct mem_end *from, struct mem_wr *w, uint64_t *seed)
 {
 	int num = 1 + any(seed, 8);
@@ -214,7 +213,7 @@ static void test_dereg(bool local)
 	mem_pair_drop_qps(&pair);
 }
 
-/* The peer goes away, in one way or another, and its memory is its own again. */
+/* The peer is destroyed, reset or moved to ERR, and its memory is not written any more. */
 enum way { TO_ERR, TO_RESET, DESTROY };
 
 static void test_peer_goes(enum way way, const char *what)
@@ -248,7 +247,7 @@ static void test_peer_goes(enum way way, const char *what)
 	ok(quiet && right, "%s %d times: no byte moves after it, the sender times out", what, rounds);
 }
 
-/* The same of the requester, with SENDs: the responder's receives come back. */
+/* The same for the requester, with SENDs: the responder's receives come back. */
 static void test_sender_goes(enum way way, const char *what)
 {
 	uint64_t until = in_ms(SCENARIO_MS), seed = 17 + way;
@@ -278,7 +277,7 @@ static void test_sender_goes(enum way way, const char *what)
 		memset(b->buf, 0x44, LONG);
 		quiet = stays(b->buf, 0x44);
 		guest_qp_set_state(&b->qp, VIRTIO_RDMA_QPS_ERR);
-		/* All eight, in order, one of them perhaps half filled. */
+		/* All eight, in order, one of them possibly half filled. */
 		for (uint32_t i = 0; i < 8; i++)
 			right &= guest_poll_wait(&b->rcq, &cqe, MEM_WAIT_MS) &&
 				 le32toh(cqe.wqe_index) == i &&
@@ -344,7 +343,7 @@ static void test_device_destroyed(void)
 						   : VIRTIO_RDMA_WR_RDMA_WRITE, 0);
 		num = post_some(&third.a, &w, &seed);
 		usleep(any(&seed, 100));
-		/* Its memory is gone after it: a late access would fault. */
+		/* Its memory is unmapped afterwards: a late access would fault. */
 		guest_destroy(d->g);
 		right = completions(&third.a.scq, num, WC(RETRY_EXC_ERR));
 		if (guest_qp_destroy(&third.a.qp) || guest_cq_destroy(&third.a.scq) ||
@@ -429,7 +428,7 @@ static void test_many_to_one(void)
 		uint32_t who = cqe.imm >> 16, n = cqe.imm & 0xffff;
 		const uint8_t *p = b->buf + slot * 256 + 40;
 
-		/* Some may be lost, but none twice, mixed up or out of order. */
+		/* Some may be lost, but none is duplicated, mixed up or out of order. */
 		right &= !cqe.status && who < SENDERS && n >= next[who] &&
 			 p[0] == (who << 4 | (n & 15)) && p[63] == p[0] &&
 			 le32toh(cqe.src_qp) == senders[who].end.qp.qpn;
@@ -472,7 +471,7 @@ static void *add_many(void *arg)
 	return NULL;
 }
 
-/* Two pollers and the owner's CPU add to one word. */
+/* Two pollers and a CPU of the owner add to one word. */
 static void test_atomics(void)
 {
 	struct adder adders[2];

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Memory transport, UC: its operations, and what is lost where RC would retry or
- * fail: the sender never hears of it.
+ * Memory transport, UC: its operations, and what is lost where RC would retry or fail; the
+ * sender does not learn of it.
  */
 #include <unistd.h>
 
@@ -31,7 +31,7 @@ static void post(uint8_t opcode, uint32_t length)
 	mem_post(a, &w);
 }
 
-/* The receive of the next message: what came before it took none, or this one. */
+/* The receive of the next message: the earlier message took none, or this one. */
 static bool next_is(uint32_t index, uint32_t length)
 {
 	struct virtio_rdma_cqe cqe;
@@ -64,7 +64,7 @@ static void test_operations(void)
 	mem_pair_drop_qps(&pair);
 }
 
-/* READ and atomics need an answer. */
+/* READ and atomics need a response. */
 static void test_refused(uint8_t opcode, const char *what)
 {
 	fresh();
@@ -74,7 +74,7 @@ static void test_refused(uint8_t opcode, const char *what)
 	mem_pair_drop_qps(&pair);
 }
 
-/* It succeeds, nothing is moved, and the next message is received. */
+/* It succeeds, no data are moved, and the next message is received. */
 static void lost(struct mem_wr w, const char *what)
 {
 	fresh();
@@ -151,7 +151,7 @@ static void test_too_long(void)
 	mem_pair_drop_qps(&pair);
 }
 
-/* The responder fails: the burst that is under way takes no more of its receives. */
+/* The responder fails: the current burst takes no more of its receives. */
 static void test_responder_fails(void)
 {
 	struct mem_wr w = mem_wr(a, b, VIRTIO_RDMA_WR_SEND, 64);

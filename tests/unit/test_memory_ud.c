@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Memory transport: datagrams, of UD QPs and of QP 1.  Headers, Q_Keys, what is
- * dropped, and that no sender can pretend to be another.
+ * Memory transport: datagrams of UD QPs and of QP 1: headers, Q_Keys, what is dropped, and
+ * that no sender can use another sender's identity.
  */
 #include <unistd.h>
 
@@ -136,7 +136,7 @@ static void test_sizes(void)
 	ok(mem_status(&a->scq) == 0 && guest_poll_wait(&b->rcq, &cqe, MEM_WAIT_MS) &&
 	   le32toh(cqe.byte_len) == GRH, "one of no bytes");
 
-	/* Header and payload scattered over SGEs that cut both of them. */
+	/* Header and payload scattered over SGEs that divide both of them. */
 	to[0] = (struct guest_sge){ b->mr.iova, 13, b->mr.lkey };
 	to[1] = (struct guest_sge){ b->mr.iova + 10000, 100, b->mr.lkey };
 	to[2] = (struct guest_sge){ b->mr.iova + 20001, 4000, b->mr.lkey };
@@ -184,7 +184,7 @@ static void test_loopback(void)
 
 /* ---- dropped -------------------------------------------------------------------- */
 
-/* The sender has succeeded, the receiver has nothing, both stay in RTS. */
+/* The sender succeeds, the receiver gets nothing, both stay in RTS. */
 static void dropped(const struct virtio_rdma_av *av, uint32_t length, const char *what)
 {
 	uint64_t drops = guest_stat(a->g, "ud_drops");
@@ -234,7 +234,7 @@ static void test_drops(void)
 	ok(mem_no_cqe(&b->rcq), "and gets nothing");
 	mem_pair_drop_qps(&pair);
 
-	/* In states without receiving. */
+	/* In states that do not receive. */
 	ud_fresh();
 	av = av_to(a, b);
 	mem_recv(b, 0, 2048);
@@ -321,9 +321,9 @@ static void test_sender_errors(void)
 /* ---- QP 1 ----------------------------------------------------------------------------- */
 
 /*
- * QP 1 of both guests, made by their kernels' contexts, with the well-known
- * Q_Key; a datagram to it from a process's QP, with that Q_Key written into
- * the ring, does not arrive.
+ * QP 1 of both guests, created in their kernel contexts, with the well-known Q_Key.  A
+ * datagram to it from a process's QP, with that Q_Key written into the ring, does not
+ * arrive.
  */
 static void test_gsi(void)
 {
@@ -340,7 +340,7 @@ static void test_gsi(void)
 		    guest_pd_alloc(&end->ctx, &end->pd))
 			guest_fatal("no kernel context");
 		end->buf = i ? b->buf : a->buf;
-		/* As the kernel's MAD layer: device addresses and the DMA key. */
+		/* As the kernel's MAD layer does: DMA addresses and the DMA key. */
 		end->mr = (struct guest_mr){
 			.g = end->g, .iova = guest_addr(end->g, end->buf),
 			.lkey = VIRTIO_RDMA_LOCAL_DMA_LKEY,
@@ -368,7 +368,7 @@ static void test_gsi(void)
 	ok(mem_status(&a->scq) == 0 && mem_no_cqe(&kernel.b.rcq),
 	   "a process that writes QP 1's Q_Key into its ring does not reach QP 1");
 
-	/* The other way: a privileged Q_Key in a request means the QP's own. */
+	/* The other direction: a privileged Q_Key in a request stands for the QP's own. */
 	mem_recv(b, 0, 4096);
 	av = av_to(a, b);
 	av.qkey = htole32(0x80000000);

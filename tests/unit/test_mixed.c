@@ -31,7 +31,7 @@ static void test_objects(uint8_t type, const char *name)
 	ok(calls.undone, "%s: all is undone", name);
 }
 
-/* In INIT, with receives one behind the other, when the host is next. */
+/* In INIT, with receives posted one after the other, when the host is next. */
 static void init_with_receives(struct mem_end *x, uint32_t num, uint32_t length)
 {
 	attr_to(x, NULL);
@@ -42,8 +42,8 @@ static void init_with_receives(struct mem_end *x, uint32_t num, uint32_t length)
 }
 
 /*
- * RTR that the host refuses is as if nobody had tried: the receives of INIT go to
- * whoever is connected then.
+ * If the host refuses RTR, the QP is unchanged: the receives of INIT serve the peer of the
+ * next RTR.
  */
 static void test_refused(void)
 {
@@ -73,7 +73,7 @@ static void test_refused(void)
 	}
 	ok(good, "RC: its receives are there for a guest of the fabric");
 
-	/* The other way round: the host has them at last. */
+	/* The other order: the host gets them in the end. */
 	if (guest_qp_reset(&x.qp))
 		guest_fatal("RESET");
 	init_with_receives(&x, 5, 64);
@@ -160,7 +160,7 @@ static void test_paths(void)
 	mem_end_close(&z);
 }
 
-/* The same QP, to one after the other, with receives that were posted in INIT. */
+/* The same QP, connected to one peer after the other, with receives posted in INIT. */
 static void test_reconnect(void)
 {
 	struct mem_end x = p.a, y = p.b;
@@ -272,13 +272,13 @@ static void test_order(struct mem_end *to, const char *name)
 	mem_end_close(&y);
 }
 
-/* To ERR, with requests and receives outstanding, and more that come then. */
+/* To ERR, with outstanding requests and receives, and more that are posted in ERR. */
 static void test_flush(void)
 {
 	struct mem_end x = p.a, y = p.b, z = p.a;
 	struct mem_wr w = mem_wr(&x, &y, SEND, 64);
 
-	/* To one that has no receive, so that nothing is sent. */
+	/* To a peer without a receive, so that nothing is sent. */
 	open_end(&x, VIRTIO_RDMA_QPT_RC);
 	open_end(&y, VIRTIO_RDMA_QPT_RC);
 	connect_ends(&x, &y);
@@ -315,7 +315,7 @@ static void test_flush(void)
 	ok(mem_in_order(&z.scq, WC(WR_FLUSH_ERR), 40, 10) &&
 	   mem_in_order(&z.rcq, WC(WR_FLUSH_ERR), 0, 50), "by the host: so is what is posted then");
 
-	/* In INIT nobody has the receives but us. */
+	/* In INIT only the guest's ring holds the receives. */
 	if (guest_qp_reset(&z.qp) || mem_bring_up(&z, INIT))
 		guest_fatal("RESET or INIT");
 	for (unsigned int i = 0; i < 5; i++)

@@ -11,7 +11,7 @@ static bool limit_event(struct guest *g, uint32_t srqn, int ms)
 	return mem_event_comes(g, VIRTIO_RDMA_EVENT_SRQ_LIMIT_REACHED, srqn, ms);
 }
 
-/* A message by memory from @from, or from the host; the slot that it took, or an error. */
+/* A message by memory from @from, or from the host; returns the slot that it took, or an error. */
 static int one_message(struct mem_end *from, struct mem_end *to, uint32_t seed)
 {
 	struct virtio_rdma_cqe cqe;
@@ -78,7 +78,7 @@ static void test_srq(void)
 	ok(good, "SRQ: 400 messages of both paths, each with its receive's cookie");
 	diag("last: %d, lent in all: %ld", slot, (long)null_srq_taken);
 
-	/* All that is posted counts for the limit, wherever it is. */
+	/* All posted receives count for the limit, on the ring or lent. */
 	is(guest_srq_arm(&srq, SRQ_ENTRIES - 4), 0, "SRQ: a limit near the number posted");
 	ok(!limit_event(p.a.g, srq.srqn, 50), "SRQ: is not reached by what is lent");
 	left = SRQ_ENTRIES;
@@ -91,7 +91,10 @@ static void test_srq(void)
 	ok(good && limit_event(p.a.g, srq.srqn, 1000), "SRQ: but by messages of both paths");
 	is(guest_srq_limit(&srq), 0, "SRQ: once");
 
-	/* All the host can have; never more than stay behind, so half of it and then one by one. */
+	/*
+	 * The maximum that the host can have: never more than stay on the ring, so half of them
+	 * and then one by one.
+	 */
 	while (good && left) {
 		slot = one_message(NULL, &z, 0);
 		good = slot >= 0 && posted[slot];
@@ -104,7 +107,7 @@ static void test_srq(void)
 	mem_post_srq(&x, 3);
 	ok(one_message(NULL, &z, 0) == 3, "SRQ: what is posted then is lent at once");
 
-	/* The host has no room; one that fails is its QP's. */
+	/* The host has no room; a receive that fails is an error of its QP. */
 	taken = null_srq_room = null_srq_taken;
 	for (uint32_t i = 0; i < 8; i++)
 		mem_post_srq(&x, i);
@@ -148,7 +151,7 @@ static void test_srq_malformed(void)
 	   le32toh(cqe.wqe_index) == MEM_COOKIE + 7,
 	   "SRQ: a malformed entry fails for who takes it");
 
-	/* More than the ring has room for. */
+	/* More than the ring holds. */
 	srq.ring.producer += 1000;
 	if (guest_qp_reset(&z.qp))
 		guest_fatal("RESET");
@@ -159,7 +162,7 @@ static void test_srq_malformed(void)
 	is(guest_srq_destroy(&srq), 0, "SRQ: destroyed");
 }
 
-/* Connections come and go over one SRQ, some with messages that nobody looked at. */
+/* Connections come and go over one SRQ, some with messages that were not polled. */
 static void test_srq_churn(const char *name)
 {
 	uint32_t seen[SRQ_ENTRIES] = { 0 }, num = 0;
@@ -182,7 +185,7 @@ static void test_srq_churn(const char *name)
 			good &= !guest_qp_set_state(&z.qp, ERR);
 		if (i % 3 == 2)
 			good &= !guest_qp_reset(&z.qp);
-		/* As a driver does: what completed has its entry back. */
+		/* As a driver does: a completed receive frees its entry. */
 		if (guest_qp_destroy(&z.qp))
 			guest_fatal("DESTROY_QP");
 		while (guest_poll(&z.rcq, &cqe))

@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The mixed transport: queue pairs and devices that go, stop and start again under
- * traffic of both paths.
+ * Devices with both paths: queue pairs and devices that are destroyed, stopped and started
+ * again under traffic of both paths.
  */
 #include <pthread.h>
 #include <stdatomic.h>
 
 #include "mixed.h"
 
-/* What is sent, and where it is written: apart from receives. */
+/* Source of sends and target of WRITEs: separate from receives. */
 #define FROM	(512U << 10)
 #define TO	(640U << 10)
 
 struct flood {
 	pthread_t thread;
 	_Atomic bool stop;
-	_Atomic uint32_t qpn;			/* of whom */
-	bool data;				/* into memory of ours: UD */
+	_Atomic uint32_t qpn;			/* the owner */
+	bool data;				/* into our memory: UD */
 	uint64_t done;
 };
 
@@ -37,7 +37,7 @@ static void *host_floods(void *arg)
 	return NULL;
 }
 
-/* b has datagrams for it, and for elsewhere in between. */
+/* b sends datagrams to it, and to other addresses in between. */
 static void *guest_floods(void *arg)
 {
 	struct flood *f = arg;
@@ -82,7 +82,7 @@ static void test_destroy(uint8_t type, struct guest_srq *srq, const char *name)
 	if (pthread_create(&host.thread, NULL, host_floods, &host) ||
 	    pthread_create(&guest.thread, NULL, guest_floods, &guest))
 		guest_fatal("no thread");
-	/* Each of the ways out, on each path, at least once. */
+	/* Each way of removal, on each path, at least once. */
 	for (uint64_t until = guest_now_ns() + 700000000ULL;
 	     good && (guest_now_ns() < until || rounds < 8); rounds++) {
 		bool ud = type == VIRTIO_RDMA_QPT_UD, local = !ud && rounds / 4 % 2;
@@ -141,7 +141,7 @@ static void test_destroy(uint8_t type, struct guest_srq *srq, const char *name)
 	   rounds);
 	diag("%u received; %llu of the host's, %llu of b's", received,
 	     (unsigned long long)host.done, (unsigned long long)guest.done);
-	/* Address handles may be kept. */
+	/* Address handles may be cached. */
 	ok(null_objects() <= before + 2, "%s: the host keeps nothing", name);
 }
 
@@ -154,7 +154,7 @@ struct traffic {
 	const char *wrong;
 };
 
-/* a's requests on all paths, each awaited: none is lost, whoever is suspended. */
+/* a's requests on all paths, each awaited: none is lost, whichever device is suspended. */
 static void *traffic(void *arg)
 {
 	struct mem_end x = p.a, y = p.b, z = p.a, u = p.a;
@@ -238,7 +238,7 @@ static void end_of(struct mem_end *end)
 	mem_end_setup(end);
 }
 
-/* A guest is reset with QPs on all paths, under requests of its neighbour. */
+/* A guest is reset with QPs on all paths, while its neighbour sends requests. */
 static void test_reset(void)
 {
 	struct guest_config cfg = {
@@ -312,7 +312,7 @@ static void test_reset(void)
 	}
 	ok(good, "a device is reset six times with QPs on all paths: the host keeps nothing");
 
-	/* And goes with all that it has. */
+	/* The device is destroyed with all its objects. */
 	struct mem_end x, u;
 
 	end_of(&c);

@@ -9,7 +9,7 @@ static bool is_signaled(uint32_t i, uint32_t total)
 	return i % 5 == 0 || i + 1 == total;
 }
 
-/* Both in RTS; which path a datagram takes is up to its address. */
+/* Both in RTS; the destination address decides the path of a datagram. */
 static void open_ud(struct mem_end *x, struct mem_end *y)
 {
 	open_end(x, VIRTIO_RDMA_QPT_UD);
@@ -18,7 +18,7 @@ static void open_ud(struct mem_end *x, struct mem_end *y)
 	bring_up(y, NULL);
 }
 
-/* One QP to a guest of the fabric, and elsewhere. */
+/* One QP sends to a guest of the fabric, and to other addresses. */
 static void test_ud_send(void)
 {
 	const uint32_t total = 2000, depth = 40;
@@ -124,7 +124,7 @@ static void test_ud_receive(void)
 	ok(arrives(&x, IBV_WC_SUCCESS, data, GRH + 4096) && mem_in_order(&x.rcq, 0, first + 1, 1) &&
 	   mem_has_pattern(x.buf + GRH, 4096, 5), "UD: the longest one");
 
-	/* A receive without memory of ours: an error of the receiver's. */
+	/* A receive without registered memory: an error of the receiver. */
 	struct guest_sge bad = { x.mr.iova, 1024, x.mr.lkey ^ 0x55 };
 
 	guest_post_recv(&x.qp, &bad, 1);
@@ -160,7 +160,7 @@ static void test_ud_states(void)
 	for (uint32_t i = 0; i < 20; i++)
 		mem_recv(&y, 0, 1024);
 
-	/* An error of the memory path behind what the host still has. */
+	/* An error of the memory path behind requests that the host still has. */
 	for (uint32_t i = 0; i < 2; i++)
 		mem_write_ud(&x, &to_host, 0, 64, 0);
 	bad.pd = htole32(x.pd + 1);
@@ -202,7 +202,7 @@ static void test_ud_states(void)
 	ok(mem_in_order(&x.scq, WC(WR_FLUSH_ERR), next, 6) &&
 	   mem_in_order(&x.rcq, WC(WR_FLUSH_ERR), 0, 6), "UD: both queues flush");
 
-	/* The host's QP fails by itself, and is not to be had again. */
+	/* The host's QP fails by itself, and cannot be recovered. */
 	if (guest_qp_reset(&x.qp))
 		guest_fatal("RESET");
 	bring_up(&x, NULL);
@@ -223,7 +223,7 @@ static void test_ud_states(void)
 	mem_end_close(&y);
 }
 
-/* Handles are made by another thread; the queue waits, both paths. */
+/* Another thread creates the handles; the queue waits, on both paths. */
 static void test_ud_handles(void)
 {
 	struct virtio_rdma_av to_y, to_host;
@@ -247,7 +247,7 @@ static void test_ud_handles(void)
 	mem_end_close(&y);
 }
 
-/* UD with an SRQ: the host has receives of ours, none of it. */
+/* UD with an SRQ: the host has bounce receives, none of the SRQ. */
 static void test_srq_ud(void)
 {
 	struct mem_end x = p.a, y = p.b;

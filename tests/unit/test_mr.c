@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Memory regions: registration in every way that is wrong, chunks, keys, and
- * the data path's lookups (vrd_mr_find(), vrd_mr_at()) at their edges.
+ * Memory regions: every kind of invalid registration, chunks, keys, and the lookups of the
+ * data path (vrd_mr_find(), vrd_mr_at()) at their edges.
  */
 #include <linux/virtio_config.h>
 #include <pthread.h>
@@ -44,7 +44,7 @@ static int dereg(uint32_t handle)
 	return raw_destroy(r, VIRTIO_RDMA_CMD_DEREG_MR, handle);
 }
 
-/* One extent from the start of mem; deregistered again if it worked. */
+/* One extent from the start of mem; deregistered again if it succeeded. */
 static int try(uint32_t access, uint64_t iova, uint64_t length, uint32_t pages, uint64_t total)
 {
 	struct virtio_rdma_extent x = { .addr = mem, .pages = pages };
@@ -108,7 +108,7 @@ static void refusals(void)
 	is(raw_stat(r, "mr_bytes"), 0, "not a byte");
 }
 
-/* As many extents as a command may have, and one more. */
+/* The maximum number of extents of a command, and one more. */
 static void many_extents(void)
 {
 	struct virtio_rdma_extent *x = calloc(4097, sizeof(*x));
@@ -303,7 +303,7 @@ static void dma(void)
 	ok(!vrd_mr_find(kqp, VIRTIO_RDMA_LOCAL_DMA_LKEY + 1, mem, 1, 0, false), "nor its neighbour");
 }
 
-/* Another memory table: regions survive as far as their pages are there. */
+/* Another memory table: regions survive as far as it has their pages. */
 static void tables(void)
 {
 	const struct virtio_rdma_extent x = { .addr = RAW_BASE + (40 << 20), .pages = 16 };
@@ -359,7 +359,7 @@ static void quota(void)
 	raw_free(small);
 }
 
-/* Lookups on other threads while regions come and go (RCU: see the TSan run). */
+/* Lookups on other threads while regions are created and destroyed (RCU: see the TSan run). */
 static _Atomic bool stop;
 static _Atomic uint32_t keys[4];
 
@@ -385,8 +385,9 @@ static void concurrent(void)
 	pthread_t t;
 
 	pthread_create(&t, NULL, churn, NULL);
-	/* The number alone: the region itself may be freed, as this thread is no
-	 * RCU reader; what is tested is that the table itself holds.
+	/*
+	 * The number only: the region itself may be freed, as this thread is not an RCU reader;
+	 * this tests that the table itself stays valid.
 	 */
 	while (!atomic_load(&stop))
 		for (int i = 0; i < 4; i++)
@@ -455,7 +456,7 @@ static void host_keys(void)
 			break;
 	is(handle, 256, "a key made of the handle leads nowhere");
 
-	/* The host may use a number for one key of each kind. */
+	/* The host may use the same number for one key of each kind. */
 	is(host_reg_mr(LW | RR, 0xfffffe07, 0x00123409, &b), 0, "numbers the other way round");
 	ok(vrd_mr_find(qp, 0xfffffe07, 0x1000, 1, LW, false) !=
 	   vrd_mr_find(qp, 0x00123401, 0x1000, 1, LW, false), "each leads to its own region");

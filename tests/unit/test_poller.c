@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Pollers: sleeping and waking with no wake-up lost, idling without CPU time,
- * timers, several pollers and devices with objects that come and go under
- * traffic, and devices that are stopped and started under traffic.
+ * Pollers: sleeping and waking without a lost wake-up, idling without CPU time, timers,
+ * several pollers and devices with objects that are created and destroyed under traffic, and
+ * devices that are stopped and started under traffic.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -43,7 +43,7 @@ static bool next_is_good(struct guest_side *side)
 
 /* ---- sleep -------------------------------------------------------------------- */
 
-/* Posts one and waits, @n times, with pauses of all lengths around the budget. */
+/* Posts one and waits, @n times, with pauses of varying length around the budget. */
 static void sleep_and_wake(unsigned int poll_us, unsigned int n, bool pauses)
 {
 	struct vrd_engine *engine = guest_engine(1, poll_us);
@@ -111,7 +111,7 @@ static void count_hot(struct vrd_poller *poller, void *num)
 	*(unsigned int *)num = poller->num_hot;
 }
 
-/* A message wakes the poller; it comes before the rings are watched again. */
+/* A message wakes the poller; it is handled before the rings are watched again. */
 static unsigned int hot_after_sleep(struct vrd_poller *poller)
 {
 	unsigned int num;
@@ -122,7 +122,7 @@ static unsigned int hot_after_sleep(struct vrd_poller *poller)
 	return num;
 }
 
-/* Who was busy lately is watched as soon as the poller wakes; who was quiet is not. */
+/* A ring that was busy lately is watched as soon as the poller wakes; one that was idle is not. */
 static void test_hot_after_sleep(void)
 {
 	struct vrd_engine *engine = guest_engine(1, 0);
@@ -191,7 +191,7 @@ static void test_timers(void)
 		timers[i].deadline = start + (seed >> 8) % 50000000;
 		vrd_timer_set(poller, &timers[i].timer, timers[i].deadline);
 	}
-	/* Some move, some go. */
+	/* Some are moved, some cancelled. */
 	for (unsigned int i = 0; i < TIMERS; i += 5) {
 		timers[i].deadline += 10000000;
 		vrd_timer_set(poller, &timers[i].timer, timers[i].deadline);
@@ -210,7 +210,7 @@ static void test_timers(void)
 	   early);
 	ok(!out_of_order, "in the order of their deadlines");
 
-	/* An earlier one wakes the poller from its sleep until a later one. */
+	/* An earlier deadline wakes the poller, which sleeps until a later one. */
 	timers[0].fired = timers[1].fired = 0;
 	vrd_timer_set(poller, &timers[0].timer, guest_now_ns() + 10000000000ULL);
 	nanosleep(&(struct timespec){ .tv_nsec = 5000000 }, NULL);
@@ -283,7 +283,7 @@ struct churn {
 	pthread_t thread;
 };
 
-/* Makes everything, uses it once, destroys it while requests are under way. */
+/* Creates everything, uses it once, destroys it while requests are outstanding. */
 static void *run_churn(void *arg)
 {
 	struct churn *c = arg;
@@ -336,7 +336,7 @@ static void test_many(void)
 		good &= stop_traffic(&traffic[i]);
 	ok(good, "traffic beside it goes on, with the right data");
 
-	/* Devices go while their peers send to them. */
+	/* Devices are destroyed while their peers send to them. */
 	for (unsigned int i = 0; i < GUESTS; i += 2) {
 		for (unsigned int n = 0; n < 32; n++)
 			guest_post_rdma(&side[i].qp, W, 0, side[i].mem, 65536, side[i].mr.lkey,
@@ -371,7 +371,7 @@ static void test_stop_start(void)
 	start_traffic(&there, &sa, &sb);
 	start_traffic(&back, &rb, &ra);
 
-	/* b stops: neither its own requests nor its peer's touch its memory. */
+	/* b stops: neither its own requests nor its peer's access its memory. */
 	for (unsigned int i = 0; i < scaled(200); i++) {
 		guest_stop_queues(b);
 		memcpy(copy, sb.mem, 131072);

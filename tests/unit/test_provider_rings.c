@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The provider's ring code against a device made of a few lines: wrap-around,
- * phases, reclaiming, purging, cookies, arming and doorbells; then both in threads of
- * their own, the device going to sleep whenever it finds nothing, so that a
- * lost doorbell or event hangs the test (the runner's time limit catches it).
+ * The provider's ring code against a minimal device: wrap-around, phases, reclaiming,
+ * purging, cookies, arming and doorbells.  Then both run in threads, and the device sleeps
+ * whenever it finds no work, so that a lost doorbell or event hangs the test (the runner's
+ * time limit detects it).
  */
 #include <pthread.h>
 #include <stdlib.h>
@@ -108,7 +108,7 @@ static struct virtio_rdma_cqe *take(struct rig *r)
 	return cqe;
 }
 
-/* A ring is full at its size and not before, wherever its indices stand. */
+/* A ring is full at its size and not before, wherever its indices are. */
 static void test_wrap(uint32_t start, const char *name)
 {
 	struct virtio_rdma_cqe *cqe;
@@ -166,9 +166,8 @@ static void test_phases(void)
 }
 
 /*
- * Of every start position, fill and mix of two QPs: the purge leaves the other
- * QP's CQEs whole and in order, gives the room back, and what the device writes
- * next is seen.
+ * For every start position, fill and mix of two QPs: the purge leaves the other QP's CQEs
+ * complete and in order, frees the entries, and the next CQEs of the device are found.
  */
 static void test_purge(void)
 {
@@ -256,7 +255,7 @@ static void test_doorbell(void)
 	rig_free(&r);
 }
 
-/* A dead device's ring: what came in time is seen, nothing after that. */
+/* The ring of a dead device: completions that arrived in time are found, nothing after them. */
 static void test_death(void)
 {
 	uint32_t start, index, i;
@@ -318,7 +317,7 @@ static void kick(void)
 	pthread_mutex_unlock(&kick_lock);
 }
 
-/* What a poller does with one ring that it alternately watches and leaves. */
+/* What a poller does with one ring that it alternately watches and does not watch. */
 static bool dev_poll(struct rig *r)
 {
 	uint32_t producer = __atomic_load_n(&r->sq.ctrl->producer,
@@ -395,7 +394,7 @@ static void test_threads(void)
 			wakeups++;
 			kick();
 		}
-		/* Poll; when there is nothing, wait for an event as a user does. */
+		/* Poll; if there is nothing, wait for an event as a user does. */
 		cqe = take(&r);
 		if (!cqe && next != r.sq.head) {
 			uint32_t before = __atomic_load_n(&r.events,
@@ -422,7 +421,7 @@ static void test_threads(void)
 	rig_free(&r);
 }
 
-/* Cookies of an SRQ: each out once, back once, in any order; found by a flush. */
+/* Cookies of an SRQ: each allocated once, freed once, in any order; a flush finds them. */
 static void test_cookies(void)
 {
 	struct vrdma_cookies c;
@@ -440,7 +439,7 @@ static void test_cookies(void)
 	ok(!vrdma_cookie_put(&c, 8) && !vrdma_cookie_put(&c, UINT32_MAX) &&
 	   !vrdma_cookie_put(&c, VRDMA_COOKIE_TAKEN) && vrdma_cookie_put(&c, 5) &&
 	   !vrdma_cookie_put(&c, 5) && c.taken == 7, "only what is taken comes back");
-	/* Out of order, for long: never one that is taken. */
+	/* Out of order, for a long time: a cookie in use is never allocated. */
 	vrdma_cookie_take(&c);
 	for (i = 0; i < 10000; i++) {
 		uint32_t old = i * 5 % 8;

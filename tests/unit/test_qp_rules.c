@@ -24,7 +24,7 @@
 
 /* ---- the table, by itself ---------------------------------------------- */
 
-/* Transitions that exist, as IBTA's figure of the QP states has them. */
+/* Existing transitions, as in IBTA's figure of the QP states. */
 static bool exists(uint8_t type, uint8_t from, uint8_t to)
 {
 	if (to == ST(RESET) || to == ST(ERR))
@@ -45,8 +45,9 @@ static const uint32_t all_bits = A(CUR_STATE) | A(EN_SQD_ASYNC_NOTIFY) | A(ACCES
 	A(RNR_RETRY) | A(RQ_PSN) | A(MAX_QP_RD_ATOMIC) | A(MIN_RNR_TIMER) | A(SQ_PSN) |
 	A(MAX_DEST_RD_ATOMIC) | A(DEST_QPN);
 
-/* Is there any mask with which the transition works?  Bits are independent, so
- * the ones that can be there and the ones that must be are found one by one.
+/*
+ * Finds whether any mask makes the transition work.  Bits are independent, so optional and
+ * required bits are found one by one.
  */
 static bool possible(uint8_t type, uint8_t from, uint8_t to)
 {
@@ -81,7 +82,7 @@ static void all_transitions(void)
 					wrong += possible(types[t], from, to);
 	is(wrong, 0, "the transitions of each type are IBTA's");
 
-	/* Leaving a required attribute out, or adding a foreign one, is refused. */
+	/* A missing required attribute, or an attribute that does not belong, is refused. */
 	struct {
 		uint8_t type, from, to;
 		uint32_t required, optional;

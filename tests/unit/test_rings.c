@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Send and receive rings: wrapping, what a malformed entry or an impossible
- * index does, doorbell pages full of garbage, more rings than the hot list or
- * the doorbell page has room for.
+ * Send and receive rings: wrapping, the effect of a malformed entry or an impossible index,
+ * doorbell pages full of garbage, more rings than the hot list or the doorbell page has room
+ * for.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -49,7 +49,7 @@ static void post_write(struct guest_side *from, struct guest_side *to, uint64_t 
 
 /* ---- indices ------------------------------------------------------------------ */
 
-/* @n WRITEs of 8 bytes, some at a time; true if all data and indices are right. */
+/* @n WRITEs of 8 bytes, several at a time; true if all data and indices are right. */
 static bool run_writes(struct guest_side *sa, struct guest_side *sb, unsigned int n)
 {
 	uint32_t first = sa->qp.sq.producer;
@@ -87,7 +87,7 @@ static void test_wrap(void)
 	open_pair(&(struct guest_qp_init){ .sq_entries = 8 }, &sa, &sb);
 	ok(run_writes(&sa, &sb, 1000), "1000 WRITEs through a ring of 8 entries");
 
-	/* As if 4 billion had gone before. */
+	/* As after 4 billion earlier entries. */
 	qp = vrd_table_find(&a->dev->qps, sa.qp.qpn);
 	vrd_device_quiesce(a->dev);
 	qp->sq.head = qp->sq.tail = sa.qp.sq.producer = 0xfffffff0U;
@@ -193,7 +193,7 @@ static void test_bad_wqes(void)
 		wqe->ctrl = bad->ctrl;
 		rc->reserved = bad->rc_reserved;
 		sa.qp.sq.producer++;
-		/* One more behind it is flushed. */
+		/* One more after it is flushed. */
 		guest_write_send(&sa.qp, &(struct guest_wr){ .opcode = W });
 		guest_ring_sq(&sa.qp);
 		ok(next_status(&sa.cq) == VIRTIO_RDMA_WC_LOC_QP_OP_ERR &&
@@ -208,7 +208,7 @@ static void test_bad_wqes(void)
 	close_pair(&sa, &sb);
 }
 
-/* UD: only sends, an address vector without garbage. */
+/* UD: only sends, and an address vector without garbage. */
 static void test_bad_ud(void)
 {
 	struct virtio_rdma_av good = { .qkey = htole32(7), .hop_limit = 1 };
@@ -339,7 +339,7 @@ static void test_garbage_page(void)
 	close_pair(&sa, &sb);
 }
 
-/* One WRITE on each of @n QPs, over and over; all are connected to themselves. */
+/* One WRITE on each of @n QPs, repeatedly; all are connected to themselves. */
 static void many_qps(unsigned int n, unsigned int rounds)
 {
 	struct guest_qp_init init = { .sq_entries = 4, .rq_entries = 4 };
@@ -357,7 +357,7 @@ static void many_qps(unsigned int n, unsigned int rounds)
 		for (unsigned int i = 0; i < n; i++) {
 			guest_post_rdma(&qps[i], W, SIGNALED, side.mem, 16, side.mr.lkey,
 					guest_addr(a, side.mem) + 4096, side.mr.rkey);
-			/* No more than the CQ holds. */
+			/* At most as many as the CQ holds. */
 			if (i >= 1000)
 				good &= next_status(&side.cq) == 0;
 		}

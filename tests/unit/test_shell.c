@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The shell's functions while a guest is busy: queues stopped and started,
- * memory tables and descriptors exchanged, resets, a device destroyed; and a
- * guest that floods the control queue does not keep its shell out.
+ * The front end's functions while a guest is busy: queues are stopped and started, memory
+ * tables and descriptors replaced, devices reset and destroyed; and a guest that floods the
+ * control queue does not delay its front end.
  */
 #include <linux/virtio_config.h>
 #include <pthread.h>
@@ -28,7 +28,7 @@ static double now(void)
 	return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
 }
 
-/* Makes and destroys one of each; returns the first status that is not OK. */
+/* Creates and destroys one of each; returns the first status that is not OK. */
 static int one_of_each(uint32_t ctx, uint64_t page)
 {
 	struct virtio_rdma_extent x = { .addr = page, .pages = 1 };
@@ -156,7 +156,7 @@ static void under_flood(void)
 	}
 	atomic_store(&stop, true);
 	pthread_join(t, NULL);
-	/* generous: the machine may be busy; without fairness it is for ever */
+	/* generous: the machine may be busy; without fairness the wait never ends */
 	ok(worst < 5, "a flood of commands does not keep the shell out");
 	ok(raw_stat(r, "commands") > 1000, "it was a flood");
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Shared receive queues: their commands, their ring, limit and events, and what a
- * guest does wrong with them.  (Who gets which receive: test_srq_traffic.c.)
+ * Shared receive queues: their commands, their ring, limit and events, and invalid use by a
+ * guest. (Distribution of receives: test_srq_traffic.c.)
  */
 #include "srq_pair.h"
 #include "tap.h"
@@ -232,7 +232,7 @@ static void test_malformed(void)
 	srq_drop();
 }
 
-/* An index that cannot be: nobody knows what was posted. */
+/* An impossible index: the number of posted receives is unknown. */
 static void test_broken(void)
 {
 	struct virtio_rdma_event one, two;
@@ -254,8 +254,8 @@ static void test_broken(void)
 }
 
 /*
- * A QP that has neither ring has no place of its own in the doorbell page, and is
- * found nevertheless when its CQ overflows.
+ * A QP without rings has no slot of its own in the doorbell page; it must be found when its
+ * CQ overflows.
  */
 static void test_overflow(void)
 {
@@ -296,7 +296,7 @@ static void test_overflow(void)
 	srq_drop();
 }
 
-/* A guest's doorbell for an SRQ that nobody waits for costs it a look. */
+/* A guest's doorbell for an SRQ on which no QP waits costs the poller one look. */
 static void test_garbage(void)
 {
 	srq_fresh();
@@ -314,7 +314,7 @@ static void test_garbage(void)
 
 /* ---- pause -------------------------------------------------------------------------- */
 
-/* The device's memory table is replaced: the ring is looked up anew. */
+/* The device's memory table is replaced: the ring is translated anew. */
 static void test_mem_table(void)
 {
 	srq_fresh();
@@ -340,7 +340,7 @@ static void test_suspended(void)
 	srq_send(8);
 	mem_no_cqe(&a->scq);
 	guest_stop_queues(b->g);
-	/* The guest is not there to ring. */
+	/* The guest's thread does not ring here. */
 	srq_recv(2, 0, 64);
 	ok(mem_no_cqe(&a->scq), "its device is stopped");
 	guest_start_queues(b->g);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Shared receive queues: receives taken off them by RC and UD QPs of the memory
- * transport, who waits for them, and threads.  (Commands and rings: test_srq.c.  What
- * becomes of an entry whose QP goes: test_memory_partial.c.)
+ * Shared receive queues: receives taken by RC and UD QPs of the memory transport, QPs that
+ * wait for receives, and threads.  (Commands and rings: test_srq.c.  Entries of a QP that is
+ * destroyed: test_memory_partial.c.)
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -84,7 +84,7 @@ static void test_short(void)
 	srq_drop();
 }
 
-/* Several QPs share it; senders that found it empty are woken by the next posts. */
+/* Several QPs share it; the next posts wake senders that found it empty. */
 static void test_shared(void)
 {
 	bool seen[3] = { false }, right = true;
@@ -108,7 +108,7 @@ static void test_shared(void)
 	}
 	ok(right && seen[0] && seen[1] && seen[2], "each of them gets one of three receives");
 
-	/* One that waits is destroyed, and so is the peer of another. */
+	/* A waiting sender is destroyed, and so is the peer of another. */
 	for (int i = 0; i < 3; i++)
 		srq_send_on(&more_a[i], VIRTIO_RDMA_WR_SEND, 16);
 	mem_no_cqe(&a->scq);
@@ -127,14 +127,14 @@ static void wait_starved(void)
 {
 	for (int ms = 0; ms < MEM_WAIT_MS && !vrd_load32(&srq.ring.ctrl->need_db); ms++)
 		usleep(1000);
-	/* The query takes the ring's lock, so that sender is parked. */
+	/* The query takes the ring's lock, so the sender is in the waiting list. */
 	guest_srq_limit(&srq);
 }
 
 /*
- * Who waits for longest gets the next receive, though another one never tires.
- * The peers' RNR timers are the longest there are (0: 655 ms), for a sender whose
- * timer fires just after a post would come first.
+ * The sender that waits longest gets the next receive, even if another sends continuously.
+ * The peers' RNR timers are the longest possible (0: 655 ms), because a sender whose timer
+ * expires just after a post would come first.
  */
 static void test_fair(void)
 {
@@ -263,7 +263,7 @@ static void test_ud(void)
 #define SENDERS		3
 #define COOKIES		12
 
-/* One that sends messages that say who and which it is, each after the last. */
+/* A sender of messages that carry its identity and a sequence number. */
 struct sender {
 	pthread_t thread;
 	struct guest_cq cq;
@@ -301,7 +301,7 @@ static void post_cookie(uint32_t cookie)
 	srq_recv(cookie, 4096 * cookie, 64);
 }
 
-/* Takes all that comes and posts it again; what is wrong with it, or NULL. */
+/* Takes all messages and posts the receives again; returns what is wrong, or NULL. */
 static const char *receive_some(uint64_t *next, bool *posted, int ms)
 {
 	struct virtio_rdma_cqe cqe;
@@ -322,8 +322,8 @@ static const char *receive_some(uint64_t *next, bool *posted, int ms)
 }
 
 /*
- * Three senders on two pollers, whose peers share one SRQ and one CQ; QPs with the
- * SRQ come and go meanwhile, and its limit is armed.
+ * Three senders on two pollers, whose peers share one SRQ and one CQ; QPs with the SRQ are
+ * created and destroyed meanwhile, and its limit is armed.
  */
 static void test_threads(void)
 {
@@ -364,7 +364,7 @@ static void test_threads(void)
 			 guest_qp_destroy(&extra) == S(OK);
 		mem_drop_events(b->g);
 	}
-	/* The last message of each needs a receive, too. */
+	/* The last message of each sender needs a receive, too. */
 	atomic_store(&stop, true);
 	while (atomic_load(&running) && !wrong)
 		wrong = receive_some(next, posted, 1);

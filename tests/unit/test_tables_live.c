@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Memory tables and CQ rings that are exchanged while two guests talk: nothing
- * is lost, nothing is written to the old place, and what is not in the table
- * any more fails by itself.
+ * Memory tables and CQ rings that are replaced while two guests communicate: nothing is
+ * lost, nothing is written to the old place, and only accesses to what left the table fail.
  */
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -19,7 +18,7 @@ static struct mem_end *a = &pair.a, *b = &pair.b;
 static _Atomic bool stop;
 static _Atomic int rounds, wrong;
 
-/* Writes and reads until it is told to stop; each has to succeed. */
+/* Writes and reads until it is stopped; each has to succeed. */
 static void *traffic(void *opaque)
 {
 	(void)opaque;
@@ -37,7 +36,7 @@ static void *traffic(void *opaque)
 	return NULL;
 }
 
-/* The memory in two halves, or three thirds: regions that touch. */
+/* The memory in two halves, or three thirds: adjacent regions. */
 static void set_pieces(struct guest *g, unsigned int num)
 {
 	uint64_t size = g->cfg.mem_size / num & ~(uint64_t)(GUEST_PAGE - 1), at = 0;
@@ -78,7 +77,7 @@ static void tables_under_traffic(void)
 	ok(mem_has_pattern(b->buf, LENGTH, MEM_SEED_A), "with the right data");
 }
 
-/* The responder loses the page that is written to; its rings are elsewhere. */
+/* The responder loses the page that is written to; its rings are in another page. */
 static void lost_target(void)
 {
 	uint64_t hole = guest_addr(b->g, b->buf) & ~(uint64_t)(GUEST_PAGE - 1);
@@ -106,7 +105,7 @@ static void lost_target(void)
 	is(mem_status(&a->scq), 0, "when the target is back, the same region works");
 }
 
-/* New ring for a CQ; what is in the old one is taken first. */
+/* A new ring for a CQ; the entries of the old one are taken first. */
 static bool resize(struct guest_cq *cq, uint32_t entries, int *taken)
 {
 	uint64_t ring = (uint64_t)entries * 32 < GUEST_PAGE ? GUEST_PAGE : entries * 32ULL;

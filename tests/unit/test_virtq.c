@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Virtqueues as a hostile guest makes them: indices, loops, indirect tables,
- * wrong directions, rings outside of memory; and the good cases beside them.
- * After each case the device works again after a reset.
+ * Virtqueues of a hostile guest: indices, loops, indirect tables, wrong directions, rings
+ * outside of memory; and the valid cases beside them.  After each case the device works
+ * again after a reset.
  */
 #include <linux/virtio_config.h>
 #include <errno.h>
@@ -28,7 +28,7 @@ static struct virtio_rdma_query_stats_req stats_req = {
 	.hdr.opcode = VIRTIO_RDMA_CMD_QUERY_STATS,
 };
 
-/* A good command in the usual buffers, whatever the descriptors look like. */
+/* A valid command in the usual buffers, whatever the descriptors are. */
 static void put_stats(struct raw *r)
 {
 	memcpy(raw_ptr(r, r->req), &stats_req, sizeof(stats_req));
@@ -296,7 +296,7 @@ static void bad_starts(struct raw *r)
 	raw_recover(r);
 }
 
-/* Commands go on where they were; while the queue is stopped none is taken. */
+/* Commands continue where they stopped; while the queue is stopped none is taken. */
 static void stop_and_go(struct raw *r)
 {
 	const uint32_t rsp = sizeof(struct virtio_rdma_query_stats_rsp);
@@ -315,7 +315,7 @@ static void stop_and_go(struct raw *r)
 	   "the command that waited is carried out, INIT still holds");
 }
 
-/* Memory that goes away under a running queue, and comes back. */
+/* Memory that is removed under a running queue, and returns. */
 static void lost_memory(struct raw *r)
 {
 	struct vrd_error err;
@@ -344,7 +344,7 @@ static void socket_call(struct raw *r)
 	is(vrd_device_vq_set_call(r->dev, 0, sv[1]), 0, "a socket as call descriptor");
 	close(sv[1]);
 	is(read(sv[0], &count, sizeof(count)), 8, "a new call descriptor is signalled at once");
-	/* Nobody reads: the device must not wait. */
+	/* The descriptor is not read: the device must not wait. */
 	for (unsigned int i = 0; i < 2000; i++) {
 		put_stats(r);
 		raw_desc(r, 0, 0, r->req, 8, NEXT, 1);
@@ -403,7 +403,7 @@ static void event_idx(void)
 	put_stats(r);
 	raw_desc(r, 0, 0, r->req, 8, NEXT, 1);
 	raw_desc(r, 0, 1, r->rsp, rsp, WRITE, 0);
-	/* used_event: tell me when the third from now is done */
+	/* used_event: notify when the third from now is done */
 	__atomic_store_n(&q->avail[2 + q->num], (uint16_t)(q->seen + 2), __ATOMIC_RELEASE);
 	usleep(1000);
 	while (read(q->call, &count, sizeof(count)) > 0)
@@ -432,7 +432,7 @@ static void not_negotiated(void)
 	raw_free(r);
 }
 
-/* Semantics 2.2: the queue is rewritten while the device reads it. */
+/* semantics.md 2.2: the queue is rewritten while the device reads it. */
 static void *flipper(void *opaque)
 {
 	struct raw *r = opaque;

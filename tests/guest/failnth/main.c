@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Lets each kernel allocation and user copy below each verb fail, one at a time.
- * Runs in a guest whose kernel has fail-nth (uml-debug); prints TAP.
+ * Makes each kernel allocation and user copy below each verb fail, one at a time.  Runs in a
+ * guest whose kernel has fail-nth (uml-debug); prints TAP.
  *
- * The verbs of the kernel are those of tests/kverbs (parameter "cycle"), which
- * has to be loaded: one life of a PD, a DMA MR, a CQ and two QPs.
+ * The kernel's verbs are those of tests/kverbs (parameter "cycle"), which has to be loaded:
+ * one life of a PD, a DMA MR, a CQ and two QPs.
  *
- * A verb is repeated with the first, second, ... fault injected, until it ends
- * without one having been met.  A verb that fails must say why, and must work
- * right after that; one that destroys may not lose the object by failing.
+ * A verb is repeated with the first, second, ... fault injected, until it ends without
+ * meeting one.  A verb that fails must return an error, and must work right after that; a
+ * destroy verb must not lose the object when it fails.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -50,19 +50,19 @@ static void fault_set(int nth)
 	char text[16];
 	int len = snprintf(text, sizeof(text), "%d", nth);
 
-	/* The first write may meet what is left of the last injection. */
+	/* The first write may meet the rest of the last injection. */
 	if (pwrite(fault_fd, text, len, 0) != len && pwrite(fault_fd, text, len, 0) != len) {
 		perror("Bail out! fail-nth");
 		exit(1);
 	}
 }
 
-/* Ends the injection; whether the fault was met. */
+/* Ends the injection; returns whether the fault was met. */
 static bool fault_met(void)
 {
 	char text[16] = "";
 
-	/* Reading may meet the fault instead: then there is just one round more. */
+	/* The read may meet the fault instead: then there is one round more. */
 	while (pread(fault_fd, text, sizeof(text) - 1, 0) <= 0)
 		;
 	fault_set(0);
@@ -219,7 +219,7 @@ static int modify_one(int step)
 
 static int modify_qp(void) { return modify_one(s.to); }
 
-/* Back to where modify_qp() starts. */
+/* Back to the state in which modify_qp() starts. */
 static int modify_back(void)
 {
 	int ret = to_reset();
@@ -231,7 +231,7 @@ static int modify_back(void)
 
 /* ---- what has no verb --------------------------------------------------- */
 
-/* In one system call that fails, or not at all. */
+/* In one failing system call, or not at all. */
 static int write_file(int fd, const char *text)
 {
 	return pwrite(fd, text, strlen(text), 0) < 0 ? errno : 0;
@@ -248,7 +248,7 @@ static int must_open(const char *path, int flags)
 	return fd;
 }
 
-/* Each reading asks the device. */
+/* Each read asks the device. */
 static int read_counter(void)
 {
 	char text[32];
@@ -263,8 +263,8 @@ static int read_counter(void)
 }
 
 /*
- * A post to a device that sleeps, so that the provider has to wake it by a system
- * call: its failure is not the caller's business, and the work completes.
+ * A post to a sleeping device, so that the provider has to wake it by a system call: the
+ * call's failure does not reach the caller, and the work completes.
  */
 static int doorbell(void)
 {
@@ -303,8 +303,8 @@ static void report(const char *name, const char *problem, int faults, int refuse
 }
 
 /*
- * What an injected fault may turn into.  ibv_open_device() also fails where it
- * cannot read sysfs, and says so in other words.
+ * Errors that an injected fault may cause.  ibv_open_device() also fails where it cannot
+ * read sysfs, with another message.
  */
 static bool clean(int error)
 {
@@ -312,7 +312,7 @@ static bool clean(int error)
 	       error == ENOBUFS;
 }
 
-/* @done brings the object, @undone takes it away; each fault in @done. */
+/* @done creates the object, @undone destroys it; each fault in @done. */
 static int sweep(const char *name, int (*done)(void), int (*undone)(void), bool any_error)
 {
 	char problem[160] = "";
@@ -333,7 +333,7 @@ static int sweep(const char *name, int (*done)(void), int (*undone)(void), bool 
 			int why = ret;
 
 			ret = done();
-			/* The core tells of a destroyed object's events, in vain: it is gone. */
+			/* The core reports a destroyed object's events to a file that is gone. */
 			if (ret == ENOENT && why == EFAULT)
 				ret = 0;
 			if (ret)
@@ -353,7 +353,7 @@ static int sweep(const char *name, int (*done)(void), int (*undone)(void), bool 
 	return nth - 2;
 }
 
-/* Of what is known to allocate: no fault met means that nothing was tried. */
+/* For verbs that are known to allocate: if no fault was met, nothing was tested. */
 static void sweep_some(const char *name, int (*done)(void), int (*undone)(void), bool any_error)
 {
 	if (sweep(name, done, undone, any_error) < 1)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * What the driver answers to requests that its provider would never make: sent
- * by write() to the uverbs device, as any process may. Each differs from a good
- * one in one thing; the good one works before and after all of them. Prints TAP.
+ * The driver's answers to requests that its provider would never make: sent by write() to
+ * the uverbs device, as any process may.  Each differs from a valid request in one field;
+ * the valid one works before and after all of them.  Prints TAP.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -22,7 +22,7 @@
 #define PAGE		4096
 #define BUF_LEN		(4 * PAGE)
 #define NO_PAGE		0x10000		/* nothing is mapped there */
-#define ANY		(-1)		/* refused, whatever the reason */
+#define ANY		(-1)		/* refused, with any errno */
 
 static int fd;
 static unsigned int tests, failures;
@@ -37,8 +37,8 @@ static void result(bool good, const char *what, const char *why)
 }
 
 /*
- * One command: @core, then @drv of the driver's; the answer of @resp_len bytes
- * goes to @resp, which @core names.  0 or an errno.
+ * One command: @core, then the driver's part @drv; the answer of @resp_len bytes goes to
+ * @resp, whose address is in @core.  Returns 0 or an errno.
  */
 static int command(uint32_t cmd, const void *core, size_t core_len, const void *drv,
 		   size_t drv_len, size_t resp_len)
@@ -59,7 +59,7 @@ static int command(uint32_t cmd, const void *core, size_t core_len, const void *
 
 static void destroy(uint32_t cmd, uint32_t handle)
 {
-	/* The three destroy commands begin alike. */
+	/* The three destroy commands have a common layout. */
 	struct { struct ib_uverbs_destroy_qp_resp resp; uint8_t pad[64]; } answer;
 	struct ib_uverbs_destroy_qp core = {
 		.response = (uintptr_t)&answer, .qp_handle = handle,
@@ -87,7 +87,7 @@ struct change {
 
 static void change_field(void *request, const struct change *change)
 {
-	/* Little-endian, as all that this runs on. */
+	/* Little-endian, as all machines of this test are. */
 	memcpy((uint8_t *)request + change->offset, &change->value, change->size);
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * vrdma-verify: the active side's cases.  Each connects the QPs that it uses
- * anew, so one that fails leaves nothing behind for the next.
+ * vrdma-verify: the active side's cases.  Each connects the QPs that it uses, so a failing
+ * case does not affect the next.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -94,7 +94,7 @@ int check_remote(struct peer *p, uint64_t off, uint64_t len, uint64_t seed)
 	return 0;
 }
 
-/* The target is surrounded by a pattern of its own, which must survive. */
+/* The target is surrounded by a pattern, which must stay unchanged. */
 static int guard_remote(struct peer *p, uint64_t off, uint64_t len, bool check)
 {
 	if (!check) {
@@ -207,7 +207,7 @@ static int case_inline(struct peer *p)
 		pattern_fill(p->s->buf, len, len);
 		TRY(p, post(p, 0, IBV_WR_RDMA_WRITE, 0, len, 8192, cuts,
 			    IBV_SEND_SIGNALED | IBV_SEND_INLINE, 0));
-		/* The buffer is the program's again as soon as post returns. */
+		/* The buffer belongs to the program again as soon as post returns. */
 		memset(p->s->buf, 0xff, len);
 		TRY(p, done(p, 0, IBV_WC_SUCCESS, IBV_WC_RDMA_WRITE));
 		TRY(p, check_remote(p, 8192, len, len));
@@ -370,7 +370,7 @@ static int case_events(struct peer *p)
 	return 0;
 }
 
-/* Armed for solicited messages: a plain one makes no event, a solicited does. */
+/* Armed for solicited messages: a plain one raises no event, a solicited one does. */
 static int case_solicited(struct peer *p)
 {
 	struct reply rep;
@@ -446,7 +446,7 @@ static int case_ud(struct peer *p)
 		TRY(p, request(p, REQ_RECV, ud, 8192 - 40, lengths[i] + 40, 1, NULL));
 		TRY(p, guard_remote(p, 8192, lengths[i], false));
 		pattern_fill(p->s->buf, lengths[i], i);
-		/* A wrong Q_Key is dropped without a word. */
+		/* A datagram with a wrong Q_Key is dropped silently. */
 		TRY(p, ud_send(p, ah, lengths[i], UD_QKEY + 1, 1));
 		TRY(p, ud_send(p, ah, lengths[i], UD_QKEY, 100 + i));
 		TRY(p, request(p, REQ_POLL, ud, POLL_MS, 0, 0, &rep));
@@ -549,7 +549,7 @@ static int case_rnr(struct peer *p)
 	TRY(p, done(p, 0, IBV_WC_RNR_RETRY_EXC_ERR, 0));
 	TRY(p, request(p, REQ_STATE, 0, 0, 0, 0, &rep));
 	WANT(p, rep.value == IBV_QPS_RTS, "the responder went to state %lu", (long)rep.value);
-	/* For ever: the message waits for the receive. */
+	/* No time-out: the message waits for the receive. */
 	TRY(p, connect_qp(p, 0, 14, 7, 7));
 	TRY(p, post(p, 0, IBV_WR_SEND, 0, 100, 0, 1, IBV_SEND_SIGNALED, 0));
 	TRY(p, request(p, REQ_RECV, 0, 0, 100, 1, NULL));
@@ -587,7 +587,7 @@ static int case_flush(struct peer *p)
 	for (int i = 0; i < 10; i++)
 		TRY(p, side_post_recv(p->s, 0, 0, 100, 1));
 	TRY(p, -ibv_modify_qp(p->s->qp[0], &attr, IBV_QP_STATE));
-	/* Work posted in ERR is taken, and flushed too. */
+	/* Work posted in ERR is accepted, and flushed too. */
 	TRY(p, post(p, 0, IBV_WR_RDMA_WRITE, 0, 100, 0, 1, IBV_SEND_SIGNALED, 0));
 	TRY(p, side_post_recv(p->s, 0, 0, 100, 1));
 	for (int i = 0; i < 12; i++) {

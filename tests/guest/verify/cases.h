@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* vrdma-verify: what the files of cases share.  All of it is the client's. */
+/* vrdma-verify: what the files of cases share.  All of it belongs to the client. */
 #ifndef CASES_H
 #define CASES_H
 
@@ -10,7 +10,7 @@
 #define UC(s)		QP_UC((s)->num_qps)
 #define SRQ(s)		QP_SRQ((s)->num_qps)
 #define SRQ2(s)		QP_SRQ2((s)->num_qps)
-/* What a case returns that needs what the device has not. */
+/* Returned by a case that needs a feature which the device lacks. */
 #define SKIPPED		1
 
 struct peer {
@@ -25,7 +25,7 @@ struct peer {
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
-/* Keeps the reason; @ret, or an errno if that is zero. */
+/* Stores the reason; returns @ret, or an errno if that is zero. */
 int fail(struct peer *p, int ret, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 #define TRY(p, call) do {							\

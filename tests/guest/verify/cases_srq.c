@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * vrdma-verify: the cases of shared receive queues.  Each uses up what it
- * posted: the SRQ stays.
+ * vrdma-verify: the cases of shared receive queues.  Each consumes what it posted, because
+ * the SRQ is shared by all cases.
  */
 #include <errno.h>
 #include <string.h>
@@ -20,8 +20,8 @@ int case_srq_send(struct peer *p) { return srq_sizes(p, one_send_imm); }
 int case_srq_write_imm(struct peer *p) { return srq_sizes(p, one_write_imm); }
 
 /*
- * Two QPs take from one SRQ, many times around its ring, with several entries
- * posted: each is used once, and its wr_id says where the data are.
+ * Two QPs take from one SRQ, many laps of its ring, with several entries posted: each is
+ * used once, and its wr_id identifies the data.
  */
 int case_srq_shared(struct peer *p)
 {
@@ -109,7 +109,7 @@ int case_srq_limit(struct peer *p)
 	return 0;
 }
 
-/* A QP that fails takes its receive with it, leaves the others, and says so. */
+/* A QP that fails takes its receive with it, leaves the others, and raises an event. */
 int case_srq_error(struct peer *p)
 {
 	int qp = SRQ(p->s);

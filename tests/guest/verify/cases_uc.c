@@ -17,7 +17,7 @@ int case_uc_write(struct peer *p) { return uc_sizes(p, one_write); }
 int case_uc_send(struct peer *p) { return uc_sizes(p, one_send_imm); }
 int case_uc_write_imm(struct peer *p) { return uc_sizes(p, one_write_imm); }
 
-/* What the responder does not like is lost, and the sender does not hear of it. */
+/* A message that the responder refuses is lost, and the sender does not learn of it. */
 int case_uc_lost(struct peer *p)
 {
 	uint32_t rkey;
@@ -38,7 +38,7 @@ int case_uc_lost(struct peer *p)
 	TRY(p, check_remote(p, 0, 100, 5));
 	TRY(p, request(p, REQ_STATE, uc, 0, 0, 0, &rep));
 	WANT(p, rep.value == IBV_QPS_RTS, "the responder went to state %lu", (long)rep.value);
-	/* Both go on: the next message comes. */
+	/* Both continue: the next message arrives. */
 	TRY(p, request(p, REQ_RECV, uc, 0, 100, 1, NULL));
 	pattern_fill(p->s->buf, 100, 6);
 	TRY(p, post(p, uc, IBV_WR_SEND, 0, 100, 0, 1, IBV_SEND_SIGNALED, 0));

@@ -98,7 +98,7 @@ static int make_qp(struct side *s, int i)
 	return side_reset_qp(s, i);
 }
 
-/* To RESET and INIT, with what may be left in its CQ thrown away. */
+/* To RESET and INIT; completions left in its CQ are discarded. */
 int side_reset_qp(struct side *s, int i)
 {
 	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_RESET };
@@ -166,7 +166,7 @@ int side_connect_qp(struct side *s, int i, uint32_t psn, uint32_t peer_qpn, uint
 	return -ibv_modify_qp(s->qp[i], &attr, mask);
 }
 
-/* The first usable GID if none is asked for: RoCE v2, IPv4 before IPv6. */
+/* The first usable GID if none is requested: RoCE v2, IPv4 before IPv6. */
 static int choose_gid(struct side *s, int wanted)
 {
 	int best = -1, best_score = -1;
@@ -274,7 +274,7 @@ void side_close(struct side *s)
 		ibv_close_device(s->ctx);
 }
 
-/* Cuts [offset, offset + length) into uneven pieces that follow each other. */
+/* Divides [offset, offset + length) into consecutive pieces of different sizes. */
 void cut_sges(struct side *s, struct ibv_sge *sge, uint64_t offset, uint64_t length, int cuts)
 {
 	for (int i = 0; i < cuts; i++) {
@@ -296,7 +296,7 @@ int side_post_recv(struct side *s, int i, uint64_t offset, uint64_t length, int 
 	cut_sges(s, sge, offset, length, cuts);
 	if (!takes_srq(s, i))
 		return -ibv_post_recv(s->qp[i], &wr, &bad);
-	/* Whoever takes it tells by this which one it was. */
+	/* Identifies the receive in its completion. */
 	wr.wr_id = offset;
 	return -ibv_post_srq_recv(s->srq, &wr, &bad);
 }

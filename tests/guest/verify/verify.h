@@ -2,10 +2,10 @@
 /*
  * vrdma-verify: checks the data that RDMA operations move, on any verbs device.
  *
- * Two processes, usually in two guests: the server owns passive memory and does
- * what the client asks over a TCP connection (fill, check, post a receive,
- * poll, ...); the client runs the cases and prints TAP.  Nothing here knows
- * virtio-rdma: the same program runs on Soft-RoCE, to check itself.
+ * Two processes, usually in two guests.  The server owns passive memory and executes the
+ * client's requests over a TCP connection (fill, check, post a receive, poll, ...); the
+ * client runs the cases and prints TAP.  The program does not depend on virtio-rdma: it also
+ * runs on Soft-RoCE, to check itself.
  */
 #ifndef VERIFY_H
 #define VERIFY_H
@@ -22,7 +22,7 @@
 #define GUARD		64		/* bytes checked on each side of a target */
 #define UD_QKEY		0x11111111
 
-/* What the client asks of the server; the reply is one struct reply. */
+/* The client's requests to the server; the reply is one struct reply. */
 enum request_op {
 	REQ_CONNECT,		/* a: qpn, b: psn, gid; reply: its own, address, rkey */
 	REQ_RESET,		/* all QPs to RESET and back to INIT, not connected */
@@ -61,9 +61,9 @@ struct reply {
 };
 
 /*
- * One side's verbs objects.  The last QPs are two of RC that share an SRQ, one of
- * UC and one of UD; the others are RC.  On a device without SRQs or UC they are
- * RC as well, and the cases for them are skipped.
+ * One side's verbs objects.  The last QPs are two of RC that share an SRQ, one of UC and one
+ * of UD; the others are RC.  On a device without SRQs or UC these are RC as well, and their
+ * cases are skipped.
  */
 #define NUM_RC(n)	((n) - 4)
 #define QP_SRQ(n)	((n) - 4)
@@ -102,9 +102,7 @@ void cut_sges(struct side *s, struct ibv_sge *sge, uint64_t offset, uint64_t len
 bool is_ud(const struct side *s, int i);
 bool is_uc(const struct side *s, int i);
 
-/* The pattern: depends on seed and position, so that shifted, torn or repeated
- * data is seen.
- */
+/* The pattern depends on seed and position, so that shifted, torn or repeated data are detected. */
 void pattern_fill(uint8_t *buf, uint64_t length, uint64_t seed);
 /* Offset of the first byte that differs, or @length. */
 uint64_t pattern_check(const uint8_t *buf, uint64_t length, uint64_t seed);
