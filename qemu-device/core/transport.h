@@ -400,6 +400,16 @@ static inline bool vrd_device_suspended(struct vrd_device *dev)
 enum vrd_held { VRD_HELD_NONE, VRD_HELD_SQ, VRD_HELD_RQ };
 void vrd_qp_error(struct vrd_qp *qp, uint8_t new_state, enum vrd_held held);
 
+/*
+ * True if a move to ERR is due that the QP's poller has not made yet.  Such a QP
+ * must take no receive and answer no request: its state is ERR in all but name.
+ */
+static inline bool vrd_qp_error_due(const struct vrd_qp *qp)
+{
+	return atomic_load_explicit(&qp->sched.error_state, memory_order_relaxed) ==
+	       VIRTIO_RDMA_QPS_ERR;
+}
+
 /* --- fabrics (engine.c) --- */
 
 /* A named group of devices; @transport belongs to the transport and is zero at

@@ -226,6 +226,29 @@ static void test_receives(void)
 	gsi_guest_close(&c);
 }
 
+/* A receive fails while more MADs wait: those get no receive, which are flushed. */
+static void test_receive_fails(void)
+{
+	struct gsi_guest c;
+	struct virtio_rdma_cqe cqe;
+	struct guest_sge bad;
+
+	gsi_guest_open(&c, a.engine, 9, "default", "10.77.9.9", 0);
+	bad = (struct guest_sge){ c.mr.iova, GSI_RECV_LEN, c.mr.lkey ^ 0x100 };
+	guest_post_recv(&c.qp, &bad, 1);
+	gsi_post_recv(&c, GSI_RECV_LEN);
+	guest_stop_queues(c.g);
+	gsi_send(&a.g1, 1, c.gid, 1);
+	gsi_send(&a.g1, 1, c.gid, 2);
+	guest_start_queues(c.g);
+	ok(guest_poll_wait(&c.rcq, &cqe, GSI_WAIT_MS) &&
+	   cqe.status == VIRTIO_RDMA_WC_LOC_PROT_ERR, "a bad receive fails");
+	ok(guest_poll_wait(&c.rcq, &cqe, GSI_WAIT_MS) &&
+	   cqe.status == VIRTIO_RDMA_WC_WR_FLUSH_ERR, "the next is flushed, although a MAD waited");
+	is(guest_qp_state(&c.qp), VIRTIO_RDMA_QPS_ERR, "QP 1 is in ERR");
+	gsi_guest_close(&c);
+}
+
 /* ---- two hosts -------------------------------------------------------------------- */
 
 static void test_channel(void)
@@ -568,6 +591,7 @@ int main(void)
 	test_bad_sends();
 	test_flood();
 	test_receives();
+	test_receive_fails();
 	test_channel();
 	test_addresses();
 	test_burst();

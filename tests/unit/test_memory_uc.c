@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "mem_pair.h"
+#include "objects.h"
 #include "tap.h"
 
 static struct mem_pair pair;
@@ -170,6 +171,29 @@ static void test_responder_fails(void)
 	mem_pair_drop_qps(&pair);
 }
 
+/*
+ * The same while another thread holds the responder's sq.lock, so that its move to
+ * ERR is deferred: the responder takes no further receive before it is made.
+ */
+static void test_responder_fails_deferred(void)
+{
+	struct vrd_qp *qp;
+
+	fresh();
+	qp = vrd_table_find(&b->g->dev->qps, b->qp.qpn);
+	mem_recv(b, 0, 8);
+	mem_recv(b, 4096, 4096);
+	vrd_lock(&qp->sq.lock);
+	post(VIRTIO_RDMA_WR_SEND, 64);
+	ok(mem_status(&a->scq) == 0 && mem_status(&b->rcq) == WC(LOC_LEN_ERR),
+	   "the state cannot be changed: a receive fails");
+	post(VIRTIO_RDMA_WR_SEND, 10);
+	ok(mem_status(&a->scq) == 0 && mem_no_cqe(&b->rcq), "the next message is dropped");
+	vrd_unlock(&qp->sq.lock);
+	ok(mem_status(&b->rcq) == WC(WR_FLUSH_ERR) && IN(b, ERR), "its receive is flushed");
+	mem_pair_drop_qps(&pair);
+}
+
 static void test_nobody(void)
 {
 	fresh();
@@ -200,6 +224,7 @@ int main(void)
 	test_local();
 	test_too_long();
 	test_responder_fails();
+	test_responder_fails_deferred();
 	test_nobody();
 	mem_pair_close(&pair);
 	return tap_done();

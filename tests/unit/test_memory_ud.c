@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "mem_pair.h"
+#include "objects.h"
 #include "tap.h"
 
 static struct mem_pair pair;
@@ -264,6 +265,29 @@ static void test_receiver_errors(void)
 	mem_pair_drop_qps(&pair);
 }
 
+/* While another thread holds the receiver's sq.lock its move to ERR is deferred. */
+static void test_receiver_error_deferred(void)
+{
+	struct guest_sge bad = { b->mr.iova, 2048, b->mr.lkey ^ 0x100 };
+	struct virtio_rdma_av av;
+	struct vrd_qp *qp;
+
+	ud_fresh();
+	av = av_to(a, b);
+	qp = vrd_table_find(&b->g->dev->qps, b->qp.qpn);
+	guest_post_recv(&b->qp, &bad, 1);
+	mem_recv(b, 0, 2048);
+	vrd_lock(&qp->sq.lock);
+	ud_send(a, &av, 64);
+	ok(mem_status(&a->scq) == 0 && mem_status(&b->rcq) == WC(LOC_PROT_ERR),
+	   "the state cannot be changed: a receive fails");
+	ud_send(a, &av, 64);
+	ok(mem_status(&a->scq) == 0 && mem_no_cqe(&b->rcq), "the next datagram is dropped");
+	vrd_unlock(&qp->sq.lock);
+	ok(mem_status(&b->rcq) == WC(WR_FLUSH_ERR) && IN(b, ERR), "its receive is flushed");
+	mem_pair_drop_qps(&pair);
+}
+
 /* ---- the sender's errors ------------------------------------------------------------ */
 
 static void sender_error(struct virtio_rdma_av av, uint32_t length, uint32_t lkey_xor,
@@ -418,6 +442,7 @@ int main(void)
 	test_loopback();
 	test_drops();
 	test_receiver_errors();
+	test_receiver_error_deferred();
 	test_sender_errors();
 	test_gsi();
 	test_many();

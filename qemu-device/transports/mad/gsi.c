@@ -197,7 +197,8 @@ static bool receive(struct vrd_qp *qp)
 	unsigned int budget = RECV_BUDGET;
 	struct vrd_mad mad;
 
-	while (budget && vrd_mads_take(port, &mad)) {
+	/* A receive that fails moves the QP to ERR: after this turn, for sq.lock is held. */
+	while (budget && !vrd_qp_error_due(qp) && vrd_mads_take(port, &mad)) {
 		budget--;
 		vrd_lock(&qp->rq.lock);
 		receive_one(qp, &mad);

@@ -56,7 +56,7 @@ static uint32_t vrd_mem_send_qkey(const struct vrd_qp *qp, const struct vrd_wr *
 /* It takes datagrams; rq.lock. */
 bool vrd_mem_ud_listens(const struct vrd_qp *qp)
 {
-	return vrd_mem_is_datagram(qp) && !vrd_mem_qp(qp)->dead &&
+	return vrd_mem_is_datagram(qp) && !vrd_mem_qp(qp)->dead && !vrd_qp_error_due(qp) &&
 	       qp->state >= VIRTIO_RDMA_QPS_RTR && qp->state <= VIRTIO_RDMA_QPS_SQE;
 }
 
