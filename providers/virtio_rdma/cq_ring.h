@@ -36,6 +36,31 @@ typedef uint32_t __attribute__((may_alias)) vrdma_cqe_word;
 #define VRDMA_CQE_FLAGS(word)	(((word) >> 16) & 0xff)
 #define VRDMA_CQE_PHASE(word)	((word) >> 24)
 
+/*
+ * The type of the network header, in the place and with the numbers that RoCE
+ * hardware (mlx5) reports it: the service level of a datagram's completion.
+ */
+#define VRDMA_WC_L3_IPV6	1
+#define VRDMA_WC_L3_IPV4	2
+#define VRDMA_WC_L3_UDP		8	/* RoCE v2: a UDP header follows */
+
+/*
+ * The service level that a process sees.  A RoCE v2 frame carries no service
+ * level, and struct ibv_wc has no field for the type of the header, which IBTA
+ * A17.4.5.1 demands for datagrams.  UCX 1.11 to 1.18 read the type here, and
+ * drop each IPv4 datagram whose completion does not report it.
+ */
+static inline uint8_t vrdma_cqe_sl(const struct virtio_rdma_cqe *cqe,
+				   uint32_t word)
+{
+	uint32_t flags = VRDMA_CQE_FLAGS(word);
+
+	if (!(flags & VIRTIO_RDMA_CQE_GRH))
+		return cqe->sl;
+	return VRDMA_WC_L3_UDP | (flags & VIRTIO_RDMA_CQE_IPV4 ?
+				  VRDMA_WC_L3_IPV4 : VRDMA_WC_L3_IPV6);
+}
+
 static inline struct virtio_rdma_cqe *
 vrdma_cq_ring_entry(const struct vrdma_cq_ring *ring, uint32_t index)
 {

@@ -136,7 +136,7 @@ static inline void vrdma_fill_wc(struct ibv_wc *wc,
 		wc->imm_data = cqe->imm;
 	wc->pkey_index = le16toh(cqe->pkey_index);
 	wc->slid = 0;
-	wc->sl = cqe->sl;
+	wc->sl = vrdma_cqe_sl(cqe, word);
 	wc->dlid_path_bits = 0;
 }
 
@@ -253,7 +253,9 @@ static uint32_t vrdma_read_slid(struct ibv_cq_ex *ibvcq)
 
 static uint8_t vrdma_read_sl(struct ibv_cq_ex *ibvcq)
 {
-	return to_vcq_ex(ibvcq)->cqe->sl;
+	struct vrdma_cq *cq = to_vcq_ex(ibvcq);
+
+	return vrdma_cqe_sl(cq->cqe, cq->cqe_word);
 }
 
 static uint8_t vrdma_read_dlid_path_bits(struct ibv_cq_ex *ibvcq)

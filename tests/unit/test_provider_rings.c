@@ -457,6 +457,27 @@ static void test_cookies(void)
 	   vrdma_cookie_find(&c, 7) == 6 && c.taken == 1, "a flush finds those that are taken");
 }
 
+/* What ibv_wc.sl of a completion with these flags is, on a datagram of service level 5. */
+static uint8_t sl_of(uint8_t flags)
+{
+	struct virtio_rdma_cqe cqe = { .sl = 5, .opcode = VIRTIO_RDMA_WC_RECV, .flags = flags, .phase = 1 };
+	struct vrdma_cq_ring ring = { .cqes = &cqe };
+	uint32_t word;
+
+	return vrdma_cq_ring_peek(&ring, 0, &word) ? vrdma_cqe_sl(&cqe, word) : 0xff;
+}
+
+/* UCX compares (sl & 7) with 2 (IPv4); RoCE hardware sets bit 3 for RoCE v2. */
+static void test_header_type(void)
+{
+	ok(sl_of(VIRTIO_RDMA_CQE_GRH | VIRTIO_RDMA_CQE_IPV4) == 0xa &&
+	   sl_of(VIRTIO_RDMA_CQE_GRH | VIRTIO_RDMA_CQE_IPV4 | VIRTIO_RDMA_CQE_IMM) == 0xa,
+	   "the service level reports an IPv4 header");
+	ok(sl_of(VIRTIO_RDMA_CQE_GRH) == 9, "the service level reports an IPv6 header");
+	ok(sl_of(0) == 5 && sl_of(VIRTIO_RDMA_CQE_IPV4) == 5,
+	   "without a header it is the service level");
+}
+
 int main(void)
 {
 	test_wrap(0, "a send ring from index 0");
@@ -464,6 +485,7 @@ int main(void)
 	test_phases();
 	test_purge();
 	test_cookies();
+	test_header_type();
 	test_arm();
 	test_doorbell();
 	test_death();

@@ -905,7 +905,7 @@ struct virtio_rdma_recv_wqe {
  * @inv_rkey:   key that was invalidated (CQE_INV)
  * @src_qp:     the sender's QP (UD)
  * @pkey_index: index of the P_Key (GSI)
- * @sl:         service level of the datagram (UD)
+ * @sl:         service level of the datagram (UD); zero where the transport has none
  * @vendor_err: detail of an error, for people to read
  * @reserved:   zero
  * @opcode:     VIRTIO_RDMA_WC_*; on an error only its RECV_BIT counts
