@@ -95,7 +95,7 @@ int check_remote(struct peer *p, uint64_t off, uint64_t len, uint64_t seed)
 }
 
 /* The target is surrounded by a pattern, which must stay unchanged. */
-static int guard_remote(struct peer *p, uint64_t off, uint64_t len, bool check)
+int guard_remote(struct peer *p, uint64_t off, uint64_t len, bool check)
 {
 	if (!check) {
 		TRY(p, request(p, REQ_FILL, 0, off, len, 999, NULL));
@@ -414,53 +414,6 @@ static int case_last_byte(struct peer *p)
 	return 0;
 }
 
-static int ud_send(struct peer *p, struct ibv_ah *ah, uint64_t len, uint32_t qkey, uint32_t imm)
-{
-	struct ibv_sge sge = { (uintptr_t)p->s->buf, len, p->s->mr->lkey };
-	struct ibv_send_wr wr = {
-		.sg_list = &sge, .num_sge = 1, .opcode = IBV_WR_SEND_WITH_IMM,
-		.send_flags = IBV_SEND_SIGNALED, .imm_data = htobe32(imm),
-		.wr.ud = { .ah = ah, .remote_qpn = p->ep[UD(p->s)].qpn, .remote_qkey = qkey },
-	}, *bad;
-
-	TRY(p, -ibv_post_send(p->s->qp[UD(p->s)], &wr, &bad));
-	return done(p, UD(p->s), IBV_WC_SUCCESS, IBV_WC_SEND);
-}
-
-static int case_ud(struct peer *p)
-{
-	uint64_t max = 128UL << p->s->mtu;
-	uint64_t lengths[] = { 0, 1, 8, 63, 64, 500, max - 1, max };
-	int ud = UD(p->s);
-	struct ibv_ah *ah;
-	struct reply rep;
-
-	TRY(p, connect_qp(p, ud, 14, 7, 7));
-	struct ibv_ah_attr attr = {
-		.is_global = 1, .port_num = 1,
-		.grh = { .dgid = p->ep[ud].gid, .sgid_index = p->s->gid_index, .hop_limit = 64 },
-	};
-	ah = ibv_create_ah(p->s->pd, &attr);
-	WANT(p, ah, "ibv_create_ah: %s", strerror(errno));
-	for (unsigned int i = 0; i < COUNT(lengths); i++) {
-		TRY(p, request(p, REQ_RECV, ud, 8192 - 40, lengths[i] + 40, 1, NULL));
-		TRY(p, guard_remote(p, 8192, lengths[i], false));
-		pattern_fill(p->s->buf, lengths[i], i);
-		/* A datagram with a wrong Q_Key is dropped silently. */
-		TRY(p, ud_send(p, ah, lengths[i], UD_QKEY + 1, 1));
-		TRY(p, ud_send(p, ah, lengths[i], UD_QKEY, 100 + i));
-		TRY(p, request(p, REQ_POLL, ud, POLL_MS, 0, 0, &rep));
-		WANT(p, rep.wc_status == 0 && rep.byte_len == lengths[i] + 40 && rep.imm == 100 + i,
-		     "%lu bytes: status %u, byte_len %u, imm %u", (long)lengths[i], rep.wc_status,
-		     rep.byte_len, rep.imm);
-		WANT(p, rep.wc_flags & IBV_WC_GRH, "no GRH");
-		WANT(p, rep.src_qp == p->s->qp[ud]->qp_num, "src_qp %u", rep.src_qp);
-		TRY(p, check_remote(p, 8192, lengths[i], i));
-	}
-	ibv_destroy_ah(ah);
-	return 0;
-}
-
 /* ---- errors -------------------------------------------------------------- */
 
 static int flushed(struct peer *p, int qp)
@@ -633,6 +586,7 @@ static const struct {
 	{ "solicited events", case_solicited },
 	{ "the last byte of a WRITE comes last", case_last_byte },
 	{ "UD, 0 B to MTU, wrong Q_Key dropped", case_ud },
+	{ "UD: the type of the network header, both ways of polling", case_ud_header },
 	{ "UC: RDMA WRITE, all sizes", case_uc_write },
 	{ "UC: SEND with immediate, all sizes", case_uc_send },
 	{ "UC: RDMA WRITE with immediate, all sizes", case_uc_write_imm },

@@ -43,6 +43,8 @@ int connect_qp(struct peer *p, int i, uint8_t timeout, uint8_t retry, uint8_t rn
 int post(struct peer *p, int i, enum ibv_wr_opcode op, uint64_t lo, uint64_t len, uint64_t ro,
 	 int cuts, int flags, uint32_t imm);
 int done(struct peer *p, int i, enum ibv_wc_status status, enum ibv_wc_opcode op);
+/* Before an operation on [off, off + len) of the server's memory; with @check, after it. */
+int guard_remote(struct peer *p, uint64_t off, uint64_t len, bool check);
 int check_remote(struct peer *p, uint64_t off, uint64_t len, uint64_t seed);
 
 /* All sizes and alignments, on the QP p->qp. */
@@ -51,7 +53,9 @@ int one_write(struct peer *p, uint64_t len, uint64_t lo, uint64_t ro, int cuts);
 int one_send_imm(struct peer *p, uint64_t len, uint64_t lo, uint64_t ro, int cuts);
 int one_write_imm(struct peer *p, uint64_t len, uint64_t lo, uint64_t ro, int cuts);
 
-/* cases_uc.c, cases_srq.c */
+/* cases_ud.c, cases_uc.c, cases_srq.c */
+int case_ud(struct peer *p);
+int case_ud_header(struct peer *p);
 int case_uc_write(struct peer *p);
 int case_uc_send(struct peer *p);
 int case_uc_write_imm(struct peer *p);

@@ -19,6 +19,7 @@ static void put_wc(struct reply *rep, const struct ibv_wc *wc)
 	rep->wc_flags = wc->wc_flags;
 	rep->imm = wc->wc_flags & IBV_WC_WITH_IMM ? be32toh(wc->imm_data) : 0;
 	rep->src_qp = wc->src_qp;
+	rep->sl = wc->sl;
 	rep->value = wc->wr_id;
 }
 
@@ -71,6 +72,7 @@ static int handle(struct side *s, const struct request *req, struct reply *rep)
 		  IBV_ACCESS_REMOTE_ATOMIC;
 	struct ibv_qp_init_attr init;
 	struct ibv_srq_attr srq = { 0 };
+	struct ibv_device_attr dev;
 	struct ibv_qp_attr attr;
 	struct ibv_wc wc;
 	int ret;
@@ -85,6 +87,7 @@ static int handle(struct side *s, const struct request *req, struct reply *rep)
 		rep->addr = (uintptr_t)s->buf;
 		rep->rkey = s->mr->rkey;
 		rep->rkey2 = s->mr2->rkey;
+		rep->value = ibv_query_device(s->ctx, &dev) ? 0 : dev.vendor_id;
 		ret = side_reset_qp(s, req->qp);
 		return ret ? ret : side_connect_qp(s, req->qp, rep->psn, req->a, req->b, &req->gid,
 						   14, 7, 7);
@@ -104,8 +107,12 @@ static int handle(struct side *s, const struct request *req, struct reply *rep)
 		return side_post_recv(s, req->qp, req->a, req->b, req->c);
 	case REQ_POLL:
 	case REQ_POLL_EVENT:
-		ret = req->op == REQ_POLL ? side_poll(s, req->qp, req->a, &wc) :
-					    side_poll_event(s, req->qp, req->a, &wc);
+		if (req->op == REQ_POLL_EVENT)
+			ret = side_poll_event(s, req->qp, req->a, &wc);
+		else if (req->b)
+			ret = side_poll_extended(s, req->a, &wc);
+		else
+			ret = side_poll(s, req->qp, req->a, &wc);
 		if (!ret)
 			put_wc(rep, &wc);
 		return ret;

@@ -65,6 +65,22 @@ uint64_t pattern_check(const uint8_t *buf, uint64_t length, uint64_t seed)
 	return length;
 }
 
+static struct ibv_cq *make_cq(struct side *s, int i)
+{
+	struct ibv_cq_init_attr_ex attr = {
+		.cqe = 2 * WR_DEPTH,
+		.channel = s->channel[i],
+		.wc_flags = IBV_WC_STANDARD_FLAGS,
+	};
+
+	if (is_ud(s, i)) {
+		s->ud_cq = ibv_create_cq_ex(s->ctx, &attr);
+		if (s->ud_cq)
+			return ibv_cq_ex_to_cq(s->ud_cq);
+	}
+	return ibv_create_cq(s->ctx, attr.cqe, NULL, attr.channel, 0);
+}
+
 static int make_qp(struct side *s, int i)
 {
 	struct ibv_qp_init_attr init = {
@@ -80,7 +96,7 @@ static int make_qp(struct side *s, int i)
 	s->channel[i] = ibv_create_comp_channel(s->ctx);
 	if (!s->channel[i])
 		return -errno;
-	s->cq[i] = ibv_create_cq(s->ctx, 2 * WR_DEPTH, NULL, s->channel[i], 0);
+	s->cq[i] = make_cq(s, i);
 	if (!s->cq[i])
 		return -errno;
 	init.send_cq = s->cq[i];
@@ -323,6 +339,33 @@ int side_poll(struct side *s, int i, int timeout_ms, struct ibv_wc *wc)
 		}
 	} while (now_ms() < end);
 	return -ETIMEDOUT;
+}
+
+int side_poll_extended(struct side *s, int timeout_ms, struct ibv_wc *wc)
+{
+	struct ibv_poll_cq_attr attr = { 0 };
+	int64_t end = now_ms() + timeout_ms;
+	struct ibv_cq_ex *cq = s->ud_cq;
+	int ret;
+
+	memset(wc, 0, sizeof(*wc));
+	if (!cq)
+		return -EOPNOTSUPP;
+	do
+		ret = ibv_start_poll(cq, &attr);
+	while (ret == ENOENT && now_ms() < end);
+	if (ret)
+		return ret == ENOENT ? -ETIMEDOUT : -ret;
+	wc->wr_id = cq->wr_id;
+	wc->status = cq->status;
+	wc->opcode = ibv_wc_read_opcode(cq);
+	wc->wc_flags = ibv_wc_read_wc_flags(cq);
+	wc->byte_len = ibv_wc_read_byte_len(cq);
+	wc->imm_data = ibv_wc_read_imm_data(cq);
+	wc->src_qp = ibv_wc_read_src_qp(cq);
+	wc->sl = ibv_wc_read_sl(cq);
+	ibv_end_poll(cq);
+	return 0;
 }
 
 /* Sleeps on the completion channel; the CQ was armed by the caller or is now. */

@@ -24,12 +24,13 @@
 
 /* The client's requests to the server; the reply is one struct reply. */
 enum request_op {
-	REQ_CONNECT,		/* a: qpn, b: psn, gid; reply: its own, address, rkey */
+	REQ_CONNECT,		/* a: qpn, b: psn, gid; reply: its own, address, rkey, vendor in value */
 	REQ_RESET,		/* all QPs to RESET and back to INIT, not connected */
 	REQ_FILL,		/* a: offset, b: length, c: seed */
 	REQ_CHECK,		/* a: offset, b: length, c: seed; value: first bad offset */
 	REQ_RECV,		/* qp; a: offset, b: length, c: SGEs to cut it into */
-	REQ_POLL,		/* qp; a: timeout in ms; reply: the completion */
+	REQ_POLL,		/* qp; a: timeout in ms, b: by ibv_start_poll(), of the UD QP;
+				   reply: the completion */
 	REQ_POLL_EVENT,		/* the same, sleeping on the completion channel */
 	REQ_ARM,		/* qp; a: solicited only */
 	REQ_SEND,		/* qp; a: offset, b: length, c: immediate */
@@ -57,7 +58,7 @@ struct reply {
 	uint32_t qpn, psn, rkey, rkey2;
 	uint64_t addr, value;
 	union ibv_gid gid;
-	uint32_t wc_status, wc_opcode, byte_len, imm, wc_flags, src_qp;
+	uint32_t wc_status, wc_opcode, byte_len, imm, wc_flags, src_qp, sl;
 };
 
 /*
@@ -78,6 +79,7 @@ struct side {
 	uint8_t *buf, *buf2;
 	struct ibv_comp_channel *channel[MAX_QPS];
 	struct ibv_cq *cq[MAX_QPS];
+	struct ibv_cq_ex *ud_cq;	/* cq[] of the UD QP, or NULL if the device has only plain ones */
 	struct ibv_qp *qp[MAX_QPS];
 	struct ibv_srq *srq;		/* or NULL */
 	bool has_uc;
@@ -97,6 +99,8 @@ int side_connect_qp(struct side *s, int i, uint32_t psn, uint32_t peer_qpn, uint
 		    const union ibv_gid *peer_gid, uint8_t timeout, uint8_t retry, uint8_t rnr_retry);
 int side_post_recv(struct side *s, int i, uint64_t offset, uint64_t length, int cuts);
 int side_poll(struct side *s, int i, int timeout_ms, struct ibv_wc *wc);
+/* The UD QP's CQ, by ibv_start_poll(). */
+int side_poll_extended(struct side *s, int timeout_ms, struct ibv_wc *wc);
 int side_poll_event(struct side *s, int i, int timeout_ms, struct ibv_wc *wc);
 void cut_sges(struct side *s, struct ibv_sge *sge, uint64_t offset, uint64_t length, int cuts);
 bool is_ud(const struct side *s, int i);
@@ -110,7 +114,7 @@ uint64_t pattern_check(const uint8_t *buf, uint64_t length, uint64_t seed);
 /* server.c */
 int serve(struct side *s, int sock);
 
-/* cases.c, with cases_uc.c and cases_srq.c */
+/* cases.c, with cases_ud.c, cases_uc.c and cases_srq.c */
 int run_cases(struct side *s, int sock, const char *only);
 
 int ask(int sock, const struct request *req, struct reply *rep);
