@@ -70,8 +70,7 @@ int vrd_cmd_create_cq(struct vrd_cmd *cmd)
 	struct vrd_cq *cq;
 	int ret;
 
-	if (req->reserved[0] || req->reserved[1] || req->buf.reserved ||
-	    le32toh(req->cqe_size) != sizeof(struct virtio_rdma_cqe) ||
+	if (req->buf.reserved || le32toh(req->cqe_size) != sizeof(struct virtio_rdma_cqe) ||
 	    le32toh(req->vector) >= dev->num_vectors_used)
 		return -EINVAL;
 	ctx = vrd_table_find(&dev->ctxs, le32toh(req->ctx));

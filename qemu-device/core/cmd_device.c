@@ -35,8 +35,6 @@ int vrd_cmd_init(struct vrd_cmd *cmd)
 	struct vrd_device *dev = cmd->dev;
 	uint32_t vectors = le32toh(req->num_comp_vectors);
 
-	if (req->reserved[0] || req->reserved[1])
-		return -EINVAL;
 	if (le32toh(req->abi_version) != VIRTIO_RDMA_ABI_VERSION)
 		return -EPROTONOSUPPORT;
 	if (!vectors || vectors > le16toh(dev->config.num_comp_vectors))

@@ -152,8 +152,7 @@ static int parse_create(struct vrd_device *dev, const struct virtio_rdma_create_
 		.sq_ctrl = le32toh(req->sq_ctrl_offset),
 		.rq_ctrl = le32toh(req->rq_ctrl_offset),
 	};
-	if (req->reserved0 || req->reserved1 || req->buf.reserved || req->reserved[0] ||
-	    req->reserved[1])
+	if (req->reserved0 || req->reserved1 || req->buf.reserved)
 		return -EINVAL;
 	ret = find_objects(dev, c);
 	if (!ret)

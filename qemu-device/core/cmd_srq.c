@@ -94,7 +94,7 @@ int vrd_cmd_create_srq(struct vrd_cmd *cmd)
 	if (!(vrd_device_caps(dev).caps & VIRTIO_RDMA_CAP_SRQ))
 		return -EOPNOTSUPP;
 	if (req->reserved0[0] || req->reserved0[1] || req->reserved0[2] || req->buf.reserved ||
-	    req->reserved[0] || req->reserved[1] || req->stride_shift > MAX_SHIFT)
+	    req->stride_shift > MAX_SHIFT)
 		return -EINVAL;
 	l.stride = STRIDE << req->stride_shift;
 	ret = check_layout(dev, &l);

@@ -24,12 +24,10 @@
 
 #include "control.h"
 #include "event.h"
+#include "request.h"
 #include "trace.h"
 #include "virtq.h"
 
-#define EXTENT_SIZE	sizeof(struct virtio_rdma_extent)
-#define MAX_FIXED	256
-#define MAX_REQUEST	(MAX_FIXED + VIRTIO_RDMA_MAX_CMD_EXTENTS * EXTENT_SIZE)
 #define MAX_RESPONSE	512
 
 /* epoll's datum of the internal eventfd; others are queue numbers. */
@@ -40,7 +38,8 @@ struct vrd_control {
 	int epoll_fd, wake_fd;
 	_Atomic bool stop;
 	_Atomic unsigned int shell_waits;	/* shell threads that want dev->lock */
-	uint64_t req[MAX_REQUEST / sizeof(uint64_t)];
+	uint64_t req[VRD_MAX_REQUEST / sizeof(uint64_t)];	/* as it came */
+	uint64_t fixed[VRD_MAX_FIXED / sizeof(uint64_t)];	/* its fixed part, as we know it */
 	uint64_t rsp[MAX_RESPONSE / sizeof(uint64_t)];
 };
 
@@ -48,79 +47,99 @@ struct vrd_control {
 
 struct command {
 	const char *name;
-	uint16_t req_size;		/* without extents */
-	uint16_t rsp_size;
-	uint16_t num_extents;		/* offset of that field; 0: the command has none */
+	struct vrd_layout layout;
 	vrd_cmd_fn *fn;
 };
 
 #define SIZE(name)	sizeof(struct virtio_rdma_##name)
-#define NUM(name, field) offsetof(struct virtio_rdma_##name, field)
+
+/*
+ * Lengths of a command that has not grown since version 1 of the ABI.  When a
+ * structure grows, its old length stays here as a number in *_min.
+ */
+#define PLAIN(req, rsp)			{ SIZE(req), SIZE(req), SIZE(rsp), SIZE(rsp), 0 }
+#define EXTENTS(req, field, rsp)	{ SIZE(req), SIZE(req), SIZE(rsp), SIZE(rsp), \
+					  offsetof(struct virtio_rdma_##req, field) }
 
 static const struct command commands[] = {
-	[VIRTIO_RDMA_CMD_INIT] =
-		{ "INIT", SIZE(init_req), SIZE(init_rsp), 0, vrd_cmd_init },
-	[VIRTIO_RDMA_CMD_QUERY_DEVICE] =
-		{ "QUERY_DEVICE", SIZE(query_device_req), SIZE(query_device_rsp), 0,
-		  vrd_cmd_query_device },
-	[VIRTIO_RDMA_CMD_QUERY_PORT] =
-		{ "QUERY_PORT", SIZE(query_port_req), SIZE(query_port_rsp), 0,
-		  vrd_cmd_query_port },
-	[VIRTIO_RDMA_CMD_ADD_GID] =
-		{ "ADD_GID", SIZE(add_gid_req), SIZE(rsp_hdr), 0, vrd_cmd_add_gid },
-	[VIRTIO_RDMA_CMD_DEL_GID] =
-		{ "DEL_GID", SIZE(del_gid_req), SIZE(rsp_hdr), 0, vrd_cmd_del_gid },
-	[VIRTIO_RDMA_CMD_CREATE_CTX] =
-		{ "CREATE_CTX", SIZE(create_ctx_req), SIZE(create_ctx_rsp), 0,
-		  vrd_cmd_create_ctx },
-	[VIRTIO_RDMA_CMD_DESTROY_CTX] =
-		{ "DESTROY_CTX", SIZE(destroy_req), SIZE(rsp_hdr), 0, vrd_cmd_destroy_ctx },
-	[VIRTIO_RDMA_CMD_ALLOC_PD] =
-		{ "ALLOC_PD", SIZE(alloc_pd_req), SIZE(alloc_pd_rsp), 0, vrd_cmd_alloc_pd },
-	[VIRTIO_RDMA_CMD_DEALLOC_PD] =
-		{ "DEALLOC_PD", SIZE(destroy_req), SIZE(rsp_hdr), 0, vrd_cmd_dealloc_pd },
-	[VIRTIO_RDMA_CMD_REG_MR] =
-		{ "REG_MR", SIZE(reg_mr_req), SIZE(reg_mr_rsp), NUM(reg_mr_req, num_extents),
-		  vrd_cmd_reg_mr },
-	[VIRTIO_RDMA_CMD_REG_MR_MORE] =
-		{ "REG_MR_MORE", SIZE(reg_mr_more_req), SIZE(reg_mr_rsp),
-		  NUM(reg_mr_more_req, num_extents), vrd_cmd_reg_mr_more },
-	[VIRTIO_RDMA_CMD_REG_DMA_MR] =
-		{ "REG_DMA_MR", SIZE(reg_dma_mr_req), SIZE(reg_mr_rsp), 0, vrd_cmd_reg_dma_mr },
-	[VIRTIO_RDMA_CMD_DEREG_MR] =
-		{ "DEREG_MR", SIZE(destroy_req), SIZE(rsp_hdr), 0, vrd_cmd_dereg_mr },
-	[VIRTIO_RDMA_CMD_CREATE_CQ] =
-		{ "CREATE_CQ", SIZE(create_cq_req), SIZE(create_cq_rsp),
-		  NUM(create_cq_req, buf.num_extents), vrd_cmd_create_cq },
-	[VIRTIO_RDMA_CMD_RESIZE_CQ] =
-		{ "RESIZE_CQ", SIZE(resize_cq_req), SIZE(rsp_hdr),
-		  NUM(resize_cq_req, buf.num_extents), vrd_cmd_resize_cq },
-	[VIRTIO_RDMA_CMD_DESTROY_CQ] =
-		{ "DESTROY_CQ", SIZE(destroy_req), SIZE(rsp_hdr), 0, vrd_cmd_destroy_cq },
-	[VIRTIO_RDMA_CMD_CREATE_QP] =
-		{ "CREATE_QP", SIZE(create_qp_req), SIZE(create_qp_rsp),
-		  NUM(create_qp_req, buf.num_extents), vrd_cmd_create_qp },
-	[VIRTIO_RDMA_CMD_MODIFY_QP] =
-		{ "MODIFY_QP", SIZE(modify_qp_req), SIZE(rsp_hdr), 0, vrd_cmd_modify_qp },
-	[VIRTIO_RDMA_CMD_QUERY_QP] =
-		{ "QUERY_QP", SIZE(query_qp_req), SIZE(query_qp_rsp), 0, vrd_cmd_query_qp },
-	[VIRTIO_RDMA_CMD_DESTROY_QP] =
-		{ "DESTROY_QP", SIZE(destroy_req), SIZE(rsp_hdr), 0, vrd_cmd_destroy_qp },
-	[VIRTIO_RDMA_CMD_QUERY_STATS] =
-		{ "QUERY_STATS", SIZE(query_stats_req), SIZE(query_stats_rsp), 0,
-		  vrd_cmd_query_stats },
-	[VIRTIO_RDMA_CMD_CREATE_SRQ] =
-		{ "CREATE_SRQ", SIZE(create_srq_req), SIZE(create_srq_rsp),
-		  NUM(create_srq_req, buf.num_extents), vrd_cmd_create_srq },
-	[VIRTIO_RDMA_CMD_MODIFY_SRQ] =
-		{ "MODIFY_SRQ", SIZE(modify_srq_req), SIZE(rsp_hdr), 0, vrd_cmd_modify_srq },
-	[VIRTIO_RDMA_CMD_QUERY_SRQ] =
-		{ "QUERY_SRQ", SIZE(query_srq_req), SIZE(query_srq_rsp), 0, vrd_cmd_query_srq },
-	[VIRTIO_RDMA_CMD_DESTROY_SRQ] =
-		{ "DESTROY_SRQ", SIZE(destroy_req), SIZE(rsp_hdr), 0, vrd_cmd_destroy_srq },
+	[VIRTIO_RDMA_CMD_INIT] = {
+		"INIT", PLAIN(init_req, init_rsp), vrd_cmd_init
+	},
+	[VIRTIO_RDMA_CMD_QUERY_DEVICE] = {
+		"QUERY_DEVICE", PLAIN(query_device_req, query_device_rsp), vrd_cmd_query_device
+	},
+	[VIRTIO_RDMA_CMD_QUERY_PORT] = {
+		"QUERY_PORT", PLAIN(query_port_req, query_port_rsp), vrd_cmd_query_port
+	},
+	[VIRTIO_RDMA_CMD_ADD_GID] = {
+		"ADD_GID", PLAIN(add_gid_req, rsp_hdr), vrd_cmd_add_gid
+	},
+	[VIRTIO_RDMA_CMD_DEL_GID] = {
+		"DEL_GID", PLAIN(del_gid_req, rsp_hdr), vrd_cmd_del_gid
+	},
+	[VIRTIO_RDMA_CMD_CREATE_CTX] = {
+		"CREATE_CTX", PLAIN(create_ctx_req, create_ctx_rsp), vrd_cmd_create_ctx
+	},
+	[VIRTIO_RDMA_CMD_DESTROY_CTX] = {
+		"DESTROY_CTX", PLAIN(destroy_req, rsp_hdr), vrd_cmd_destroy_ctx
+	},
+	[VIRTIO_RDMA_CMD_ALLOC_PD] = {
+		"ALLOC_PD", PLAIN(alloc_pd_req, alloc_pd_rsp), vrd_cmd_alloc_pd
+	},
+	[VIRTIO_RDMA_CMD_DEALLOC_PD] = {
+		"DEALLOC_PD", PLAIN(destroy_req, rsp_hdr), vrd_cmd_dealloc_pd
+	},
+	[VIRTIO_RDMA_CMD_REG_MR] = {
+		"REG_MR", EXTENTS(reg_mr_req, num_extents, reg_mr_rsp), vrd_cmd_reg_mr
+	},
+	[VIRTIO_RDMA_CMD_REG_MR_MORE] = {
+		"REG_MR_MORE", EXTENTS(reg_mr_more_req, num_extents, reg_mr_rsp), vrd_cmd_reg_mr_more
+	},
+	[VIRTIO_RDMA_CMD_REG_DMA_MR] = {
+		"REG_DMA_MR", PLAIN(reg_dma_mr_req, reg_mr_rsp), vrd_cmd_reg_dma_mr
+	},
+	[VIRTIO_RDMA_CMD_DEREG_MR] = {
+		"DEREG_MR", PLAIN(destroy_req, rsp_hdr), vrd_cmd_dereg_mr
+	},
+	[VIRTIO_RDMA_CMD_CREATE_CQ] = {
+		"CREATE_CQ", EXTENTS(create_cq_req, buf.num_extents, create_cq_rsp), vrd_cmd_create_cq
+	},
+	[VIRTIO_RDMA_CMD_RESIZE_CQ] = {
+		"RESIZE_CQ", EXTENTS(resize_cq_req, buf.num_extents, rsp_hdr), vrd_cmd_resize_cq
+	},
+	[VIRTIO_RDMA_CMD_DESTROY_CQ] = {
+		"DESTROY_CQ", PLAIN(destroy_req, rsp_hdr), vrd_cmd_destroy_cq
+	},
+	[VIRTIO_RDMA_CMD_CREATE_QP] = {
+		"CREATE_QP", EXTENTS(create_qp_req, buf.num_extents, create_qp_rsp), vrd_cmd_create_qp
+	},
+	[VIRTIO_RDMA_CMD_MODIFY_QP] = {
+		"MODIFY_QP", PLAIN(modify_qp_req, rsp_hdr), vrd_cmd_modify_qp
+	},
+	[VIRTIO_RDMA_CMD_QUERY_QP] = {
+		"QUERY_QP", PLAIN(query_qp_req, query_qp_rsp), vrd_cmd_query_qp
+	},
+	[VIRTIO_RDMA_CMD_DESTROY_QP] = {
+		"DESTROY_QP", PLAIN(destroy_req, rsp_hdr), vrd_cmd_destroy_qp
+	},
+	[VIRTIO_RDMA_CMD_QUERY_STATS] = {
+		"QUERY_STATS", PLAIN(query_stats_req, query_stats_rsp), vrd_cmd_query_stats
+	},
+	[VIRTIO_RDMA_CMD_CREATE_SRQ] = {
+		"CREATE_SRQ", EXTENTS(create_srq_req, buf.num_extents, create_srq_rsp), vrd_cmd_create_srq
+	},
+	[VIRTIO_RDMA_CMD_MODIFY_SRQ] = {
+		"MODIFY_SRQ", PLAIN(modify_srq_req, rsp_hdr), vrd_cmd_modify_srq
+	},
+	[VIRTIO_RDMA_CMD_QUERY_SRQ] = {
+		"QUERY_SRQ", PLAIN(query_srq_req, query_srq_rsp), vrd_cmd_query_srq
+	},
+	[VIRTIO_RDMA_CMD_DESTROY_SRQ] = {
+		"DESTROY_SRQ", PLAIN(destroy_req, rsp_hdr), vrd_cmd_destroy_srq
+	},
 };
 
-_Static_assert(SIZE(create_qp_req) <= MAX_FIXED && SIZE(modify_qp_req) <= MAX_FIXED,
+_Static_assert(SIZE(create_qp_req) <= VRD_MAX_FIXED && SIZE(modify_qp_req) <= VRD_MAX_FIXED,
 	       "the largest requests fit");
 _Static_assert(SIZE(query_stats_rsp) <= MAX_RESPONSE && SIZE(query_device_rsp) <= MAX_RESPONSE,
 	       "the largest responses fit");
@@ -153,30 +172,14 @@ static uint32_t status_of(int ret)
 	}
 }
 
-/* The extents' number has to agree with the bytes that came. */
-static int find_extents(const struct command *c, struct vrd_cmd *cmd, uint32_t len)
+/* Nothing is done unless the response can be written. */
+static int check_room(struct vrd_vq *vq, const struct vrd_vq_elem *elem,
+		      const struct vrd_layout *layout, uint32_t *room)
 {
-	uint32_t num;
-
-	if (!c->num_extents)
-		return len == c->req_size ? 0 : -EINVAL;
-	if (len < c->req_size)
+	*room = vrd_response_length(layout, elem->writable);
+	if (!*room)
 		return -EINVAL;
-	memcpy(&num, (const uint8_t *)cmd->req + c->num_extents, sizeof(num));
-	num = le32toh(num);
-	if (!num || num > VIRTIO_RDMA_MAX_CMD_EXTENTS || len != c->req_size + num * EXTENT_SIZE)
-		return -EINVAL;
-	cmd->extents.ext = (const void *)((const uint8_t *)cmd->req + c->req_size);
-	cmd->extents.num = num;
-	return 0;
-}
-
-/* Room for all of the response, or nothing is done. */
-static int check_room(struct vrd_vq *vq, const struct vrd_vq_elem *elem, const struct command *c)
-{
-	if (elem->writable < c->rsp_size)
-		return -EINVAL;
-	return vrd_vq_can_write(vq, elem, c->rsp_size) ? 0 : -EFAULT;
+	return vrd_vq_can_write(vq, elem, *room) ? 0 : -EFAULT;
 }
 
 /* Returns the bytes of response. */
@@ -186,27 +189,25 @@ static uint32_t carry_out(struct vrd_device *dev, struct vrd_vq *vq,
 	struct vrd_control *ctl = dev->control;
 	const struct virtio_rdma_cmd_hdr *hdr = (const void *)ctl->req;
 	struct virtio_rdma_rsp_hdr *rsp = (void *)ctl->rsp;
-	struct vrd_cmd cmd = { .dev = dev, .req = ctl->req, .rsp = ctl->rsp };
+	struct vrd_cmd cmd = { .dev = dev, .req = ctl->fixed, .rsp = ctl->rsp };
 	const struct command *c = NULL;
-	uint32_t opcode = 0, status;
+	uint32_t opcode = 0, room = 0, status;
 	int ret = -EINVAL;
 
 	memset(ctl->rsp, 0, sizeof(ctl->rsp));
-	if (len < sizeof(*hdr) || elem->readable > MAX_REQUEST)
+	if (len < sizeof(*hdr) || elem->readable > VRD_MAX_REQUEST)
 		goto answer;
 	opcode = le32toh(hdr->opcode);
 	c = find_command(opcode);
-	if (hdr->reserved)
-		goto answer;
 	ret = -ENODEV;
 	if (!dev->initialised && opcode != VIRTIO_RDMA_CMD_INIT)
 		goto answer;
 	ret = -EOPNOTSUPP;
 	if (!c)
 		goto answer;
-	ret = find_extents(c, &cmd, len);
+	ret = vrd_request_parse(&c->layout, ctl->req, len, ctl->fixed, &cmd.extents);
 	if (!ret)
-		ret = check_room(vq, elem, c);
+		ret = check_room(vq, elem, &c->layout, &room);
 	if (!ret)
 		ret = c->fn(&cmd);
 answer:
@@ -220,7 +221,7 @@ answer:
 		rsp->status = htole32(status);
 		return sizeof(*rsp);
 	}
-	return c->rsp_size;
+	return room;
 }
 
 /* One command, under dev->lock.  False: there is none. */
@@ -250,7 +251,7 @@ static bool run_command(struct vrd_device *dev)
 	/* Where no status can go, nothing is done. */
 	if (elem->writable >= sizeof(struct virtio_rdma_rsp_hdr) &&
 	    vrd_vq_can_write(vq, elem, sizeof(struct virtio_rdma_rsp_hdr))) {
-		len = elem->readable < MAX_REQUEST ? (uint32_t)elem->readable : MAX_REQUEST;
+		len = elem->readable < VRD_MAX_REQUEST ? (uint32_t)elem->readable : VRD_MAX_REQUEST;
 		if (!vrd_vq_read(vq, elem, ctl->req, len))
 			len = 0;
 		written = carry_out(dev, vq, elem, len);

@@ -13,9 +13,10 @@
 #include "mr.h"
 
 /*
- * A command at hand.  @req is a copy of the guest's request; its length is
- * right for the opcode and the header has been checked.  @rsp is as long as the
- * command's response and zero; the status is filled in by the caller.
+ * A command at hand.  @req is a copy of the fixed part of the guest's request,
+ * with the length that this device knows: what an older driver did not send is
+ * zero.  @rsp is as long as the command's response and zero; the caller sets the
+ * status and writes as much as the driver has room for.
  */
 struct vrd_cmd {
 	struct vrd_device *dev;

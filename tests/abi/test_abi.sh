@@ -46,6 +46,20 @@ for header in linux/virtio_rdma.h rdma/virtio_rdma-abi.h; do
 	check "$header compiles alone, without padding" \
 		gcc -std=c11 -Wpadded -x c "${flags[@]}" include/uapi/$header
 done
+# Requests and responses of drivers older and newer than the device.
+growth=$(mktemp)
+check "growth.c compiles" gcc -std=gnu11 -D_GNU_SOURCE -Wall -Wextra -Werror -Iinclude/uapi \
+	-Iqemu-device/core -Iqemu-device/transports -fsanitize=address,undefined \
+	-o "$growth" tests/abi/growth.c qemu-device/core/request.c
+while IFS= read -r line; do
+	n=$((n + 1))
+	case $line in
+	"ok "*) echo "ok $n - growth: ${line#* - }" ;;
+	"not ok "*) echo "not ok $n - growth: ${line#* - }" ;;
+	*) n=$((n - 1)) ;;
+	esac
+done < <("$growth" || echo "not ok 0 - the program fails")
+rm -f "$growth"
 # The check can fail: a layout with one wrong number must not compile.
 if sed 's/SIZE(virtio_rdma_cqe, 32)/SIZE(virtio_rdma_cqe, 40)/' $layout |
 		gcc -std=c11 "${flags[@]}" -x c - 2>/dev/null; then

@@ -10,6 +10,7 @@
 #include <endian.h>
 #include <string.h>
 
+#include "cmd_length.h"
 #include "fuzz.h"
 
 #define GUESTS		3
@@ -139,6 +140,20 @@ static union {
 	struct virtio_rdma_create_srq_rsp srq;
 } rsp;
 
+/* As a newer driver sends it: @more bytes between the fixed part and the extents. */
+static uint32_t grow(uint32_t op, uint32_t len, uint32_t more, bool zero)
+{
+	uint32_t fixed = cmd_length(op);
+
+	if (len < fixed || len + more > MAX_REQ)
+		return len;
+	memmove(req.bytes + fixed + more, req.bytes + fixed, len - fixed);
+	memset(req.bytes + fixed, 0, more);
+	req.bytes[fixed + more - 1] = !zero;
+	req.hdr.length = htole32(fixed + more);
+	return len + more;
+}
+
 /* True if the command succeeded from the device's view. */
 static bool send(struct fuzz_in *in, struct side *s, uint32_t op, uint32_t len, uint32_t rsp_len)
 {
@@ -146,10 +161,13 @@ static bool send(struct fuzz_in *in, struct side *s, uint32_t op, uint32_t len, 
 	uint8_t how;
 
 	req.hdr.opcode = htole32(op);
+	req.hdr.length = htole32(fuzz_pick32(in, cmd_length(op)));
 	fuzz_mutate(in, req.bytes, len);
 	how = fuzz_u8(in);
 	if (how >= 0xe0)
 		len = fuzz_u16(in) % MAX_REQ;
+	else if (how >= 0xc0 && how < 0xd0)
+		len = grow(op, len, 8 * (how % 4 + 1), how & 4);
 	else if (how >= 0xd0)
 		room = fuzz_u8(in) % sizeof(rsp);
 	status = guest_command_raw(s->f.g, req.bytes, len ? len : 1, rsp.bytes, room ? room : 1,

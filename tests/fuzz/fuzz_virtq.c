@@ -294,6 +294,7 @@ static void command(struct fuzz_in *in)
 
 	memset(buffers, 0, 256);
 	words[0] = htole32(list[k].op);
+	words[1] = htole32(size);
 	for (unsigned int i = 0; i < 4; i++)
 		words[2 + i] = htole32(list[k].words[i]);
 	if (list[k].op == VIRTIO_RDMA_CMD_CREATE_CTX)

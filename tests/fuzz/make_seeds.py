@@ -42,7 +42,7 @@ def raw64(value):
 NOTHING, QUERY, GID, CTX, PD, MR, MORE, DMA, CQ, RESIZE, QP, QP2, MODIFY, MODIFY2, CONNECT, CONNECT2, \
     DESTROY, DESTROY2, RAW, POST, POST2, POST3, POST4, KICK, INIT = range(25)
 HOST, SRQ, SRQ_LIMIT, POST_SRQ = 25, 28, 29, 30
-SENT = [0, 0]                       # no mutation, usual length
+SENT = [0, 0, 0]                    # usual length in the header, no mutation, usual length
 
 
 def op(code, guest=0):
@@ -188,8 +188,12 @@ def commands_seeds():
                      destroy(1, 4), post(0, 0, 0), host(0, STEP))
     yield "raw", flat([[op(RAW), n, c, [0] * max(n - 4, 0)] for c in (0, 21, 22, 32, 43, 255)
                        for n in (0, 7, 8, 16, 64)])
-    yield "short", flat([[op(PD), 0, 0, 0, 0xd0, n] for n in (0, 7, 8, 15, 16)],
-                        [[op(PD), 0, 0, 0, 0xe0, n, 0] for n in (0, 4, 8, 15, 17)])
+    yield "short", flat([[op(PD), 0, 0, 0, 0, 0xd0, n] for n in (0, 7, 8, 15, 16)],
+                        [[op(PD), 0, 0, 0, 0, 0xe0, n, 0] for n in (0, 4, 8, 15, 17)])
+    yield "newer", flat(side(0), [[op(PD), 0, 0, 0, 0, 0xc0 | n] for n in range(8)],
+                        [[op(MR), 3, 0, 0, 0, 0, 0, 0, 0, 0, 0x80, [0, 0] * 4, 0, 0, 0, 0xc0 | n]
+                         for n in range(8)],
+                        [[op(PD), 0, 0, raw32(n), 0, 0] for n in (8, 12, 17, 24, 1032)])
 
 
 # ---- fuzz_wqe -------------------------------------------------------------------

@@ -182,6 +182,69 @@ static void test_used_length(struct kunit *test)
 	}
 }
 
+/*
+ * An older device answers with less than the driver has room for.  What it did
+ * not write is zero, whatever it left there; but version 1's part has to come.
+ */
+static void test_older_device(struct kunit *test)
+{
+	const u32 all = sizeof(struct virtio_rdma_query_stats_rsp), min = all - 64;
+	const struct {
+		u32 used;
+		int ret;
+	} cases[] = {
+		{ min - 1, -EIO }, { min, 0 }, { min + 8, 0 }, { all, 0 },
+	};
+	struct fakedev *f;
+	struct vrdma_cmd *cmd;
+	struct claim claim;
+	u8 *rsp;
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(cases); i++) {
+		claim = (struct claim){ VIRTIO_RDMA_S_OK, cases[i].used };
+		f = fakedev_open(test, RING_NUM, serve_claim);
+		f->priv = &claim;
+		cmd = vrdma_cmd_alloc(VIRTIO_RDMA_CMD_QUERY_STATS,
+				      sizeof(struct virtio_rdma_query_stats_req),
+				      all);
+		KUNIT_ASSERT_NOT_NULL(test, cmd);
+		cmd->rsp_min = min;
+		rsp = cmd->rsp;
+		memset(rsp + sizeof(struct virtio_rdma_rsp_hdr), 0x5a,
+		       all - sizeof(struct virtio_rdma_rsp_hdr));
+		KUNIT_EXPECT_EQ(test, vrdma_cmd_exec(&f->dev, cmd),
+				cases[i].ret);
+		if (!cases[i].ret) {
+			KUNIT_EXPECT_EQ(test, rsp[cases[i].used - 1], 0x5a);
+			KUNIT_EXPECT_NULL(test, memchr_inv(rsp + cases[i].used, 0,
+							   all - cases[i].used));
+		}
+		KUNIT_EXPECT_EQ(test, vrdma_dead(&f->dev), !!cases[i].ret);
+		vrdma_cmd_put(cmd);
+		fakedev_close(f);
+	}
+}
+
+/* The header says how long the fixed part is; the extents are not in it. */
+static void test_request_length(struct kunit *test)
+{
+	const struct virtio_rdma_cmd_hdr *hdr;
+	struct vrdma_cmd *cmd;
+
+	cmd = vrdma_cmd_alloc_extents(VIRTIO_RDMA_CMD_REG_MR, 48, 5, 24);
+	KUNIT_ASSERT_NOT_NULL(test, cmd);
+	hdr = cmd->req;
+	KUNIT_EXPECT_EQ(test, le32_to_cpu(hdr->opcode),
+			(u32)VIRTIO_RDMA_CMD_REG_MR);
+	KUNIT_EXPECT_EQ(test, le32_to_cpu(hdr->length), 48u);
+	KUNIT_EXPECT_EQ(test, cmd->req_len, (size_t)48 + 5 * 16);
+	vrdma_cmd_set_extents(cmd, 2);
+	KUNIT_EXPECT_EQ(test, cmd->req_len, (size_t)48 + 2 * 16);
+	KUNIT_EXPECT_EQ(test, le32_to_cpu(hdr->length), 48u);
+	vrdma_cmd_put(cmd);
+}
+
 /* Each gets its own answer, in whatever order they come. */
 static void test_out_of_order(struct kunit *test)
 {
@@ -440,6 +503,8 @@ static struct kunit_case cmd_cases[] = {
 	KUNIT_CASE(test_answered),
 	KUNIT_CASE(test_refused),
 	KUNIT_CASE(test_used_length),
+	KUNIT_CASE(test_older_device),
+	KUNIT_CASE(test_request_length),
 	KUNIT_CASE(test_out_of_order),
 	KUNIT_CASE(test_full_queue),
 	KUNIT_CASE(test_gathered),

@@ -205,8 +205,8 @@ def register(d, size, addr=None):
     if addr is None:
         addr = d.alloc(size)
     return d.call(virtio.CMD_REG_MR, struct.pack(
-        '<IIQQQIIQII', d.pd(d.context()), 1, addr, size, size >> 12, 1, 0, addr, size >> 12, 0),
-        16)[0]
+        '<IIQQQII', d.pd(d.context()), 1, addr, size, size >> 12, 1, 0),
+        16, struct.pack('<QII', addr, size >> 12, 0))[0]
 
 
 def test_not_ram(f):
@@ -372,7 +372,7 @@ def test_driver_waits(f):
     f.daemon.kill()
     wait_for('QEMU to notice', lambda: 'lost the daemon' in f.m.log())
     d = Driver(f.m, find(f.m))
-    addr = d.post(virtio.CMD_INIT, struct.pack('<IIQQ', 1, 1, 0, 0), 8)
+    addr = d.post(virtio.CMD_INIT, struct.pack('<II', 1, 1), 8)
     f.daemon.start()
     equal(d.finish(addr, 8)[0], 0)
     equal(d.get_status() & NEEDS_RESET, 0)

@@ -201,9 +201,10 @@ class Driver:
 
     # ---- commands
 
-    def post(self, opcode, request=b'', response=0):
+    def post(self, opcode, request=b'', response=0, extents=b''):
         queue = self.queues[CONTROL]
-        addr = queue.add(struct.pack('<II', opcode, 0) + request, 8 + response)
+        header = struct.pack('<II', opcode, 8 + len(request))
+        addr = queue.add(header + request + extents, 8 + response)
         queue.kick()
         return addr
 
@@ -215,11 +216,11 @@ class Driver:
             raise QtestError(f'{written} bytes written, status {status}')
         return status, data[8:]
 
-    def call(self, opcode, request=b'', response=0):
-        return self.finish(self.post(opcode, request, response), response)
+    def call(self, opcode, request=b'', response=0, extents=b''):
+        return self.finish(self.post(opcode, request, response, extents), response)
 
     def init(self):
-        status, data = self.call(CMD_INIT, struct.pack('<IIQQ', 1, 1, 0, 0), 8)
+        status, data = self.call(CMD_INIT, struct.pack('<II', 1, 1), 8)
         if status:
             raise QtestError(f'INIT: status {status}')
         return struct.unpack_from('<I', data)[0]

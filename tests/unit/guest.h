@@ -138,8 +138,10 @@ bool guest_vq_take(struct guest_vq *vq, uint32_t *id, uint32_t *len);
 bool guest_vq_wait(struct guest_vq *vq, uint32_t *id, uint32_t *len, int timeout_ms);
 
 /*
- * Any command, well-formed or not: @req_len bytes out, @rsp_len bytes in.  Returns the
- * status; *@used (may be NULL) gets the used length.  Aborts if no answer arrives in time.
+ * Any command, well-formed or not: @req_len bytes out, @rsp_len bytes in.  A
+ * length of zero in its header is replaced by the right one (cmd_length.h).
+ * Returns the status; *@used (may be NULL) gets the used length.  Aborts if
+ * there is no answer in time.
  */
 uint32_t guest_command_raw(struct guest *g, const void *req, uint32_t req_len, void *rsp,
 			   uint32_t rsp_len, uint32_t *used);

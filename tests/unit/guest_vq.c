@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cmd_length.h"
 #include "guest.h"
 #include "shm.h"
 
@@ -110,6 +111,8 @@ uint32_t guest_command_raw(struct guest *g, const void *req, uint32_t req_len, v
 		guest_fatal("a command of %u and %u bytes", req_len, rsp_len);
 	pthread_mutex_lock(&g->cmd_lock);
 	memcpy(g->cmd_req, req, req_len);
+	if (req_len >= sizeof(struct virtio_rdma_cmd_hdr))
+		((struct virtio_rdma_cmd_hdr *)g->cmd_req)->length = cmd_length_word(req, req_len);
 	memset(g->cmd_rsp, 0xee, rsp_len);
 	guest_vq_add(vq, 0, desc, 2);
 	guest_vq_kick(vq);

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "objects.h"
+#include "cmd_length.h"
 #include "rawdev.h"
 
 #define PAGE	4096ULL
@@ -231,13 +232,18 @@ bool raw_used(struct raw *r, unsigned int i, uint32_t *id, uint32_t *len, int ms
 
 int raw_cmd(struct raw *r, const void *req, uint32_t req_len, void *rsp, uint32_t rsp_len)
 {
+	uint32_t length = cmd_length_word(req, req_len);
 	struct virtio_rdma_rsp_hdr hdr;
 	uint32_t id;
 
 	/* byte by byte, because another thread of a test may be changing them */
-	for (uint32_t i = 0; i < req_len; i++)
-		__atomic_store_n((uint8_t *)raw_ptr(r, r->req) + i, ((const uint8_t *)req)[i],
-				 __ATOMIC_RELAXED);
+	for (uint32_t i = 0; i < req_len; i++) {
+		bool is_length = req_len >= 8 && i >= 4 && i < 8;
+
+		__atomic_store_n((uint8_t *)raw_ptr(r, r->req) + i,
+				 is_length ? ((const uint8_t *)&length)[i - 4] :
+					     ((const uint8_t *)req)[i], __ATOMIC_RELAXED);
+	}
 	memset(raw_ptr(r, r->rsp), 0xee, 4 * PAGE);
 	raw_desc(r, 0, 0, r->req, req_len, VRING_DESC_F_NEXT, 1);
 	raw_desc(r, 0, 1, r->rsp, rsp_len, VRING_DESC_F_WRITE, 0);

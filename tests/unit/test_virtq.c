@@ -25,7 +25,7 @@
 #define INDIRECT VRING_DESC_F_INDIRECT
 
 static struct virtio_rdma_query_stats_req stats_req = {
-	.hdr.opcode = VIRTIO_RDMA_CMD_QUERY_STATS,
+	.hdr = { VIRTIO_RDMA_CMD_QUERY_STATS, sizeof(struct virtio_rdma_query_stats_req) },
 };
 
 /* A valid command in the usual buffers, whatever the descriptors are. */

@@ -76,11 +76,21 @@ struct virtio_rdma_config {
 /* ------------------------------------------------------------------ */
 
 /*
- * One command per descriptor chain: device-readable bytes first (header, then
- * the command's own request), device-writable bytes after (status header, then
- * the command's response).  Several commands may be outstanding; the device
- * takes them in order.  The response is zero-filled and the used length counts
- * the bytes written.  On an error only the status header is written.
+ * One command per descriptor chain: device-readable bytes first (the fixed part
+ * of the request, which begins with its header, then the extents), device-writable
+ * bytes after (status header, then the command's response).  The used length
+ * counts the bytes written.  On an error only the status header is written.
+ *
+ * Requests and responses grow at their end, by multiples of 8 bytes (spec 4.1).
+ * A request says how long its fixed part is.  The device accepts a longer one
+ * than it knows if the rest is zero, and takes what a shorter one lacks as zero.
+ * It cuts a response to the room that the driver gave; the driver takes what is
+ * missing as zero.  Neither is shorter than in version 1, which is this file's
+ * first release.
+ *
+ * Several commands may be outstanding.  The device may complete them in any
+ * order, but those that name the same object take effect in the order of the
+ * available ring (spec 4.2).
  */
 
 /* Command numbers; never reused. */
@@ -136,14 +146,18 @@ struct virtio_rdma_config {
 #define VIRTIO_RDMA_S_ADDR		12	/* EADDRNOTAVAIL: the host's port lacks this GID */
 #define VIRTIO_RDMA_S_VERSION		13	/* EPROTONOSUPPORT: no common ABI version */
 
+/* Largest fixed part of a request, of this version and all later ones, in bytes. */
+#define VIRTIO_RDMA_MAX_CMD_FIXED	1024
+
 /**
  * struct virtio_rdma_cmd_hdr - first bytes of each request
- * @opcode:   VIRTIO_RDMA_CMD_*
- * @reserved: zero
+ * @opcode: VIRTIO_RDMA_CMD_*
+ * @length: bytes of the fixed part, this header included: a multiple of 8, at
+ *          most VIRTIO_RDMA_MAX_CMD_FIXED; the extents follow it
  */
 struct virtio_rdma_cmd_hdr {
 	__le32 opcode;
-	__le32 reserved;
+	__le32 length;
 };
 
 /**
@@ -168,7 +182,7 @@ struct virtio_rdma_extent {
 	__le32 reserved;
 };
 
-/* Extents in one command; a ring has to fit, a memory region may continue. */
+/* Extents in one command. */
 #define VIRTIO_RDMA_MAX_CMD_EXTENTS	4096
 
 /*
@@ -179,7 +193,6 @@ struct virtio_rdma_init_req {
 	struct virtio_rdma_cmd_hdr hdr;
 	__le32 abi_version;		/* the driver's VIRTIO_RDMA_ABI_VERSION */
 	__le32 num_comp_vectors;	/* used: 1..config.num_comp_vectors */
-	__le64 reserved[2];
 };
 
 struct virtio_rdma_init_rsp {
@@ -238,8 +251,7 @@ struct virtio_rdma_query_device_rsp {
 	__le32 max_mcast_qp_attach;
 	__le32 max_fast_reg_pages;
 	__le32 local_ca_ack_delay;	/* IBTA encoding: 4.096 us << n */
-	__le32 reserved0;
-	__le64 reserved[8];
+	__le32 reserved;
 };
 
 /* Port state: IBTA PortState. */
@@ -264,7 +276,6 @@ struct virtio_rdma_query_port_rsp {
 	__le16 pkey_tbl_len;
 	__le32 gid_tbl_len;
 	__le32 max_msg_sz;		/* bytes */
-	__le64 reserved[4];
 };
 
 /* The device may refuse a GID that its owner did not allow (PERM). */
@@ -398,7 +409,6 @@ struct virtio_rdma_create_cq_req {
 	__le32 ring_offset;		/* of the ring, page aligned */
 	__le32 ctrl_offset;		/* of struct virtio_rdma_cq_ctrl, 128-aligned */
 	struct virtio_rdma_buf buf;
-	__le64 reserved[2];
 	struct virtio_rdma_extent extents[];
 };
 
@@ -454,7 +464,6 @@ struct virtio_rdma_create_qp_req {
 	__le32 rq_ctrl_offset;		/* same; zero if rq_entries is 0 */
 	__le32 reserved1;
 	struct virtio_rdma_buf buf;
-	__le64 reserved[2];
 	struct virtio_rdma_extent extents[];
 };
 
@@ -580,7 +589,6 @@ struct virtio_rdma_create_srq_req {
 	__u8   stride_shift;		/* an entry is 32 << n bytes, n = 0..7 */
 	__u8   reserved0[3];
 	struct virtio_rdma_buf buf;
-	__le64 reserved[2];
 	struct virtio_rdma_extent extents[];
 };
 

@@ -89,12 +89,16 @@ static void vrdma_cmd_free(struct vrdma_cmd *cmd)
 }
 
 /*
- * A zeroed request of @req_len bytes with its header filled, and room for a
- * response of @rsp_len bytes.
+ * A zeroed request with its header filled: a fixed part of @fixed_len bytes and
+ * @num_extents extents.  The response has room for @rsp_len bytes; the device
+ * may write fewer, see vrdma_cmd.rsp_min.
  */
-static struct vrdma_cmd *vrdma_cmd_alloc_gfp(u32 opcode, size_t req_len,
-					     size_t rsp_len, gfp_t gfp)
+static struct vrdma_cmd *vrdma_cmd_alloc_gfp(u32 opcode, size_t fixed_len,
+					     u32 num_extents, size_t rsp_len,
+					     gfp_t gfp)
 {
+	size_t req_len = fixed_len + num_extents *
+			 sizeof(struct virtio_rdma_extent);
 	struct virtio_rdma_cmd_hdr *hdr;
 	struct vrdma_cmd *cmd;
 
@@ -112,15 +116,33 @@ static struct vrdma_cmd *vrdma_cmd_alloc_gfp(u32 opcode, size_t req_len,
 	cmd->opcode = opcode;
 	cmd->req_len = req_len;
 	cmd->rsp_len = rsp_len;
+	cmd->rsp_min = rsp_len;
 	init_completion(&cmd->done);
 	hdr = cmd->req;
 	hdr->opcode = cpu_to_le32(opcode);
+	hdr->length = cpu_to_le32(fixed_len);
 	return cmd;
 }
 
 struct vrdma_cmd *vrdma_cmd_alloc(u32 opcode, size_t req_len, size_t rsp_len)
 {
-	return vrdma_cmd_alloc_gfp(opcode, req_len, rsp_len, GFP_KERNEL);
+	return vrdma_cmd_alloc_gfp(opcode, req_len, 0, rsp_len, GFP_KERNEL);
+}
+
+struct vrdma_cmd *vrdma_cmd_alloc_extents(u32 opcode, size_t fixed_len,
+					  u32 num_extents, size_t rsp_len)
+{
+	return vrdma_cmd_alloc_gfp(opcode, fixed_len, num_extents, rsp_len,
+				   GFP_KERNEL);
+}
+
+/* Send fewer extents than there is room for. */
+void vrdma_cmd_set_extents(struct vrdma_cmd *cmd, u32 num_extents)
+{
+	const struct virtio_rdma_cmd_hdr *hdr = cmd->req;
+
+	cmd->req_len = le32_to_cpu(hdr->length) +
+		       num_extents * sizeof(struct virtio_rdma_extent);
 }
 
 /*
@@ -131,7 +153,7 @@ struct vrdma_cmd *vrdma_cmd_alloc(u32 opcode, size_t req_len, size_t rsp_len)
 struct vrdma_cmd *vrdma_cmd_alloc_nofail(u32 opcode, size_t req_len,
 					 size_t rsp_len)
 {
-	return vrdma_cmd_alloc_gfp(opcode, req_len, rsp_len,
+	return vrdma_cmd_alloc_gfp(opcode, req_len, 0, rsp_len,
 				   GFP_KERNEL | __GFP_NOFAIL);
 }
 
@@ -280,7 +302,11 @@ static bool vrdma_cmd_try_submit(struct vrdma_dev *dev, struct vrdma_cmd *cmd,
 	return *ret != -ENOSPC;
 }
 
-/* Checks what the device wrote: the used length first, then the status. */
+/*
+ * Checks what the device wrote: the used length first, then the status.  The
+ * response of an older device may be shorter than this driver's structure, but
+ * not than version 1's.
+ */
 static int vrdma_cmd_result(struct vrdma_dev *dev, struct vrdma_cmd *cmd)
 {
 	const struct virtio_rdma_rsp_hdr *hdr = cmd->rsp;
@@ -289,9 +315,14 @@ static int vrdma_cmd_result(struct vrdma_dev *dev, struct vrdma_cmd *cmd)
 	if (cmd->used < sizeof(*hdr))
 		goto bad;
 	ret = vrdma_status_to_errno(le32_to_cpu(hdr->status));
-	if (!ret && cmd->used < cmd->rsp_len)
+	if (ret)
+		return ret;
+	if (cmd->used < cmd->rsp_min)
 		goto bad;
-	return ret;
+	/* Whatever the device has written there, it does not count as written. */
+	if (cmd->used < cmd->rsp_len)
+		memset(cmd->rsp + cmd->used, 0, cmd->rsp_len - cmd->used);
+	return 0;
 
 bad:
 	/*
@@ -301,7 +332,7 @@ bad:
 	vrdma_dev_kill(dev, VRDMA_SHORT);
 	dev_err_ratelimited(&dev->vdev->dev,
 			    "the device answered command %u with %u bytes instead of %zu\n",
-			    cmd->opcode, cmd->used, cmd->rsp_len);
+			    cmd->opcode, cmd->used, cmd->rsp_min);
 	return -EIO;
 }
 

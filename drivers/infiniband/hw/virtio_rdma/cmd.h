@@ -30,7 +30,9 @@ enum vrdma_cmd_state {
  * @state:  under vrdma_ctrl.lock while the device has it
  * @done:   completed on the step to DONE or ABANDONED
  * @req:    request; memory of its own, may be vmalloc'ed
- * @rsp:    response; memory of its own
+ * @rsp:    response; memory of its own, zero where the device wrote nothing
+ * @rsp_min: bytes of @rsp that version 1 of the ABI has: a device that writes
+ *          fewer has failed
  * @used:   bytes of @rsp that the device says it wrote
  */
 struct vrdma_cmd {
@@ -40,6 +42,7 @@ struct vrdma_cmd {
 	u32 opcode;
 	size_t req_len;
 	size_t rsp_len;
+	size_t rsp_min;
 	void *req;
 	void *rsp;
 	u32 used;
@@ -49,8 +52,11 @@ struct vrdma_cmd {
 
 /* cmd.c */
 struct vrdma_cmd *vrdma_cmd_alloc(u32 opcode, size_t req_len, size_t rsp_len);
+struct vrdma_cmd *vrdma_cmd_alloc_extents(u32 opcode, size_t fixed_len,
+					  u32 num_extents, size_t rsp_len);
 struct vrdma_cmd *vrdma_cmd_alloc_nofail(u32 opcode, size_t req_len,
 					 size_t rsp_len);
+void vrdma_cmd_set_extents(struct vrdma_cmd *cmd, u32 num_extents);
 int vrdma_cmd_exec(struct vrdma_dev *dev, struct vrdma_cmd *cmd);
 void vrdma_cmd_put(struct vrdma_cmd *cmd);
 int vrdma_status_to_errno(u32 status);

@@ -23,13 +23,13 @@ static int vrdma_cmd_reg_mr_first(struct vrdma_dev *dev,
 	int ret;
 
 	num = min_t(u64, pages, VRDMA_MR_EXTENTS);
-	cmd = vrdma_cmd_alloc(VIRTIO_RDMA_CMD_REG_MR,
-			      struct_size(req, extents, num), sizeof(*rsp));
+	cmd = vrdma_cmd_alloc_extents(VIRTIO_RDMA_CMD_REG_MR,
+				      sizeof(*req), num, sizeof(*rsp));
 	if (!cmd)
 		return -ENOMEM;
 	req = cmd->req;
 	num = vrdma_extent_fill(it, req->extents, num);
-	cmd->req_len = struct_size(req, extents, num);
+	vrdma_cmd_set_extents(cmd, num);
 	req->pd = cpu_to_le32(p->pdn);
 	req->access = cpu_to_le32(p->access);
 	req->iova = cpu_to_le64(p->iova);
@@ -59,13 +59,13 @@ static int vrdma_cmd_reg_mr_more(struct vrdma_dev *dev,
 	int ret;
 
 	num = min_t(u64, it->left, VRDMA_MR_EXTENTS);
-	cmd = vrdma_cmd_alloc(VIRTIO_RDMA_CMD_REG_MR_MORE,
-			      struct_size(req, extents, num), sizeof(*rsp));
+	cmd = vrdma_cmd_alloc_extents(VIRTIO_RDMA_CMD_REG_MR_MORE,
+				      sizeof(*req), num, sizeof(*rsp));
 	if (!cmd)
 		return -ENOMEM;
 	req = cmd->req;
 	num = vrdma_extent_fill(it, req->extents, num);
-	cmd->req_len = struct_size(req, extents, num);
+	vrdma_cmd_set_extents(cmd, num);
 	req->mr = cpu_to_le32(keys->handle);
 	req->num_extents = cpu_to_le32(num);
 	/* Fewer pages pinned than the region has: never without a bug. */
@@ -171,8 +171,8 @@ int vrdma_cmd_create_cq(struct vrdma_dev *dev, const struct vrdma_cq_params *p,
 	ret = vrdma_ring_extents(dev, p->buf, &num);
 	if (ret)
 		return ret;
-	cmd = vrdma_cmd_alloc(VIRTIO_RDMA_CMD_CREATE_CQ,
-			      struct_size(req, extents, num), sizeof(*rsp));
+	cmd = vrdma_cmd_alloc_extents(VIRTIO_RDMA_CMD_CREATE_CQ,
+				      sizeof(*req), num, sizeof(*rsp));
 	if (!cmd)
 		return -ENOMEM;
 	req = cmd->req;
@@ -204,9 +204,9 @@ int vrdma_cmd_resize_cq(struct vrdma_dev *dev, u32 cqn,
 	ret = vrdma_ring_extents(dev, p->buf, &num);
 	if (ret)
 		return ret;
-	cmd = vrdma_cmd_alloc(VIRTIO_RDMA_CMD_RESIZE_CQ,
-			      struct_size(req, extents, num),
-			      sizeof(struct virtio_rdma_rsp_hdr));
+	cmd = vrdma_cmd_alloc_extents(VIRTIO_RDMA_CMD_RESIZE_CQ,
+				      sizeof(*req), num,
+				      sizeof(struct virtio_rdma_rsp_hdr));
 	if (!cmd)
 		return -ENOMEM;
 	req = cmd->req;
@@ -233,8 +233,8 @@ int vrdma_cmd_create_qp(struct vrdma_dev *dev, const struct vrdma_qp_params *p,
 	ret = vrdma_ring_extents(dev, p->buf, &extents);
 	if (ret)
 		return ret;
-	cmd = vrdma_cmd_alloc(VIRTIO_RDMA_CMD_CREATE_QP,
-			      struct_size(req, extents, extents), sizeof(*rsp));
+	cmd = vrdma_cmd_alloc_extents(VIRTIO_RDMA_CMD_CREATE_QP,
+				      sizeof(*req), extents, sizeof(*rsp));
 	if (!cmd)
 		return -ENOMEM;
 	req = cmd->req;
@@ -334,8 +334,8 @@ int vrdma_cmd_create_srq(struct vrdma_dev *dev,
 	ret = vrdma_ring_extents(dev, p->buf, &num);
 	if (ret)
 		return ret;
-	cmd = vrdma_cmd_alloc(VIRTIO_RDMA_CMD_CREATE_SRQ,
-			      struct_size(req, extents, num), sizeof(*rsp));
+	cmd = vrdma_cmd_alloc_extents(VIRTIO_RDMA_CMD_CREATE_SRQ,
+				      sizeof(*req), num, sizeof(*rsp));
 	if (!cmd)
 		return -ENOMEM;
 	req = cmd->req;
