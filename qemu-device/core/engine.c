@@ -1,19 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The engine: pollers, devices, fabrics; grace periods and quiesce.
+ * The engine: pollers, devices, fabrics; quiesce.
  *
  * Threading: shells and control threads, any number of them; engine->lock for
  * the lists.  It is never held while a poller is waited for, but the pollers
  * take no engine lock, so that would be no deadlock either.
  */
-#ifndef __SANITIZE_THREAD__
-#define _LGPL_SOURCE		/* inline; but the sanitizer knows the library, not its inlines */
-#endif
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <urcu/urcu-qsbr.h>
 
 #include "poller_internal.h"
 
@@ -74,9 +70,12 @@ int vrd_engine_create(const struct vrd_engine_config *cfg, struct vrd_engine **e
 	if (num > MAX_POLLERS)
 		return vrd_fail(err, -EINVAL, "ask for 1 to 64 pollers", "%u pollers are too many",
 				num);
-	engine = calloc(1, sizeof(*engine));
+	/* Lines of their own for what pollers read every turn. */
+	engine = aligned_alloc(_Alignof(struct vrd_engine), sizeof(*engine));
 	if (!engine)
 		return vrd_fail(err, -ENOMEM, NULL, "out of memory");
+	memset(engine, 0, sizeof(*engine));
+	vrd_reclaim_init(engine);
 	engine->log.fn = cfg->log;
 	engine->log.opaque = cfg->log_opaque;
 	engine->log.level = cfg->log_level;
@@ -126,6 +125,7 @@ void vrd_engine_destroy(struct vrd_engine *engine)
 	if (engine->shared)
 		engine->shared_close(engine->shared);
 	stop_pollers(engine, engine->num_pollers);
+	vrd_reclaim_fini(engine);
 	vrd_mem_maps_fini(&engine->mem_maps);
 	free(engine->pollers);
 	pthread_mutex_destroy(&engine->lock);
@@ -268,41 +268,68 @@ void vrd_poller_unwatch(struct vrd_poller *poller, int fd)
 	epoll_ctl(poller->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
 }
 
-/* ---- grace periods, quiesce ---------------------------------------------------------- */
+/* ---- quiesce ------------------------------------------------------------------------- */
 
-void vrd_engine_synchronize(struct vrd_engine *engine)
-{
-	/* Long copies end their burst when they see this. */
-	atomic_fetch_add(&engine->waiters, 1);
-	urcu_qsbr_synchronize_rcu();
-	/*
-	 * For the thread sanitizer, which does not see into liburcu: what the
-	 * pollers did in the turns that have ended happened before.
-	 */
-	for (unsigned int i = 0; i < engine->num_pollers; i++)
-		(void)atomic_load_explicit(&engine->pollers[i].stat_turns, memory_order_acquire);
-	atomic_fetch_sub(&engine->waiters, 1);
-}
-
-void vrd_device_quiesce(struct vrd_device *dev)
+void vrd_device_quiesce_send(struct vrd_device *dev, struct vrd_visit *visit,
+			     void (*done)(struct vrd_visit *visit))
 {
 	atomic_fetch_add(&dev->suspended, 1);
 	/*
 	 * A poller takes the message between two turns: the one before may have
 	 * begun when the device was not suspended, the next one sees that it is.
 	 */
-	for (unsigned int i = 0; i < dev->engine->num_pollers; i++)
-		vrd_poller_call(&dev->engine->pollers[i], vrd_doorbell_suspend, dev);
+	visit->fn = vrd_doorbell_suspend;
+	visit->arg = dev;
+	visit->done = done;
+	vrd_engine_visit(dev->engine, visit);
+}
+
+static void resume_nothing(struct vrd_poller *poller, void *dev)
+{
+	(void)poller;
+	(void)dev;
+}
+
+void vrd_device_resume_send(struct vrd_device *dev, struct vrd_visit *visit,
+			    void (*done)(struct vrd_visit *visit))
+{
+	bool last = atomic_fetch_sub(&dev->suspended, 1) == 1;
+
+	/* The transport first: its threads do not need the pollers. */
+	if (last && dev->ops->device_resumed)
+		dev->ops->device_resumed(dev);
+	visit->fn = last ? vrd_doorbell_resume : resume_nothing;
+	visit->arg = dev;
+	visit->done = done;
+	vrd_engine_visit(dev->engine, visit);
+}
+
+struct wait_visit {
+	struct vrd_visit visit;
+	struct vrd_signal done;
+};
+
+static void wait_visit_done(struct vrd_visit *visit)
+{
+	vrd_signal_raise(&((struct wait_visit *)visit)->done);
+}
+
+void vrd_device_quiesce(struct vrd_device *dev)
+{
+	struct wait_visit wait;
+
+	vrd_signal_init(&wait.done);
+	vrd_device_quiesce_send(dev, &wait.visit, wait_visit_done);
+	vrd_signal_wait(&wait.done);
 }
 
 void vrd_device_resume(struct vrd_device *dev)
 {
-	if (atomic_fetch_sub(&dev->suspended, 1) != 1)
-		return;
-	for (unsigned int i = 0; i < dev->engine->num_pollers; i++)
-		vrd_poller_call(&dev->engine->pollers[i], vrd_doorbell_resume, dev);
-	if (dev->ops->device_resumed)
-		dev->ops->device_resumed(dev);
+	struct wait_visit wait;
+
+	vrd_signal_init(&wait.done);
+	vrd_device_resume_send(dev, &wait.visit, wait_visit_done);
+	vrd_signal_wait(&wait.done);
 }
 
 /* ---- fabrics ------------------------------------------------------------------------ */

@@ -41,6 +41,38 @@ void vrd_lock_wake(struct vrd_lock *lock)
 	syscall(SYS_futex, &lock->word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }
 
+/* ---- signals ------------------------------------------------------------- */
+
+/* About ten microseconds: a poller that is awake answers in less. */
+#define SIGNAL_SPINS	200
+
+void vrd_signal_raise(struct vrd_signal *signal)
+{
+	/*
+	 * If the waiter sees the 1 and frees the memory before the wake-up, that
+	 * wakes nobody, or a thread that looks at its own word again.
+	 */
+	if (atomic_exchange_explicit(&signal->word, 1, memory_order_release) == 2)
+		syscall(SYS_futex, &signal->word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
+
+void vrd_signal_wait(struct vrd_signal *signal)
+{
+	uint32_t word = 0;
+
+	for (unsigned int i = 0; i < SIGNAL_SPINS; i++) {
+		if (atomic_load_explicit(&signal->word, memory_order_acquire) == 1)
+			return;
+		vrd_cpu_relax();
+	}
+	atomic_compare_exchange_strong_explicit(&signal->word, &word, 2, memory_order_relaxed,
+						memory_order_relaxed);
+	while (atomic_load_explicit(&signal->word, memory_order_acquire) != 1)
+		syscall(SYS_futex, &signal->word, FUTEX_WAIT_PRIVATE, 2, NULL, NULL, 0);
+}
+
+/* ---- order ----------------------------------------------------------------- */
+
 #ifdef VRD_DEBUG_LOCKS
 
 static _Thread_local uint8_t vrd_locks_held[VRD_LOCK_LEVELS];

@@ -93,4 +93,22 @@ static inline void vrd_unlock(struct vrd_lock *lock)
 		vrd_lock_wake(lock);
 }
 
+/*
+ * One event that one thread waits for: raised once.  The memory may be gone as
+ * soon as the waiter has seen it.
+ */
+struct vrd_signal {
+	_Atomic uint32_t word;		/* 0: not yet, 1: raised, 2: not yet, the waiter sleeps */
+};
+
+static inline void vrd_signal_init(struct vrd_signal *signal)
+{
+	atomic_init(&signal->word, 0);
+}
+
+/* Any thread; it does not wait. */
+void vrd_signal_raise(struct vrd_signal *signal);
+/* Spins for some microseconds, then sleeps. */
+void vrd_signal_wait(struct vrd_signal *signal);
+
 #endif /* VRD_LOCK_H */

@@ -7,12 +7,11 @@
  *   control   one for each device: takes commands off the control virtqueue
  *   poller    one or more for each engine: run send queues, post completions
  *
- * Life time.  Objects are found by number in the device's tables, under RCU
- * (liburcu, QSBR): pollers announce a quiescent state once per turn and are
- * offline while they sleep.  The control thread takes an object out of its
- * table, stops its work, waits for a grace period (vrd_engine_synchronize())
- * and frees it.  So a pointer that a poller looked up is good until the end of
- * its turn; one that is kept longer holds a reference that destroy waits for.
+ * Life time.  Objects are found by number in the device's tables, without a
+ * lock.  A pointer that a poller looked up is valid until the end of its turn.
+ * To destroy an object, take it out of its table, stop its work, and free it
+ * after a grace period (reclaim.h): when each poller has ended a turn.  A pointer
+ * that is kept longer than a turn holds a reference that destroy waits for.
  *
  * Locks, outermost first:
  *   dev->lock          control path: tables, life cycle          (mutex)

@@ -21,13 +21,9 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
-#ifndef __SANITIZE_THREAD__
-#define _LGPL_SOURCE		/* inline; but the sanitizer knows the library, not its inlines */
-#endif
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
-#include <semaphore.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -38,7 +34,6 @@
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
-#include <urcu/urcu-qsbr.h>
 
 #include "poller_internal.h"
 
@@ -118,29 +113,66 @@ void vrd_poller_attend(struct vrd_poller *poller)
 	vrd_poller_notify(poller);
 }
 
+void vrd_poller_send(struct vrd_poller *poller, struct vrd_message *msg)
+{
+	msg->next = NULL;
+	vrd_lock(&poller->inbox_lock);
+	if (poller->msg_last)
+		poller->msg_last->next = msg;
+	else
+		poller->msg_first = msg;
+	poller->msg_last = msg;
+	vrd_unlock(&poller->inbox_lock);
+	vrd_poller_attend(poller);
+}
+
+struct call {
+	struct vrd_message msg;
+	void (*fn)(struct vrd_poller *poller, void *arg);
+	void *arg;
+	struct vrd_signal done;
+};
+
+static void run_call(struct vrd_poller *poller, struct vrd_message *msg)
+{
+	struct call *call = (struct call *)msg;
+
+	call->fn(poller, call->arg);
+	vrd_signal_raise(&call->done);
+}
+
 void vrd_poller_call(struct vrd_poller *poller, void (*fn)(struct vrd_poller *poller, void *arg),
 		     void *arg)
 {
-	struct vrd_message msg = { .fn = fn, .arg = arg };
-	sem_t done;
+	struct call call = { .msg.fn = run_call, .fn = fn, .arg = arg };
 
 	if (vrd_poller_current() == poller) {
 		fn(poller, arg);
 		return;
 	}
-	sem_init(&done, 0, 0);
-	msg.done = &done;
-	vrd_lock(&poller->inbox_lock);
-	if (poller->msg_last)
-		poller->msg_last->next = &msg;
+	vrd_signal_init(&call.done);
+	vrd_poller_send(poller, &call.msg);
+	vrd_signal_wait(&call.done);
+}
+
+static void run_visit(struct vrd_poller *poller, struct vrd_message *msg)
+{
+	struct vrd_visit *visit = (struct vrd_visit *)msg;
+	struct vrd_engine *engine = visit->engine;
+
+	visit->fn(poller, visit->arg);
+	if (++visit->next < engine->num_pollers)
+		vrd_poller_send(&engine->pollers[visit->next], &visit->msg);
 	else
-		poller->msg_first = &msg;
-	poller->msg_last = &msg;
-	vrd_unlock(&poller->inbox_lock);
-	vrd_poller_attend(poller);
-	while (sem_wait(&done))
-		;
-	sem_destroy(&done);
+		visit->done(visit);
+}
+
+void vrd_engine_visit(struct vrd_engine *engine, struct vrd_visit *visit)
+{
+	visit->engine = engine;
+	visit->next = 0;
+	visit->msg.fn = run_visit;
+	vrd_poller_send(&engine->pollers[0], &visit->msg);
 }
 
 /* What others left in the inbox.  QPs first: a message may take one out. */
@@ -166,12 +198,10 @@ static void take_inbox(struct vrd_poller *poller)
 	vrd_unlock(&poller->inbox_lock);
 
 	while (msg) {
-		/* It is on the sender's stack, and gone after the post. */
+		/* The memory is the sender's again as soon as the function runs. */
 		struct vrd_message *next = msg->next;
-		sem_t *done = msg->done;
 
-		msg->fn(poller, msg->arg);
-		sem_post(done);
+		msg->fn(poller, msg);
 		msg = next;
 	}
 	if (atomic_load_explicit(&poller->cq_failed, memory_order_relaxed) &&
@@ -234,16 +264,16 @@ static bool turn(struct vrd_poller *poller)
 	/*
 	 * CQs that wait to have their arming looked at keep the turn open: they
 	 * may be freed after it.  That is for a few turns at most, and not while
-	 * somebody waits for a grace period.
+	 * a grace period waits for the end of this turn.
 	 */
 	if (poller->num_touched &&
-	    (!worked || poller->turn % VRD_TOUCHED_BURSTS == 0 ||
-	     atomic_load_explicit(&poller->engine->waiters, memory_order_relaxed)))
+	    (!worked || poller->turn % VRD_TOUCHED_BURSTS == 0 || vrd_grace_wanted(poller)))
 		vrd_cq_flush_touched(poller);
 	if (!poller->num_touched) {
-		/* With the thread sanitizer, who waits for a grace period reads this. */
-		atomic_store_explicit(&poller->stat_turns, poller->turn, memory_order_release);
-		urcu_qsbr_quiescent_state();
+		atomic_store_explicit(&poller->stat_turns, poller->turn, memory_order_relaxed);
+		vrd_grace_quiescent(poller);
+		if (vrd_reclaim_pending(poller->engine))
+			worked |= vrd_reclaim_run(poller->engine);
 	}
 	return worked;
 }
@@ -405,13 +435,14 @@ static void sleep_now(struct vrd_poller *poller)
 	 * Objects may go, and devices be suspended, while we are off line.  But
 	 * a kick's pdev goes by a message, which this thread takes later.
 	 */
-	urcu_qsbr_thread_offline();
+	vrd_grace_offline(poller);
 	start = vrd_clock_ns();
-	n = wait_for_events(poller, events, 16);
+	/* It may have been the last one that a callback waited for: no sleep then. */
+	n = vrd_reclaim_due(poller->engine) ? 0 : wait_for_events(poller, events, 16);
 	start = vrd_clock_ns() - start;
 	poller->slept_ns += start;
 	atomic_store(&poller->sleeping, false);
-	urcu_qsbr_thread_online();
+	vrd_grace_online(poller);
 	take_events(poller, events, n);
 	spun_in_vain(poller, start);
 }
@@ -464,7 +495,7 @@ static void *poller_main(void *arg)
 	snprintf(name, sizeof(name), "vrd-poll%u", poller->index);
 	prctl(PR_SET_NAME, name);
 	prctl(PR_SET_TIMERSLACK, 1000);
-	urcu_qsbr_register_thread();
+	vrd_grace_online(poller);
 
 	while (!atomic_load_explicit(&poller->stop, memory_order_relaxed)) {
 		if (!turn(poller)) {
@@ -478,7 +509,7 @@ static void *poller_main(void *arg)
 			review_budget(poller);
 	}
 
-	urcu_qsbr_unregister_thread();
+	vrd_grace_offline(poller);
 	return NULL;
 }
 
@@ -527,6 +558,7 @@ int vrd_poller_start(struct vrd_poller *poller, struct vrd_error *err)
 	vrd_lock_init(&poller->inbox_lock, VRD_LOCK_LEAF);
 	vrd_lock_init(&poller->timer_lock, VRD_LOCK_LEAF);
 	atomic_init(&poller->next_deadline, UINT64_MAX);
+	atomic_init(&poller->passed, VRD_GRACE_OFFLINE);
 	TAILQ_INIT(&poller->run_queue);
 	TAILQ_INIT(&poller->awake);
 	TAILQ_INIT(&poller->rotation);

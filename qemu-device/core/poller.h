@@ -3,10 +3,11 @@
  * Pollers and the engine, as the control half of the core sees them.
  *
  * A poller is one thread.  What it looks at (rings, doorbell pages, timers) is
- * its own and has no locks: others send it messages, which it takes at the
- * start of a turn.  The functions below do that and wait; they are called by
- * the control or shell thread of a device, with dev->lock held or not, but
- * never under a lock of lock.h.
+ * its own and has no locks: other threads send it messages, which it takes at the
+ * start of a turn.  vrd_poller_send() and vrd_engine_visit() (transport.h) do not
+ * wait for the answer.  The functions below wait; they are called by the control
+ * or front-end thread of a device, with dev->lock held or not, but never under a
+ * lock of lock.h, and never on a poller.
  */
 #ifndef VRD_POLLER_H
 #define VRD_POLLER_H

@@ -68,13 +68,25 @@ struct vrd_ctx_slots {
 	uint32_t next_group;			/* where the scan goes on */
 	uint32_t failed_group;			/* walk for QPs of failed CQs; GROUPS: none */
 	_Atomic bool cq_failed;			/* start that walk: any thread */
-	struct vrd_slot_group *groups[VIRTIO_RDMA_DB_GROUPS];	/* made by dev->lock */
+	/*
+	 * Made under dev->lock when a slot of it is first allocated.  A guest can
+	 * set a dirty byte of it at any time, so the poller may meet the pointer
+	 * before any message: vrd_slot_group().
+	 */
+	struct vrd_slot_group *_Atomic groups[VIRTIO_RDMA_DB_GROUPS];
 
 	/* Allocation of slots: dev->lock */
 	uint64_t used[VIRTIO_RDMA_DB_GROUPS];
 	uint32_t next_shared;
 	uint32_t *sharers;			/* by slot, once all are taken */
 };
+
+/* The group, or NULL; pairs with the release in slot_alloc(). */
+static inline struct vrd_slot_group *vrd_slot_group(const struct vrd_ctx_slots *slots,
+						    unsigned int group)
+{
+	return atomic_load_explicit(&slots->groups[group], memory_order_acquire);
+}
 
 /* A device, as one poller knows it. */
 struct vrd_poller_dev {
@@ -92,13 +104,6 @@ struct vrd_hot_ring {
 	uint32_t seen;				/* value that the QP was scheduled for */
 	uint64_t used;				/* turn */
 	struct vrd_qp *qp;
-};
-
-struct vrd_message {
-	void (*fn)(struct vrd_poller *poller, void *arg);
-	void *arg;
-	void *done;				/* sem_t */
-	struct vrd_message *next;
 };
 
 struct vrd_poller {
@@ -155,6 +160,8 @@ struct vrd_poller {
 
 	/* Counters: written by the poller, read by any thread. */
 	_Atomic uint64_t stat_turns, stat_idle, stat_sleeps, stat_preempted;
+	/* Newest grace period that it has passed, or OFFLINE: reclaim.c. */
+	_Atomic uint64_t passed;
 
 	/* Other threads write these. */
 	_Alignas(64) struct vrd_lock inbox_lock;	/* a leaf */
@@ -171,13 +178,26 @@ struct vrd_poller {
 	struct vrd_timer *running;		/* its function is being called */
 };
 
+#define VRD_GRACE_OFFLINE	UINT64_MAX
+
+/* Grace periods and the callbacks that wait for one: reclaim.c. */
+struct vrd_reclaim {
+	/* Each poller reads these every turn. */
+	_Alignas(64) _Atomic uint64_t period;	/* number of the newest grace period */
+	_Atomic bool pending;			/* the list is not empty */
+
+	_Alignas(64) struct vrd_lock lock;	/* a leaf: all below */
+	struct vrd_deferred *first, *last;	/* in the order of their periods */
+	bool running;				/* a poller runs callbacks */
+};
+
 struct vrd_engine {
+	struct vrd_reclaim reclaim;
 	struct vrd_log_target log;
 	uint64_t poll_ns;
 	bool poll_fixed;
 	unsigned int num_pollers;
 	struct vrd_poller *pollers;
-	_Atomic uint32_t waiters;		/* threads in vrd_engine_synchronize() */
 
 	pthread_mutex_t lock;
 	LIST_HEAD(, vrd_device) devices;
@@ -198,6 +218,44 @@ void vrd_poller_stop(struct vrd_poller *poller);
 void vrd_poller_attend(struct vrd_poller *poller);
 /* CLOCK_MONOTONIC */
 uint64_t vrd_clock_ns(void);
+
+/* ---- reclaim.c ---- */
+
+void vrd_reclaim_init(struct vrd_engine *engine);
+/* The pollers have ended: runs what is left. */
+void vrd_reclaim_fini(struct vrd_engine *engine);
+
+/* Before the first turn and after sleep; before sleep and after the last turn. */
+void vrd_grace_online(struct vrd_poller *poller);
+void vrd_grace_offline(struct vrd_poller *poller);
+
+/* True if a thread waits for the poller to end its turn. */
+static inline bool vrd_grace_wanted(const struct vrd_poller *poller)
+{
+	return atomic_load_explicit(&poller->engine->reclaim.period, memory_order_relaxed) !=
+	       atomic_load_explicit(&poller->passed, memory_order_relaxed);
+}
+
+/* Between two turns: nothing that was looked up is in use. */
+void vrd_grace_quiescent_slow(struct vrd_poller *poller, uint64_t period);
+static inline void vrd_grace_quiescent(struct vrd_poller *poller)
+{
+	uint64_t period = atomic_load_explicit(&poller->engine->reclaim.period,
+					       memory_order_acquire);
+
+	if (period != atomic_load_explicit(&poller->passed, memory_order_relaxed))
+		vrd_grace_quiescent_slow(poller, period);
+}
+
+static inline bool vrd_reclaim_pending(const struct vrd_engine *engine)
+{
+	return atomic_load_explicit(&engine->reclaim.pending, memory_order_relaxed);
+}
+
+/* True if callbacks may run now; the caller has gone off line. */
+bool vrd_reclaim_due(struct vrd_engine *engine);
+/* Runs some of those whose grace period is over, between two turns; true if any. */
+bool vrd_reclaim_run(struct vrd_engine *engine);
 
 /* ---- sched.c ---- */
 

@@ -255,7 +255,7 @@ bool vrd_poller_has_other_work(struct vrd_poller *poller, struct vrd_qp *self)
 
 	if (poller->run_len > (self->sched.queued ? 1 : 0) ||
 	    atomic_load_explicit(&poller->attention, memory_order_relaxed) ||
-	    atomic_load_explicit(&poller->engine->waiters, memory_order_relaxed))
+	    vrd_grace_wanted(poller))
 		return true;
 	for (unsigned int i = 0; i < poller->num_hot; i++)
 		if (poller->hot[i].qp != self &&

@@ -10,6 +10,7 @@
 #define VRD_TRANSPORT_H
 
 #include "objects.h"
+#include "reclaim.h"
 
 /* ---- what a transport provides ------------------------------------------ */
 
@@ -355,8 +356,40 @@ unsigned int vrd_engine_poller_count(const struct vrd_engine *engine);
 struct vrd_poller *vrd_engine_poller(const struct vrd_engine *engine, unsigned int index);
 unsigned int vrd_poller_index(const struct vrd_poller *poller);
 
-/* Runs @fn on the poller between two turns, and waits for it.  Under no lock of
- * lock.h.
+/*
+ * Messages: functions that run on a poller at the start of a turn, without a
+ * lock, in the order in which they were sent.  They must be short, must not wait
+ * and must not take dev->lock.
+ *
+ * A message is memory of the sender, in use until @fn is called.  @fn may send it
+ * on, free it, or tell the sender that it is free again.
+ */
+struct vrd_message {
+	void (*fn)(struct vrd_poller *poller, struct vrd_message *msg);
+	struct vrd_message *next;	/* poller.c */
+};
+
+/* Sends @msg and does not wait.  Any thread, any lock but a leaf. */
+void vrd_poller_send(struct vrd_poller *poller, struct vrd_message *msg);
+
+/*
+ * A message that goes to each poller of an engine, one after the other.  The
+ * caller sets @fn, @done and @arg.  @done runs on the last poller, after @fn; the
+ * memory is the caller's again when @done is called.
+ */
+struct vrd_visit {
+	struct vrd_message msg;		/* first: poller.c */
+	void (*fn)(struct vrd_poller *poller, void *arg);
+	void (*done)(struct vrd_visit *visit);
+	void *arg;
+	struct vrd_engine *engine;
+	unsigned int next;
+};
+void vrd_engine_visit(struct vrd_engine *engine, struct vrd_visit *visit);
+
+/*
+ * Runs @fn on the poller between two turns, and waits for it.  Under no lock of
+ * lock.h.  On the poller itself @fn is called at once.
  */
 void vrd_poller_call(struct vrd_poller *poller, void (*fn)(struct vrd_poller *poller, void *arg),
 		     void *arg);
@@ -437,13 +470,26 @@ void *vrd_engine_share(struct vrd_engine *engine, void *shared, void (*close)(vo
 
 /*
  * Waits until each poller has passed the end of a turn (a grace period), so
- * that nothing looked up before is in use.  Not on a poller.
+ * that nothing looked up before is in use.  Not on a poller.  reclaim.h has what
+ * does not wait.
  */
 void vrd_engine_synchronize(struct vrd_engine *engine);
 
-/* Raises dev->suspended and waits until no poller works on the device; nests. */
+/*
+ * Raises dev->suspended and waits until no poller works on the device; nests.
+ * After it no byte of the device's memory is touched until the resume.
+ */
 void vrd_device_quiesce(struct vrd_device *dev);
 void vrd_device_resume(struct vrd_device *dev);
+
+/*
+ * The same without waiting: visit->done is called on a poller when the device
+ * is quiescent, or when its pollers work on it again.  Any thread but a poller.
+ */
+void vrd_device_quiesce_send(struct vrd_device *dev, struct vrd_visit *visit,
+			     void (*done)(struct vrd_visit *visit));
+void vrd_device_resume_send(struct vrd_device *dev, struct vrd_visit *visit,
+			    void (*done)(struct vrd_visit *visit));
 
 void vrd_log(struct vrd_engine *engine, enum vrd_log_level level, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));

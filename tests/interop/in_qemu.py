@@ -16,7 +16,7 @@ OTHER = '192.168.77.101'        # the second GID: each of the two test guests ha
 def libraries(program):
     """Those of ours that Debian 13's image need not have."""
     out = subprocess.run(['ldd', program], check=True, capture_output=True, text=True).stdout
-    return [path for name, path in re.findall(r'(\S+) => (/\S+)', out) if re.match('lib(urcu|sodium)', name)]
+    return [path for name, path in re.findall(r'(\S+) => (/\S+)', out) if re.match('libsodium', name)]
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ setup_qemu() {
 	dir=$(print_qemu) || true
 	if [ -z "$dir" ]; then
 		# shellcheck disable=SC2046
-		apt_need qemu $(print_packages | grep -E '^(build-essential|ninja|meson|python3|pkg-config|flex|bison|bzip2|lib(glib2|pixman|slirp|fdt|cap-ng|attr1|seccomp|urcu)|seabios|ipxe|qemu-system-data|rsync|xz-utils|dpkg-dev)')
+		apt_need qemu $(print_packages | grep -E '^(build-essential|ninja|meson|python3|pkg-config|flex|bison|bzip2|lib(glib2|pixman|slirp|fdt|cap-ng|attr1|seccomp)|seabios|ipxe|qemu-system-data|rsync|xz-utils|dpkg-dev)')
 		with_lock qemu qemu_make
 		dir=$(print_qemu)
 	fi

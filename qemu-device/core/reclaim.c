@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Grace periods and deferred callbacks; see reclaim.h.
+ *
+ * The scheme is that of liburcu's QSBR flavour: a counter of grace periods, and
+ * in each poller the number of the last one that it has passed.  It is done here
+ * and not by the library for two reasons.  The library's call_rcu() runs its
+ * callbacks from a thread that sleeps for 10 ms between batches (measured: 10 to
+ * 12 ms for each callback), and a DESTROY_QP cannot take that long.  And its
+ * grace periods are the process's: an engine would wait for the turns of another
+ * one's pollers.
+ *
+ * There is no thread.  The poller that is the last one to pass a grace period
+ * runs the callbacks that waited for it.  If all pollers sleep, vrd_defer() wakes
+ * one.
+ *
+ * Threads: see each function.  reclaim.lock is a leaf.
+ */
+#include "poller_internal.h"
+
+/* Callbacks that one poller runs between two turns. */
+#define CALLBACKS_TURN	64
+/* Looks at the pollers before synchronize sleeps: about 10 microseconds. */
+#define SYNC_SPINS	200
+
+uint64_t vrd_grace_begin(struct vrd_engine *engine)
+{
+	/* Release: a poller that reads the number sees what was taken out before. */
+	uint64_t period = atomic_fetch_add_explicit(&engine->reclaim.period, 1,
+						    memory_order_release) + 1;
+
+	/*
+	 * Pairs with the one in vrd_grace_online(): a poller that comes on line
+	 * and is not waited for does not find what was taken out.
+	 */
+	vrd_full_barrier();
+	return period;
+}
+
+/* The newest grace period that is over. */
+static uint64_t newest_passed(const struct vrd_engine *engine)
+{
+	uint64_t newest = VRD_GRACE_OFFLINE;
+
+	for (unsigned int i = 0; i < engine->num_pollers; i++) {
+		uint64_t passed = atomic_load_explicit(&engine->pollers[i].passed,
+						       memory_order_acquire);
+
+		if (passed < newest)
+			newest = passed;
+	}
+	return newest;
+}
+
+bool vrd_grace_passed(const struct vrd_engine *engine, uint64_t period)
+{
+	return newest_passed(engine) >= period;
+}
+
+/* ---- pollers ------------------------------------------------------------------ */
+
+void vrd_grace_online(struct vrd_poller *poller)
+{
+	atomic_store_explicit(&poller->passed,
+			      atomic_load_explicit(&poller->engine->reclaim.period,
+						   memory_order_acquire),
+			      memory_order_relaxed);
+	vrd_full_barrier();
+}
+
+void vrd_grace_offline(struct vrd_poller *poller)
+{
+	/* Release: the turns before happened before what is done after the period. */
+	atomic_store_explicit(&poller->passed, VRD_GRACE_OFFLINE, memory_order_release);
+	/* Pairs with the one in vrd_defer(), before the caller looks for callbacks. */
+	vrd_full_barrier();
+}
+
+void vrd_grace_quiescent_slow(struct vrd_poller *poller, uint64_t period)
+{
+	atomic_store_explicit(&poller->passed, period, memory_order_release);
+	/* Of two pollers that pass at the same time, at least one sees both. */
+	vrd_full_barrier();
+}
+
+bool vrd_reclaim_due(struct vrd_engine *engine)
+{
+	struct vrd_reclaim *r = &engine->reclaim;
+	bool due;
+
+	if (!atomic_load_explicit(&r->pending, memory_order_relaxed))
+		return false;
+	vrd_lock(&r->lock);
+	due = r->first && !r->running && r->first->period <= newest_passed(engine);
+	vrd_unlock(&r->lock);
+	return due;
+}
+
+bool vrd_reclaim_run(struct vrd_engine *engine)
+{
+	struct vrd_reclaim *r = &engine->reclaim;
+	unsigned int num = 0;
+	struct vrd_deferred *d;
+
+	vrd_lock(&r->lock);
+	/* One at a time: they run in order, and the other one looks again. */
+	if (r->running) {
+		vrd_unlock(&r->lock);
+		return false;
+	}
+	r->running = true;
+	while ((d = r->first) && num < CALLBACKS_TURN && d->period <= newest_passed(engine)) {
+		r->first = d->next;
+		if (!r->first) {
+			r->last = NULL;
+			atomic_store_explicit(&r->pending, false, memory_order_relaxed);
+		}
+		vrd_unlock(&r->lock);
+		d->fn(d);
+		num++;
+		vrd_lock(&r->lock);
+	}
+	r->running = false;
+	vrd_unlock(&r->lock);
+	return num;
+}
+
+/* ---- any thread --------------------------------------------------------------- */
+
+static bool all_sleep(const struct vrd_engine *engine)
+{
+	return newest_passed(engine) == VRD_GRACE_OFFLINE;
+}
+
+void vrd_defer(struct vrd_engine *engine, struct vrd_deferred *deferred,
+	       void (*fn)(struct vrd_deferred *deferred))
+{
+	struct vrd_reclaim *r = &engine->reclaim;
+
+	deferred->fn = fn;
+	deferred->next = NULL;
+	vrd_lock(&r->lock);
+	/* Under the lock, so that the list is in the order of the numbers. */
+	deferred->period = vrd_grace_begin(engine);
+	if (r->last)
+		r->last->next = deferred;
+	else
+		r->first = deferred;
+	r->last = deferred;
+	atomic_store_explicit(&r->pending, true, memory_order_relaxed);
+	vrd_unlock(&r->lock);
+	/* Pairs with the one in vrd_grace_offline(): one of us sees the other. */
+	vrd_full_barrier();
+	if (all_sleep(engine))
+		vrd_poller_attend(&engine->pollers[0]);
+}
+
+struct waiter {
+	struct vrd_deferred deferred;
+	struct vrd_signal done;
+};
+
+static void wake_waiter(struct vrd_deferred *deferred)
+{
+	vrd_signal_raise(&((struct waiter *)deferred)->done);
+}
+
+void vrd_engine_barrier(struct vrd_engine *engine)
+{
+	struct waiter waiter;
+
+	vrd_signal_init(&waiter.done);
+	vrd_defer(engine, &waiter.deferred, wake_waiter);
+	vrd_signal_wait(&waiter.done);
+}
+
+void vrd_engine_synchronize(struct vrd_engine *engine)
+{
+	uint64_t period = vrd_grace_begin(engine);
+
+	for (unsigned int i = 0; i < SYNC_SPINS; i++) {
+		if (vrd_grace_passed(engine, period))
+			return;
+		vrd_cpu_relax();
+	}
+	vrd_engine_barrier(engine);
+}
+
+/* ---- the engine's life -------------------------------------------------------------- */
+
+void vrd_reclaim_init(struct vrd_engine *engine)
+{
+	vrd_lock_init(&engine->reclaim.lock, VRD_LOCK_LEAF);
+}
+
+void vrd_reclaim_fini(struct vrd_engine *engine)
+{
+	while (vrd_reclaim_run(engine))
+		;
+}
