@@ -129,7 +129,7 @@ void vrd_poller_ctx_detach(struct vrd_ctx *ctx)
 	ctx->poller->num_ctxs--;
 	pthread_mutex_unlock(&engine->lock);
 	for (unsigned int i = 0; i < VIRTIO_RDMA_DB_GROUPS; i++)
-		free(ctx->slots->groups[i]);
+		free(vrd_slot_group(ctx->slots, i));
 	free(ctx->slots->sharers);
 	free(ctx->slots);
 	ctx->slots = NULL;
@@ -156,13 +156,13 @@ static int slot_alloc(struct vrd_ctx_slots *slots, uint32_t *slot)
 		group = *slot / 64;
 	}
 
-	if (!slots->groups[group]) {
+	if (!vrd_slot_group(slots, group)) {
 		struct vrd_slot_group *g = calloc(1, sizeof(*g));
 
 		if (!g)
 			return -ENOMEM;
-		/* Filled with rings by a message, which the poller sees with it. */
-		slots->groups[group] = g;
+		/* Pairs with vrd_slot_group(): the poller sees empty lists. */
+		atomic_store_explicit(&slots->groups[group], g, memory_order_release);
 	}
 	if (slots->used[group] & 1ULL << *slot % 64) {
 		slots->sharers[*slot]++;
@@ -186,7 +186,8 @@ static void ring_attach(struct vrd_ctx_slots *slots, struct vrd_ring *ring, uint
 {
 	if (ring->slot == VIRTIO_RDMA_NONE)
 		return;
-	LIST_INSERT_HEAD(&slots->groups[ring->slot / 64]->rings[ring->slot % 64], ring, slot_link);
+	LIST_INSERT_HEAD(&vrd_slot_group(slots, ring->slot / 64)->rings[ring->slot % 64], ring,
+			 slot_link);
 	if (!vrd_device_suspended(slots->ctx->dev) && ring->ctrl)
 		vrd_store32(&ring->ctrl->need_db, need_db);
 }
@@ -338,7 +339,7 @@ static void resume_ctx(struct vrd_poller *poller, struct vrd_ctx_slots *slots)
 	if (slots->db)
 		vrd_store32(&slots->db->need_wakeup, 1);
 	for (unsigned int i = 0; i < VIRTIO_RDMA_DB_SLOTS; i++) {
-		struct vrd_slot_group *group = slots->groups[i / 64];
+		struct vrd_slot_group *group = vrd_slot_group(slots, i / 64);
 		struct vrd_ring *ring;
 
 		if (!group) {
@@ -392,7 +393,7 @@ static void fail_group(struct vrd_slot_group *group)
 {
 	struct vrd_ring *ring;
 
-	for (unsigned int i = 0; i < 64; i++) {
+	for (unsigned int i = 0; group && i < 64; i++) {
 		LIST_FOREACH(ring, &group->rings[i], slot_link) {
 			struct vrd_qp *qp = ring->qp;
 
@@ -414,8 +415,7 @@ bool vrd_doorbell_walk_failed(struct vrd_poller *poller)
 				if (slots->pdev != pdev ||
 				    slots->failed_group == VIRTIO_RDMA_DB_GROUPS)
 					continue;
-				if (slots->groups[slots->failed_group])
-					fail_group(slots->groups[slots->failed_group]);
+				fail_group(vrd_slot_group(slots, slots->failed_group));
 				if (++slots->failed_group == VIRTIO_RDMA_DB_GROUPS)
 					poller->failed_walks--;
 				return true;

@@ -81,7 +81,7 @@ struct scan {
 /* Begins to load what is needed after the next barrier. */
 static inline void prefetch_rings(const struct scan_group *sg)
 {
-	const struct vrd_slot_group *group = sg->slots->groups[sg->group];
+	const struct vrd_slot_group *group = vrd_slot_group(sg->slots, sg->group);
 
 	if (!group)
 		return;
@@ -108,7 +108,7 @@ static void take_dirty(struct scan_group *sg)
 
 static void ring_all(struct vrd_poller *poller, const struct scan_group *sg)
 {
-	struct vrd_slot_group *group = sg->slots->groups[sg->group];
+	struct vrd_slot_group *group = vrd_slot_group(sg->slots, sg->group);
 	unsigned int rung = 0;
 
 	if (!group)
