@@ -2,11 +2,11 @@
 /*
  * Memory regions.
  *
- * A region keeps the numbers of the guest's pages, not host addresses, so that
- * a new memory table invalidates none: an access that hits a page which is not
- * there any more fails by itself.  Regions whose pages follow each other in
- * host memory, and most do when the guest uses huge pages, have a short cut
- * (@linear) that is computed again with each new table.
+ * A region keeps the guest's pfns as runs of pages that follow each other, 16 bytes
+ * for each run, and beside each its hva, which is computed again when the memory
+ * table changes.  So a new table invalidates no region: a run that is not all RAM
+ * any more, or lies in several regions of the table, has no hva, and its pages are
+ * looked up in the table at each access, which fails where there is no RAM.
  *
  * The upper half of this file runs on pollers under RCU; registration on the
  * control thread under dev->lock.
@@ -22,9 +22,6 @@
 
 #define PAGE_SIZE	((uint64_t)VIRTIO_RDMA_PAGE_SIZE)
 #define PAGE_SHIFT	VIRTIO_RDMA_PAGE_SHIFT
-
-/* Bytes that one vrd_mr_at() finds at most, outside of linear regions. */
-#define MAX_RUN		(1024 * 1024)
 
 /* Registrations in several commands that may be under way at a time: they are
  * looked for one by one.
@@ -84,11 +81,34 @@ const struct vrd_mr *vrd_mr_find_pd(struct vrd_qp *qp, const struct vrd_pd *pd, 
 	return find(qp, pd, key, addr, length, access, remote);
 }
 
-void *vrd_mr_at(struct vrd_device *dev, const struct vrd_mr *mr, uint64_t addr, uint64_t length,
-		bool write, uint64_t *run)
+/*
+ * The run that @page lies in.  A caller that walks through the region is found in the
+ * run of *cursor or in the next one.
+ */
+static uint32_t find_run(const struct vrd_mr *mr, uint64_t page, uint32_t cursor)
 {
-	uint64_t off, in_page, have, want, page;
-	uint8_t *host;
+	uint32_t lo = 0, hi = mr->num_runs;
+
+	for (unsigned int i = 0; i < 2 && cursor < mr->num_runs; i++, cursor++)
+		if (page >= mr->runs[cursor].page && page < mr->runs[cursor + 1].page)
+			return cursor;
+	/* runs[lo].page <= page < runs[hi].page */
+	while (hi - lo > 1) {
+		uint32_t mid = lo + (hi - lo) / 2;
+
+		if (mr->runs[mid].page <= page)
+			lo = mid;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
+void *vrd_mr_at_cursor(struct vrd_device *dev, const struct vrd_mr *mr, uint64_t addr,
+		       uint64_t length, bool write, uint64_t *run, uint32_t *cursor)
+{
+	const struct vrd_mr_run *r;
+	uint64_t off, have;
 
 	if (mr->dma)
 		return vrd_mem_at(dev->mem, addr, length, write, run);
@@ -102,26 +122,18 @@ void *vrd_mr_at(struct vrd_device *dev, const struct vrd_mr *mr, uint64_t addr, 
 		return mr->linear + off;
 	}
 
-	in_page = (mr->iova & (PAGE_SIZE - 1)) + off;
-	page = in_page >> PAGE_SHIFT;
-	in_page &= PAGE_SIZE - 1;
-	/* How far do the pages follow each other in the guest's memory?  Bounded,
-	 * because memory that is contiguous for the guest need not be so for us.
-	 */
-	want = in_page + length < MAX_RUN ? in_page + length : MAX_RUN;
-	for (have = PAGE_SIZE; have < want; have += PAGE_SIZE) {
-		uint64_t next = page + (have >> PAGE_SHIFT);
-
-		if (mr->frames[next] != mr->frames[next - 1] + 1)
-			break;
+	off += mr->iova & (PAGE_SIZE - 1);
+	*cursor = find_run(mr, off >> PAGE_SHIFT, *cursor);
+	r = &mr->runs[*cursor];
+	have = ((uint64_t)r[1].page << PAGE_SHIFT) - off;
+	if (have > length)
+		have = length;
+	off -= (uint64_t)r->page << PAGE_SHIFT;
+	if (r->hva) {
+		*run = have;
+		return r->hva + off;
 	}
-	if (have > want)
-		have = want;
-	host = vrd_mem_at(dev->mem, (uint64_t)mr->frames[page] << PAGE_SHIFT, have, write, &have);
-	if (!host)
-		return NULL;
-	*run = have - in_page;
-	return host + in_page;
+	return vrd_mem_at(dev->mem, ((uint64_t)r->pfn << PAGE_SHIFT) + off, have, write, run);
 }
 
 /* ---- registration ------------------------------------------------------ */
@@ -255,8 +267,23 @@ static void mr_free(struct vrd_device *dev, struct vrd_mr *mr)
 	release_host_key(&dev->rkeys, &mr->host_rkey);
 	release_host_key(&dev->lkeys, &mr->host_lkey);
 	vrd_table_release(&dev->mrs, mr->index);
-	free(mr->frames);
+	free(mr->runs);
 	free(mr);
+}
+
+/* All pages have come: closes the list, and gives back what is not used of it. */
+static void mr_end_runs(struct vrd_mr *mr)
+{
+	struct vrd_mr_run *runs;
+
+	mr->runs[mr->num_runs].page = (uint32_t)mr->num_pages;
+	if (mr->num_runs == mr->max_runs)
+		return;
+	runs = realloc(mr->runs, ((uint64_t)mr->num_runs + 1) * sizeof(runs[0]));
+	if (!runs)
+		return;
+	mr->runs = runs;
+	mr->max_runs = mr->num_runs;
 }
 
 /* All pages are there: tells the transport, lets the data path see it. */
@@ -264,6 +291,8 @@ static int mr_complete(struct vrd_device *dev, struct vrd_mr *mr)
 {
 	int ret;
 
+	if (!mr->dma)
+		mr_end_runs(mr);
 	vrd_mr_retranslate(dev, mr);
 	if (dev->ops->mr_reg) {
 		ret = dev->ops->mr_reg(mr);
@@ -279,11 +308,49 @@ static int mr_complete(struct vrd_device *dev, struct vrd_mr *mr)
 	return 0;
 }
 
+/*
+ * Room for @num more runs.  What is allocated is bounded by what the guest has sent,
+ * and by the region's pages, which count against max_mr_bytes.
+ */
+static int mr_reserve_runs(struct vrd_mr *mr, uint32_t num)
+{
+	uint64_t want = (uint64_t)mr->num_runs + num;
+	struct vrd_mr_run *runs;
+
+	if (want > mr->num_pages)
+		want = mr->num_pages;
+	if (mr->runs && want <= mr->max_runs)
+		return 0;
+	/* Not an allocation for each command of a region that takes many. */
+	if (mr->runs && want < 2 * (uint64_t)mr->max_runs)
+		want = 2 * (uint64_t)mr->max_runs;
+	if (want > mr->num_pages)
+		want = mr->num_pages;
+	runs = realloc(mr->runs, (want + 1) * sizeof(runs[0]));
+	if (!runs)
+		return -ENOMEM;
+	mr->runs = runs;
+	mr->max_runs = want;
+	return 0;
+}
+
+static void mr_add_pages(struct vrd_mr *mr, uint32_t pfn, uint32_t pages)
+{
+	const struct vrd_mr_run *last = mr->num_runs ? &mr->runs[mr->num_runs - 1] : NULL;
+
+	if (!last || last->pfn + (mr->filled - last->page) != pfn)
+		mr->runs[mr->num_runs++] = (struct vrd_mr_run){
+			.page = (uint32_t)mr->filled,
+			.pfn = pfn,
+		};
+	mr->filled += pages;
+}
+
 /* Appends the pages of @x; they are as many as are missing or fewer. */
 static int mr_fill(struct vrd_device *dev, struct vrd_mr *mr, const struct vrd_extents *x)
 {
-	uint64_t addr, pages, start = mr->filled;
-	uint32_t i, n, frame;
+	uint64_t addr, pages;
+	uint32_t i, n;
 	int ret;
 
 	ret = vrd_extents_check(x, &pages);
@@ -294,14 +361,15 @@ static int mr_fill(struct vrd_device *dev, struct vrd_mr *mr, const struct vrd_e
 	for (i = 0; i < x->num; i++) {
 		addr = le64toh(x->ext[i].addr);
 		n = le32toh(x->ext[i].pages);
-		if (!vrd_mem_covers(dev->mem, addr, (uint64_t)n << PAGE_SHIFT, needs_write(mr))) {
-			mr->filled = start;
+		if (!vrd_mem_covers(dev->mem, addr, (uint64_t)n << PAGE_SHIFT, needs_write(mr)))
 			return -EFAULT;
-		}
-		frame = (uint32_t)(addr >> PAGE_SHIFT);
-		while (n--)
-			mr->frames[mr->filled++] = frame++;
 	}
+	ret = mr_reserve_runs(mr, x->num);
+	if (ret)
+		return ret;
+	for (i = 0; i < x->num; i++)
+		mr_add_pages(mr, (uint32_t)(le64toh(x->ext[i].addr) >> PAGE_SHIFT),
+			     le32toh(x->ext[i].pages));
 	return 0;
 }
 
@@ -325,7 +393,7 @@ int vrd_mr_reg(struct vrd_pd *pd, uint32_t access, uint64_t iova, uint64_t lengt
 	/* No overflow: max_mr_size is far below 2^64. */
 	if (total_pages != ((iova & (PAGE_SIZE - 1)) + length + PAGE_SIZE - 1) >> PAGE_SHIFT)
 		return -EINVAL;
-	if (total_pages << PAGE_SHIFT > dev->limits.max_mr_bytes ||
+	if (total_pages > UINT32_MAX || total_pages << PAGE_SHIFT > dev->limits.max_mr_bytes ||
 	    atomic_load(&dev->mr_bytes) > dev->limits.max_mr_bytes - (total_pages << PAGE_SHIFT))
 		return -ENOMEM;
 
@@ -334,11 +402,6 @@ int vrd_mr_reg(struct vrd_pd *pd, uint32_t access, uint64_t iova, uint64_t lengt
 		return ret;
 	mr->iova = iova;
 	mr->length = length;
-	mr->frames = malloc(total_pages * sizeof(mr->frames[0]));
-	if (!mr->frames) {
-		ret = -ENOMEM;
-		goto free;
-	}
 	mr->num_pages = total_pages;
 	count_bytes(dev, (int64_t)(total_pages << PAGE_SHIFT), 0);
 	ret = mr_fill(dev, mr, x);
@@ -383,6 +446,7 @@ int vrd_mr_reg_more(struct vrd_device *dev, uint32_t handle, const struct vrd_ex
 		    struct vrd_mr **out)
 {
 	struct vrd_mr *mr = find_partial(dev, handle);
+	uint32_t num_runs;
 	uint64_t filled;
 	int ret;
 
@@ -390,12 +454,14 @@ int vrd_mr_reg_more(struct vrd_device *dev, uint32_t handle, const struct vrd_ex
 		return vrd_table_find(&dev->mrs, handle) ? -EINVAL : -ENOENT;
 	*out = mr;
 	filled = mr->filled;
+	num_runs = mr->num_runs;
 	ret = mr_fill(dev, mr, x);
 	if (ret || mr->filled < mr->num_pages)
 		return ret;
 	ret = mr_complete(dev, mr);
 	if (ret) {
 		mr->filled = filled;
+		mr->num_runs = num_runs;
 		return ret;
 	}
 	forget_partial(dev, mr);
@@ -479,21 +545,27 @@ void vrd_mr_dereg_all(struct vrd_device *dev)
 
 void vrd_mr_retranslate(struct vrd_device *dev, struct vrd_mr *mr)
 {
-	uint64_t len, run, p;
-	uint8_t *host;
+	const struct vrd_mem_slot *slot = NULL;
+	struct vrd_mr_run *r;
 
 	mr->linear = NULL;
 	if (mr->dma || mr->filled < mr->num_pages)
 		return;
-	for (p = 1; p < mr->num_pages; p++) {
-		if (mr->frames[p] != mr->frames[p - 1] + 1)
-			return;
+	for (r = mr->runs; r < mr->runs + mr->num_runs; r++) {
+		uint64_t addr = (uint64_t)r->pfn << PAGE_SHIFT;
+		uint64_t len = (uint64_t)(r[1].page - r->page) << PAGE_SHIFT;
+
+		/* Most of a region's runs lie in one region of the table. */
+		if (!slot || addr - slot->addr >= slot->size)
+			slot = vrd_mem_slot_at(dev->mem, addr);
+		if (slot && len <= slot->size - (addr - slot->addr) &&
+		    !(slot->readonly && needs_write(mr)))
+			r->hva = slot->host + (addr - slot->addr);
+		else
+			r->hva = NULL;
 	}
-	len = mr->num_pages << PAGE_SHIFT;
-	host = vrd_mem_at(dev->mem, (uint64_t)mr->frames[0] << PAGE_SHIFT, len, needs_write(mr),
-			  &run);
-	if (host && run == len)
-		mr->linear = host + (mr->iova & (PAGE_SIZE - 1));
+	if (mr->num_runs == 1 && mr->runs[0].hva)
+		mr->linear = mr->runs[0].hva + (mr->iova & (PAGE_SIZE - 1));
 }
 
 int vrd_mr_init(struct vrd_device *dev)

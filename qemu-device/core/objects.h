@@ -110,7 +110,18 @@ struct vrd_host_key {
 	struct vrd_mr *mr;		/* NULL: not in the table */
 };
 
-/* Immutable once it is in dev->mrs, but for @linear (quiesce). */
+/*
+ * Pages of a region whose pfns follow each other.  A run ends where the next one
+ * begins; behind the last one lies one more, whose @page is the number of pages.
+ */
+struct vrd_mr_run {
+	uint32_t page;			/* of the region: the first of the run */
+	uint32_t pfn;			/* IOVA page number of that page: 16 TiB of guest memory */
+	uint8_t *hva;			/* of that page, if the run is contiguous there under the
+					 * current memory table; else NULL: look each piece up */
+};
+
+/* Immutable once it is in dev->mrs, but for @linear and the hvas of @runs (quiesce). */
 struct vrd_mr {
 	uint32_t index;			/* handle, 24 bits: upper bits of the keys */
 	uint32_t key;			/* by which the core finds it: vrd_mr_find(); 0: by the
@@ -121,10 +132,10 @@ struct vrd_mr {
 	struct vrd_pd *pd;
 	uint64_t iova;
 	uint64_t length;
+	uint8_t *linear;		/* hva of @iova if the region is one run with an hva */
+	struct vrd_mr_run *runs;
+	uint32_t num_runs, max_runs;	/* max_runs: that there is room for, without the last */
 	uint64_t num_pages;
-	uint32_t *frames;		/* device page numbers; 16 TiB of guest memory */
-	uint8_t *linear;		/* host address of @iova if the region is contiguous
-					 * in host memory under the current table, else NULL */
 	uint64_t filled;		/* pages that have come; dev->lock */
 	LIST_ENTRY(vrd_mr) partial_link;	/* dev->partial_mrs until it is complete */
 	struct vrd_host_key host_lkey, host_rkey;

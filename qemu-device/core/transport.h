@@ -321,12 +321,24 @@ static inline uint8_t *vrd_mr_linear(const struct vrd_device *dev, const struct 
 }
 
 /*
- * Host address of @addr in a region that vrd_mr_find() returned, with in *@run
- * the bytes that are contiguous from there (at most @length).  NULL: the page is not RAM under the
- * current memory table, or not writable although @write.
+ * The hva of @addr in a region that vrd_mr_find() returned, with in *@run the bytes
+ * that are contiguous from there (at most @length).  NULL: the page is not RAM under
+ * the current memory table, or not writable although @write.
+ *
+ * *@cursor remembers the run of pages that @addr lies in: a caller that walks
+ * through a region passes it again, so that no run has to be searched for.  Any
+ * value will do.
  */
-void *vrd_mr_at(struct vrd_device *dev, const struct vrd_mr *mr, uint64_t addr, uint64_t length,
-		bool write, uint64_t *run);
+void *vrd_mr_at_cursor(struct vrd_device *dev, const struct vrd_mr *mr, uint64_t addr,
+		       uint64_t length, bool write, uint64_t *run, uint32_t *cursor);
+
+static inline void *vrd_mr_at(struct vrd_device *dev, const struct vrd_mr *mr, uint64_t addr,
+			      uint64_t length, bool write, uint64_t *run)
+{
+	uint32_t cursor = 0;
+
+	return vrd_mr_at_cursor(dev, mr, addr, length, write, run, &cursor);
+}
 
 /* Mappings of guest memory that all transports' devices made beside the core's. */
 _Atomic uint64_t *vrd_engine_alias_maps(struct vrd_engine *engine);

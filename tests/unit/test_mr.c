@@ -214,6 +214,17 @@ static void scattered(void)
 	is(run, 5000, "as long as asked for");
 	vrd_mr_at(r->dev, mr, 0x14000, 1 << 20, true, &run);
 	is(run, 8192 - 7, "extents that touch are one run up to the region's end");
+	is(mr->num_runs, 3, "it is kept as three runs");
+	for (uint32_t start = 0; start < 6; start++) {
+		uint32_t cursor = start == 5 ? UINT32_MAX : start;
+
+		for (off = 0; off < 6 * 4096 - 8; off += 4096) {
+			p = vrd_mr_at_cursor(r->dev, mr, 0x10000 + 100 + off, 1, true, &run, &cursor);
+			right = right && p == vrd_mr_at(r->dev, mr, 0x10000 + 100 + off, 1, true, &run);
+			cursor = start == 5 ? UINT32_MAX - 1 : cursor;
+		}
+	}
+	ok(right, "wherever the search begins");
 	dereg(rsp.mr);
 }
 
@@ -334,6 +345,19 @@ static void tables(void)
 
 	is(raw_reg_mr(r, pd, LW, 0, 65536, &x, 1, 16, &rsp), S(FAULT), "in read-only memory: no");
 	is(raw_reg_mr(r, pd, RR, 0, 65536, &x, 1, 16, &rsp), S(OK), "for reading: yes");
+	m[1] = (struct vrd_mem_region){ .addr = RAW_BASE + (40 << 20) + 32768, .size = 1 << 20,
+					.fd = r->memfd, .fd_offset = 8 << 20 };
+	m[0].size = (40 << 20) + 32768;
+	is(vrd_device_set_mem_table(r->dev, m, 2, &err), 0, "a table that splits them");
+	ok(!mr->linear && vrd_mr_at(r->dev, mr, 0, 65536, true, &run) && run == 32768 &&
+	   vrd_mr_at(r->dev, mr, 32768 - 4, 65536, true, &run) && run == 4 &&
+	   vrd_mr_at(r->dev, mr, 32768, 65536, true, &run) && run == 32768, "two runs");
+	m[1].addr += 4096;
+	is(vrd_device_set_mem_table(r->dev, m, 2, &err), 0, "a table with a hole among their pages");
+	ok(vrd_mr_at(r->dev, mr, 32768 - 4, 65536, true, &run) && run == 4 &&
+	   !vrd_mr_at(r->dev, mr, 32768, 1, true, &run) &&
+	   vrd_mr_at(r->dev, mr, 32768 + 4096, 65536, true, &run) && run == 28672,
+	   "no access to the page that is missing");
 	is(raw_set_memory(r), 0, "the old table");
 	ok(vrd_mr_at(r->dev, mr, 0, 65536, true, &run) && run == 65536, "all is well again");
 	setup();

@@ -55,21 +55,15 @@ struct vrd_ibv_mr {
 
 /* ---- pieces ------------------------------------------------------------------ */
 
-/* Appends to the last piece, or begins one.  True if it is a new one. */
-static bool add_page(struct piece *last, bool first, const struct vrd_mem_slot *slot, uint64_t addr)
+/* True if @slot's memory at @addr goes on where @last ends. */
+static bool continues(const struct piece *last, const struct vrd_mem_slot *slot, uint64_t addr)
 {
-	uint64_t offset = slot->fd_offset + (addr - slot->addr);
-
-	if (!first && last->dev == slot->fd_dev && last->ino == slot->fd_ino &&
-	    last->offset + last->length == offset) {
-		last->length += PAGE_SIZE;
-		return false;
-	}
-	return true;
+	return last->dev == slot->fd_dev && last->ino == slot->fd_ino &&
+	       last->offset + last->length == slot->fd_offset + (addr - slot->addr);
 }
 
 /*
- * Walks the region's pages; @pieces may be NULL to count them.  0 or a negative
+ * Walks the region's runs of pages; @pieces may be NULL to count them.  0 or a negative
  * errno.
  */
 static int find_pieces(const struct vrd_mem *mem, const struct vrd_mr *mr, struct piece *pieces,
@@ -79,22 +73,31 @@ static int find_pieces(const struct vrd_mem *mem, const struct vrd_mr *mr, struc
 	struct piece last = { .length = 0 };
 
 	*num = 0;
-	for (uint64_t p = 0; p < mr->num_pages; p++) {
-		uint64_t addr = (uint64_t)mr->frames[p] << PAGE_SHIFT;
+	for (uint32_t i = 0; i < mr->num_runs; i++) {
+		const struct vrd_mr_run *r = &mr->runs[i];
+		uint64_t addr = (uint64_t)r->pfn << PAGE_SHIFT;
+		uint64_t left = (uint64_t)(r[1].page - r->page) << PAGE_SHIFT, n;
 
-		if (!slot || addr < slot->addr || addr - slot->addr >= slot->size)
-			slot = vrd_mem_slot_at(mem, addr);
-		if (!slot)
-			return -EFAULT;
-		if (slot->fd < 0)
-			return -EOPNOTSUPP;
-		if (add_page(&last, !*num, slot, addr)) {
+		for (; left; addr += n, left -= n) {
+			if (!slot || addr < slot->addr || addr - slot->addr >= slot->size)
+				slot = vrd_mem_slot_at(mem, addr);
+			if (!slot)
+				return -EFAULT;
+			if (slot->fd < 0)
+				return -EOPNOTSUPP;
+			n = slot->size - (addr - slot->addr);
+			if (n > left)
+				n = left;
+			if (*num && continues(&last, slot, addr)) {
+				last.length += n;
+				continue;
+			}
 			if (pieces && *num)
 				pieces[*num - 1] = last;
 			last = (struct piece) {
 				.fd = slot->fd, .dev = slot->fd_dev, .ino = slot->fd_ino,
 				.offset = slot->fd_offset + (addr - slot->addr),
-				.length = PAGE_SIZE, .granule = slot->fd_page,
+				.length = n, .granule = slot->fd_page,
 			};
 			++*num;
 		}

@@ -3,9 +3,7 @@
  * Memory transport: the copy engine.  Runs on pollers, under the requester's
  * sq.lock and (but for datagrams' lookups) the peer's rq.lock.
  *
- * Both sides are walked in runs of bytes that are contiguous in host memory;
- * vrd_mr_at() joins neighbouring pages, for a copy page by page costs a sixth
- * of the speed.  What was looked up is good until the end of the turn: a
+ * Both sides are walked in runs of bytes that are contiguous in host memory.  What was looked up is good until the end of the turn: a
  * message of several turns looks each region up again by its key, so that
  * after dereg_mr no byte moves.
  */
@@ -40,6 +38,7 @@ void vrd_mem_side_sges(struct vrd_mem_side *side, struct vrd_qp *qp, const struc
 	side->write = access & (VIRTIO_RDMA_ACCESS_LOCAL_WRITE | VIRTIO_RDMA_ACCESS_REMOTE_WRITE |
 				VIRTIO_RDMA_ACCESS_REMOTE_ATOMIC);
 	side->mr = NULL;
+	side->cursor = 0;
 	side->run = 0;
 	side->left = length;
 }
@@ -81,8 +80,9 @@ static bool vrd_mem_side_fill(struct vrd_mem_side *side)
 		if (!side->mr)
 			return false;
 	}
-	side->host = vrd_mr_at(side->qp->dev, side->mr, sge->addr + side->offset,
-			       vrd_mem_side_here(side), side->write, &side->run);
+	side->host = vrd_mr_at_cursor(side->qp->dev, side->mr, sge->addr + side->offset,
+				      vrd_mem_side_here(side), side->write, &side->run,
+				      &side->cursor);
 	if (!side->host)
 		side->run = 0;
 	return side->run != 0;

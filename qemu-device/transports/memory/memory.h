@@ -110,6 +110,7 @@ struct vrd_mem_side {
 	const struct vrd_mr *mr;	/* of sge[idx], or NULL: look it up */
 	uint8_t *host;			/* next byte, if run is not zero */
 	uint64_t run;			/* contiguous bytes at host */
+	uint32_t cursor;		/* of vrd_mr_at_cursor() */
 	uint64_t left;			/* bytes of the message that this side still has */
 };
 
