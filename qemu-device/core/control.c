@@ -307,23 +307,6 @@ static void refill(struct vrd_device *dev, unsigned int index)
 		vrd_event_refill(dev, dev->vqs[index]);
 }
 
-/* Reads a kick away; a descriptor that cannot be read any more is let go, or
- * epoll would report it for ever.
- */
-static void drain_kick(struct vrd_device *dev, struct vrd_vq *vq)
-{
-	uint64_t count;
-	ssize_t n;
-
-	vrd_lock(&vq->lock);
-	if (vq->kick_fd >= 0) {
-		n = read(vq->kick_fd, &count, sizeof(count));
-		if (!n || (n < 0 && errno != EAGAIN && errno != EINTR))
-			vrd_control_unwatch(dev, vq->kick_fd);
-	}
-	vrd_unlock(&vq->lock);
-}
-
 static void *control_main(void *opaque)
 {
 	struct vrd_device *dev = opaque;
@@ -337,7 +320,6 @@ static void *control_main(void *opaque)
 		n = epoll_wait(ctl->epoll_fd, ev, 16, -1);
 		for (i = 0; i < n; i++) {
 			if (ev[i].data.u32 != WAKE) {
-				drain_kick(dev, dev->vqs[ev[i].data.u32]);
 				refill(dev, ev[i].data.u32);
 				continue;
 			}
@@ -363,7 +345,11 @@ void vrd_control_wake(struct vrd_device *dev)
 
 int vrd_control_watch(struct vrd_device *dev, unsigned int vq, int fd)
 {
-	struct epoll_event ev = { .events = EPOLLIN, .data.u32 = vq };
+	/*
+	 * Edge triggered: each kick is one event, and the counter is never read.
+	 * read() could block: the other process may have cleared O_NONBLOCK.
+	 */
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLET, .data.u32 = vq };
 
 	return epoll_ctl(dev->control->epoll_fd, EPOLL_CTL_ADD, fd, &ev) ? -errno : 0;
 }

@@ -90,7 +90,7 @@ int vrd_control_create(struct vrd_device *dev, struct vrd_error *err);
 void vrd_control_destroy(struct vrd_device *dev);
 /* Has it look at all queues; any thread. */
 void vrd_control_wake(struct vrd_device *dev);
-/* It drains @fd and looks at queue @vq; unwatch before @fd is closed. */
+/* Each write to @fd has it look at queue @vq; unwatch before @fd is closed. */
 int vrd_control_watch(struct vrd_device *dev, unsigned int vq, int fd);
 void vrd_control_unwatch(struct vrd_device *dev, int fd);
 

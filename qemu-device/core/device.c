@@ -15,6 +15,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "closer.h"
 #include "control.h"
 #include "event.h"
 #include "mem.h"
@@ -159,6 +160,9 @@ static int make_parts(struct vrd_device *dev, const struct vrd_device_config *cf
 	dev->pin_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (dev->error_fd < 0 || dev->pin_fd < 0)
 		return -errno;
+	dev->closer = vrd_closer_create();
+	if (!dev->closer)
+		return -ENOMEM;
 	dev->name = strdup(cfg->name);
 	dev->fabric_name = strdup(cfg->fabric ? cfg->fabric : "default");
 	if (!dev->name || !dev->fabric_name)
@@ -177,6 +181,7 @@ static void free_parts(struct vrd_device *dev)
 {
 	unsigned int i;
 
+	vrd_closer_destroy(dev->closer);
 	vrd_event_fini(dev);
 	vrd_mr_fini(dev);
 	for (i = 0; dev->vqs && i < dev->num_vqs; i++)
@@ -286,8 +291,10 @@ void vrd_device_destroy(struct vrd_device *dev)
 
 	vrd_device_reset(dev);
 	/* Kicks are not watched any more when their descriptors are closed. */
-	for (i = 0; i < dev->num_vqs; i++)
+	for (i = 0; i < dev->num_vqs; i++) {
 		vrd_device_vq_set_kick(dev, i, -1);
+		vrd_device_vq_set_call(dev, i, -1);
+	}
 	vrd_control_destroy(dev);
 	close_transport(dev);
 	vrd_engine_remove_device(dev);
@@ -361,6 +368,16 @@ uint64_t vrd_device_mr_bytes(const struct vrd_device *dev)
 int vrd_device_pin_fd(const struct vrd_device *dev)
 {
 	return dev->pin_fd;
+}
+
+void vrd_device_close_fd(struct vrd_device *dev, int fd)
+{
+	vrd_closer_close(dev->closer, fd);
+}
+
+unsigned int vrd_device_pending_closes(struct vrd_device *dev)
+{
+	return vrd_closer_pending(dev->closer);
 }
 
 /* ---- memory table ------------------------------------------------------ */
@@ -468,7 +485,7 @@ int vrd_device_vq_set_kick(struct vrd_device *dev, unsigned int index, int fd)
 int vrd_device_vq_set_call(struct vrd_device *dev, unsigned int index, int fd)
 {
 	struct vrd_vq *vq = get_vq(dev, index);
-	bool is_socket = false;
+	bool is_socket = false, old_is_socket;
 	int own = -1, old;
 
 	if (!vq)
@@ -480,12 +497,15 @@ int vrd_device_vq_set_call(struct vrd_device *dev, unsigned int index, int fd)
 	}
 	vrd_lock(&vq->lock);
 	old = vq->call_fd;
+	old_is_socket = vq->call_is_socket;
 	vq->call_fd = own;
 	vq->call_is_socket = is_socket;
 	if (vq->started)
 		vrd_vq_signal_locked(vq);
 	vrd_unlock(&vq->lock);
-	if (old >= 0)
+	if (old >= 0 && old_is_socket)
+		vrd_device_close_fd(dev, old);
+	else if (old >= 0)
 		close(old);
 	return 0;
 }

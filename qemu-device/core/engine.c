@@ -25,6 +25,11 @@ struct vrd_mem_maps *vrd_engine_mem_maps(struct vrd_engine *engine)
 	return &engine->mem_maps;
 }
 
+struct vrd_notifier *vrd_engine_notifier(struct vrd_engine *engine)
+{
+	return &engine->notifier;
+}
+
 _Atomic uint64_t *vrd_engine_alias_maps(struct vrd_engine *engine)
 {
 	return &engine->alias_maps;
@@ -66,6 +71,7 @@ int vrd_engine_create(const struct vrd_engine_config *cfg, struct vrd_engine **e
 {
 	unsigned int num = cfg->pollers ? cfg->pollers : 1;
 	struct vrd_engine *engine;
+	int ret = -ENOMEM;
 
 	if (num > MAX_POLLERS)
 		return vrd_fail(err, -EINVAL, "ask for 1 to 64 pollers", "%u pollers are too many",
@@ -84,18 +90,20 @@ int vrd_engine_create(const struct vrd_engine_config *cfg, struct vrd_engine **e
 	LIST_INIT(&engine->devices);
 	LIST_INIT(&engine->fabrics);
 	pthread_mutex_init(&engine->lock, NULL);
+	ret = vrd_notifier_init(&engine->notifier, cfg->private_fds, err);
+	if (ret)
+		goto free_engine;
 
 	/* Lines of their own: each poller writes its own all the time. */
 	engine->pollers = aligned_alloc(_Alignof(struct vrd_poller), num * sizeof(struct vrd_poller));
 	if (!engine->pollers) {
-		vrd_fail(err, -ENOMEM, NULL, "out of memory");
-		goto free_engine;
+		ret = vrd_fail(err, -ENOMEM, NULL, "out of memory");
+		goto free_notifier;
 	}
 	memset(engine->pollers, 0, num * sizeof(struct vrd_poller));
 	engine->num_pollers = num;
 	for (unsigned int i = 0; i < num; i++) {
 		struct vrd_poller *poller = &engine->pollers[i];
-		int ret;
 
 		poller->engine = engine;
 		poller->index = i;
@@ -103,19 +111,20 @@ int vrd_engine_create(const struct vrd_engine_config *cfg, struct vrd_engine **e
 		ret = vrd_poller_start(poller, err);
 		if (ret) {
 			stop_pollers(engine, i);
-			free(engine->pollers);
-			pthread_mutex_destroy(&engine->lock);
-			free(engine);
-			return ret;
+			goto free_pollers;
 		}
 	}
 	*engine_out = engine;
 	return 0;
 
+free_pollers:
+	free(engine->pollers);
+free_notifier:
+	vrd_notifier_fini(&engine->notifier);
 free_engine:
 	pthread_mutex_destroy(&engine->lock);
 	free(engine);
-	return -ENOMEM;
+	return ret;
 }
 
 void vrd_engine_destroy(struct vrd_engine *engine)
@@ -126,6 +135,7 @@ void vrd_engine_destroy(struct vrd_engine *engine)
 		engine->shared_close(engine->shared);
 	stop_pollers(engine, engine->num_pollers);
 	vrd_reclaim_fini(engine);
+	vrd_notifier_fini(&engine->notifier);
 	vrd_mem_maps_fini(&engine->mem_maps);
 	free(engine->pollers);
 	pthread_mutex_destroy(&engine->lock);

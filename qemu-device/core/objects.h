@@ -292,6 +292,7 @@ struct vrd_device {
 	_Atomic uint32_t suspended;
 	_Atomic bool broken;
 	int error_fd, pin_fd;
+	struct vrd_closer *closer;	/* of descriptors that the front end's client gave */
 
 	/* VIRTIO_RDMA_STAT_*; relaxed atomics, added to once per burst. */
 	_Atomic uint64_t stats[VIRTIO_RDMA_STAT_COUNT];

@@ -13,6 +13,7 @@
 #include "transport.h"
 #include "log.h"
 #include "mem.h"
+#include "notify.h"
 #include "poller.h"
 #include "shm.h"
 
@@ -206,6 +207,7 @@ struct vrd_engine {
 	void *shared;				/* vrd_engine_share() */
 	void (*shared_close)(void *shared);
 	struct vrd_mem_maps mem_maps;		/* mem.c: for the SIGBUS handler */
+	struct vrd_notifier notifier;
 	_Atomic uint64_t alias_maps;		/* mappings that transports made */
 };
 

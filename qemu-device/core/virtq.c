@@ -12,12 +12,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "transport.h"
 #include "mem.h"
+#include "notify.h"
 #include "shm.h"
 #include "virtq.h"
 
@@ -140,21 +139,12 @@ int vrd_vq_start(struct vrd_vq *vq, const struct vrd_vq_config *cfg, struct vrd_
 
 int vrd_vq_dup_fd(int fd, bool *is_socket)
 {
-	struct stat st;
-	int own, flags;
+	int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 
-	own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	if (own < 0)
 		return -errno;
-	flags = fcntl(own, F_GETFL);
-	if (flags < 0 || fcntl(own, F_SETFL, flags | O_NONBLOCK) || fstat(own, &st)) {
-		int ret = -errno;
-
-		close(own);
-		return ret;
-	}
 	if (is_socket)
-		*is_socket = S_ISSOCK(st.st_mode);
+		*is_socket = vrd_fd_is_unix_stream(own);
 	return own;
 }
 
@@ -330,22 +320,15 @@ void vrd_vq_push_locked(struct vrd_vq *vq, const struct vrd_vq_elem *elem, uint3
 
 void vrd_vq_signal_locked(struct vrd_vq *vq)
 {
-	uint64_t one = 1;
-	ssize_t n;
+	int ret;
 
 	if (vq->call_fd < 0)
 		return;
 	vrd_stat_add(vq->dev, VIRTIO_RDMA_STAT_INTERRUPTS, 1);
-	if (vq->call_is_socket)
-		n = send(vq->call_fd, &one, sizeof(one), MSG_DONTWAIT | MSG_NOSIGNAL);
-	else
-		n = write(vq->call_fd, &one, sizeof(one));
-	/* EAGAIN: signals that the other side has not read yet are there, and
-	 * it looks at the ring after it read them.
-	 */
-	if (n < 0 && errno != EAGAIN)
+	ret = vrd_notify(vrd_engine_notifier(vq->dev->engine), vq->call_fd, vq->call_is_socket);
+	if (ret)
 		vrd_dev_log(vq->dev, VRD_LOG_DEBUG, "virtqueue %u: call descriptor: %s", vq->index,
-			    strerror(errno));
+			    strerror(-ret));
 }
 
 void vrd_vq_notify_locked(struct vrd_vq *vq)

@@ -115,7 +115,7 @@ bool vrd_vq_can_write(struct vrd_vq *vq, const struct vrd_vq_elem *elem, uint32_
 bool vrd_vq_write(struct vrd_vq *vq, const struct vrd_vq_elem *elem, const void *buf,
 		  uint32_t len);
 
-/* Takes over a duplicate of @fd, non-blocking; the caller closes the old one. */
+/* A duplicate of @fd, or a negative errno. */
 int vrd_vq_dup_fd(int fd, bool *is_socket);
 void vrd_vq_signal_locked(struct vrd_vq *vq);
 

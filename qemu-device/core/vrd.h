@@ -51,6 +51,8 @@ struct vrd_engine_config {
 					 * 0: sleep at once */
 	bool poll_fixed;		/* spin for all of poll_us even where the kernel preempts
 					 * the pollers: for pollers with CPUs of their own */
+	bool private_fds;		/* no other process has the kick and call descriptors,
+					 * which are eventfds: their O_NONBLOCK can be relied on */
 	vrd_log_fn *log;		/* or NULL */
 	void *log_opaque;
 	enum vrd_log_level log_level;	/* less important messages are not made */
@@ -190,13 +192,30 @@ struct vrd_vq_config {
 };
 
 /*
- * File descriptors are duplicated and made non-blocking by the core; they may
- * be eventfds or (a call descriptor) a stream socket.  -1: none.  A new one
- * replaces the old at any time, and a call descriptor is signalled once at
- * once if used buffers may have been missed.
+ * The core duplicates the descriptors.  They are eventfds; a call descriptor may
+ * also be a stream socket of AF_UNIX.  -1: none.  A new descriptor replaces the
+ * old one at any time, and a call descriptor is signalled once at once if used
+ * buffers may have been missed.  Whatever another process does to the flags or
+ * the counter of a descriptor, no thread of the core blocks on it.
  */
 int vrd_device_vq_set_kick(struct vrd_device *dev, unsigned int vq, int fd);
 int vrd_device_vq_set_call(struct vrd_device *dev, unsigned int vq, int fd);
+
+/*
+ * Signals an eventfd or a stream socket of AF_UNIX that another process shares;
+ * never blocks.  0 or a negative errno.
+ */
+int vrd_device_signal(struct vrd_device *dev, int fd);
+
+/*
+ * Closes a descriptor that another process gave, at some time, on a thread of
+ * its own: close() may sleep for as long as that process likes, unless the
+ * descriptor is an eventfd or a memory file.  A front end takes no more
+ * descriptors from a process of which VRD_MAX_PENDING_CLOSES are still open.
+ */
+void vrd_device_close_fd(struct vrd_device *dev, int fd);
+unsigned int vrd_device_pending_closes(struct vrd_device *dev);
+#define VRD_MAX_PENDING_CLOSES	600	/* more than the sockets of one client */
 
 /*
  * Starts a queue.  The device runs as long as its control queue is started:

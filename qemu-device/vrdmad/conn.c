@@ -24,7 +24,7 @@ static void conn_lose(struct vrdmad_conn *conn)
 static void close_message_fds(struct vrdmad_conn *conn)
 {
 	for (unsigned int i = 0; i < conn->msg.num_fds; i++)
-		close(conn->msg.fds[i]);
+		vu_close_fd(conn->session, conn->msg.fds[i]);
 	conn->msg.num_fds = 0;
 }
 
@@ -45,7 +45,7 @@ static bool take_fds(struct vrdmad_conn *conn, struct msghdr *mh)
 			if (conn->msg.num_fds < VU_MAX_FDS) {
 				conn->msg.fds[conn->msg.num_fds++] = fd;
 			} else {
-				close(fd);
+				vu_close_fd(conn->session, fd);
 				ok = false;
 			}
 		}
@@ -195,6 +195,11 @@ static void conn_ready(struct vrdmad_source *src, uint32_t events)
 	ok = vrdmad_session_message(conn->session, &conn->msg, &reply);
 	conn->got = 0;
 	conn->partial_deadline_ms = 0;
+	if (vu_too_many_closes(conn->session)) {
+		vrdmad_session_log(conn->session, VRD_LOG_ERROR,
+				   "the client passes descriptors that cannot be closed");
+		ok = false;
+	}
 	if (reply.hdr.size != VU_NO_REPLY && !send_reply(conn, &reply))
 		ok = false;
 	if (!ok)
@@ -223,7 +228,8 @@ void vrdmad_conn_close(struct vrdmad_conn *conn)
 		return;
 	close_message_fds(conn);
 	vrdmad_loop_del(conn->loop, &conn->source);
-	close(fd);
+	/* Descriptors may lie in its queue: closing it closes them. */
+	vu_close_fd(conn->session, fd);
 }
 
 bool vrdmad_conn_is_open(const struct vrdmad_conn *conn)

@@ -76,7 +76,7 @@ void vrdmad_options_help(void)
 	     "      vectors=N         completion vectors, best one per vCPU (default: 8)\n"
 	     "      allow-gid=IP      an address that the guest may use; repeat it\n"
 	     "                        (default: any that no other guest has)\n"
-	     "      unsealed=on       accept guest memory in plain files (UML)\n"
+	     "      unsealed=on       accept memory files that may shrink (UML)\n"
 	     "      ibdev=NAME        use this RDMA device of the host: peers are then those of\n"
 	     "                        its network; port=N and gid-index=N (repeat it) choose\n"
 	     "                        its port and addresses that the guest may use;\n"

@@ -180,8 +180,10 @@ static int vu_set_backend_req_fd(struct vrdmad_session *s, struct vu_message *ms
 {
 	if (msg->num_fds != 1)
 		return vu_fail(err, -EINVAL, "needs one descriptor");
+	if (vu_fd_kind(msg->fds[0]) != VU_FD_UNIX_STREAM)
+		return vu_fail(err, -EINVAL, "the descriptor is not a UNIX stream socket");
 	if (s->backend_fd >= 0)
-		close(s->backend_fd);
+		vu_close_fd(s, s->backend_fd);
 	s->backend_fd = msg->fds[0];
 	msg->fds[0] = -1;
 	return 0;
@@ -319,11 +321,11 @@ void vrdmad_session_log(struct vrdmad_session *s, enum vrd_log_level level, cons
 	vrdmad_log(s->log, level, "%s: %s", s->opt->name, text);
 }
 
-static void close_fds(struct vu_message *msg)
+static void close_fds(struct vrdmad_session *s, struct vu_message *msg)
 {
 	for (unsigned int i = 0; i < msg->num_fds; i++)
 		if (msg->fds[i] >= 0)
-			close(msg->fds[i]);
+			vu_close_fd(s, msg->fds[i]);
 	msg->num_fds = 0;
 }
 
@@ -343,7 +345,7 @@ bool vrdmad_session_message(struct vrdmad_session *s, struct vu_message *msg,
 	ret = check_shape(s, type, msg, &err);
 	if (!ret)
 		ret = type->get ? type->get(s, msg, reply, &err) : type->handle(s, msg, &err);
-	close_fds(msg);
+	close_fds(s, msg);
 	if (ret < 0)
 		vrdmad_session_log(s, VRD_LOG_ERROR, "%s: %s%s%s",
 				   vu_request_name(msg->hdr.request),
@@ -387,11 +389,11 @@ void vrdmad_session_reset(struct vrdmad_session *s)
 
 		vrd_device_vq_set_call(s->dev, i, -1);
 		if (v->err_fd >= 0)
-			close(v->err_fd);
+			vu_close_fd(s, v->err_fd);
 		v->err_fd = -1;
 	}
 	if (s->backend_fd >= 0)
-		close(s->backend_fd);
+		vu_close_fd(s, s->backend_fd);
 	s->backend_fd = -1;
 	s->protocol_features = 0;
 	s->has_features = false;
@@ -400,13 +402,14 @@ void vrdmad_session_reset(struct vrdmad_session *s)
 
 void vrdmad_session_signal_error(struct vrdmad_session *s)
 {
-	const uint64_t one = 1;
+	for (unsigned int i = 0; i < s->num_queues; i++) {
+		int ret = s->vrings[i].err_fd >= 0 ?
+			  vrd_device_signal(s->dev, s->vrings[i].err_fd) : 0;
 
-	for (unsigned int i = 0; i < s->num_queues; i++)
-		if (s->vrings[i].err_fd >= 0 &&
-		    write(s->vrings[i].err_fd, &one, sizeof(one)) < 0)
+		if (ret < 0)
 			vrdmad_session_log(s, VRD_LOG_DEBUG, "error descriptor of queue %u: %s", i,
-					   strerror(errno));
+					   strerror(-ret));
+	}
 }
 
 bool vrdmad_session_running(const struct vrdmad_session *s)

@@ -192,6 +192,11 @@ void vrdmad_session_signal_error(struct vrdmad_session *s);
 /* True while the control queue runs. */
 bool vrdmad_session_running(const struct vrdmad_session *s);
 
+/* Closes a descriptor that the client passed, or its connection; never sleeps. */
+void vu_close_fd(struct vrdmad_session *s, int fd);
+/* The client passed many descriptors that cannot be closed: take no more. */
+bool vu_too_many_closes(const struct vrdmad_session *s);
+
 /* Logs, within the session's rate limit. */
 __attribute__((format(printf, 3, 4)))
 void vrdmad_session_log(struct vrdmad_session *s, enum vrd_log_level level, const char *fmt, ...);
@@ -204,6 +209,16 @@ const char *vu_request_name(uint32_t request);
 /* Fills @err and returns @ret. */
 __attribute__((format(printf, 3, 4)))
 int vu_fail(struct vrd_error *err, int ret, const char *fmt, ...);
+
+/* client_fd.c */
+enum vu_fd_kind {
+	VU_FD_OTHER,			/* anything that can sleep: fit for nothing */
+	VU_FD_MEMORY,			/* memfd, or file of tmpfs or hugetlbfs */
+	VU_FD_EVENTFD,
+	VU_FD_UNIX_STREAM,
+};
+
+enum vu_fd_kind vu_fd_kind(int fd);
 
 /* vhost_user_mem.c: handlers of messages whose size and fd count were checked. */
 int vu_set_mem_table(struct vrdmad_session *s, struct vu_message *msg, struct vrd_error *err);

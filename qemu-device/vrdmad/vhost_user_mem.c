@@ -7,11 +7,12 @@
  * whole: it maps the regions itself, and swaps tables without its threads ever
  * touching an old one.
  *
- * Memory that the client could shrink later would fail at the next access.  So
- * files have to be sealed against it, as QEMU's memory-backend-memfd does by
- * itself.  "unsealed=on" accepts others: main.c's SIGBUS handler then gives up
- * the device whose memory went.  A file system that never answers (FUSE, NFS)
- * would still stall a poller for ever: this is why the default is no.
+ * Memory that the client shrinks later fails at the next access.  So files have
+ * to be sealed against it, as QEMU's memory-backend-memfd does by itself.
+ * "unsealed=on" accepts memfds and files of tmpfs and hugetlbfs without the seal:
+ * main.c's SIGBUS handler then gives up the device whose memory went.  Files of
+ * other file systems are refused always: an access to them may wait for a server
+ * (FUSE, NFS), and with it a poller.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -30,10 +31,15 @@ static int check_file(const struct vrdmad_session *s, const struct vu_mem_region
 	struct stat st;
 	int seals;
 
+	/* First: fstat() of another file system may wait for its owner. */
+	if (vu_fd_kind(fd) != VU_FD_MEMORY) {
+		vu_fail(err, -EINVAL, "guest memory is not a memfd or a file of tmpfs or hugetlbfs");
+		snprintf(err->hint, sizeof(err->hint),
+			 "give the guest -object memory-backend-memfd,share=on,...");
+		return -EINVAL;
+	}
 	if (fstat(fd, &st) < 0)
 		return vu_fail(err, -errno, "fstat of guest memory: %s", strerror(errno));
-	if (!S_ISREG(st.st_mode))
-		return vu_fail(err, -EINVAL, "guest memory is no memfd and no file");
 	if (r->mmap_offset > (uint64_t)st.st_size ||
 	    r->size > (uint64_t)st.st_size - r->mmap_offset)
 		return vu_fail(err, -EINVAL,

@@ -9,11 +9,8 @@
  * of the connection does.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "vhost_user.h"
 
@@ -174,33 +171,20 @@ int vu_set_vring_addr(struct vrdmad_session *s, struct vu_message *msg, struct v
 }
 
 /*
- * Only what can be read and written without ever blocking a poller, which
- * serves other guests as well: eventfds, and to write to (@stream) pipes and
- * sockets as UML has them; made non-blocking.  A file on a file system of the
- * client's own could stall for ever, and a pipe that was closed is always ready.
+ * Accepts what the core can wait for and signal without blocking a thread that
+ * serves other guests, whatever the client does to the open file meanwhile:
+ * eventfds, and as a call or error descriptor (@stream) stream sockets of
+ * AF_UNIX, which UML has.  Other sockets can block although MSG_DONTWAIT is set,
+ * pipes although O_NONBLOCK was, because the client shares that flag.
  */
 static int check_notifier(int fd, bool stream, struct vrd_error *err)
 {
-	char path[64], target[64];
-	struct stat st;
-	ssize_t len;
-	int flags;
+	enum vu_fd_kind kind = vu_fd_kind(fd);
 
-	if (fstat(fd, &st) < 0)
-		return vu_fail(err, -errno, "fstat: %s", strerror(errno));
-	if (!stream || (!S_ISFIFO(st.st_mode) && !S_ISSOCK(st.st_mode))) {
-		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-		len = readlink(path, target, sizeof(target) - 1);
-		target[len < 0 ? 0 : len] = '\0';
-		if (strncmp(target, "anon_inode:[eventfd", 19))
-			return vu_fail(err, -EINVAL,
-				       "the descriptor is no eventfd%s",
-				       stream ? ", pipe or socket" : "");
-	}
-	flags = fcntl(fd, F_GETFL);
-	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
-		return vu_fail(err, -errno, "O_NONBLOCK: %s", strerror(errno));
-	return 0;
+	if (kind == VU_FD_EVENTFD || (stream && kind == VU_FD_UNIX_STREAM))
+		return 0;
+	return vu_fail(err, -EINVAL, "the descriptor is not an eventfd%s",
+		       stream ? " or a UNIX stream socket" : "");
 }
 
 /* The common part of KICK, CALL and ERR; *@fd is -1 if there is none. */
@@ -274,7 +258,7 @@ int vu_set_vring_err(struct vrdmad_session *s, struct vu_message *msg, struct vr
 	if (ret < 0)
 		return ret;
 	if (v->err_fd >= 0)
-		close(v->err_fd);
+		vu_close_fd(s, v->err_fd);
 	v->err_fd = fd;
 	if (fd >= 0)
 		msg->fds[0] = -1;

@@ -48,18 +48,26 @@ static void vm_accept(struct vrdmad_source *src, uint32_t events)
 	/* A client that died and came back may be seen before its end is. */
 	if (vrdmad_conn_is_open(&vm->conn) && vrdmad_conn_hung_up(&vm->conn))
 		vm_disconnect(vm);
+	if (vu_too_many_closes(&vm->session)) {
+		vm->refused++;
+		vrdmad_session_log(&vm->session, VRD_LOG_ERROR,
+				   "refused a client: %u descriptors of earlier clients cannot be closed",
+				   vrd_device_pending_closes(vm->dev));
+		vu_close_fd(&vm->session, fd);
+		return;
+	}
 	if (vrdmad_conn_is_open(&vm->conn)) {
 		vm->refused++;
 		vrdmad_session_log(&vm->session, VRD_LOG_WARN,
 				   "refused a second client (process %d): give each virtual machine its own --socket",
 				   (int)cred.pid);
-		close(fd);
+		vu_close_fd(&vm->session, fd);
 		return;
 	}
 	ret = vrdmad_conn_open(&vm->conn, vm->loop, &vm->session, fd, vm_conn_lost);
 	if (ret < 0) {
 		vrdmad_session_log(&vm->session, VRD_LOG_ERROR, "epoll: %s", strerror(-ret));
-		close(fd);
+		vu_close_fd(&vm->session, fd);
 		return;
 	}
 	vm->connections++;

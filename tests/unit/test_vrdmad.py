@@ -267,10 +267,16 @@ def memory_slots(daemon):
 
 
 def settled_fds(daemon):
-    """Descriptors with one new client: all earlier ones are really gone then."""
+    """Descriptors with one new client: all earlier ones are really gone then.
+
+    Sockets are closed by threads of their own, so it takes a moment."""
     with Client(daemon.paths[0]) as c:
         c.negotiate()
-        return daemon.num_fds()
+        least = daemon.num_fds()
+        for _ in range(20):
+            time.sleep(0.02)
+            least = min(least, daemon.num_fds())
+        return least
 
 
 # ---- clients that do not -------------------------------------------------------------
@@ -627,6 +633,77 @@ def garbage_rings(daemon):
     return None
 
 
+def lingering_socket(c, seconds):
+    """A TCP socket whose last close() takes @seconds; its peer stays with @c."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(1)
+        sock = socket.create_connection(listener.getsockname())
+        peer, _ = listener.accept()
+    c.keep(peer.detach())
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, seconds))
+    sock.setblocking(False)
+    try:
+        while True:
+            sock.send(bytes(65536))
+    except BlockingIOError:
+        return sock
+
+
+def blocking_descriptors(binary):
+    """Descriptors that block whoever uses or closes them: the neighbour is served."""
+    slow = 8
+    daemon = Daemon(binary, ["vm0", "vm1"])
+    if not daemon.ready:
+        return "not ready: " + daemon.log()
+    wrong = []
+    with Client(daemon.paths[1], timeout=slow / 2) as other:
+        other.start()
+
+        def served(what):
+            try:
+                other.ask_u64(vu.GET_FEATURES)
+            except socket.timeout:
+                wrong.append(what)
+
+        # An error eventfd that is full and blocks, of a device that is lost.
+        with Client(daemon.paths[0]) as c:
+            c.negotiate()
+            memory = c.add_memory()
+            event = c.keep(os.eventfd(0, os.EFD_NONBLOCK))
+            c.must(vu.SET_VRING_ERR, u64(0), [event])
+            os.write(event, u64((1 << 64) - 2))
+            os.set_blocking(event, True)
+            os.pwrite(memory, struct.pack("<H", 60000), 2048 + 2)
+            c.start_vring(0)
+            if not c.closed():
+                wrong.append("a lost device's connection stays open")
+            served("a full error descriptor")
+        # Passed for any purpose: refused, and closed without waiting.
+        with Client(daemon.paths[0]) as c:
+            c.negotiate()
+            for request, payload in [(vu.ADD_MEM_REG, u64(0) + vu.region()),
+                                     (vu.SET_VRING_KICK, u64(0)), (vu.SET_VRING_CALL, u64(0)),
+                                     (vu.SET_VRING_ERR, u64(0)), (vu.SET_BACKEND_REQ_FD, b"")]:
+                with lingering_socket(c, slow) as sock:
+                    fd = sock.detach()
+                c.send(request, payload, [fd], vu.VERSION | vu.NEED_REPLY)
+                os.close(fd)
+                served(f"a TCP socket passed with request {request}")
+        # Passed, never received by the daemon, and the connection ends.
+        with Client(daemon.paths[0]) as c:
+            c.negotiate()
+            with lingering_socket(c, slow) as sock:
+                fd = sock.detach()
+            c.raw(struct.pack("<III", vu.SET_FEATURES, vu.VERSION, 8) + b"half")
+            c.raw(struct.pack("<III", 99, 77, 8), [fd])
+            os.close(fd)
+            c.sock.close()
+            served("a TCP socket in the queue of a closed connection")
+    stopped = daemon.stop()
+    return ", ".join(wrong) or stopped
+
+
 def shrinking_memory(binary):
     """Memory that vanishes costs its guest the device, and nobody else anything."""
     daemon = Daemon(binary, ["vm0,unsealed=on", "vm1"])
@@ -780,6 +857,7 @@ def main():
             tap.run("idle, it uses no CPU", idle_cpu, daemon)
         tap.run("SIGTERM ends it cleanly", daemon.stop)
         tap.ok(not any(os.path.exists(p) for p in daemon.paths), "its sockets are gone")
+    tap.run("descriptors that block hold nobody up", blocking_descriptors, binary)
     tap.run("memory that shrinks costs its own guest the device", shrinking_memory, binary)
     tap.run("sandboxed, as another user, without capabilities", sandboxed, binary)
     return tap.done()

@@ -140,6 +140,8 @@ struct vrd_engine *virtio_rdma_engine_get(const VirtIORDMAConf *conf,
     struct vrd_engine_config cfg = {
         .pollers = pollers,
         .poll_us = poll_us,
+        /* Event notifiers are QEMU's own, and always non-blocking. */
+        .private_fds = true,
         .log = virtio_rdma_log,
         .log_level = VRD_LOG_INFO,
     };
