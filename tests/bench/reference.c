@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* References on the poller's thread.  See reference.h. */
-#include <semaphore.h>
 #include <stdbool.h>
 #include <string.h>
 
@@ -11,42 +10,33 @@
 /* ---- code on the poller --------------------------------------------------------- */
 
 static struct {
+	struct vrd_message msg;
 	void (*fn)(void *arg);
 	void *arg;
-	struct vrd_message msg;
-	sem_t done;
+	_Atomic bool done;
 } job;
 
-static void run_job(struct vrd_poller *poller, void *arg)
+static void run_job(struct vrd_poller *poller, struct vrd_message *msg)
 {
 	(void)poller;
-	(void)arg;
+	(void)msg;
 	job.fn(job.arg);
+	job.done = true;
 }
 
-/* vrd_poller_call() without the wait. */
 void poller_start(struct vrd_engine *engine, void (*fn)(void *arg), void *arg)
 {
-	struct vrd_poller *poller = &engine->pollers[0];
-
 	job.fn = fn;
 	job.arg = arg;
-	sem_init(&job.done, 0, 0);
-	job.msg = (struct vrd_message){ .fn = run_job, .done = &job.done };
-	vrd_lock(&poller->inbox_lock);
-	if (poller->msg_last)
-		poller->msg_last->next = &job.msg;
-	else
-		poller->msg_first = &job.msg;
-	poller->msg_last = &job.msg;
-	vrd_unlock(&poller->inbox_lock);
-	vrd_poller_attend(poller);
+	job.done = false;
+	job.msg.fn = run_job;
+	vrd_poller_send(&engine->pollers[0], &job.msg);
 }
 
 /* Spins, as a guest that waits for its completion does. */
 void poller_join(void)
 {
-	while (sem_trywait(&job.done))
+	while (!job.done)
 		vrd_cpu_relax();
 }
 
