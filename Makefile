@@ -49,7 +49,7 @@ TIERS := lint abi unit fuzz qtest uml qemu interop hosts matrix debug
 
 .PHONY: setup setup-packages
 setup:
-	@$(SETUP) packages uml guest-image rdma-core qemu
+	@$(SETUP) packages uml guest-image guest-mpi rdma-core qemu
 
 setup-packages:
 	@$(SETUP) packages

@@ -24,9 +24,9 @@ def meet(*guests):
                   f'echo "{ip} does not answer:"; ip neigh; exit 1', timeout=120)
 
 
-# A server that listens, on TCP port 18515 or 18516 or with rdma_cm; other programs of
-# the guest do not.
-LISTENING = ("grep -qE ':(4853|4854) 0+:0000 0A' /proc/net/tcp /proc/net/tcp6 || "
+# A server that listens, with rdma_cm or on a TCP port: 18515, 18516 (perftest and others),
+# 13337 (ucx_perftest), 47592 (fi_pingpong). Other programs of the guest do not.
+LISTENING = ("grep -qE ':(4853|4854|3419|B9E8) 0+:0000 0A' /proc/net/tcp /proc/net/tcp6 || "
              'rdma resource show cm_id | grep -q LISTEN')
 
 

@@ -37,7 +37,8 @@ def _next_cpu():
 class UmlGuest(Guest):
     """cpu: the host's processor to run on, None for any.
     vhost_user_sockets: one RDMA device per socket (of vrdmad). kernel: 'uml',
-    'uml-debug' or another linux binary with the folder of its tree."""
+    'uml-debug' or another linux binary with the folder of its tree. extra: layers
+    over the guest root that tools/setup.sh makes ('guest-mpi')."""
 
     flush = True
     agent_tty = '/dev/tty1'
@@ -47,7 +48,7 @@ class UmlGuest(Guest):
 
     def __init__(self, name, net=None, mac=None, ip=None, vhost_user_sockets=(), mem='512M',
                  kernel='uml', cmdline_extra='', udev=False, terminal=False,
-                 cpu='auto'):
+                 cpu='auto', extra=()):
         super().__init__(name, net, mac, ip, udev)
         self._flavour = kernel if kernel in ('uml', 'uml-debug') else 'uml'
         if self._flavour == 'uml-debug':
@@ -55,7 +56,7 @@ class UmlGuest(Guest):
         self._tree = host.product(self._flavour)
         self._linux = self._tree / 'linux' if kernel == self._flavour else kernel
         self._image = host.product('guest-image')
-        self._root = host.product('guest-root') / 'root'
+        self._lower = [host.product(name) / 'layer' for name in extra] + [host.product('guest-root') / 'root']
         self._sockets = list(vhost_user_sockets)
         self._mem = mem
         self._extra = cmdline_extra.split()
@@ -63,7 +64,7 @@ class UmlGuest(Guest):
         self.cpu = _next_cpu() if cpu == 'auto' else cpu
 
     def _layers(self):
-        folders = [host.BUILD / self._flavour, host.BUILD / 'guest', self._tree / 'modules', self._root]
+        folders = [host.BUILD / self._flavour, host.BUILD / 'guest', self._tree / 'modules', *self._lower]
         return [f'hostfs:{f}' for f in folders if f.is_dir()]
 
     def _launch(self, agent):
