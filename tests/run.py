@@ -107,7 +107,7 @@ TIERS = [
     Tier("qtest", 3, "both QEMU devices without a guest: options, start, stop, reset, unplug",
          [[SETUP, "packages", "qemu"], MAKE + ["vrdmad", "qemu"]], scripts("tests/qtest")),
     Tier("uml", 8, "the driver and provider in User Mode Linux guests on one vrdmad",
-         [[SETUP, "packages", "uml", "guest-root", "rdma-core"],
+         [[SETUP, "packages", "uml", "guest-root", "guest-mpi", "rdma-core"],
           MAKE + ["vrdmad", "modules-uml", "provider"]],
          scripts("tests/guest", "test_uml")),
     Tier("qemu", 12, "Debian guests in QEMU, with both devices",

@@ -174,12 +174,14 @@ def cpu_ticks(pid):
     return total
 
 
-def build_program(name):
-    """Compiles tests/guest/NAME for the guests, into their layer, as vrdma-NAME."""
-    done = subprocess.run([str(TOP / 'tests' / 'guest' / 'build-program.sh'), name], cwd=TOP,
+def build_program(name, library=None):
+    """Compiles tests/guest/NAME for the guests, into their layer, as vrdma-NAME; with
+    an MPI library ('openmpi', 'mpich') as vrdma-NAME-LIBRARY."""
+    args = [name, library] if library else [name]
+    done = subprocess.run([str(TOP / 'tests' / 'guest' / 'build-program.sh'), *args], cwd=TOP,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f'1..1\nnot ok 1 - vrdma-{name} compiles\n# {done.stdout}')
+        raise SystemExit(f'1..1\nnot ok 1 - vrdma-{"-".join(args)} compiles\n# {done.stdout}')
 
 
 def build_modules(*names, kernel=KERNEL):
