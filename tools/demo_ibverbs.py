@@ -100,8 +100,8 @@ def run(demo):
         programs(demo, a, [('plain machine (RoCE)', plain), ('guest b (memory)', b)])
         rping(demo, b, a, b.rdma_ip)
         counters = stats(host, 'a')
-        print(f"\n  vrdmad's counters for guest a: {counters['qps_host']} queue pairs went by the host's "
-              f"device, {counters['qps_local']} by memory.", flush=True)
+        print(f"\n  vrdmad's counters for guest a: {counters['qps_ibverbs']} queue pairs went by the host's "
+              f"device, {counters['qps_memory']} by memory.", flush=True)
         problems = [line for g in (a, b, host, plain) for line in g.kernel_problems()]
         if problems:
             raise Failed('a kernel complained:\n' + '\n'.join(map(str, problems)))

@@ -94,11 +94,9 @@ int vrd_cmd_create_cq(struct vrd_cmd *cmd)
 		goto release;
 	cq->ctrl = vrd_buf_at(&cq->buf, cq->ctrl_offset);
 	vrd_cq_init(cq);
-	if (dev->ops->cq_create) {
-		ret = dev->ops->cq_create(cq);
-		if (ret)
-			goto free_buf;
-	}
+	ret = vrd_transports_cq_create(cq);
+	if (ret)
+		goto free_buf;
 	ctx->users++;
 	vrd_table_publish(&dev->cqs, cq->cqn, cq);
 	rsp->cqn = htole32(cq->cqn);
@@ -125,7 +123,7 @@ int vrd_cmd_resize_cq(struct vrd_cmd *cmd)
 	struct vrd_cq *cq;
 	int ret;
 
-	if (dev->ops->cq_create)
+	if (dev->host_cqs)
 		return -EOPNOTSUPP;
 	if (req->buf.reserved)
 		return -EINVAL;
@@ -163,8 +161,7 @@ static void cq_free(struct vrd_cq *cq)
 {
 	struct vrd_device *dev = cq->dev;
 
-	if (dev->ops->cq_destroy)
-		dev->ops->cq_destroy(cq);
+	vrd_transports_cq_destroy(cq);
 	/* Then: a thread of the transport may have raised one until now. */
 	vrd_event_cq_forget(cq);
 	vrd_event_forget_cq(dev, cq->cqn);

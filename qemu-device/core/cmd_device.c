@@ -63,7 +63,7 @@ int vrd_cmd_query_device(struct vrd_cmd *cmd)
 	uint64_t guid;
 
 	/* Rings of CQs that exist only here can be exchanged. */
-	if (!dev->ops->cq_create)
+	if (!dev->host_cqs)
 		caps.caps |= VIRTIO_RDMA_CAP_RESIZE_CQ;
 	eui64(dev->config.mac, (uint8_t *)&guid);
 
@@ -107,7 +107,7 @@ int vrd_cmd_query_port(struct vrd_cmd *cmd)
 
 	if (le32toh(req->port_num) != 1 || req->reserved)
 		return -EINVAL;
-	rsp->state = dev->ops->port_state ? dev->ops->port_state(dev) : VIRTIO_RDMA_PORT_ACTIVE;
+	rsp->state = vrd_transports_port_state(dev);
 	rsp->max_mtu = caps.max_mtu;
 	rsp->active_mtu = caps.active_mtu;
 	rsp->active_width = caps.active_width;
@@ -171,11 +171,9 @@ int vrd_cmd_add_gid(struct vrd_cmd *cmd)
 	/* Twice is fine: a VLAN of the netdev has its link-local address as well. */
 	if (!gid_allowed(dev, req->gid))
 		return -EPERM;
-	if (dev->ops->gid_add) {
-		ret = dev->ops->gid_add(dev, index, req->gid);
-		if (ret)
-			return ret;
-	}
+	ret = vrd_transports_gid_add(dev, index, req->gid);
+	if (ret)
+		return ret;
 	memcpy(dev->gids[index].gid, req->gid, 16);
 	/* pairs with the acquire in vrd_gid_at() */
 	__atomic_store_n(&dev->gids[index].valid, true, __ATOMIC_RELEASE);
@@ -186,8 +184,7 @@ int vrd_cmd_add_gid(struct vrd_cmd *cmd)
 static void gid_del(struct vrd_device *dev, uint32_t index)
 {
 	__atomic_store_n(&dev->gids[index].valid, false, __ATOMIC_RELEASE);
-	if (dev->ops->gid_del)
-		dev->ops->gid_del(dev, index, dev->gids[index].gid);
+	vrd_transports_gid_del(dev, index, dev->gids[index].gid);
 }
 
 int vrd_cmd_del_gid(struct vrd_cmd *cmd)

@@ -32,13 +32,11 @@ int vrd_cmd_alloc_pd(struct vrd_cmd *cmd)
 		return ret;
 	}
 	pd->ctx = ctx;
-	if (dev->ops->pd_alloc) {
-		ret = dev->ops->pd_alloc(pd);
-		if (ret) {
-			vrd_table_release(&dev->pds, pd->id);
-			free(pd);
-			return ret;
-		}
+	ret = vrd_transports_pd_alloc(dev, pd);
+	if (ret) {
+		vrd_table_release(&dev->pds, pd->id);
+		free(pd);
+		return ret;
 	}
 	ctx->users++;
 	vrd_table_publish(&dev->pds, pd->id, pd);
@@ -50,8 +48,7 @@ int vrd_cmd_alloc_pd(struct vrd_cmd *cmd)
 static void pd_destroy(struct vrd_device *dev, struct vrd_pd *pd)
 {
 	vrd_table_unpublish(&dev->pds, pd->id);
-	if (dev->ops->pd_dealloc)
-		dev->ops->pd_dealloc(pd);
+	vrd_transports_pd_dealloc(dev, pd);
 	vrd_table_release(&dev->pds, pd->id);
 	pd->ctx->users--;
 	free(pd);

@@ -208,7 +208,7 @@ int vrd_cmd_create_qp(struct vrd_cmd *cmd)
 	ret = parse_create(dev, cmd->req, &c);
 	if (ret)
 		return ret;
-	/* The transport chooses the number, so the table cannot refuse before it. */
+	/* A transport may choose the number, so the table cannot refuse before it. */
 	if (dev->qps.count >= dev->limits.max_qp)
 		return -ENOMEM;
 	qp = qp_new(dev, &c);
@@ -223,7 +223,7 @@ int vrd_cmd_create_qp(struct vrd_cmd *cmd)
 		qp->sq.ctrl = vrd_buf_at(&qp->buf, c.sq_ctrl);
 	if (c.rq_entries)
 		qp->rq.ctrl = vrd_buf_at(&qp->buf, c.rq_ctrl);
-	ret = dev->ops->qp_create(qp);
+	ret = vrd_transports_qp_create(qp);
 	if (ret)
 		goto free_buf;
 	ret = vrd_poller_qp_attach(qp);
@@ -243,9 +243,9 @@ int vrd_cmd_create_qp(struct vrd_cmd *cmd)
 	rsp->rq_slot = htole32(qp->rq.slot);
 	return 0;
 destroy:
-	dev->ops->qp_destroy(qp);
+	vrd_transports_qp_destroy(qp);
 	vrd_engine_synchronize(dev->engine);
-	dev->ops->qp_free(qp);
+	vrd_transports_qp_free(qp);
 free_buf:
 	vrd_buf_destroy(dev, &qp->buf);
 free:
@@ -267,104 +267,84 @@ static void unlock_rings(struct vrd_qp *qp)
 	vrd_unlock(&qp->sq.lock);
 }
 
-/* *@to gets the state that it would have; the ring locks are held. */
-static int qp_modify_check(struct vrd_qp *qp, const struct virtio_rdma_qp_attr *attr,
-			   uint32_t mask, uint8_t *from, uint8_t *to)
+/* Fills change->from and change->to; the ring locks are held. */
+static int qp_modify_check(struct vrd_qp *qp, struct vrd_qp_change *change)
 {
 	struct vrd_caps caps = vrd_device_caps(qp->dev);
+	const struct virtio_rdma_qp_attr *attr = &change->attr;
 	int ret;
 
-	*from = qp->state;
-	*to = mask & VIRTIO_RDMA_QP_STATE ? attr->state : qp->state;
-	if ((mask & VIRTIO_RDMA_QP_CUR_STATE) && attr->cur_state != qp->state)
+	change->from = qp->state;
+	change->to = change->mask & VIRTIO_RDMA_QP_STATE ? attr->state : qp->state;
+	if ((change->mask & VIRTIO_RDMA_QP_CUR_STATE) && attr->cur_state != qp->state)
 		return -EINVAL;
-	ret = vrd_qp_check_transition(qp->type, qp->state, *to, mask);
-	return ret ? ret : vrd_qp_check_attr(qp->dev, &caps, attr, mask);
+	ret = vrd_qp_check_transition(qp->type, change->from, change->to, change->mask);
+	return ret ? ret : vrd_qp_check_attr(qp->dev, &caps, attr, change->mask);
 }
 
-static void qp_enter_reset(struct vrd_qp *qp)
+/*
+ * The first step: checks the change and chooses the path.  RESET takes effect now,
+ * so that no poller posts anything while the transports reset their parts.
+ */
+static int qp_modify_begin(struct vrd_qp *qp, struct vrd_qp_change *change)
 {
-	qp->attr = (struct virtio_rdma_qp_attr) { 0 };
-	vrd_qp_reset_rings(qp);
-	qp->state = VIRTIO_RDMA_QPS_RESET;
-}
-
-/* *@from and *@to: the states before and after. */
-static int qp_modify_locked(struct vrd_qp *qp, const struct virtio_rdma_qp_attr *attr,
-			    uint32_t mask, uint8_t *from, uint8_t *to)
-{
-	struct vrd_device *dev = qp->dev;
 	int ret;
 
-	ret = qp_modify_check(qp, attr, mask, from, to);
-	if (!ret && dev->ops->qp_modify)
-		ret = dev->ops->qp_modify(qp, *to, attr, mask);
-	if (ret)
-		return ret;
-	if (*to == VIRTIO_RDMA_QPS_RESET) {
-		qp_enter_reset(qp);
+	lock_rings(qp);
+	ret = qp_modify_check(qp, change);
+	if (!ret && change->to == VIRTIO_RDMA_QPS_RESET) {
+		vrd_path_commit(qp, change);
+		qp->attr = (struct virtio_rdma_qp_attr) { 0 };
+		vrd_qp_reset_rings(qp);
+		qp->state = VIRTIO_RDMA_QPS_RESET;
+	} else if (!ret) {
+		vrd_path_begin(qp, change);
+	}
+	unlock_rings(qp);
+	return ret;
+}
+
+/* The last step; @ret is what vrd_path_modify() returned.  change->to gets the new state. */
+static void qp_modify_end(struct vrd_qp *qp, struct vrd_qp_change *change, int ret)
+{
+	if (change->to == VIRTIO_RDMA_QPS_RESET)
+		return;
+	lock_rings(qp);
+	if (ret) {
+		vrd_path_cancel(qp, change);
 	} else {
-		vrd_qp_merge_attr(&qp->attr, attr, mask);
-		qp->state = *to;
-	}
-	return 0;
-}
-
-/* A QP of the host's: no poller may have to wait for what the host does. */
-static int qp_modify_host(struct vrd_qp *qp, const struct virtio_rdma_qp_attr *attr,
-			  uint32_t mask, uint8_t *from, uint8_t *to)
-{
-	int ret;
-
-	lock_rings(qp);
-	ret = qp_modify_check(qp, attr, mask, from, to);
-	if (!ret && *to == VIRTIO_RDMA_QPS_RESET) {
-		if (qp->dev->ops->qp_modify_commit)
-			qp->dev->ops->qp_modify_commit(qp, *to, attr, mask);
-		qp_enter_reset(qp);
+		vrd_path_commit(qp, change);
+		vrd_qp_merge_attr(&qp->attr, &change->attr, change->mask);
+		/* An error that came in between stays. */
+		if (qp->state == change->from || change->to == VIRTIO_RDMA_QPS_ERR)
+			qp->state = change->to;
+		change->to = qp->state;
 	}
 	unlock_rings(qp);
-	if (!ret)
-		ret = qp->dev->ops->qp_modify_slow(qp, *to, attr, mask);
-	if (ret || *to == VIRTIO_RDMA_QPS_RESET)
-		return ret;
-
-	lock_rings(qp);
-	if (qp->dev->ops->qp_modify_commit)
-		qp->dev->ops->qp_modify_commit(qp, *to, attr, mask);
-	vrd_qp_merge_attr(&qp->attr, attr, mask);
-	/* An error that came in between stays. */
-	if (qp->state == *from || *to == VIRTIO_RDMA_QPS_ERR)
-		qp->state = *to;
-	*to = qp->state;
-	unlock_rings(qp);
-	return 0;
 }
 
 int vrd_cmd_modify_qp(struct vrd_cmd *cmd)
 {
 	const struct virtio_rdma_modify_qp_req *req = cmd->req;
+	struct vrd_qp_change change = { .mask = le32toh(req->mask), .attr = req->attr };
 	struct vrd_device *dev = cmd->dev;
 	struct vrd_qp *qp;
-	uint8_t from, to;
 	int ret;
 
 	qp = vrd_table_find(&dev->qps, le32toh(req->qpn));
 	if (!qp)
 		return -ENOENT;
-	if (qp->host) {
-		ret = qp_modify_host(qp, &req->attr, le32toh(req->mask), &from, &to);
-	} else {
-		lock_rings(qp);
-		ret = qp_modify_locked(qp, &req->attr, le32toh(req->mask), &from, &to);
-		unlock_rings(qp);
-	}
+	ret = qp_modify_begin(qp, &change);
+	if (ret)
+		return ret;
+	ret = vrd_path_modify(qp, &change);
+	qp_modify_end(qp, &change, ret);
 	if (ret)
 		return ret;
 
-	vrd_trace_qp_state(dev->name, qp->qpn, from, to);
-	vrd_dev_log(dev, VRD_LOG_DEBUG, "QP %u: state %u to %u", qp->qpn, from, to);
-	if (to == VIRTIO_RDMA_QPS_RESET)
+	vrd_trace_qp_state(dev->name, qp->qpn, change.from, change.to);
+	vrd_dev_log(dev, VRD_LOG_DEBUG, "QP %u: state %u to %u", qp->qpn, change.from, change.to);
+	if (change.to == VIRTIO_RDMA_QPS_RESET)
 		vrd_event_forget_qp(dev, qp->qpn);
 	/* To flush, to drain, or to look at what was posted before RTS. */
 	vrd_qp_schedule(qp);
@@ -387,9 +367,9 @@ int vrd_cmd_query_qp(struct vrd_cmd *cmd)
 	rsp->attr = qp->attr;
 	rsp->attr.state = qp->state;
 	rsp->attr.cur_state = qp->state;
-	if (dev->ops->qp_query)
-		dev->ops->qp_query(qp, &rsp->attr);
 	unlock_rings(qp);
+	if (qp->path->query)
+		qp->path->query(qp, &rsp->attr);
 	return 0;
 }
 
@@ -401,7 +381,7 @@ static void qp_take_out(struct vrd_qp *qp)
 	struct vrd_device *dev = qp->dev;
 
 	vrd_table_unpublish(&dev->qps, qp->qpn);
-	dev->ops->qp_destroy(qp);
+	vrd_transports_qp_destroy(qp);
 	vrd_poller_qp_detach(qp);
 }
 
@@ -410,7 +390,7 @@ static void qp_free(struct vrd_qp *qp)
 {
 	struct vrd_device *dev = qp->dev;
 
-	dev->ops->qp_free(qp);
+	vrd_transports_qp_free(qp);
 	/* Then: a thread of the transport may have raised one until now. */
 	vrd_event_forget_qp(dev, qp->qpn);
 	qp->send_cq->users--;

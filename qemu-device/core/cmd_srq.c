@@ -62,12 +62,13 @@ static struct vrd_srq *srq_new(struct vrd_pd *pd, const struct layout *l, uint8_
 /* A limit that is above what is posted is reached at once. */
 static int set_limit(struct vrd_srq *srq, uint32_t limit)
 {
-	struct vrd_device *dev = srq->dev;
+	int ret;
 
 	if (limit > srq->ring.entries)
 		return -EINVAL;
-	if (dev->ops->srq_modify)
-		return dev->ops->srq_modify(srq, limit);
+	ret = vrd_transports_srq_modify(srq, limit);
+	if (ret != -EOPNOTSUPP)
+		return ret;
 	vrd_lock(&srq->ring.lock);
 	srq->limit = limit;
 	vrd_srq_check_limit(srq);
@@ -117,7 +118,7 @@ int vrd_cmd_create_srq(struct vrd_cmd *cmd)
 	if (ret)
 		goto release;
 	srq->ring.ctrl = vrd_buf_at(&srq->buf, l.ctrl_offset);
-	ret = dev->ops->srq_create(srq);
+	ret = vrd_transports_srq_create(srq);
 	if (ret)
 		goto free_buf;
 	ret = vrd_poller_srq_attach(srq);
@@ -136,9 +137,9 @@ int vrd_cmd_create_srq(struct vrd_cmd *cmd)
 detach:
 	vrd_poller_srq_detach(srq);
 destroy:
-	dev->ops->srq_destroy(srq);
+	vrd_transports_srq_destroy(srq);
 	vrd_engine_synchronize(dev->engine);
-	dev->ops->srq_free(srq);
+	vrd_transports_srq_free(srq);
 free_buf:
 	vrd_buf_destroy(dev, &srq->buf);
 release:
@@ -171,7 +172,7 @@ int vrd_cmd_query_srq(struct vrd_cmd *cmd)
 	struct vrd_device *dev = cmd->dev;
 	struct vrd_srq *srq;
 	uint32_t limit;
-	int ret = 0;
+	int ret;
 
 	if (req->reserved)
 		return -EINVAL;
@@ -181,10 +182,9 @@ int vrd_cmd_query_srq(struct vrd_cmd *cmd)
 	vrd_lock(&srq->ring.lock);
 	limit = srq->limit;
 	vrd_unlock(&srq->ring.lock);
-	if (dev->ops->srq_query)
-		ret = dev->ops->srq_query(srq, &limit);
+	ret = vrd_transports_srq_query(srq, &limit);
 	rsp->limit = htole32(limit);
-	return ret;
+	return ret == -EOPNOTSUPP ? 0 : ret;
 }
 
 /* ---- destroy ----------------------------------------------------------- */
@@ -196,7 +196,7 @@ static void srq_take_out(struct vrd_srq *srq)
 
 	vrd_table_unpublish(&dev->srqs, srq->srqn);
 	vrd_poller_srq_detach(srq);
-	dev->ops->srq_destroy(srq);
+	vrd_transports_srq_destroy(srq);
 }
 
 /* After a grace period. */
@@ -204,7 +204,7 @@ static void srq_free(struct vrd_srq *srq)
 {
 	struct vrd_device *dev = srq->dev;
 
-	dev->ops->srq_free(srq);
+	vrd_transports_srq_free(srq);
 	/* Then: a thread of the transport may have raised one until now. */
 	vrd_event_forget_srq(dev, srq->srqn);
 	srq->pd->users--;

@@ -11,6 +11,7 @@
 
 #include "transport.h"
 #include "mr.h"
+#include "path.h"
 
 /*
  * A command at hand.  @req is a copy of the fixed part of the guest's request,
@@ -41,15 +42,6 @@ vrd_cmd_fn vrd_cmd_create_qp, vrd_cmd_modify_qp, vrd_cmd_query_qp, vrd_cmd_destr
 
 /* cmd_srq.c */
 vrd_cmd_fn vrd_cmd_create_srq, vrd_cmd_modify_srq, vrd_cmd_query_srq, vrd_cmd_destroy_srq;
-
-/* The transport's answer; core limits are not in it. */
-static inline struct vrd_caps vrd_device_caps(struct vrd_device *dev)
-{
-	struct vrd_caps caps = { 0 };
-
-	dev->ops->device_query(dev, &caps);
-	return caps;
-}
 
 /* All of a kind, for reset and INIT; nothing depends on them any more. */
 void vrd_qp_destroy_all(struct vrd_device *dev);

@@ -80,23 +80,6 @@ static int set_limits(struct vrd_limits *limits, const struct vrd_limits *wanted
 
 /* ---- creation ---------------------------------------------------------- */
 
-static const struct vrd_transport_ops *const transports[] = {
-	&vrd_memory_transport,
-	&vrd_ibverbs_transport,
-	&vrd_mixed_transport,
-};
-
-static const struct vrd_transport_ops *find_transport(const char *name)
-{
-	unsigned int i;
-
-	for (i = 0; i < sizeof(transports) / sizeof(transports[0]); i++) {
-		if (!strcmp(transports[i]->name, name))
-			return transports[i];
-	}
-	return NULL;
-}
-
 static int check_config(const struct vrd_device_config *cfg, struct vrd_error *err)
 {
 	static const uint8_t zero[6];
@@ -128,9 +111,9 @@ static int make_tables(struct vrd_device *dev)
 	    vrd_table_init(&dev->cqs, l->max_cq, 1, 0) ||
 	    vrd_table_init(&dev->srqs, l->max_srq, 1, 0) ||
 	    vrd_table_init(&dev->qps, l->max_qp, 2,
-			   dev->ops->host_numbers ? VRD_TABLE_FOREIGN : 0))
+			   dev->owner ? VRD_TABLE_FOREIGN : 0))
 		return -ENOMEM;
-	if (dev->ops->host_numbers &&
+	if (dev->owner &&
 	    (vrd_table_init(&dev->lkeys, l->max_mr, 0, VRD_TABLE_FOREIGN) ||
 	     vrd_table_init(&dev->rkeys, l->max_mr, 0, VRD_TABLE_FOREIGN)))
 		return -ENOMEM;
@@ -206,19 +189,17 @@ static void free_parts(struct vrd_device *dev)
 	free(dev);
 }
 
-static void close_transport(struct vrd_device *dev)
+static void close_transports(struct vrd_device *dev)
 {
-	if (!dev->ops->device_close)
-		return;
 	pthread_mutex_lock(&dev->lock);
-	dev->ops->device_close(dev);
+	vrd_transports_close(dev);
 	pthread_mutex_unlock(&dev->lock);
 }
 
 int vrd_device_create(struct vrd_engine *engine, const struct vrd_device_config *cfg,
 		      struct vrd_device **out, struct vrd_error *err)
 {
-	const char *transport = cfg->transport ? cfg->transport : cfg->ibdev ? "ibverbs" : "memory";
+	const char *names = cfg->transports ? cfg->transports : cfg->ibdev ? "ibverbs" : "memory";
 	struct vrd_device *dev;
 	int ret;
 
@@ -235,12 +216,9 @@ int vrd_device_create(struct vrd_engine *engine, const struct vrd_device_config 
 	pthread_mutex_init(&dev->lock, NULL);
 	atomic_store(&dev->suspended, 1);	/* until the control queue starts */
 
-	dev->ops = find_transport(transport);
-	if (!dev->ops) {
-		ret = vrd_fail(err, -EINVAL, "there are \"memory\", \"ibverbs\" and \"mixed\"",
-			       "there is no transport \"%.64s\"", transport);
+	ret = vrd_transports_choose(dev, names, err);
+	if (ret)
 		goto free;
-	}
 	ret = set_limits(&dev->limits, &cfg->limits, err);
 	if (ret)
 		goto free;
@@ -259,23 +237,21 @@ int vrd_device_create(struct vrd_engine *engine, const struct vrd_device_config 
 		vrd_fail(err, ret, "", "device %s: %s", dev->name, strerror(-ret));
 		goto put_fabric;
 	}
-	if (dev->ops->device_open) {
-		pthread_mutex_lock(&dev->lock);
-		ret = dev->ops->device_open(dev, cfg, err);
-		pthread_mutex_unlock(&dev->lock);
-		if (ret)
-			goto remove;
-	}
+	pthread_mutex_lock(&dev->lock);
+	ret = vrd_transports_open(dev, cfg, err);
+	pthread_mutex_unlock(&dev->lock);
+	if (ret)
+		goto remove;
 	dev->atomics = vrd_device_caps(dev).caps & VIRTIO_RDMA_CAP_ATOMIC;
 	ret = vrd_control_create(dev, err);
 	if (ret)
 		goto close;
 	vrd_log(engine, VRD_LOG_INFO, "%s: created on fabric %s, transport %s", dev->name,
-		dev->fabric_name, dev->ops->name);
+		dev->fabric_name, names);
 	*out = dev;
 	return 0;
 close:
-	close_transport(dev);
+	close_transports(dev);
 remove:
 	vrd_engine_remove_device(dev);
 put_fabric:
@@ -296,7 +272,7 @@ void vrd_device_destroy(struct vrd_device *dev)
 		vrd_device_vq_set_call(dev, i, -1);
 	}
 	vrd_control_destroy(dev);
-	close_transport(dev);
+	close_transports(dev);
 	vrd_engine_remove_device(dev);
 	vrd_fabric_put(dev->fabric);
 	vrd_log(dev->engine, VRD_LOG_INFO, "%s: destroyed", dev->name);
@@ -399,8 +375,7 @@ int vrd_device_set_mem_table(struct vrd_device *dev, const struct vrd_mem_region
 	dev->mem = mem;
 	dev->mem_generation++;
 	vrd_rings_retranslate(dev);
-	if (dev->ops->mem_changed)
-		dev->ops->mem_changed(dev);
+	vrd_transports_mem_changed(dev);
 	for (i = 0; i < dev->num_vqs; i++) {
 		struct vrd_vq *vq = dev->vqs[i];
 

@@ -11,6 +11,7 @@
  *
  * Threading: the poller's own.
  */
+#include "path.h"
 #include "poller_internal.h"
 
 /* @num of 64 bytes of the guest's, as a mask of those that are set. */
@@ -49,15 +50,17 @@ static uint64_t summary(const struct vrd_ctx_slots *slots)
 void vrd_ring_rung(struct vrd_poller *poller, struct vrd_ring *ring)
 {
 	struct vrd_qp *qp = ring->qp;
+	const struct vrd_path_ops *path;
 
 	if (ring->srq) {
-		if (ring->srq->dev->ops->srq_run)
-			ring->srq->dev->ops->srq_run(ring->srq);
+		vrd_transports_srq_run(ring->srq);
 	} else if (ring == &qp->sq) {
 		vrd_hot_add(poller, qp);
 		vrd_run_queue_add(poller, qp);
-	} else if (qp->dev->ops->rq_run) {
-		qp->dev->ops->rq_run(qp);
+	} else {
+		path = vrd_qp_path(qp);
+		if (path->rq_run)
+			path->rq_run(qp);
 	}
 }
 

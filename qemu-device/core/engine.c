@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 
+#include "path.h"
 #include "poller_internal.h"
 
 #define MAX_POLLERS	64
@@ -157,7 +158,7 @@ static void add_device(struct vrd_poller *poller, void *arg)
 
 	pdev->dev = add->dev;
 	pdev->kick_fd = -1;
-	poller->num_polled += add->dev->ops->poll != NULL;
+	poller->num_polled += add->dev->polled;
 	TAILQ_INIT(&pdev->asleep);
 	LIST_INSERT_HEAD(&poller->devs, pdev, link);
 }
@@ -192,7 +193,7 @@ static void remove_device(struct vrd_poller *poller, void *dev)
 {
 	struct vrd_poller_dev *pdev = vrd_poller_dev_find(poller, dev);
 
-	poller->num_polled -= pdev->dev->ops->poll != NULL;
+	poller->num_polled -= pdev->dev->polled;
 	if (pdev->sweep)
 		poller->num_sweeps--;
 	LIST_REMOVE(pdev, link);
@@ -306,8 +307,8 @@ void vrd_device_resume_send(struct vrd_device *dev, struct vrd_visit *visit,
 	bool last = atomic_fetch_sub(&dev->suspended, 1) == 1;
 
 	/* The transport first: its threads do not need the pollers. */
-	if (last && dev->ops->device_resumed)
-		dev->ops->device_resumed(dev);
+	if (last)
+		vrd_transports_resumed(dev);
 	visit->fn = last ? vrd_doorbell_resume : resume_nothing;
 	visit->arg = dev;
 	visit->done = done;

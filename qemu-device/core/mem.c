@@ -248,7 +248,7 @@ int vrd_mem_create(struct vrd_device *dev, const struct vrd_mem_region *regions,
 			.fd = -1,
 		};
 		mem->num++;
-		if (dev->ops->mem_changed) {
+		if (dev->maps_memory) {
 			ret = keep_file(&regions[i], i, &mem->slot[i], err);
 			if (ret)
 				goto destroy;

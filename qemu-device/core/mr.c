@@ -19,6 +19,7 @@
 #include "transport.h"
 #include "mem.h"
 #include "mr.h"
+#include "path.h"
 
 #define PAGE_SIZE	((uint64_t)VIRTIO_RDMA_PAGE_SIZE)
 #define PAGE_SHIFT	VIRTIO_RDMA_PAGE_SHIFT
@@ -144,11 +145,9 @@ void *vrd_mr_at_cursor(struct vrd_device *dev, const struct vrd_mr *mr, uint64_t
 
 static int check_access(struct vrd_device *dev, uint32_t access)
 {
-	struct vrd_caps caps = { 0 };
 	uint32_t supported = ACCESS_SUPPORTED;
 
-	dev->ops->device_query(dev, &caps);
-	if (caps.caps & VIRTIO_RDMA_CAP_MW)
+	if (vrd_device_caps(dev).caps & VIRTIO_RDMA_CAP_MW)
 		supported |= VIRTIO_RDMA_ACCESS_MW_BIND;
 	if (access & ~supported)
 		return -EOPNOTSUPP;
@@ -294,16 +293,14 @@ static int mr_complete(struct vrd_device *dev, struct vrd_mr *mr)
 	if (!mr->dma)
 		mr_end_runs(mr);
 	vrd_mr_retranslate(dev, mr);
-	if (dev->ops->mr_reg) {
-		ret = dev->ops->mr_reg(mr);
-		if (!ret && dev->ops->host_numbers) {
-			ret = publish_host_keys(dev, mr);
-			if (ret)
-				dev->ops->mr_dereg(mr);
-		}
+	ret = vrd_transports_mr_reg(dev, mr);
+	if (!ret && dev->owner) {
+		ret = publish_host_keys(dev, mr);
 		if (ret)
-			return ret;
+			vrd_transports_mr_dereg(dev, mr);
 	}
+	if (ret)
+		return ret;
 	vrd_table_publish(&dev->mrs, mr->index, mr);
 	return 0;
 }
@@ -377,7 +374,7 @@ int vrd_mr_reg(struct vrd_pd *pd, uint32_t access, uint64_t iova, uint64_t lengt
 	       uint64_t total_pages, const struct vrd_extents *x, struct vrd_mr **out)
 {
 	struct vrd_device *dev = pd->ctx->dev;
-	struct vrd_caps caps = { 0 };
+	struct vrd_caps caps = vrd_device_caps(dev);
 	struct vrd_mr *mr;
 	uint64_t max;
 	int ret;
@@ -385,7 +382,6 @@ int vrd_mr_reg(struct vrd_pd *pd, uint32_t access, uint64_t iova, uint64_t lengt
 	ret = check_access(dev, access);
 	if (ret)
 		return ret;
-	dev->ops->device_query(dev, &caps);
 	max = dev->limits.max_mr_size < caps.max_mr_size ? dev->limits.max_mr_size :
 							   caps.max_mr_size;
 	if (!length || length > max || iova + length - 1 < iova)
@@ -471,12 +467,10 @@ int vrd_mr_reg_more(struct vrd_device *dev, uint32_t handle, const struct vrd_ex
 int vrd_mr_reg_dma(struct vrd_pd *pd, uint32_t access, struct vrd_mr **out)
 {
 	struct vrd_device *dev = pd->ctx->dev;
-	struct vrd_caps caps = { 0 };
 	struct vrd_mr *mr;
 	int ret;
 
-	dev->ops->device_query(dev, &caps);
-	if (!(caps.caps & VIRTIO_RDMA_CAP_DMA_MR))
+	if (!(vrd_device_caps(dev).caps & VIRTIO_RDMA_CAP_DMA_MR))
 		return -EOPNOTSUPP;
 	ret = check_access(dev, access);
 	if (ret)
@@ -513,8 +507,7 @@ int vrd_mr_dereg(struct vrd_device *dev, uint32_t handle)
 	mr_unpublish(dev, mr);
 	/* Copies that have found it end: no byte moves after the reply. */
 	vrd_engine_synchronize(dev->engine);
-	if (dev->ops->mr_dereg)
-		dev->ops->mr_dereg(mr);
+	vrd_transports_mr_dereg(dev, mr);
 	mr_free(dev, mr);
 	return 0;
 }
@@ -537,8 +530,7 @@ void vrd_mr_dereg_all(struct vrd_device *dev)
 		vrd_engine_synchronize(dev->engine);
 	while ((mr = list)) {
 		list = mr->partial_link.le_next;
-		if (dev->ops->mr_dereg)
-			dev->ops->mr_dereg(mr);
+		vrd_transports_mr_dereg(dev, mr);
 		mr_free(dev, mr);
 	}
 }

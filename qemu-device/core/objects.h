@@ -42,6 +42,7 @@
 #include "vrd.h"
 
 struct vrd_transport_ops;
+struct vrd_path_ops;
 struct vrd_poller;
 struct vrd_mem;
 struct vrd_vq;
@@ -200,7 +201,6 @@ struct vrd_qp {
 	uint32_t qpn;
 	uint8_t type;			/* VIRTIO_RDMA_QPT_* */
 	bool kernel;			/* of a kernel context: may use DMA keys */
-	bool host;			/* set by the transport: a QP of the host's device */
 	struct vrd_device *dev;
 	struct vrd_ctx *ctx;
 	struct vrd_pd *pd;
@@ -216,6 +216,17 @@ struct vrd_qp {
 	 */
 	uint8_t state;			/* VIRTIO_RDMA_QPS_* */
 	struct virtio_rdma_qp_attr attr;	/* as last modified, CPU's little-endian form kept */
+
+	/*
+	 * Never NULL.  Written under both ring locks, read under either, or by the
+	 * poller without (vrd_qp_path()).
+	 */
+	const struct vrd_path_ops *path;
+	/*
+	 * For a UD QP that chooses for each datagram, else NULL; sq.lock.  The path
+	 * that has the send queue, and the one that the entry at its head needs.
+	 */
+	const struct vrd_path_ops *send_path, *next_path;
 
 	struct vrd_ring sq;
 	struct vrd_ring rq;
@@ -249,7 +260,17 @@ struct vrd_gid_entry {
 
 struct vrd_device {
 	struct vrd_engine *engine;
-	const struct vrd_transport_ops *ops;
+	/*
+	 * In the order in which they are asked whether they reach a destination;
+	 * NULL ends the list.  This and what follows from it does not change.
+	 */
+	const struct vrd_transport_ops *transports[VRD_NUM_SLOTS + 1];
+	const struct vrd_transport_ops *owner;	/* of numbers and keys; NULL: the core itself */
+	bool several;			/* more than one transport carries data */
+	bool polled;			/* a transport has poll() */
+	bool host_cqs;			/* a transport has CQs of its own */
+	bool maps_memory;		/* a transport maps guest memory a second time */
+	_Atomic uint64_t connections[VRD_NUM_SLOTS];	/* by the transport of their path */
 	void *priv[VRD_NUM_SLOTS];
 	struct vrd_fabric *fabric;
 	char *name;
@@ -269,7 +290,7 @@ struct vrd_device {
 	uint64_t mem_generation;
 
 	struct vrd_table ctxs, pds, mrs, cqs, srqs, qps;
-	struct vrd_table lkeys, rkeys;	/* host_numbers: regions by the host's keys */
+	struct vrd_table lkeys, rkeys;	/* dev->owner: regions by the host's keys */
 	LIST_HEAD(, vrd_mr) partial_mrs;	/* not in mrs yet */
 	uint32_t num_partial;
 	struct vrd_mr *local_dma;	/* what LOCAL_DMA_LKEY names */
@@ -298,9 +319,15 @@ struct vrd_device {
 	_Atomic uint64_t stats[VIRTIO_RDMA_STAT_COUNT];
 
 	LIST_ENTRY(vrd_device) engine_link;	/* engine.c: engine lock */
-	struct vrd_poller *poller;	/* home: ops->poll */
+	struct vrd_poller *poller;	/* home: watches the doorbell kick */
 	int db_kick_fd;			/* as the pollers watch it, or -1: engine lock */
 };
+
+/* For the poller, which does not always hold a ring lock. */
+static inline const struct vrd_path_ops *vrd_qp_path(const struct vrd_qp *qp)
+{
+	return __atomic_load_n(&qp->path, __ATOMIC_RELAXED);
+}
 
 /* The GID at @index, or NULL; good until the end of the caller's turn. */
 static inline const uint8_t *vrd_gid_at(const struct vrd_device *dev, uint32_t index)

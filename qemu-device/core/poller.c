@@ -35,6 +35,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "path.h"
 #include "poller_internal.h"
 
 /* The clock is read once in so many idle turns. */
@@ -217,8 +218,8 @@ static bool poll_transports(struct vrd_poller *poller)
 	bool worked = false;
 
 	LIST_FOREACH(pdev, &poller->devs, link)
-		if (pdev->dev->ops->poll && !vrd_device_suspended(pdev->dev))
-			worked |= pdev->dev->ops->poll(pdev->dev, poller);
+		if (pdev->dev->polled && !vrd_device_suspended(pdev->dev))
+			worked |= vrd_transports_poll(pdev->dev, poller);
 	return worked;
 }
 
@@ -229,8 +230,8 @@ static bool transports_pending(struct vrd_poller *poller)
 	bool worked = false;
 
 	LIST_FOREACH(pdev, &poller->devs, link)
-		if (pdev->dev->ops->poll_sleep && !vrd_device_suspended(pdev->dev))
-			worked |= pdev->dev->ops->poll_sleep(pdev->dev, poller);
+		if (pdev->dev->polled && !vrd_device_suspended(pdev->dev))
+			worked |= vrd_transports_poll_sleep(pdev->dev, poller);
 	return worked;
 }
 

@@ -88,7 +88,7 @@ static bool run_qp(struct vrd_poller *poller, struct vrd_qp *qp, bool *worked)
 	poller->burst_start = 0;
 	poller->burst_questions = 0;
 	head = qp->sq.head;
-	run = dev->ops->sq_run(qp, VRD_SQ_BUDGET);
+	run = qp->path->sq_run(qp, VRD_SQ_BUDGET);
 	*worked |= run == VRD_RUN_MORE || head != qp->sq.head;
 	qp->sched.head = qp->sq.head;
 	/*

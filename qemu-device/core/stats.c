@@ -53,6 +53,5 @@ void vrd_device_stats(struct vrd_device *dev,
 	fn(opaque, "srqs", srqs);
 	fn(opaque, "qps", qps);
 	fn(opaque, "mr_bytes", vrd_device_mr_bytes(dev));
-	if (dev->ops->device_stats)
-		dev->ops->device_stats(dev, fn, opaque);
+	vrd_transports_stats(dev, fn, opaque);
 }

@@ -59,8 +59,8 @@ static inline void vrd_trace_qp_state(const char *device, uint32_t qpn, uint8_t 
 #endif
 }
 
-/* The way that a QP's messages take was chosen: 1 memory, 2 the host's device. */
-static inline void vrd_trace_qp_path(const char *device, uint32_t qpn, uint8_t path)
+/* The transport that carries a connection was chosen. */
+static inline void vrd_trace_qp_path(const char *device, uint32_t qpn, const char *path)
 {
 #ifdef VRD_HAVE_SDT
 	DTRACE_PROBE3(vrd, qp_path, device, qpn, path);

@@ -2,9 +2,9 @@
 /*
  * The interface between the core and its transports, both directions.
  *
- * A transport carries the work requests of connected queue pairs.  The core owns
- * commands, objects, rings, completion delivery and threads; the transport owns
- * the transport.
+ * A transport carries the messages of queue pairs.  The core owns commands,
+ * objects, rings, completion delivery and threads, and decides which transport
+ * carries what (transports.c for a device, path.c for a QP).
  */
 #ifndef VRD_TRANSPORT_H
 #define VRD_TRANSPORT_H
@@ -27,26 +27,113 @@ struct vrd_caps {
 	uint32_t local_ca_ack_delay;
 };
 
+struct vrd_wr;
+
 enum vrd_run {
 	VRD_RUN_IDLE,			/* the send ring is empty */
 	VRD_RUN_MORE,			/* budget used up: call again */
 	VRD_RUN_WAIT,			/* a timer or vrd_qp_schedule() will bring it back */
 };
 
+/* A MODIFY_QP whose transition and attributes the core has checked (qp_rules.c). */
+struct vrd_qp_change {
+	uint8_t from, to;		/* states */
+	uint32_t mask;			/* VIRTIO_RDMA_QP_*: which attributes are set */
+	struct virtio_rdma_qp_attr attr;
+};
+
 /*
- * Control-path functions run with dev->lock held, on the control or shell
- * thread; they return 0 or a negative errno, which becomes the command's
- * status, and leave nothing behind when they fail.  NULL: nothing to do.
+ * A path: the operations of one QP on a transport.  The core chooses qp->path
+ * (path.c).  Every transport that takes the QP's type has a private part of the
+ * QP, whatever its path, so these functions are also called for a QP in RESET or
+ * INIT that will use another path.
+ *
+ * NULL: nothing to do.
+ */
+struct vrd_path_ops {
+	/*
+	 * Poller, with qp->sq.lock held: take up to @budget work requests off
+	 * the send ring and carry them out.  Called in every state; in ERR and
+	 * SQE it flushes.
+	 */
+	enum vrd_run (*sq_run)(struct vrd_qp *qp, unsigned int budget);
+	/*
+	 * Poller: the receive ring's dirty byte was seen (only rings whose
+	 * need_db is set).  Without any lock.
+	 */
+	void (*rq_run)(struct vrd_qp *qp);
+
+	/*
+	 * MODIFY_QP has two steps.  modify() does what can fail or take long: it
+	 * is called without any lock of lock.h and may block for as long as the
+	 * host takes.  It leaves nothing behind when it fails; its negative errno
+	 * becomes the command's status.  commit() cannot fail: both ring locks are
+	 * held, and qp->state and qp->attr get the new values right after it.
+	 *
+	 * A change to RESET has the other order: commit(), then the state is RESET
+	 * and the rings are empty, so that no poller posts, then modify().
+	 *
+	 * Changes to RESET and INIT concern all transports of the QP, other changes
+	 * only the QP's path.
+	 */
+	int (*modify)(struct vrd_qp *qp, const struct vrd_qp_change *change);
+	void (*commit)(struct vrd_qp *qp, const struct vrd_qp_change *change);
+	/* Control thread, no lock of lock.h is held: corrects what only the transport knows. */
+	void (*query)(struct vrd_qp *qp, struct virtio_rdma_qp_attr *attr);
+
+	/*
+	 * Paths of UD QPs on devices with several transports.  All of them are
+	 * called by the poller in an RCU read section.
+	 *
+	 * carries(): the transport reaches the destination of the datagram; sq.lock
+	 * is held.  NULL: it reaches every destination.
+	 *
+	 * sq_idle(): everything that sq_run() took off the ring is complete; sq.lock
+	 * is held.  If not, the transport schedules the QP when that changes.  In ERR
+	 * the transport also begins to flush what it has.  NULL: always true.
+	 *
+	 * deliver(): another transport has received a datagram.  @data is the 40
+	 * bytes of its header, then @length bytes of payload; @cqe has what the
+	 * other transport knows.  No lock is held.  Exactly one path of a device has
+	 * this operation: that of the transport that takes receives off the ring.
+	 */
+	bool (*carries)(const struct vrd_qp *qp, const struct vrd_wr *wr);
+	bool (*sq_idle)(struct vrd_qp *qp);
+	void (*deliver)(struct vrd_qp *qp, uint8_t *data, uint32_t length,
+			struct virtio_rdma_cqe *cqe);
+};
+
+#define VRD_QPT_BIT(type)	(1U << VIRTIO_RDMA_QPT_##type)
+#define VRD_QPT_DATA		(VRD_QPT_BIT(RC) | VRD_QPT_BIT(UC) | VRD_QPT_BIT(UD))
+
+/*
+ * A transport: the operations of a device and of all objects but the QP's path.
+ * A device has an ordered list of transports; transports.c calls those that have
+ * an operation in this order and undoes in the opposite order.
+ *
+ * Functions run with dev->lock held, on the control or front end thread, unless
+ * they say otherwise.  They return 0 or a negative errno, which becomes the
+ * command's status, and leave nothing behind when they fail.  NULL: nothing to
+ * do.
  */
 struct vrd_transport_ops {
 	const char *name;
-	/* QP numbers and keys are the host's, not the device's own. */
-	bool host_numbers;
+	enum vrd_slot slot;		/* of its private parts */
+	uint32_t qp_types;		/* VRD_QPT_BIT() of what it carries */
+	/*
+	 * QP numbers and keys of the device are chosen by this transport
+	 * (qp_create, mr_reg).  At most one transport of a device may.
+	 */
+	bool owns_numbers;
+	/* Another transport that every device with this one has as well, or NULL. */
+	const struct vrd_transport_ops *companion;
+	const struct vrd_path_ops *path;
 
 	/* May lower dev->limits. */
 	int (*device_open)(struct vrd_device *dev, const struct vrd_device_config *cfg,
 			   struct vrd_error *err);
 	void (*device_close)(struct vrd_device *dev);
+	/* Transports that carry data have this operation. */
 	void (*device_query)(struct vrd_device *dev, struct vrd_caps *caps);
 	uint8_t (*port_state)(struct vrd_device *dev);	/* VIRTIO_RDMA_PORT_* */
 	/* Counters of its own, by name: for vrd_device_stats(). */
@@ -55,9 +142,15 @@ struct vrd_transport_ops {
 			     void *opaque);
 	/*
 	 * The device, which had been suspended, runs again (dev->suspended is
-	 * zero): whoever waited for it may go on.  Any thread but a poller.
+	 * zero): whatever waited for it may go on.  Any thread but a poller.
 	 */
 	void (*device_resumed)(struct vrd_device *dev);
+
+	/*
+	 * True if a connection to the port with this GID can use the transport.
+	 * NULL: to every port.  The answer decides the path of a QP at RTR.
+	 */
+	bool (*reaches)(struct vrd_device *dev, const uint8_t gid[16]);
 
 	/* @gid is allowed by the owner; -EEXIST if another device has it. */
 	int (*gid_add)(struct vrd_device *dev, uint32_t index, const uint8_t gid[16]);
@@ -65,7 +158,7 @@ struct vrd_transport_ops {
 
 	int (*pd_alloc)(struct vrd_pd *pd);
 	void (*pd_dealloc)(struct vrd_pd *pd);
-	/* All pages are there.  May change mr->lkey and mr->rkey. */
+	/* All pages are there.  The owner of numbers sets mr->lkey and mr->rkey. */
 	int (*mr_reg)(struct vrd_mr *mr);
 	void (*mr_dereg)(struct vrd_mr *mr);
 	/*
@@ -83,71 +176,40 @@ struct vrd_transport_ops {
 	int (*srq_create)(struct vrd_srq *srq);
 	/*
 	 * Arms the limit (0: disarms) where the host counts the receives; the
-	 * transport then raises SRQ_LIMIT_REACHED.  NULL: vrd_srq_advance() does.
-	 * srq_query (with srq_modify, or NULL) tells what is armed still.
+	 * transport then raises SRQ_LIMIT_REACHED.  -EOPNOTSUPP (or NULL): the
+	 * receives are taken by software, and vrd_srq_advance() raises it.
+	 * srq_query (with srq_modify) returns what is still armed.
 	 * Both without ring.lock.
 	 */
 	int (*srq_modify)(struct vrd_srq *srq, uint32_t limit);
 	int (*srq_query)(struct vrd_srq *srq, uint32_t *limit);
 	/*
-	 * No QP has it any more.  After it returned nobody reaches the SRQ; the
+	 * No QP uses it any more.  After it returned nobody reaches the SRQ; the
 	 * core then waits for a grace period and calls srq_free().
 	 */
 	void (*srq_destroy)(struct vrd_srq *srq);
 	void (*srq_free)(struct vrd_srq *srq);
+	/*
+	 * Poller, without any lock: the dirty byte of the SRQ's ring was seen; and
+	 * once after each resume.
+	 */
+	void (*srq_run)(struct vrd_srq *srq);
 
 	/*
-	 * Chooses qp->qpn (unique in the device; 1 for GSI) and makes its
-	 * private part.  The QP is in RESET and not in the table yet; qp->srq
-	 * is set and lives as long as the QP.
+	 * Makes the private part of a QP of one of @qp_types.  The owner of numbers
+	 * chooses qp->qpn, except for QP 1.  The QP is in RESET and not in the table
+	 * yet; qp->srq is set and lives as long as the QP.
 	 */
 	int (*qp_create)(struct vrd_qp *qp);
 	/*
-	 * The core has checked the transition and its attributes against IBTA's
-	 * table.  Called with sq.lock and rq.lock held, before qp->state and
-	 * qp->attr get the new values (@attr has those selected by @mask).
-	 */
-	int (*qp_modify)(struct vrd_qp *qp, uint8_t new_state,
-			 const struct virtio_rdma_qp_attr *attr, uint32_t mask);
-	/*
-	 * In its place, for a QP whose host may take long (a neighbour has to be
-	 * resolved): called without a lock.  Until it returns, the QP's state is
-	 * the old one; but for RESET, where it is RESET already, with
-	 * empty rings, so that no poller posts meanwhile.
-	 */
-	int (*qp_modify_slow)(struct vrd_qp *qp, uint8_t new_state,
-			      const struct virtio_rdma_qp_attr *attr, uint32_t mask);
-	/*
-	 * After it, or for RESET before it: the QP is about to have the new state
-	 * and attributes, and sq.lock and rq.lock are held until it has.
-	 */
-	void (*qp_modify_commit)(struct vrd_qp *qp, uint8_t new_state,
-				 const struct virtio_rdma_qp_attr *attr, uint32_t mask);
-	/* May correct what only the transport knows.  Both ring locks are held; it may let them
-	 * go for a while.
-	 */
-	void (*qp_query)(struct vrd_qp *qp, struct virtio_rdma_qp_attr *attr);
-	/*
 	 * After it returned nobody reaches the QP: it is out of the core's and
 	 * the transport's tables, its timers are cancelled.  The core then waits
-	 * for a grace period and calls qp_free().
+	 * for a grace period and calls qp_free().  A QP that was never published
+	 * is freed without qp_destroy().
 	 */
 	void (*qp_destroy)(struct vrd_qp *qp);
 	void (*qp_free)(struct vrd_qp *qp);
 
-	/*
-	 * Poller, with qp->sq.lock held: take up to @budget work requests off
-	 * the send ring and carry them out.  Called in every state; in ERR and
-	 * SQE it flushes.
-	 */
-	enum vrd_run (*sq_run)(struct vrd_qp *qp, unsigned int budget);
-	/*
-	 * Poller: the receive ring's dirty byte was seen (only rings whose
-	 * need_db is set).  Without any lock.
-	 */
-	void (*rq_run)(struct vrd_qp *qp);
-	/* The same for the ring of an SRQ; and once after each resume. */
-	void (*srq_run)(struct vrd_srq *srq);
 	/*
 	 * Each poller, once per turn, without any lock: host completion queues
 	 * of the contexts that it runs.  True: found work.
@@ -159,10 +221,6 @@ struct vrd_transport_ops {
 	 */
 	bool (*poll_sleep)(struct vrd_device *dev, struct vrd_poller *poller);
 };
-
-extern const struct vrd_transport_ops vrd_memory_transport;
-extern const struct vrd_transport_ops vrd_ibverbs_transport;
-extern const struct vrd_transport_ops vrd_mixed_transport;
 
 /* ---- what the core provides to transports -------------------------------- */
 
@@ -264,6 +322,18 @@ void vrd_srq_want_doorbell(struct vrd_srq *srq, bool want);
  */
 bool vrd_sq_flush(struct vrd_qp *qp, unsigned int budget);
 bool vrd_rq_flush(struct vrd_qp *qp, unsigned int budget);
+
+/* --- paths (path.c) --- */
+
+/*
+ * For sq_run() of a QP with qp->send_path, i.e. one that chooses a path for each
+ * datagram: true if @wr, which is at sq.head, uses the path that runs.  If not, sq_run()
+ * ends without taking it.  sq.lock is held.
+ */
+bool vrd_path_carries(struct vrd_qp *qp, const struct vrd_wr *wr);
+/* Hands over a datagram that the guest's next receive is for: see vrd_path_ops. */
+void vrd_path_deliver(struct vrd_qp *qp, uint8_t *data, uint32_t length,
+		      struct virtio_rdma_cqe *cqe);
 
 /* --- completions (cq.c) --- */
 

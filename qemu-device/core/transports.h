@@ -20,6 +20,11 @@
 	X(MAD, mad, VRD_HAVE_IBVERBS)		\
 	X(IBVERBS, ibverbs, VRD_HAVE_IBVERBS)
 
+struct vrd_transport_ops;
+#define VRD_TRANSPORT_OPS(slot, name, have)	extern const struct vrd_transport_ops vrd_##name##_transport;
+VRD_TRANSPORTS(VRD_TRANSPORT_OPS)
+#undef VRD_TRANSPORT_OPS
+
 enum vrd_slot {
 #define VRD_SLOT_NAME(slot, name, have)	VRD_SLOT_##slot,
 	VRD_TRANSPORTS(VRD_SLOT_NAME)

@@ -92,8 +92,12 @@ struct vrd_device_config {
 	const char *name;		/* for messages and statistics */
 	uint8_t mac[6];			/* unicast; of the netdev to pair with */
 	uint16_t num_comp_vectors;	/* 1..VIRTIO_RDMA_MAX_COMP_VECTORS */
-	const char *transport;		/* "memory", "ibverbs" or "mixed" (both, by peer);
-					 * NULL: ibverbs if there is an ibdev, else memory */
+	/*
+	 * Names of transports with commas, as in "memory,ibverbs": traffic takes the
+	 * first one that reaches its destination.  NULL: "ibverbs" if there is an
+	 * ibdev, else "memory".
+	 */
+	const char *transports;
 	const char *fabric;		/* devices of one fabric reach each other; NULL: "default" */
 	struct vrd_limits limits;
 	/*

@@ -117,7 +117,7 @@ static int vm_create_device(struct vrdmad_vm *vm, struct vrd_engine *engine)
 		.name = opt->name,
 		.num_comp_vectors = (uint16_t)opt->vectors,
 		.fabric = opt->fabric,
-		.transport = opt->ibdev.local ? "mixed" : NULL,
+		.transports = opt->ibdev.local ? "memory,ibverbs" : NULL,
 		.limits = opt->limits,
 		.num_allowed_gids = opt->num_gids,
 		.ibdev = opt->ibdev.name[0] ? opt->ibdev.name : NULL,

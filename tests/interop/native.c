@@ -89,7 +89,7 @@ static void open_guests(bool mixed, bool huge)
 	struct guest_config a = { .ibdev = ibdev, .huge_pages = huge }, b;
 
 	if (mixed) {
-		a.transport = "mixed";
+		a.transports = "memory,ibverbs";
 		a.fabric = fabric_a;
 	}
 	b = a;
@@ -155,8 +155,8 @@ int main(int argc, char **argv)
 	if (mixed && !is_named("mixed", argv + 3)) {
 		uint64_t host = guest_stat(p.a.g, "host_tx_bytes");
 
-		ok(by_memory ? !guest_stat(p.a.g, "qps_host") && host < (1 << 20) :
-			       !guest_stat(p.a.g, "qps_local") && host > (1 << 20),
+		ok(by_memory ? !guest_stat(p.a.g, "qps_ibverbs") && host < (1 << 20) :
+			       !guest_stat(p.a.g, "qps_memory") && host > (1 << 20),
 		   "it went by way of %s", by_memory ? "memory" : "the host's device");
 	}
 	mem_pair_close(&p);

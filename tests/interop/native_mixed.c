@@ -40,7 +40,7 @@ static void connect(struct mem_end *x, struct mem_end *y)
 static void test_paths(void)
 {
 	struct guest_qp_init init = { .type = VIRTIO_RDMA_QPT_RC, .max_recv_sge = 2 };
-	uint64_t local = guest_stat(p.a.g, "qps_local"), host = guest_stat(p.a.g, "qps_host"), tx;
+	uint64_t local = guest_stat(p.a.g, "qps_memory"), host = guest_stat(p.a.g, "qps_ibverbs"), tx;
 	struct mem_end x = twin_of(&p.a), y = twin_of(&p.a);
 
 	mem_end_open(&x, &init, 256);
@@ -49,7 +49,7 @@ static void test_paths(void)
 	mem_end_open(&c, &init, 256);
 	connect(&x, &p.b);
 	connect(&y, &c);
-	ok(guest_stat(p.a.g, "qps_local") == local + 1 && guest_stat(p.a.g, "qps_host") == host + 1,
+	ok(guest_stat(p.a.g, "qps_memory") == local + 1 && guest_stat(p.a.g, "qps_ibverbs") == host + 1,
 	   "a connection to the same fabric, and one to elsewhere");
 	tx = guest_stat(p.a.g, "host_tx_bytes");
 	ok(mem_carries(&x, &p.b, 100) && mem_carries(&p.b, &x, 110), "memory carries the one");
@@ -483,7 +483,7 @@ static void test_memory_guest(void)
 void test_mixed(void)
 {
 	struct guest_config cfg = {
-		.name = "c", .id = 3, .ibdev = ibdev, .transport = "mixed", .fabric = "elsewhere",
+		.name = "c", .id = 3, .ibdev = ibdev, .transports = "memory,ibverbs", .fabric = "elsewhere",
 		.mem_size = 64 << 20,
 	};
 

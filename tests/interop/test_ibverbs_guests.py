@@ -84,7 +84,7 @@ def paths(host):
     """QPs that guest a has connected so far: (by memory, by the host's device)."""
     out = host.run(f'{VRDMAD} --stats /run/stats').stdout
     value = {line.split()[0]: line.split()[1] for line in out.splitlines() if line.startswith('device.a.')}
-    return int(value['device.a.qps_local']), int(value['device.a.qps_host'])
+    return int(value['device.a.qps_memory']), int(value['device.a.qps_ibverbs'])
 
 
 def path_taken(host, before, local):

@@ -108,129 +108,6 @@ const char *gsi_key_file(const char *name, const char *bytes, unsigned int mode)
 	return path;
 }
 
-/* ---- the transport: memory, but for QP 1 ------------------------------------------------ */
-
-static struct vrd_transport_ops ops;
-static struct { struct vrd_device *dev; struct vrd_gsi_port *port; } ports[16];
-
-static struct vrd_gsi_port *port_of(const struct vrd_device *dev)
-{
-	for (unsigned int i = 0; i < 16; i++)
-		if (ports[i].dev == dev)
-			return ports[i].port;
-	guest_fatal("not a device of this test");
-}
-
-static bool is_gsi(const struct vrd_qp *qp)
-{
-	return qp->type == VIRTIO_RDMA_QPT_GSI;
-}
-
-static int gid_add(struct vrd_device *dev, uint32_t index, const uint8_t gid[16])
-{
-	int ret = vrd_gsi_gid_add(port_of(dev), index, gid);
-
-	if (!ret) {
-		ret = vrd_memory_transport.gid_add(dev, index, gid);
-		if (ret)
-			vrd_gsi_gid_del(port_of(dev), index);
-	}
-	return ret;
-}
-
-static void gid_del(struct vrd_device *dev, uint32_t index, const uint8_t gid[16])
-{
-	vrd_gsi_gid_del(port_of(dev), index);
-	vrd_memory_transport.gid_del(dev, index, gid);
-}
-
-static int qp_create(struct vrd_qp *qp)
-{
-	return is_gsi(qp) ? vrd_gsi_qp_create(port_of(qp->dev), qp) : vrd_memory_transport.qp_create(qp);
-}
-
-static int qp_modify(struct vrd_qp *qp, uint8_t state, const struct virtio_rdma_qp_attr *attr,
-		     uint32_t mask)
-{
-	return is_gsi(qp) ? vrd_gsi_qp_modify(qp, state, attr, mask) :
-			    vrd_memory_transport.qp_modify(qp, state, attr, mask);
-}
-
-static void qp_query(struct vrd_qp *qp, struct virtio_rdma_qp_attr *attr)
-{
-	if (is_gsi(qp))
-		vrd_gsi_qp_query(qp, attr);
-	else
-		vrd_memory_transport.qp_query(qp, attr);
-}
-
-static void qp_destroy(struct vrd_qp *qp)
-{
-	if (is_gsi(qp))
-		vrd_gsi_qp_destroy(qp);
-	else
-		vrd_memory_transport.qp_destroy(qp);
-}
-
-static void qp_free(struct vrd_qp *qp)
-{
-	if (is_gsi(qp))
-		vrd_gsi_qp_free(qp);
-	else
-		vrd_memory_transport.qp_free(qp);
-}
-
-static enum vrd_run sq_run(struct vrd_qp *qp, unsigned int budget)
-{
-	return is_gsi(qp) ? vrd_gsi_sq_run(qp, budget) : vrd_memory_transport.sq_run(qp, budget);
-}
-
-static void rq_run(struct vrd_qp *qp)
-{
-	if (is_gsi(qp))
-		vrd_gsi_rq_run(qp);
-	else
-		vrd_memory_transport.rq_run(qp);
-}
-
-static void device_close(struct vrd_device *dev)
-{
-	vrd_gsi_port_close(port_of(dev));
-	for (unsigned int i = 0; i < 16; i++)
-		if (ports[i].dev == dev)
-			ports[i].dev = NULL;
-	vrd_memory_transport.device_close(dev);
-}
-
-/* Call before its queues are started. */
-static void use_gsi(struct vrd_device *dev)
-{
-	struct vrd_gsi_port_config cfg = { .ifindex = 1 };
-	struct vrd_error err;
-	unsigned int i;
-
-	if (!ops.name) {
-		ops = vrd_memory_transport;
-		ops.name = "memory with the host's QP 1";
-		ops.device_close = device_close;
-		ops.gid_add = gid_add;
-		ops.gid_del = gid_del;
-		ops.qp_create = qp_create;
-		ops.qp_modify = qp_modify;
-		ops.qp_query = qp_query;
-		ops.qp_destroy = qp_destroy;
-		ops.qp_free = qp_free;
-		ops.sq_run = sq_run;
-		ops.rq_run = rq_run;
-	}
-	for (i = 0; ports[i].dev; i++)
-		;
-	if (vrd_gsi_port_open(dev, &cfg, &ports[i].port, &err))
-		guest_fatal("no port: %s", err.msg);
-	ports[i].dev = dev;
-	dev->ops = &ops;
-}
-
 /* ---- guests --------------------------------------------------------------------------- */
 
 static void bring_up(struct guest_qp *qp)
@@ -257,6 +134,7 @@ void gsi_guest_open(struct gsi_guest *gg, struct vrd_engine *engine, uint8_t id,
 {
 	struct guest_config cfg = {
 		.name = address, .id = id, .fabric = fabric, .mem_size = 16 << 20,
+		.transports = "mad,memory",
 #ifdef __SANITIZE_THREAD__
 		.host_mapped = true,	/* the thread sanitizer identifies memory by its address */
 #endif
@@ -268,7 +146,7 @@ void gsi_guest_open(struct gsi_guest *gg, struct vrd_engine *engine, uint8_t id,
 
 	memset(gg, 0, sizeof(*gg));
 	gg->g = guest_create_stopped(engine, &cfg);
-	use_gsi(gg->g->dev);
+	vrd_gsi_set_ifindex(vrd_gsi_port(gg->g->dev), 1);
 	guest_start_queues(gg->g);
 	gsi_gid(gg->gid, address);
 	if (guest_init(gg->g) || guest_add_gid(gg->g, 0, gg->g->gid) ||
@@ -398,7 +276,7 @@ uint64_t gsi_stat(struct gsi_guest *gg, const char *name)
 {
 	struct stat_query query = { .name = name };
 
-	vrd_gsi_port_stats(port_of(gg->g->dev), match, &query);
+	vrd_gsi_port_stats(vrd_gsi_port(gg->g->dev), match, &query);
 	if (!query.found)
 		guest_fatal("QP 1 has no counter %s", name);
 	return query.value;

@@ -249,7 +249,7 @@ struct guest *guest_create_stopped(struct vrd_engine *engine, const struct guest
 	dev_cfg.name = g->cfg.name;
 	dev_cfg.fabric = cfg->fabric;
 	dev_cfg.ibdev = cfg->ibdev;
-	dev_cfg.transport = cfg->transport;
+	dev_cfg.transports = cfg->transports;
 	memcpy(dev_cfg.mac, g->mac, 6);
 	dev_cfg.num_comp_vectors = g->cfg.num_vectors;
 	dev_cfg.limits = cfg->limits;

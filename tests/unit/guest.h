@@ -65,7 +65,7 @@ struct guest_config {
 	unsigned int num_allowed_gids;		/* as in vrd_device_config */
 	uint8_t allowed_gids[4][16];
 	const char *ibdev;			/* transport ibverbs, on that device of the host */
-	const char *transport;			/* or that one */
+	const char *transports;			/* or these, as in vrd_device_config */
 	uint8_t gid[16];			/* GID 0; all zero: the link-local one of the MAC */
 };
 

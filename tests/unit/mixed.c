@@ -10,7 +10,7 @@ static const uint8_t elsewhere[16] = { [10] = 0xff, 0xff, 10, 0, 0, 99 };
 void mixed_open(unsigned int pollers, const char *fabric_a, const char *fabric_b)
 {
 	struct guest_config a = {
-		.host_mapped = MEM_HOST_MAPPED, .ibdev = NULL_IBDEV, .transport = "mixed",
+		.host_mapped = MEM_HOST_MAPPED, .ibdev = NULL_IBDEV, .transports = "memory,ibverbs",
 		.fabric = fabric_a,
 	}, b = a;
 

@@ -686,7 +686,7 @@ static void bad_configs(struct raw *r)
 	TRY(memset(c.mac, 0, 6), "no MAC");
 	TRY(c.num_comp_vectors = 0, "no vectors");
 	TRY(c.num_comp_vectors = 254, "254 vectors");
-	TRY(c.transport = "magic", "unknown transport");
+	TRY(c.transports = "magic", "unknown transport");
 	TRY(c.limits.max_sge = 33, "too many SGEs");
 	TRY(c.limits.max_qp = UINT32_MAX, "too many QPs");
 	TRY(c.limits.max_mr_size = UINT64_MAX, "too large an MR");

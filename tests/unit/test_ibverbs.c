@@ -54,7 +54,7 @@ static void test_open(void)
 	cfg.gid_indexes[0] = 1;
 	is(vrd_device_create(p.engine, &cfg, &dev, &err), 0, "a right one");
 	vrd_device_destroy(dev);
-	cfg.transport = "ibverbs";
+	cfg.transports = "ibverbs";
 	cfg.ibdev = NULL;
 	ok(vrd_device_create(p.engine, &cfg, &dev, &err) < 0, "no name at all: %s", err.msg);
 }

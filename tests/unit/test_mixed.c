@@ -13,7 +13,7 @@ static void test_open(void)
 {
 	struct vrd_device_config cfg = {
 		.name = "d", .mac = { 2, 0, 0, 0, 0, 9 }, .num_comp_vectors = 1,
-		.ibdev = NULL_IBDEV, .transport = "mixed", .fabric = "f",
+		.ibdev = NULL_IBDEV, .transports = "memory,ibverbs", .fabric = "f",
 	};
 	struct host_calls calls = host_calls_at_start(p.engine, &cfg);
 
@@ -117,8 +117,8 @@ static void test_two_fabrics(void)
 	open_end(&x, VIRTIO_RDMA_QPT_RC);
 	open_end(&y, VIRTIO_RDMA_QPT_RC);
 	connect_ends(&x, &y);
-	ok(guest_stat(p.a.g, "qps_host") == 1 && guest_stat(p.b.g, "qps_host") == 1 &&
-	   !guest_stat(p.a.g, "qps_local") && !guest_stat(p.b.g, "qps_local"),
+	ok(guest_stat(p.a.g, "qps_ibverbs") == 1 && guest_stat(p.b.g, "qps_ibverbs") == 1 &&
+	   !guest_stat(p.a.g, "qps_memory") && !guest_stat(p.b.g, "qps_memory"),
 	   "guests of two fabrics: by the host");
 	mem_pattern(x.buf, 64, 1);
 	mem_pattern(y.buf, 64, 2);
@@ -133,7 +133,7 @@ static void test_two_fabrics(void)
 
 static void test_paths(void)
 {
-	uint64_t local = guest_stat(p.a.g, "qps_local"), host = guest_stat(p.a.g, "qps_host");
+	uint64_t local = guest_stat(p.a.g, "qps_memory"), host = guest_stat(p.a.g, "qps_ibverbs");
 	struct mem_end x = p.a, y = p.b, z = p.a;
 	uint64_t tx, rx;
 
@@ -142,7 +142,7 @@ static void test_paths(void)
 	open_end(&z, VIRTIO_RDMA_QPT_RC);
 	connect_ends(&x, &y);
 	bring_up(&z, NULL);
-	ok(guest_stat(p.a.g, "qps_local") == local + 1 && guest_stat(p.a.g, "qps_host") == host + 1,
+	ok(guest_stat(p.a.g, "qps_memory") == local + 1 && guest_stat(p.a.g, "qps_ibverbs") == host + 1,
 	   "a connection to the same fabric, and one to elsewhere");
 	tx = guest_stat(p.a.g, "host_tx_bytes");
 	rx = guest_stat(p.a.g, "host_rx_bytes");

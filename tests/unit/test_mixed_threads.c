@@ -242,7 +242,7 @@ static void end_of(struct mem_end *end)
 static void test_reset(void)
 {
 	struct guest_config cfg = {
-		.host_mapped = MEM_HOST_MAPPED, .ibdev = NULL_IBDEV, .transport = "mixed",
+		.host_mapped = MEM_HOST_MAPPED, .ibdev = NULL_IBDEV, .transports = "memory,ibverbs",
 		.fabric = "h", .name = "c", .id = 3,
 	};
 	struct vrd_engine *engine = guest_engine(2, 50);

@@ -452,18 +452,19 @@ static int host_reg_mr(uint32_t access, uint32_t lkey, uint32_t rkey,
 
 static void host_keys(void)
 {
-	const struct vrd_transport_ops *own = r->dev->ops;
+	const struct vrd_transport_ops *own = r->dev->transports[0];
 	struct virtio_rdma_reg_mr_rsp a, b, c;
 	uint32_t handle;
 
 	host_ops = *own;
-	host_ops.host_numbers = true;
+	host_ops.owns_numbers = true;
 	host_ops.mr_reg = host_reg;
 	host_ops.mr_dereg = host_dereg;
 	if (vrd_table_init(&r->dev->lkeys, 4, 0, VRD_TABLE_FOREIGN) ||
 	    vrd_table_init(&r->dev->rkeys, 4, 0, VRD_TABLE_FOREIGN))
 		abort();
-	r->dev->ops = &host_ops;
+	r->dev->transports[0] = &host_ops;
+	r->dev->owner = &host_ops;
 
 	is(host_reg_mr(LW | RR, 0x00123401, 0xfffffe02, &a), 0, "REG_MR with the host's keys");
 	ok(a.lkey == 0x00123401 && a.rkey == 0xfffffe02, "the guest gets them");
@@ -499,7 +500,8 @@ static void host_keys(void)
 	is(host_reg_mr(LW | RR, 0x001234ff, 0xfffffeff, &a), 0, "the host gives the numbers again");
 	is(raw_recover(r), 0, "a reset");
 	is(r->dev->lkeys.count + r->dev->rkeys.count, 0, "leaves none");
-	r->dev->ops = own;
+	r->dev->transports[0] = own;
+	r->dev->owner = NULL;
 }
 
 int main(void)

@@ -192,7 +192,7 @@ static bool virtio_rdma_conf_ibdev(const VirtIORDMAConf *conf,
     }
     cfg->ibdev = conf->ibdev;
     if (conf->local) {
-        cfg->transport = "mixed";
+        cfg->transports = "memory,ibverbs";
     }
     cfg->ibdev_port = conf->port;
     if (conf->gid_index) {

@@ -112,16 +112,16 @@ void vrd_ibv_complete(struct vrd_ibv_cq *vcq, const struct ibv_wc *wc)
 	struct vrd_ibv_qp *vq;
 	uint32_t bytes;
 
-	if (kind == VRD_IBV_LENT && !vdev->sharing->returned(dev, index, qp, &index))
+	if (kind == VRD_IBV_LENT && !vrd_ibv_lend_returned(dev, index, qp, &index))
 		return;
-	if (!qp || !qp->host)
+	vq = qp ? vrd_ibv_qp(qp) : NULL;
+	if (!vq)
 		return;
-	vq = vrd_ibv_qp(qp);
 	if (kind != VRD_IBV_SRQ_RECV && kind != VRD_IBV_LENT && vrd_ibv_wr_generation(wc->wr_id) !=
 	    atomic_load_explicit(&vq->generation, memory_order_relaxed))
 		return;
 	if (kind == VRD_IBV_BOUNCE) {
-		vdev->sharing->received(qp, wc);
+		vrd_ibv_bounce_received(vq, wc);
 		return;
 	}
 	cqe.qpn = htole32(qp->qpn);

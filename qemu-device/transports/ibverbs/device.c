@@ -320,10 +320,9 @@ static void free_dev(struct vrd_ibv_dev *vdev)
 static int open_parts(struct vrd_ibv_dev *vdev, const struct vrd_device_config *cfg,
 		      struct vrd_error *err)
 {
-	struct vrd_gsi_port_config gsi = { .host_cm = true, .num_cm_ports = cfg->num_cm_ports };
+	unsigned int ifindex = 0;
 	int ret = 0;
 
-	memcpy(gsi.cm_ports, cfg->cm_ports, sizeof(gsi.cm_ports));
 	if (cfg->ibdev_opened)
 		vdev->ibdev = vrd_ibdev_get(cfg->ibdev_opened);
 	else
@@ -335,7 +334,7 @@ static int open_parts(struct vrd_ibv_dev *vdev, const struct vrd_device_config *
 	if (!ret)
 		ret = open_port(vdev, err);
 	if (!ret)
-		ret = open_gids(vdev, cfg, &gsi.ifindex, err);
+		ret = open_gids(vdev, cfg, &ifindex, err);
 	if (!ret)
 		ret = open_own(vdev, err);
 	if (!ret)
@@ -345,17 +344,10 @@ static int open_parts(struct vrd_ibv_dev *vdev, const struct vrd_device_config *
 	ret = vrd_ibv_polls_open(vdev, err);
 	if (ret)
 		return ret;
-	ret = vrd_gsi_port_open(vdev->dev, &gsi, &vdev->gsi, err);
-	if (ret)
-		goto close_polls;
+	vrd_gsi_set_ifindex(vrd_gsi_port(vdev->dev), ifindex);
 	ret = vrd_ibv_worker_start(vdev, err);
 	if (ret)
-		goto close_gsi;
-	return 0;
-close_gsi:
-	vrd_gsi_port_close(vdev->gsi);
-close_polls:
-	vrd_ibv_polls_close(vdev);
+		vrd_ibv_polls_close(vdev);
 	return ret;
 }
 
@@ -398,7 +390,6 @@ static void vrd_ibv_device_close(struct vrd_device *dev)
 
 	vrd_ibv_worker_stop(vdev);
 	vrd_ibv_ah_flush(vdev, NULL);
-	vrd_gsi_port_close(vdev->gsi);
 	vrd_ibv_polls_close(vdev);
 	free_dev(vdev);
 }
@@ -407,7 +398,10 @@ static void vrd_ibv_device_stats(struct vrd_device *dev,
 				 void (*fn)(void *opaque, const char *name, uint64_t value),
 				 void *opaque)
 {
-	vrd_gsi_port_stats(vrd_ibv_dev(dev)->gsi, fn, opaque);
+	struct vrd_ibv_dev *vdev = vrd_ibv_dev(dev);
+
+	fn(opaque, "host_tx_bytes", atomic_load(&vdev->tx_bytes));
+	fn(opaque, "host_rx_bytes", atomic_load(&vdev->rx_bytes));
 }
 
 /* ---- protection domains ----------------------------------------------------------- */
@@ -435,13 +429,16 @@ static void vrd_ibv_pd_dealloc(struct vrd_pd *pd)
 
 const struct vrd_transport_ops vrd_ibverbs_transport = {
 	.name		= "ibverbs",
-	.host_numbers	= true,
+	.slot		= VRD_SLOT_IBVERBS,
+	.qp_types	= VRD_QPT_DATA,
+	.owns_numbers	= true,
+	.companion	= &vrd_mad_transport,	/* QP 1 of the host's port is not ours to use */
+	.path		= &vrd_ibv_path,
 	.device_open	= vrd_ibv_device_open,
 	.device_close	= vrd_ibv_device_close,
 	.device_stats	= vrd_ibv_device_stats,
 	.device_query	= vrd_ibv_device_query,
 	.port_state	= vrd_ibv_port_state,
-	.gid_add	= vrd_ibv_gid_add,
 	.gid_del	= vrd_ibv_gid_del,
 	.pd_alloc	= vrd_ibv_pd_alloc,
 	.pd_dealloc	= vrd_ibv_pd_dealloc,
@@ -456,13 +453,8 @@ const struct vrd_transport_ops vrd_ibverbs_transport = {
 	.srq_destroy	= vrd_ibv_srq_destroy,
 	.srq_free	= vrd_ibv_srq_free,
 	.qp_create	= vrd_ibv_qp_create,
-	.qp_modify	= vrd_ibv_qp_modify,
-	.qp_modify_slow	= vrd_ibv_qp_modify_slow,
-	.qp_query	= vrd_ibv_qp_query,
 	.qp_destroy	= vrd_ibv_qp_destroy,
 	.qp_free	= vrd_ibv_qp_free,
-	.sq_run		= vrd_ibv_sq_run,
-	.rq_run		= vrd_ibv_rq_run,
 	.srq_run	= vrd_ibv_srq_run,
 	.poll		= vrd_ibv_poll,
 	.poll_sleep	= vrd_ibv_poll_sleep,

@@ -15,7 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "mad/gsi.h"
 #include "ibv.h"
 #include "log.h"
 
@@ -137,23 +136,13 @@ int vrd_ibv_gid_index(struct vrd_ibv_dev *vdev, const uint8_t gid[16])
 	return -EADDRNOTAVAIL;
 }
 
-int vrd_ibv_gid_add(struct vrd_device *dev, uint32_t index, const uint8_t gid[16])
-{
-	struct vrd_ibv_dev *vdev = vrd_ibv_dev(dev);
-
-	/*
-	 * Whether the host has it is found out when it is used: a guest has
-	 * addresses that it never sends RDMA from.
-	 */
-	return vdev->gsi ? vrd_gsi_gid_add(vdev->gsi, index, gid) : 0;
-}
-
+/*
+ * There is nothing to be done when a GID is added.  Whether the host has it is found
+ * out when it is used: a guest has addresses that it never sends RDMA from.
+ */
 void vrd_ibv_gid_del(struct vrd_device *dev, uint32_t index, const uint8_t gid[16])
 {
-	struct vrd_ibv_dev *vdev = vrd_ibv_dev(dev);
-
+	(void)index;
 	(void)gid;
-	vrd_ibv_ah_flush(vdev, NULL);
-	if (vdev->gsi)
-		vrd_gsi_gid_del(vdev->gsi, index);
+	vrd_ibv_ah_flush(vrd_ibv_dev(dev), NULL);
 }

@@ -8,7 +8,7 @@
  *   SRQ          one; all that the guest posts is handed over at once
  *   MR           ibv_reg_mr_iova() of an alias mapping; the host's keys
  *   AH           cache of host AHs, by the address vector in each WQE
- *   QP 1         none: gsi.c
+ *   QP 1         none: the companion transport mad has it
  *
  *   host.c       finding and opening the host's device
  *   device.c     its limits and capabilities, the port; the table of operations
@@ -19,6 +19,9 @@
  *   qp.c         queue pairs: life and states
  *   send.c       a send queue's turn
  *   recv.c       receives, of QPs and of SRQs
+ *   shared.c     on a device with other transports: states of queue pairs,
+ *   bounce.c     datagrams from the host,
+ *   lend.c       receives of an SRQ that the host has in advance
  *   ah.c         address handles
  *   worker.c     a thread for what may take long, and for host events
  *
@@ -41,29 +44,10 @@
 
 #include "transport.h"
 
-struct vrd_gsi_port;
+struct vrd_ibv_lent;
 struct vrd_ibv_qp;
 
-/*
- * A device that carries some of its traffic in another way as well (mixed/):
- * who asks, and is told.  All on the poller, in an RCU read section.
- *
- * Its UD QPs have receives of its own at the host (kind BOUNCE), and a CQ of
- * their own, for all sends are signaled there: the ring and CQs of the guest
- * are not the measure.
- */
-struct vrd_ibv_sharing {
-	/* Is the datagram the host's to send?  sq.lock. */
-	bool (*is_hosts)(struct vrd_qp *qp, const struct vrd_wr *wr);
-	/* A datagram has come, or its receive back with an error. */
-	void (*received)(struct vrd_qp *qp, const struct ibv_wc *wc);
-	/*
-	 * A receive that an SRQ lent (kind LENT) is complete; @index is of its
-	 * wr_id; @qp may be NULL.  True: *@cookie is the guest's.
-	 */
-	bool (*returned)(struct vrd_device *dev, uint32_t index, struct vrd_qp *qp,
-			 uint32_t *cookie);
-};
+extern const struct vrd_path_ops vrd_ibv_path;
 
 /* Entries of the host's GID table that are looked at. */
 #define VRD_IBV_MAX_GIDS	1024
@@ -147,9 +131,7 @@ struct vrd_ibv_dev {
 	struct ibv_context *ctx;
 	uint8_t port_num;
 	struct vrd_caps caps;			/* but for the port's */
-	struct vrd_gsi_port *gsi;
-	const struct vrd_ibv_sharing *sharing;	/* or NULL */
-	void *mix;				/* of mixed/ */
+	uint64_t bounce_bytes;			/* bounce.c; dev->lock */
 	_Atomic uint64_t tx_bytes, rx_bytes;	/* that the host's device carried */
 
 	/*
@@ -202,8 +184,16 @@ struct vrd_ibv_qp {
 	struct vrd_ibv_dev *vdev;
 	struct ibv_qp *ibqp;
 	struct vrd_ibv_cq *send_vcq, *recv_vcq;
-	bool shared;				/* UD, and vdev->sharing: the CQs are its own */
-	void *mix;				/* of mixed/ */
+	/*
+	 * UD on a device with several transports: it has a CQ of its own, because all
+	 * sends are signaled, and receives of its own (bounce.c).
+	 */
+	bool shared;
+	struct {
+		uint32_t num;
+		uint8_t *data;
+		struct ibv_mr *mr;
+	} recvs;
 	/*
 	 * In the wr_id of all that is posted: completions of an earlier life
 	 * of the QP, or of another that had its number, are not ours.
@@ -215,7 +205,6 @@ struct vrd_ibv_qp {
 
 	/* sq.lock */
 	uint32_t sq_posted;			/* behind the last send that the host took */
-	bool not_ours;				/* shared: a turn ended before such a datagram */
 	bool blocked;				/* the host had no room: see timer */
 	bool failing;				/* a request that fails by design is under way */
 	uint8_t failing_status;			/* VIRTIO_RDMA_WC_*: what that one gets */
@@ -226,6 +215,13 @@ struct vrd_ibv_qp {
 	uint32_t refused_index;
 	bool gone;				/* the host takes nothing at all */
 	bool dead;				/* destroyed: leave it alone; rq.lock as well */
+	/*
+	 * rq.lock: receives of the guest's ring are for the host.  False on a device
+	 * with several transports as long as the path is not this one.
+	 */
+	bool carries;
+	bool lends;				/* rq.lock: counted in its SRQ's host_qps */
+	bool has_lent;				/* since the host's QP was reset; control thread */
 	bool host_inline;
 	uint8_t *bounce;			/* or: a line of max_inline for each entry */
 	struct ibv_mr *bounce_mr;
@@ -256,7 +252,10 @@ static inline struct vrd_ibv_qp *vrd_ibv_qp(const struct vrd_qp *qp)
 struct vrd_ibv_srq {
 	struct vrd_srq *srq;
 	struct ibv_srq *ibsrq;
-	void *mix;				/* of mixed/ */
+	/* On a device with several transports, lend.c; ring.lock. */
+	uint32_t window;		/* receives that the host may have in advance */
+	uint32_t host_qps;		/* QPs on this path that take from it */
+	struct vrd_ibv_lent *lent;	/* @window of them, made for the first such QP */
 };
 
 static inline struct vrd_ibv_srq *vrd_ibv_srq(const struct vrd_srq *srq)
@@ -274,8 +273,8 @@ enum vrd_ibv_kind {
 	VRD_IBV_SRQ_RECV,
 	VRD_IBV_FAILING,
 	VRD_IBV_QUIET,			/* a send whose success the guest does not want to hear of */
-	VRD_IBV_BOUNCE,			/* see struct vrd_ibv_sharing */
-	VRD_IBV_LENT,			/* likewise; no generation */
+	VRD_IBV_BOUNCE,			/* bounce.c */
+	VRD_IBV_LENT,			/* lend.c; no generation */
 };
 
 #define VRD_IBV_GENERATIONS	((1U << 29) - 1)
@@ -295,18 +294,6 @@ static inline uint32_t vrd_ibv_wr_generation(uint64_t wr_id)
 	return wr_id >> 35;
 }
 
-/* Receives of its own that a shared QP has. */
-#define VRD_IBV_MIN_BOUNCES	16U
-#define VRD_IBV_MAX_BOUNCES	128U
-
-static inline uint32_t vrd_ibv_bounces(const struct vrd_qp *qp)
-{
-	uint32_t n = qp->srq ? qp->srq->ring.entries : qp->rq.entries;
-
-	return n < VRD_IBV_MIN_BOUNCES ? VRD_IBV_MIN_BOUNCES :
-	       n > VRD_IBV_MAX_BOUNCES ? VRD_IBV_MAX_BOUNCES : n;
-}
-
 /* host.c; vrd_ibdev_open() is in vrd.h */
 struct vrd_ibdev *vrd_ibdev_get(struct vrd_ibdev *ibdev);
 
@@ -319,7 +306,6 @@ struct ibv_ah *vrd_ibv_ah_to_self(struct vrd_ibv_dev *vdev, struct ibv_pd *pd);
 int vrd_ibv_errno(int host);
 
 /* gid.c */
-int vrd_ibv_gid_add(struct vrd_device *dev, uint32_t index, const uint8_t gid[16]);
 void vrd_ibv_gid_del(struct vrd_device *dev, uint32_t index, const uint8_t gid[16]);
 /* The table has changed; or at start.  0 or a negative errno. */
 int vrd_ibv_gids_refresh(struct vrd_ibv_dev *vdev);
@@ -362,14 +348,33 @@ void vrd_ibv_complete(struct vrd_ibv_cq *vcq, const struct ibv_wc *wc);
 
 /* qp.c */
 int vrd_ibv_qp_create(struct vrd_qp *qp);
-int vrd_ibv_qp_modify(struct vrd_qp *qp, uint8_t new_state,
-		      const struct virtio_rdma_qp_attr *attr, uint32_t mask);
-int vrd_ibv_qp_modify_slow(struct vrd_qp *qp, uint8_t new_state,
-			   const struct virtio_rdma_qp_attr *attr, uint32_t mask);
-void vrd_ibv_qp_query(struct vrd_qp *qp, struct virtio_rdma_qp_attr *attr);
+/* Moves the host's QP. */
+int vrd_ibv_qp_modify(struct vrd_qp *qp, const struct vrd_qp_change *change);
 void vrd_ibv_qp_destroy(struct vrd_qp *qp);
 void vrd_ibv_qp_free(struct vrd_qp *qp);
 void vrd_ibv_qp_timer(struct vrd_timer *timer);
+
+/* shared.c */
+int vrd_ibv_shared_modify(struct vrd_ibv_qp *vq, const struct vrd_qp_change *change);
+void vrd_ibv_shared_commit(struct vrd_ibv_qp *vq, const struct vrd_qp_change *change);
+bool vrd_ibv_sq_idle(struct vrd_qp *qp);
+
+/* bounce.c */
+/* Receives of its own that a QP needs. */
+uint32_t vrd_ibv_bounces(const struct vrd_qp *qp);
+int vrd_ibv_bounce_create(struct vrd_ibv_qp *vq);
+void vrd_ibv_bounce_free(struct vrd_ibv_qp *vq);
+void vrd_ibv_bounce_post_all(struct vrd_ibv_qp *vq);
+void vrd_ibv_bounce_received(struct vrd_ibv_qp *vq, const struct ibv_wc *wc);
+
+/* lend.c */
+void vrd_ibv_lend_init(struct vrd_ibv_srq *vsrq);
+int vrd_ibv_lend_begin(struct vrd_ibv_qp *vq);
+void vrd_ibv_lend_end(struct vrd_ibv_qp *vq);
+void vrd_ibv_lend_settle(struct vrd_ibv_qp *vq);
+void vrd_ibv_lend_run(struct vrd_srq *srq);
+bool vrd_ibv_lend_returned(struct vrd_device *dev, uint32_t index, struct vrd_qp *qp,
+			   uint32_t *cookie);
 
 /* send.c */
 enum vrd_run vrd_ibv_sq_run(struct vrd_qp *qp, unsigned int budget);

@@ -4,7 +4,7 @@
  *
  * A guest's QP is a QP of the host's, of the same type and sizes, in a PD and
  * with CQs that are the guest's as well, and with the host's number.  QP 1 is
- * not: gsi.c makes it.
+ * not: the transport mad has it.
  *
  * Control thread under dev->lock, but for the timer.
  */
@@ -13,8 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "mad/gsi.h"
 #include "ibv.h"
+#include "mad/gsi.h"
 #include "log.h"
 
 /* The numbers of states and attributes are IBTA's and Linux's on both sides. */
@@ -98,6 +98,7 @@ static void free_parts(struct vrd_ibv_qp *vq)
 	if (ret)
 		vrd_dev_log(vq->qp->dev, VRD_LOG_ERROR, "the host keeps a queue pair: %s",
 			    strerror(ret));
+	vrd_ibv_bounce_free(vq);
 	if (vq->bounce_mr)
 		ibv_dereg_mr(vq->bounce_mr);
 	if (vq->shared && vq->send_vcq)
@@ -142,6 +143,8 @@ static int make_parts(struct vrd_ibv_dev *vdev, struct vrd_ibv_qp *vq)
 		vq->slot_ah = calloc(qp->sq.entries, sizeof(vq->slot_ah[0]));
 		ret = vq->slot_ah ? 0 : -ENOMEM;
 	}
+	if (!ret && vq->shared)
+		ret = vrd_ibv_bounce_create(vq);
 	return ret;
 }
 
@@ -151,26 +154,22 @@ int vrd_ibv_qp_create(struct vrd_qp *qp)
 	struct vrd_ibv_qp *vq;
 	int ret;
 
-	if (qp->type == VIRTIO_RDMA_QPT_GSI)
-		return vrd_gsi_qp_create(vdev->gsi, qp);
 	vq = calloc(1, sizeof(*vq));
 	if (!vq)
 		return -ENOMEM;
 	vq->qp = qp;
 	vq->vdev = vdev;
-	vq->shared = vdev->sharing && qp->type == VIRTIO_RDMA_QPT_UD;
+	vq->shared = qp->dev->several && qp->type == VIRTIO_RDMA_QPT_UD;
+	vq->carries = !qp->dev->several;
 	vrd_timer_init(&vq->timer, vrd_ibv_qp_timer);
 	atomic_init(&vq->generation, next_generation(vdev));
 	ret = make_parts(vdev, vq);
-	if (!ret)
-		ret = vrd_table_claim(&qp->dev->qps, vq->ibqp->qp_num);
 	if (ret) {
 		free_parts(vq);
 		return ret;
 	}
 	qp->qpn = vq->ibqp->qp_num;
-	qp->host = true;
-	qp->rq.want_db = true;		/* the host has to get what is posted */
+	qp->rq.want_db = vq->carries;	/* the host has to get what is posted */
 	qp->priv[VRD_SLOT_IBVERBS] = vq;
 	return 0;
 }
@@ -217,14 +216,14 @@ static int check_mtu(struct vrd_qp *qp, uint8_t mtu)
 	return -EINVAL;
 }
 
-static int fill_attr(struct vrd_qp *qp, uint8_t new_state, const struct virtio_rdma_qp_attr *attr,
-		     uint32_t mask, struct ibv_qp_attr *to)
+static int fill_attr(struct vrd_qp *qp, const struct vrd_qp_change *change, struct ibv_qp_attr *to)
 {
+	const struct virtio_rdma_qp_attr *attr = &change->attr;
 	struct vrd_ibv_dev *vdev = vrd_ibv_dev(qp->dev);
 	int ret = 0;
 
 	*to = (struct ibv_qp_attr){
-		.qp_state = (enum ibv_qp_state)new_state,
+		.qp_state = (enum ibv_qp_state)change->to,
 		.cur_qp_state = (enum ibv_qp_state)attr->cur_state,
 		.en_sqd_async_notify = attr->en_sqd_async_notify,
 		.qp_access_flags = le32toh(attr->access_flags) &
@@ -246,12 +245,13 @@ static int fill_attr(struct vrd_qp *qp, uint8_t new_state, const struct virtio_r
 		.max_dest_rd_atomic = attr->max_dest_rd_atomic,
 		.dest_qp_num = le32toh(attr->dest_qpn),
 	};
-	if (mask & VIRTIO_RDMA_QP_AV)
+	if (change->mask & VIRTIO_RDMA_QP_AV)
 		ret = fill_av(qp, &attr->av, &to->ah_attr);
-	if (!ret && mask & VIRTIO_RDMA_QP_PATH_MTU)
+	if (!ret && change->mask & VIRTIO_RDMA_QP_PATH_MTU)
 		ret = check_mtu(qp, attr->path_mtu);
-	if (mask & VIRTIO_RDMA_QP_RQ_PSN)
-		vrd_gsi_rq_psn(vdev->gsi, attr->av.dgid, le32toh(attr->dest_qpn), &to->rq_psn);
+	if (change->mask & VIRTIO_RDMA_QP_RQ_PSN)
+		vrd_gsi_rq_psn(vrd_gsi_port(qp->dev), attr->av.dgid, le32toh(attr->dest_qpn),
+			       &to->rq_psn);
 	return ret;
 }
 
@@ -284,7 +284,7 @@ static int reset(struct vrd_ibv_qp *vq)
 	vrd_ibv_worker_forget(vq);
 	vrd_ibv_ah_forget(vq);
 	vrd_timer_cancel_sync(&vq->timer);
-	vrd_gsi_forget_qp(vq->vdev->gsi, qp->qpn);
+	vrd_gsi_forget_qp(vrd_gsi_port(qp->dev), qp->qpn);
 	ret = ibv_modify_qp(vq->ibqp, &attr, IBV_QP_STATE);
 	/* Completions of the life that ends are not taken for ours after this. */
 	vrd_engine_synchronize(qp->dev->engine);
@@ -303,24 +303,23 @@ static int reset(struct vrd_ibv_qp *vq)
 	return vrd_ibv_errno(ret);
 }
 
-int vrd_ibv_qp_modify_slow(struct vrd_qp *qp, uint8_t new_state,
-			   const struct virtio_rdma_qp_attr *attr, uint32_t mask)
+int vrd_ibv_qp_modify(struct vrd_qp *qp, const struct vrd_qp_change *change)
 {
 	struct vrd_ibv_qp *vq = vrd_ibv_qp(qp);
 	struct ibv_qp_attr to;
 	int ret;
 
-	if (new_state == VIRTIO_RDMA_QPS_RESET)
+	if (change->to == VIRTIO_RDMA_QPS_RESET)
 		return reset(vq);
-	ret = fill_attr(qp, new_state, attr, mask, &to);
+	ret = fill_attr(qp, change, &to);
 	if (ret)
 		return ret;
-	if (new_state == VIRTIO_RDMA_QPS_ERR)
+	if (change->to == VIRTIO_RDMA_QPS_ERR)
 		atomic_store(&vq->told_error, true);
-	ret = ibv_modify_qp(vq->ibqp, &to, (int)mask);
+	ret = ibv_modify_qp(vq->ibqp, &to, (int)change->mask);
 	if (ret) {
 		vrd_dev_log(qp->dev, VRD_LOG_WARN, "QP %u: the host refuses state %u to %u: %s",
-			    qp->qpn, qp->state, new_state, strerror(ret));
+			    qp->qpn, change->from, change->to, strerror(ret));
 		return vrd_ibv_errno(ret);
 	}
 	/* For the core runs the QP when its new state is in place. */
@@ -328,45 +327,57 @@ int vrd_ibv_qp_modify_slow(struct vrd_qp *qp, uint8_t new_state,
 	return 0;
 }
 
-/* Both ring locks are held.  QPs of the host's go the slow way. */
-int vrd_ibv_qp_modify(struct vrd_qp *qp, uint8_t new_state,
-		      const struct virtio_rdma_qp_attr *attr, uint32_t mask)
+static int path_modify(struct vrd_qp *qp, const struct vrd_qp_change *change)
 {
-	return vrd_gsi_qp_modify(qp, new_state, attr, mask);
+	return qp->dev->several ? vrd_ibv_shared_modify(vrd_ibv_qp(qp), change) :
+				  vrd_ibv_qp_modify(qp, change);
 }
 
-void vrd_ibv_qp_query(struct vrd_qp *qp, struct virtio_rdma_qp_attr *attr)
+static void path_commit(struct vrd_qp *qp, const struct vrd_qp_change *change)
+{
+	if (qp->dev->several)
+		vrd_ibv_shared_commit(vrd_ibv_qp(qp), change);
+}
+
+static void path_query(struct vrd_qp *qp, struct virtio_rdma_qp_attr *attr)
 {
 	struct ibv_qp_init_attr init;
 	struct ibv_qp_attr host;
+	uint8_t error = 0;
 	int ret;
 
-	if (!qp->host) {
-		vrd_gsi_qp_query(qp, attr);
-		return;
-	}
-	if (qp->state < VIRTIO_RDMA_QPS_RTR || qp->state == VIRTIO_RDMA_QPS_ERR)
+	if (attr->state < VIRTIO_RDMA_QPS_RTR || attr->state == VIRTIO_RDMA_QPS_ERR)
 		return;
 	/* A poller with a datagram for it waits for rq.lock, but not for the host. */
-	vrd_unlock(&qp->rq.lock);
-	vrd_unlock(&qp->sq.lock);
 	ret = ibv_query_qp(vrd_ibv_qp(qp)->ibqp, &host, IBV_QP_STATE, &init);
 	vrd_lock(&qp->sq.lock);
 	vrd_lock(&qp->rq.lock);
 	attr->state = qp->state;
 	attr->cur_state = qp->state;
-	if (ret || qp->state == VIRTIO_RDMA_QPS_ERR)
-		return;
-	if (qp->state == VIRTIO_RDMA_QPS_SQD)
+	if (!ret && qp->state == VIRTIO_RDMA_QPS_SQD)
 		attr->sq_draining = host.sq_draining;
 	/* An error of which the host raised no event, as Soft-RoCE does not. */
-	if (host.qp_state == IBV_QPS_ERR || host.qp_state == IBV_QPS_SQE) {
+	if (!ret && qp->state != VIRTIO_RDMA_QPS_ERR &&
+	    (host.qp_state == IBV_QPS_ERR || host.qp_state == IBV_QPS_SQE)) {
 		attr->state = (uint8_t)host.qp_state;
 		attr->cur_state = attr->state;
 		atomic_store(&vrd_ibv_qp(qp)->told_error, true);
-		vrd_qp_error(qp, attr->state, VRD_HELD_SQ);
+		error = attr->state;
 	}
+	vrd_unlock(&qp->rq.lock);
+	vrd_unlock(&qp->sq.lock);
+	if (error)
+		vrd_qp_error(qp, error, VRD_HELD_NONE);
 }
+
+const struct vrd_path_ops vrd_ibv_path = {
+	.sq_run		= vrd_ibv_sq_run,
+	.rq_run		= vrd_ibv_rq_run,
+	.modify		= path_modify,
+	.commit		= path_commit,
+	.query		= path_query,
+	.sq_idle	= vrd_ibv_sq_idle,
+};
 
 /* ---- the end -------------------------------------------------------------------------- */
 
@@ -374,20 +385,17 @@ void vrd_ibv_qp_destroy(struct vrd_qp *qp)
 {
 	struct vrd_ibv_qp *vq = vrd_ibv_qp(qp);
 
-	if (!qp->host) {
-		vrd_gsi_qp_destroy(qp);
-		return;
-	}
 	/* Neither ring's turn sets the timer again, or asks the worker for anything. */
 	vrd_lock(&qp->sq.lock);
 	vrd_lock(&qp->rq.lock);
 	vq->dead = true;
+	vrd_ibv_lend_end(vq);
 	vrd_unlock(&qp->rq.lock);
 	vrd_unlock(&qp->sq.lock);
 	vrd_timer_cancel_sync(&vq->timer);
 	vrd_ibv_worker_forget(vq);
 	vrd_ibv_ah_forget(vq);
-	vrd_gsi_forget_qp(vq->vdev->gsi, qp->qpn);
+	vrd_gsi_forget_qp(vrd_gsi_port(qp->dev), qp->qpn);
 }
 
 /* After a grace period: no poller has it. */
@@ -395,14 +403,9 @@ void vrd_ibv_qp_free(struct vrd_qp *qp)
 {
 	struct vrd_ibv_qp *vq = vrd_ibv_qp(qp);
 
-	if (!qp->host) {
-		vrd_gsi_qp_free(qp);
-		return;
-	}
+	vrd_ibv_lend_settle(vq);
 	drop_ahs(vq);
-	/* The host may give the number away at once. */
 	free_parts(vq);
-	vrd_table_release(&qp->dev->qps, qp->qpn);
 	qp->priv[VRD_SLOT_IBVERBS] = NULL;
 }
 

@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "mad/gsi.h"
 #include "ibv.h"
 #include "log.h"
 
@@ -145,11 +144,7 @@ static void flush_locked(struct vrd_qp *qp)
 
 void vrd_ibv_rq_run(struct vrd_qp *qp)
 {
-	if (!qp->host) {
-		vrd_gsi_rq_run(qp);
-		return;
-	}
-	/* The host has others. */
+	/* The host has others: bounce.c. */
 	if (vrd_ibv_qp(qp)->shared) {
 		atomic_store(&vrd_ibv_qp(qp)->rq_due, false);
 		return;
@@ -169,7 +164,8 @@ void vrd_ibv_rq_run(struct vrd_qp *qp)
 		return;
 	}
 	/* IBTA 10.3.1: none in RESET. */
-	if (qp->state != VIRTIO_RDMA_QPS_RESET && !vrd_ibv_qp(qp)->dead) {
+	if (qp->state != VIRTIO_RDMA_QPS_RESET && !vrd_ibv_qp(qp)->dead &&
+	    vrd_ibv_qp(qp)->carries) {
 		atomic_store(&vrd_ibv_qp(qp)->rq_due, false);
 		if (qp->state == VIRTIO_RDMA_QPS_ERR)
 			flush_locked(qp);
@@ -200,7 +196,9 @@ int vrd_ibv_srq_create(struct vrd_srq *srq)
 		free(vsrq);
 		return ret;
 	}
-	srq->ring.want_db = true;
+	vrd_ibv_lend_init(vsrq);
+	/* The host gets all that is posted, or lend.c asks when it needs more. */
+	srq->ring.want_db = !srq->dev->several;
 	srq->priv[VRD_SLOT_IBVERBS] = vsrq;
 	return 0;
 }
@@ -209,14 +207,19 @@ int vrd_ibv_srq_modify(struct vrd_srq *srq, uint32_t limit)
 {
 	struct ibv_srq_attr attr = { .srq_limit = limit };
 
+	if (srq->dev->several)
+		return -EOPNOTSUPP;
 	return vrd_ibv_errno(ibv_modify_srq(vrd_ibv_srq(srq)->ibsrq, &attr, IBV_SRQ_LIMIT));
 }
 
 int vrd_ibv_srq_query(struct vrd_srq *srq, uint32_t *limit)
 {
 	struct ibv_srq_attr attr = { 0 };
-	int ret = ibv_query_srq(vrd_ibv_srq(srq)->ibsrq, &attr);
+	int ret;
 
+	if (srq->dev->several)
+		return -EOPNOTSUPP;
+	ret = ibv_query_srq(vrd_ibv_srq(srq)->ibsrq, &attr);
 	*limit = attr.srq_limit;
 	return vrd_ibv_errno(ret);
 }
@@ -234,6 +237,7 @@ void vrd_ibv_srq_free(struct vrd_srq *srq)
 	if (ret)
 		vrd_dev_log(srq->dev, VRD_LOG_ERROR, "the host keeps a shared receive queue: %s",
 			    strerror(ret));
+	free(vsrq->lent);
 	free(vsrq);
 	srq->priv[VRD_SLOT_IBVERBS] = NULL;
 }
@@ -260,8 +264,10 @@ void vrd_ibv_srq_run(struct vrd_srq *srq)
 	struct vrd_recv_wr wr;
 	struct chain c;
 
-	if (!srq->priv[VRD_SLOT_IBVERBS])
+	if (srq->dev->several) {
+		vrd_ibv_lend_run(srq);
 		return;
+	}
 	vrd_lock(&srq->ring.lock);
 	c.num = c.num_sges = 0;
 	/* As many as the ring has, at most: it is not read again and again. */

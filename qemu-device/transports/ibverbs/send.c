@@ -15,7 +15,6 @@
 #include <errno.h>
 #include <string.h>
 
-#include "mad/gsi.h"
 #include "ibv.h"
 #include "log.h"
 
@@ -162,7 +161,7 @@ static void put_done_ahs(struct vrd_ibv_qp *vq, unsigned int max)
 {
 	uint32_t mask = vq->qp->sq.entries - 1;
 
-	/* Those of a shared QP may be far behind: others were not the host's. */
+	/* Those of a shared QP may be far behind: others took another path. */
 	if (vq->sq_done - vq->ah_done > vq->qp->sq.entries)
 		vq->ah_done = vq->sq_done - vq->qp->sq.entries;
 	for (; max-- && vq->ah_done != vq->sq_done; vq->ah_done++) {
@@ -363,8 +362,7 @@ static enum vrd_run run(struct chain *c, unsigned int budget)
 			ret = VRD_RUN_IDLE;
 			continue;
 		case VRD_FETCH_OK:
-			if (c->vq->shared && !c->vq->vdev->sharing->is_hosts(qp, &wr)) {
-				c->vq->not_ours = true;
+			if (qp->send_path && !vrd_path_carries(qp, &wr)) {
 				ret = VRD_RUN_IDLE;
 				continue;
 			}
@@ -394,8 +392,6 @@ enum vrd_run vrd_ibv_sq_run(struct vrd_qp *qp, unsigned int budget)
 	struct vrd_ibv_qp *vq = vrd_ibv_qp(qp);
 	struct chain c;
 
-	if (!qp->host)
-		return vrd_gsi_sq_run(qp, budget);
 	if (vq->dead)
 		return VRD_RUN_IDLE;
 	if (vrd_device_suspended(qp->dev))

@@ -39,18 +39,17 @@ static struct gsi_qp *gsi_qp(const struct vrd_qp *qp)
 
 /* ---- life cycle ----------------------------------------------------------- */
 
-int vrd_gsi_qp_create(struct vrd_gsi_port *port, struct vrd_qp *qp)
+int vrd_gsi_qp_create(struct vrd_qp *qp)
 {
+	struct vrd_gsi_port *port = vrd_gsi_port(qp->dev);
 	struct gsi_qp *gq = calloc(1, sizeof(*gq));
 	struct vrd_mad *inbox = calloc(VRD_GSI_INBOX, sizeof(*inbox));
-	int ret = gq && inbox ? vrd_table_claim(&qp->dev->qps, 1) : -ENOMEM;
 
-	if (ret) {
+	if (!gq || !inbox) {
 		free(inbox);
 		free(gq);
-		return ret;
+		return -ENOMEM;
 	}
-	qp->qpn = 1;
 	gq->port = port;
 	qp->priv[VRD_SLOT_MAD] = gq;
 	pthread_mutex_lock(&port->mads->lock);
@@ -60,33 +59,6 @@ int vrd_gsi_qp_create(struct vrd_gsi_port *port, struct vrd_qp *qp)
 	port->qp = qp;
 	pthread_mutex_unlock(&port->mads->lock);
 	return 0;
-}
-
-int vrd_gsi_qp_modify(struct vrd_qp *qp, uint8_t new_state,
-		      const struct virtio_rdma_qp_attr *attr, uint32_t mask)
-{
-	struct gsi_qp *gq = gsi_qp(qp);
-
-	if (new_state == VIRTIO_RDMA_QPS_RESET) {
-		vrd_mads_forget_inbox(gq->port);
-		gq->drain_told = false;
-		if (gq->rq_doorbell) {
-			gq->rq_doorbell = false;
-			vrd_rq_want_doorbell(qp, false);
-		}
-	}
-	if (new_state == VIRTIO_RDMA_QPS_SQD && qp->state != VIRTIO_RDMA_QPS_SQD)
-		gq->drain_told = !(mask & VIRTIO_RDMA_QP_EN_SQD_ASYNC_NOTIFY &&
-				   attr->en_sqd_async_notify);
-	if (new_state >= VIRTIO_RDMA_QPS_RTR)
-		vrd_qp_schedule(qp);
-	return 0;
-}
-
-void vrd_gsi_qp_query(struct vrd_qp *qp, struct virtio_rdma_qp_attr *attr)
-{
-	(void)qp;
-	attr->sq_draining = 0;		/* a send completes at once */
 }
 
 void vrd_gsi_qp_destroy(struct vrd_qp *qp)
@@ -108,7 +80,6 @@ void vrd_gsi_qp_destroy(struct vrd_qp *qp)
 
 void vrd_gsi_qp_free(struct vrd_qp *qp)
 {
-	vrd_table_release(&qp->dev->qps, qp->qpn);
 	free(qp->priv[VRD_SLOT_MAD]);
 	qp->priv[VRD_SLOT_MAD] = NULL;
 }
@@ -344,7 +315,7 @@ static bool flush(struct vrd_qp *qp, unsigned int budget)
 	return more;
 }
 
-enum vrd_run vrd_gsi_sq_run(struct vrd_qp *qp, unsigned int budget)
+static enum vrd_run gsi_sq_run(struct vrd_qp *qp, unsigned int budget)
 {
 	struct gsi_qp *gq = gsi_qp(qp);
 	enum vrd_run run;
@@ -375,7 +346,7 @@ enum vrd_run vrd_gsi_sq_run(struct vrd_qp *qp, unsigned int budget)
 }
 
 /* Called when receives were posted while the QP is in ERR. */
-void vrd_gsi_rq_run(struct vrd_qp *qp)
+static void gsi_rq_run(struct vrd_qp *qp)
 {
 	struct gsi_qp *gq = gsi_qp(qp);
 
@@ -388,3 +359,30 @@ void vrd_gsi_rq_run(struct vrd_qp *qp)
 	}
 	vrd_unlock(&qp->rq.lock);
 }
+
+/* Both ring locks are held. */
+static void gsi_commit(struct vrd_qp *qp, const struct vrd_qp_change *change)
+{
+	struct gsi_qp *gq = gsi_qp(qp);
+
+	if (change->to == VIRTIO_RDMA_QPS_RESET) {
+		vrd_mads_forget_inbox(gq->port);
+		gq->drain_told = false;
+		if (gq->rq_doorbell) {
+			gq->rq_doorbell = false;
+			vrd_rq_want_doorbell(qp, false);
+		}
+	}
+	if (change->to == VIRTIO_RDMA_QPS_SQD && qp->state != VIRTIO_RDMA_QPS_SQD)
+		gq->drain_told = !(change->mask & VIRTIO_RDMA_QP_EN_SQD_ASYNC_NOTIFY &&
+				   change->attr.en_sqd_async_notify);
+	if (change->to >= VIRTIO_RDMA_QPS_RTR)
+		vrd_qp_schedule(qp);
+}
+
+/* A send takes no time, so there is nothing to query or to wait for. */
+const struct vrd_path_ops vrd_gsi_path = {
+	.sq_run	= gsi_sq_run,
+	.rq_run	= gsi_rq_run,
+	.commit	= gsi_commit,
+};

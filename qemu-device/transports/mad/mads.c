@@ -135,6 +135,13 @@ int vrd_gsi_port_open(struct vrd_device *dev, const struct vrd_gsi_port_config *
 	return 0;
 }
 
+void vrd_gsi_set_ifindex(struct vrd_gsi_port *port, unsigned int ifindex)
+{
+	pthread_mutex_lock(&port->mads->lock);
+	port->cfg.ifindex = ifindex;
+	pthread_mutex_unlock(&port->mads->lock);
+}
+
 void vrd_gsi_port_close(struct vrd_gsi_port *port)
 {
 	struct vrd_mads *mads = port->mads;

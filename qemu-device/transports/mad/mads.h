@@ -65,6 +65,18 @@ enum vrd_gsi_stat {
 	VRD_GSI_STATS,
 };
 
+struct vrd_gsi_port_config {
+	unsigned int ifindex;		/* vrd_gsi_set_ifindex() */
+	/* MADs to GIDs that no daemon serves go through the host's rdma_cm. */
+	bool host_cm;
+	/*
+	 * TCP ports of rdma_cm at which the host listens for the guest, so that
+	 * peers without a daemon can connect to it.
+	 */
+	unsigned int num_cm_ports;
+	uint16_t cm_ports[VRD_MAX_CM_PORTS];
+};
+
 struct vrd_gsi_port {
 	struct vrd_mads *mads;
 	struct vrd_device *dev;
@@ -109,6 +121,30 @@ struct vrd_mads {
 
 /* The engine's instance, created at the first call.  NULL: no memory. */
 struct vrd_mads *vrd_mads_get(struct vrd_engine *engine);
+
+/* ---- ports: dev->lock ---------------------------------------------------- */
+
+int vrd_gsi_port_open(struct vrd_device *dev, const struct vrd_gsi_port_config *cfg,
+		      struct vrd_gsi_port **port, struct vrd_error *err);
+/* QP 1 has been destroyed and the GIDs have been deleted. */
+void vrd_gsi_port_close(struct vrd_gsi_port *port);
+
+/* -EEXIST if another device of the process has the GID: a GID identifies one QP 1. */
+int vrd_gsi_gid_add(struct vrd_gsi_port *port, uint32_t index, const uint8_t gid[16]);
+void vrd_gsi_gid_del(struct vrd_gsi_port *port, uint32_t index);
+
+/* "mads_sent", "mads_received", "mads_dropped", ... */
+void vrd_gsi_port_stats(struct vrd_gsi_port *port,
+			void (*fn)(void *opaque, const char *name, uint64_t value), void *opaque);
+
+/* ---- QP 1: gsi.c ----------------------------------------------------------- */
+
+extern const struct vrd_path_ops vrd_gsi_path;
+
+/* Needs dev->local_dma (ib_mad's lkey). */
+int vrd_gsi_qp_create(struct vrd_qp *qp);
+void vrd_gsi_qp_destroy(struct vrd_qp *qp);
+void vrd_gsi_qp_free(struct vrd_qp *qp);
 
 /* ---- pollers ---- */
 

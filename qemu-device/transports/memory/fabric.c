@@ -171,8 +171,9 @@ struct vrd_mem_port *vrd_mem_port_by_gid(struct vrd_mem_fabric *mf, const uint8_
 	return entry ? entry->port : NULL;
 }
 
-bool vrd_mem_has_gid(struct vrd_mem_fabric *mf, const uint8_t gid[16])
+bool vrd_mem_reaches(struct vrd_device *dev, const uint8_t gid[16])
 {
+	struct vrd_mem_fabric *mf = vrd_mem_port(dev)->fabric;
 	bool found;
 
 	pthread_mutex_lock(&mf->lock);

@@ -3,8 +3,8 @@
  * Memory transport: the operations that the core calls on its control path, and
  * what a device with this transport can do.
  *
- * All of this runs on a control or shell thread with dev->lock held; qp_modify
- * and qp_query also have the QP's two ring locks.
+ * All of this runs on a control or front end thread with dev->lock held; the
+ * path's commit also has the QP's two ring locks.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -37,13 +37,7 @@ static void vrd_mem_device_query(struct vrd_device *dev, struct vrd_caps *caps)
 	};
 }
 
-static uint8_t vrd_mem_port_state(struct vrd_device *dev)
-{
-	(void)dev;
-	return VIRTIO_RDMA_PORT_ACTIVE;
-}
-
-int vrd_mem_qp_init(struct vrd_qp *qp)
+static int vrd_mem_qp_create(struct vrd_qp *qp)
 {
 	struct vrd_mem_qp *mq = calloc(1, sizeof(*mq));
 
@@ -56,7 +50,7 @@ int vrd_mem_qp_init(struct vrd_qp *qp)
 	return 0;
 }
 
-void vrd_mem_qp_fini(struct vrd_qp *qp)
+static void vrd_mem_qp_free(struct vrd_qp *qp)
 {
 	struct vrd_mem_qp *mq = vrd_mem_qp(qp);
 
@@ -64,23 +58,6 @@ void vrd_mem_qp_fini(struct vrd_qp *qp)
 	free(mq->recv);
 	free(mq);
 	qp->priv[VRD_SLOT_MEMORY] = NULL;
-}
-
-static int vrd_mem_qp_create(struct vrd_qp *qp)
-{
-	int ret = vrd_mem_qp_init(qp);
-
-	if (ret)
-		return ret;
-	if (qp->type == VIRTIO_RDMA_QPT_GSI) {
-		ret = vrd_table_claim(&qp->dev->qps, 1);
-		qp->qpn = 1;
-	} else {
-		ret = vrd_table_reserve(&qp->dev->qps, &qp->qpn);
-	}
-	if (ret)
-		vrd_mem_qp_fini(qp);
-	return ret;
 }
 
 /* Forgets all that belongs to a connection; both ring locks are held. */
@@ -106,49 +83,29 @@ static void vrd_mem_qp_reset(struct vrd_qp *qp)
 	}
 }
 
-/* IBTA: an address handle or path needs a source GID that exists. */
-static bool vrd_mem_av_ok(const struct vrd_qp *qp, const struct virtio_rdma_qp_attr *attr,
-			  uint32_t mask)
+static void vrd_mem_path_commit(struct vrd_qp *qp, const struct vrd_qp_change *change)
 {
-	return !(mask & VIRTIO_RDMA_QP_AV) || vrd_mem_is_datagram(qp) ||
-	       vrd_mem_sgid(vrd_mem_port(qp->dev), attr->av.sgid_index);
-}
-
-int vrd_mem_qp_check(const struct vrd_qp *qp, const struct virtio_rdma_qp_attr *attr,
-		     uint32_t mask)
-{
-	if (!vrd_mem_av_ok(qp, attr, mask))
-		return -EINVAL;
-	if (mask & VIRTIO_RDMA_QP_MAX_QP_RD_ATOMIC && attr->max_rd_atomic > VRD_MEM_MAX_RD_ATOMIC)
-		return -EINVAL;
-	if (mask & VIRTIO_RDMA_QP_MAX_DEST_RD_ATOMIC &&
-	    attr->max_dest_rd_atomic > VRD_MEM_MAX_RD_ATOMIC)
-		return -EINVAL;
-	return 0;
-}
-
-void vrd_mem_qp_commit(struct vrd_qp *qp, uint8_t new_state,
-		       const struct virtio_rdma_qp_attr *attr, uint32_t mask)
-{
+	const struct virtio_rdma_qp_attr *attr = &change->attr;
 	struct vrd_mem_qp *mq = vrd_mem_qp(qp);
 
 	/*
-	 * Who remembers this QP as its peer has to look again, and does so
+	 * QPs that remember this one as their peer have to look again.  They do so
 	 * after our locks are released, when the new values are in place.
 	 */
-	if (new_state != qp->state || mask & (VIRTIO_RDMA_QP_AV | VIRTIO_RDMA_QP_DEST_QPN)) {
+	if (change->to != qp->state ||
+	    change->mask & (VIRTIO_RDMA_QP_AV | VIRTIO_RDMA_QP_DEST_QPN)) {
 		vrd_mem_fabric_changed(mq->port->fabric);
 		if (!vrd_mem_is_datagram(qp))
 			vrd_mem_wake_peer(qp);
 	}
 
-	switch (new_state) {
+	switch (change->to) {
 	case VIRTIO_RDMA_QPS_RESET:
 		vrd_mem_qp_reset(qp);
 		break;
 	case VIRTIO_RDMA_QPS_SQD:
 		if (qp->state != VIRTIO_RDMA_QPS_SQD)
-			mq->drain_told = !(mask & VIRTIO_RDMA_QP_EN_SQD_ASYNC_NOTIFY &&
+			mq->drain_told = !(change->mask & VIRTIO_RDMA_QP_EN_SQD_ASYNC_NOTIFY &&
 					   attr->en_sqd_async_notify);
 		break;
 	case VIRTIO_RDMA_QPS_RTR:
@@ -158,26 +115,18 @@ void vrd_mem_qp_commit(struct vrd_qp *qp, uint8_t new_state,
 			vrd_mem_wake(mq->port->fabric, attr->av.dgid, le32toh(attr->dest_qpn));
 		break;
 	}
-	if (new_state >= VIRTIO_RDMA_QPS_RTS)
+	if (change->to >= VIRTIO_RDMA_QPS_RTS)
 		vrd_qp_schedule(qp);
 }
 
-static int vrd_mem_qp_modify(struct vrd_qp *qp, uint8_t new_state,
-			     const struct virtio_rdma_qp_attr *attr, uint32_t mask)
+static void vrd_mem_path_query(struct vrd_qp *qp, struct virtio_rdma_qp_attr *attr)
 {
-	int ret = vrd_mem_qp_check(qp, attr, mask);
-
-	if (!ret)
-		vrd_mem_qp_commit(qp, new_state, attr, mask);
-	return ret;
+	vrd_lock(&qp->sq.lock);
+	attr->sq_draining = attr->state == VIRTIO_RDMA_QPS_SQD && vrd_mem_sq_busy(vrd_mem_qp(qp));
+	vrd_unlock(&qp->sq.lock);
 }
 
-void vrd_mem_qp_query(struct vrd_qp *qp, struct virtio_rdma_qp_attr *attr)
-{
-	attr->sq_draining = qp->state == VIRTIO_RDMA_QPS_SQD && vrd_mem_sq_busy(vrd_mem_qp(qp));
-}
-
-void vrd_mem_qp_destroy(struct vrd_qp *qp)
+static void vrd_mem_qp_destroy(struct vrd_qp *qp)
 {
 	struct vrd_mem_qp *mq = vrd_mem_qp(qp);
 
@@ -195,19 +144,25 @@ void vrd_mem_qp_destroy(struct vrd_qp *qp)
 		vrd_mem_wake_peer(qp);
 }
 
-static void vrd_mem_qp_free(struct vrd_qp *qp)
-{
-	vrd_table_release(&qp->dev->qps, qp->qpn);
-	vrd_mem_qp_fini(qp);
-}
+const struct vrd_path_ops vrd_mem_path = {
+	.sq_run		= vrd_mem_sq_run,
+	.rq_run		= vrd_mem_rq_run,
+	.commit		= vrd_mem_path_commit,
+	.query		= vrd_mem_path_query,
+	.carries	= vrd_mem_path_carries,
+	.deliver	= vrd_mem_path_deliver,
+};
 
 const struct vrd_transport_ops vrd_memory_transport = {
 	.name		= "memory",
+	.slot		= VRD_SLOT_MEMORY,
+	.qp_types	= VRD_QPT_DATA | VRD_QPT_BIT(GSI),
+	.path		= &vrd_mem_path,
 	.device_open	= vrd_mem_device_open,
 	.device_close	= vrd_mem_device_close,
 	.device_resumed	= vrd_mem_device_resumed,
 	.device_query	= vrd_mem_device_query,
-	.port_state	= vrd_mem_port_state,
+	.reaches	= vrd_mem_reaches,
 	.gid_add	= vrd_mem_gid_add,
 	.gid_del	= vrd_mem_gid_del,
 	.srq_create	= vrd_mem_srq_create,
@@ -215,10 +170,6 @@ const struct vrd_transport_ops vrd_memory_transport = {
 	.srq_free	= vrd_mem_srq_free,
 	.srq_run	= vrd_mem_srq_run,
 	.qp_create	= vrd_mem_qp_create,
-	.qp_modify	= vrd_mem_qp_modify,
-	.qp_query	= vrd_mem_qp_query,
 	.qp_destroy	= vrd_mem_qp_destroy,
 	.qp_free	= vrd_mem_qp_free,
-	.sq_run		= vrd_mem_sq_run,
-	.rq_run		= vrd_mem_rq_run,
 };

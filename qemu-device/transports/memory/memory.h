@@ -220,16 +220,10 @@ struct vrd_mem_qp {
 	uint8_t wait;			/* VRD_MEM_WAIT_* */
 	uint8_t rnr_tries, retries;	/* of the message at sq.head */
 	bool drain_told;		/* in SQD: it has drained, and was told */
-	/*
-	 * Datagrams to others than this fabric's are not dropped: the turn ends
-	 * with such a one at sq.head, and says so.
-	 */
-	bool shared, not_ours;
 	bool dead;			/* destroyed: leave it alone; written with rq.lock as well */
 
 	/* Responder: rq.lock. */
 	bool established;		/* COMM_EST was raised */
-	bool away;			/* its connection is not carried by memory; and sq.lock */
 	bool rq_doorbell;		/* dirty bytes were asked for */
 	bool last_wqe_told;		/* in ERR: no receive of the SRQ is held any more */
 	struct vrd_mem_recv *recv;
@@ -282,20 +276,8 @@ enum vrd_mem_step {
 	VRD_MEM_WAIT,			/* see mq->wait */
 };
 
-/* memory.c: dev->lock; the QP's number is the caller's affair */
-int vrd_mem_qp_init(struct vrd_qp *qp);
-void vrd_mem_qp_fini(struct vrd_qp *qp);
-/* May it have these attributes?  0 or a negative errno. */
-int vrd_mem_qp_check(const struct vrd_qp *qp, const struct virtio_rdma_qp_attr *attr,
-		     uint32_t mask);
-/*
- * It is about to have them, and the new state: before it does, with both ring
- * locks held until it has.
- */
-void vrd_mem_qp_commit(struct vrd_qp *qp, uint8_t new_state,
-		       const struct virtio_rdma_qp_attr *attr, uint32_t mask);
-void vrd_mem_qp_query(struct vrd_qp *qp, struct virtio_rdma_qp_attr *attr);
-void vrd_mem_qp_destroy(struct vrd_qp *qp);
+/* memory.c */
+extern const struct vrd_path_ops vrd_mem_path;
 
 /* fabric.c */
 int vrd_mem_device_open(struct vrd_device *dev, const struct vrd_device_config *cfg,
@@ -309,8 +291,8 @@ void vrd_mem_fabric_changed(struct vrd_mem_fabric *mf);
 const struct vrd_mem_gid *vrd_mem_sgid(const struct vrd_mem_port *port, uint8_t index);
 struct vrd_mem_port *vrd_mem_port_by_gid(struct vrd_mem_fabric *mf, const uint8_t gid[16]);
 /* True if a device of the fabric has it; any thread. */
-bool vrd_mem_has_gid(struct vrd_mem_fabric *mf, const uint8_t gid[16]);
-/* NULL as well for one that is not carried by memory, as QP 1 of some devices. */
+bool vrd_mem_reaches(struct vrd_device *dev, const uint8_t gid[16]);
+/* NULL as well for a QP that has no part here, as QP 1 of some devices. */
 struct vrd_qp *vrd_mem_find_qp(struct vrd_mem_fabric *mf, const uint8_t gid[16], uint32_t qpn);
 /*
  * Any thread, any lock but fabric.lock: has the send queue of the QP that @gid
@@ -347,10 +329,9 @@ enum vrd_mem_step vrd_mem_atomic(struct vrd_mem_burst *b, const struct vrd_wr *w
 
 /* ud.c */
 enum vrd_mem_step vrd_mem_ud_step(struct vrd_mem_burst *b, const struct vrd_wr *wr);
-enum vrd_mem_step vrd_mem_ud_put(struct vrd_mem_burst *b, struct vrd_mem_side *header,
-				 struct vrd_mem_side *payload, struct virtio_rdma_cqe *cqe,
-				 bool solicited);
-bool vrd_mem_ud_listens(const struct vrd_qp *qp);
+bool vrd_mem_path_carries(const struct vrd_qp *qp, const struct vrd_wr *wr);
+void vrd_mem_path_deliver(struct vrd_qp *qp, uint8_t *data, uint32_t length,
+			  struct virtio_rdma_cqe *cqe);
 
 /* srq.c */
 int vrd_mem_srq_create(struct vrd_srq *srq);

@@ -18,7 +18,8 @@
 /* States of a responder that takes requests. */
 static bool vrd_mem_responds(const struct vrd_qp *qp)
 {
-	if (vrd_mem_qp(qp)->dead || vrd_mem_qp(qp)->away || vrd_qp_error_due(qp))
+	/* A connection on another path does not answer on this one. */
+	if (vrd_mem_qp(qp)->dead || qp->path != &vrd_mem_path || vrd_qp_error_due(qp))
 		return false;
 	return qp->state == VIRTIO_RDMA_QPS_RTR || qp->state == VIRTIO_RDMA_QPS_RTS ||
 	       qp->state == VIRTIO_RDMA_QPS_SQD ||

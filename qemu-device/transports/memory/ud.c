@@ -54,7 +54,7 @@ static uint32_t vrd_mem_send_qkey(const struct vrd_qp *qp, const struct vrd_wr *
 }
 
 /* It takes datagrams; rq.lock. */
-bool vrd_mem_ud_listens(const struct vrd_qp *qp)
+static bool vrd_mem_ud_listens(const struct vrd_qp *qp)
 {
 	return vrd_mem_is_datagram(qp) && !vrd_mem_qp(qp)->dead && !vrd_qp_error_due(qp) &&
 	       qp->state >= VIRTIO_RDMA_QPS_RTR && qp->state <= VIRTIO_RDMA_QPS_SQE;
@@ -79,9 +79,9 @@ static void vrd_mem_ud_decide(struct vrd_qp *qp, bool take)
  * A datagram for burst.peer, which is locked and takes it: @header and @payload
  * go into its next receive, and @cqe, but for what is known here, into its CQ.
  */
-enum vrd_mem_step vrd_mem_ud_put(struct vrd_mem_burst *b, struct vrd_mem_side *header,
-				 struct vrd_mem_side *payload, struct virtio_rdma_cqe *cqe,
-				 bool solicited)
+static enum vrd_mem_step vrd_mem_ud_put(struct vrd_mem_burst *b, struct vrd_mem_side *header,
+					struct vrd_mem_side *payload, struct virtio_rdma_cqe *cqe,
+					bool solicited)
 {
 	uint64_t payload_len = payload->left, length = VRD_MEM_GRH_LEN + payload_len;
 	struct vrd_qp *peer = b->peer;
@@ -184,10 +184,8 @@ enum vrd_mem_step vrd_mem_ud_step(struct vrd_mem_burst *b, const struct vrd_wr *
 	struct vrd_qp *peer;
 	uint8_t status;
 
-	if (b->mq->shared && !vrd_mem_port_by_gid(b->mq->port->fabric, wr->av.dgid)) {
-		b->mq->not_ours = true;
+	if (b->qp->send_path && !vrd_path_carries(b->qp, wr))
 		return VRD_MEM_MORE;
-	}
 	status = vrd_mem_ud_check(b, wr, &payload, &sgid);
 	if (status)
 		return vrd_mem_fail(b, status);
@@ -206,4 +204,29 @@ enum vrd_mem_step vrd_mem_ud_step(struct vrd_mem_burst *b, const struct vrd_wr *
 	step = vrd_mem_ud_deliver(b, wr, &payload, sgid->gid);
 	vrd_mem_unlock_peer(b);
 	return step;
+}
+
+/* ---- paths ----------------------------------------------------------------------- */
+
+bool vrd_mem_path_carries(const struct vrd_qp *qp, const struct vrd_wr *wr)
+{
+	return vrd_mem_port_by_gid(vrd_mem_port(qp->dev)->fabric, wr->av.dgid);
+}
+
+/* Poller, without a lock: another transport has received a datagram for @qp. */
+void vrd_mem_path_deliver(struct vrd_qp *qp, uint8_t *data, uint32_t length,
+			  struct virtio_rdma_cqe *cqe)
+{
+	struct vrd_mem_side header, payload;
+	struct vrd_mem_burst b;
+
+	vrd_mem_side_host(&header, data, VRD_MEM_GRH_LEN);
+	vrd_mem_side_host(&payload, data + VRD_MEM_GRH_LEN, length);
+	vrd_mem_burst_begin(&b, qp);
+	vrd_lock(&qp->rq.lock);
+	b.peer = qp;
+	/* The other transport may not know whether a solicited event was asked for. */
+	if (vrd_mem_ud_listens(qp))
+		vrd_mem_ud_put(&b, &header, &payload, cqe, true);
+	vrd_mem_burst_end(&b);
 }

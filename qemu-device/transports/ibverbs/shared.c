@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * ibverbs transport: states of QPs on devices with several transports.
+ *
+ * Every QP of such a device has one of the host's, for its number.
+ *
+ *   path of the guest's QP        the host's QP
+ *   none yet (RESET, INIT)        as the guest's
+ *   another transport (RC, UC)    INIT: it answers nobody
+ *   this one (RC, UC)             as the guest's
+ *   by datagram (UD)              as the guest's up to RTS, and in ERR; it is in RTS
+ *                                 while the guest's is in RTS, SQD or SQE
+ *
+ * Receives stay on the guest's ring until the QP goes to RTR on this path.  They are
+ * given to the host before its QP goes to RTR, so that they are there when a message
+ * can come.
+ *
+ * Control thread, without a lock of lock.h, except where stated.
+ */
+#include <errno.h>
+
+#include "ibv.h"
+#include "log.h"
+
+/* ---- to RTR ---------------------------------------------------------------------- */
+
+struct handover {
+	struct vrd_ibv_qp *vq;
+	int ret;
+};
+
+/* On the poller: gives the host the receives that there are. */
+static void hand_over(struct vrd_poller *poller, void *arg)
+{
+	struct handover *h = arg;
+	struct vrd_ibv_qp *vq = h->vq;
+	struct vrd_qp *qp = vq->qp;
+
+	(void)poller;
+	if (vq->shared) {
+		vrd_ibv_bounce_post_all(vq);
+		return;
+	}
+	if (qp->srq)
+		h->ret = vrd_ibv_lend_begin(vq);
+	/* Each turn takes some of them; what the host has no room for comes later. */
+	for (uint32_t turns = qp->rq.entries / 256 + 1; turns; turns--) {
+		vrd_ibv_rq_run(qp);
+		if (!atomic_load(&vq->rq_due))
+			break;
+	}
+}
+
+/* RC, UC: this transport takes the receives of the guest's ring, or does no longer. */
+static void set_carries(struct vrd_ibv_qp *vq, bool carries)
+{
+	vq->carries = carries;
+	if (vq->qp->rq.entries)
+		vrd_rq_want_doorbell(vq->qp, carries);
+}
+
+static int begin(struct vrd_ibv_qp *vq)
+{
+	struct handover h = { .vq = vq };
+
+	if (!vq->shared) {
+		vrd_lock(&vq->qp->rq.lock);
+		set_carries(vq, true);
+		vrd_unlock(&vq->qp->rq.lock);
+	}
+	vrd_poller_call(vq->qp->poller, hand_over, &h);
+	return h.ret;
+}
+
+#define INIT_MASK	(VIRTIO_RDMA_QP_STATE | VIRTIO_RDMA_QP_PKEY_INDEX | VIRTIO_RDMA_QP_PORT)
+
+/*
+ * The host refused RTR.  Nothing is left of the attempt, because the next one may
+ * choose another path: the receives are on the guest's ring again.
+ */
+static void undo(struct vrd_ibv_qp *vq)
+{
+	struct vrd_qp *qp = vq->qp;
+	struct vrd_qp_change reset = { .to = VIRTIO_RDMA_QPS_RESET, .mask = VIRTIO_RDMA_QP_STATE };
+	struct vrd_qp_change init = {
+		.to = VIRTIO_RDMA_QPS_INIT,
+		.mask = INIT_MASK | (vq->shared ? VIRTIO_RDMA_QP_QKEY : VIRTIO_RDMA_QP_ACCESS_FLAGS),
+	};
+
+	vrd_lock(&qp->sq.lock);
+	vrd_lock(&qp->rq.lock);
+	vrd_ibv_lend_end(vq);
+	set_carries(vq, false);
+	init.attr = qp->attr;
+	init.attr.state = VIRTIO_RDMA_QPS_INIT;
+	vrd_unlock(&qp->rq.lock);
+	vrd_unlock(&qp->sq.lock);
+
+	if (vrd_ibv_qp_modify(qp, &reset))
+		return;
+	vrd_ibv_qp_modify(qp, &init);
+	vrd_lock(&qp->rq.lock);
+	/* In INIT nothing else takes receives off the ring. */
+	if (qp->state == VIRTIO_RDMA_QPS_INIT)
+		qp->rq.head = 0;
+	vrd_unlock(&qp->rq.lock);
+}
+
+static int to_rtr(struct vrd_ibv_qp *vq, const struct vrd_qp_change *change)
+{
+	int ret = begin(vq);
+
+	if (!ret)
+		ret = vrd_ibv_qp_modify(vq->qp, change);
+	if (ret)
+		undo(vq);
+	return ret;
+}
+
+/* ---- UD ---------------------------------------------------------------------------- */
+
+/* What drains, or is flushed, is what the host has not been given. */
+static int keep_in_rts(struct vrd_ibv_qp *vq, const struct vrd_qp_change *change)
+{
+	struct vrd_qp_change host_change = *change;
+	uint32_t mask = change->mask;
+	struct ibv_qp_init_attr init;
+	struct ibv_qp_attr host;
+	int ret = ibv_query_qp(vq->ibqp, &host, IBV_QP_STATE, &init);
+
+	if (ret)
+		return vrd_ibv_errno(ret);
+	switch (host.qp_state) {
+	case IBV_QPS_RTR:
+		break;
+	case IBV_QPS_SQE:
+	case IBV_QPS_RTS:
+		mask &= VIRTIO_RDMA_QP_QKEY;
+		if (host.qp_state == IBV_QPS_RTS && !mask)
+			return 0;
+		mask |= VIRTIO_RDMA_QP_STATE;
+		break;
+	default:
+		vrd_qp_error(vq->qp, VIRTIO_RDMA_QPS_ERR, VRD_HELD_NONE);
+		return -EINVAL;
+	}
+	host_change.to = VIRTIO_RDMA_QPS_RTS;
+	host_change.mask = mask;
+	return vrd_ibv_qp_modify(vq->qp, &host_change);
+}
+
+/* ---- the path's operations ------------------------------------------------------------ */
+
+int vrd_ibv_shared_modify(struct vrd_ibv_qp *vq, const struct vrd_qp_change *change)
+{
+	switch (change->to) {
+	case VIRTIO_RDMA_QPS_RESET:
+		vrd_ibv_lend_settle(vq);
+		break;
+	case VIRTIO_RDMA_QPS_RTR:
+		return to_rtr(vq, change);
+	case VIRTIO_RDMA_QPS_INIT:
+	case VIRTIO_RDMA_QPS_ERR:
+		break;
+	default:
+		if (vq->shared)
+			return keep_in_rts(vq, change);
+	}
+	return vrd_ibv_qp_modify(vq->qp, change);
+}
+
+/* Both ring locks are held. */
+void vrd_ibv_shared_commit(struct vrd_ibv_qp *vq, const struct vrd_qp_change *change)
+{
+	if (change->to != VIRTIO_RDMA_QPS_RESET)
+		return;
+	vrd_ibv_lend_end(vq);
+	set_carries(vq, false);
+}
+
+/*
+ * Poller, sq.lock: the host has completed all that it was given, as far as the poller
+ * has seen.  If not, the next completion schedules the QP.
+ */
+bool vrd_ibv_sq_idle(struct vrd_qp *qp)
+{
+	struct vrd_ibv_qp *vq = vrd_ibv_qp(qp);
+
+	if (vq->dead)
+		return true;
+	if (qp->state == VIRTIO_RDMA_QPS_ERR &&
+	    !atomic_load_explicit(&vq->flushing, memory_order_relaxed))
+		vrd_ibv_worker_qp_error(vq);
+	if (vq->gone || vq->sq_posted == vq->sq_done)
+		return true;
+	vq->blocked = true;
+	return false;
+}
