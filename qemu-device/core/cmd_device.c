@@ -31,13 +31,10 @@ static void eui64(const uint8_t mac[6], uint8_t eui[8])
 int vrd_cmd_init(struct vrd_cmd *cmd)
 {
 	const struct virtio_rdma_init_req *req = cmd->req;
-	struct virtio_rdma_init_rsp *rsp = cmd->rsp;
 	struct vrd_device *dev = cmd->dev;
 	uint32_t vectors = le32toh(req->num_comp_vectors);
 
-	if (le32toh(req->abi_version) != VIRTIO_RDMA_ABI_VERSION)
-		return -EPROTONOSUPPORT;
-	if (!vectors || vectors > le16toh(dev->config.num_comp_vectors))
+	if (req->reserved || !vectors || vectors > le16toh(dev->config.num_comp_vectors))
 		return -EINVAL;
 	/* A driver that is gone may have left objects: not every transport tells
 	 * of a reset.
@@ -45,7 +42,6 @@ int vrd_cmd_init(struct vrd_cmd *cmd)
 	vrd_device_clear(dev);
 	dev->num_vectors_used = vectors;
 	dev->initialised = true;
-	rsp->abi_version = htole32(VIRTIO_RDMA_ABI_VERSION);
 	return 0;
 }
 
@@ -62,12 +58,8 @@ int vrd_cmd_query_device(struct vrd_cmd *cmd)
 	struct vrd_caps caps = vrd_device_caps(dev);
 	uint64_t guid;
 
-	/* Rings of CQs that exist only here can be exchanged. */
-	if (!dev->host_cqs)
-		caps.caps |= VIRTIO_RDMA_CAP_RESIZE_CQ;
 	eui64(dev->config.mac, (uint8_t *)&guid);
 
-	rsp->caps = htole64(caps.caps);
 	rsp->node_guid = htole64(be64toh(guid));
 	rsp->fw_ver = htole64(FW_VERSION);
 	rsp->max_mr_size = htole64(l->max_mr_size < caps.max_mr_size ? l->max_mr_size :
@@ -87,7 +79,7 @@ int vrd_cmd_query_device(struct vrd_cmd *cmd)
 	rsp->max_recv_sge = htole32(l->max_sge);
 	rsp->max_sge_rd = htole32(l->max_sge);
 	rsp->max_inline = htole32(l->max_inline);
-	if (caps.caps & VIRTIO_RDMA_CAP_SRQ) {
+	if (vrd_device_has(dev, VIRTIO_RDMA_F_SRQ)) {
 		rsp->max_srq = htole32(l->max_srq);
 		rsp->max_srq_wr = htole32(l->max_qp_wr);
 		rsp->max_srq_sge = htole32(l->max_sge);

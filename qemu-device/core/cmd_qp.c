@@ -32,15 +32,17 @@ struct create {
 
 static int check_type(struct vrd_device *dev, const struct create *c)
 {
-	uint64_t caps = vrd_device_caps(dev).caps;
-
 	switch (c->req->qp_type) {
-	case VIRTIO_RDMA_QPT_RC:
-		return caps & VIRTIO_RDMA_CAP_RC ? 0 : -EOPNOTSUPP;
 	case VIRTIO_RDMA_QPT_UC:
-		return caps & VIRTIO_RDMA_CAP_UC ? 0 : -EOPNOTSUPP;
+		if (!vrd_device_has(dev, VIRTIO_RDMA_F_UC))
+			return -EOPNOTSUPP;
+		/* fall through */
+	case VIRTIO_RDMA_QPT_RC:
 	case VIRTIO_RDMA_QPT_UD:
-		return caps & VIRTIO_RDMA_CAP_UD ? 0 : -EOPNOTSUPP;
+		/* Kernel users name memory by the DMA key, which QP 1 always has. */
+		if (c->ctx->kernel && !vrd_device_has(dev, VIRTIO_RDMA_F_DMA_KEY))
+			return -EOPNOTSUPP;
+		return 0;
 	case VIRTIO_RDMA_QPT_GSI:
 		/* QP 1 speaks for the port, so a process must not have it. */
 		return c->ctx->kernel ? 0 : -EPERM;
@@ -61,6 +63,8 @@ static int find_objects(struct vrd_device *dev, struct create *c)
 		return -EINVAL;
 	if (le32toh(c->req->srqn) == VIRTIO_RDMA_NONE)
 		return 0;
+	if (!vrd_device_has(dev, VIRTIO_RDMA_F_SRQ))
+		return -EOPNOTSUPP;
 	c->srq = vrd_table_find(&dev->srqs, le32toh(c->req->srqn));
 	if (!c->srq)
 		return -ENOENT;

@@ -92,8 +92,6 @@ int vrd_cmd_create_srq(struct vrd_cmd *cmd)
 	struct vrd_pd *pd;
 	int ret;
 
-	if (!(vrd_device_caps(dev).caps & VIRTIO_RDMA_CAP_SRQ))
-		return -EOPNOTSUPP;
 	if (req->reserved0[0] || req->reserved0[1] || req->reserved0[2] || req->buf.reserved ||
 	    req->stride_shift > MAX_SHIFT)
 		return -EINVAL;

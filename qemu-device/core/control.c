@@ -49,6 +49,7 @@ struct command {
 	const char *name;
 	struct vrd_layout layout;
 	vrd_cmd_fn *fn;
+	uint64_t feature;		/* VRD_F() that it needs, or 0 */
 };
 
 #define SIZE(name)	sizeof(struct virtio_rdma_##name)
@@ -63,7 +64,7 @@ struct command {
 
 static const struct command commands[] = {
 	[VIRTIO_RDMA_CMD_INIT] = {
-		"INIT", PLAIN(init_req, init_rsp), vrd_cmd_init
+		"INIT", PLAIN(init_req, rsp_hdr), vrd_cmd_init
 	},
 	[VIRTIO_RDMA_CMD_QUERY_DEVICE] = {
 		"QUERY_DEVICE", PLAIN(query_device_req, query_device_rsp), vrd_cmd_query_device
@@ -96,7 +97,8 @@ static const struct command commands[] = {
 		"REG_MR_MORE", EXTENTS(reg_mr_more_req, num_extents, reg_mr_rsp), vrd_cmd_reg_mr_more
 	},
 	[VIRTIO_RDMA_CMD_REG_DMA_MR] = {
-		"REG_DMA_MR", PLAIN(reg_dma_mr_req, reg_mr_rsp), vrd_cmd_reg_dma_mr
+		"REG_DMA_MR", PLAIN(reg_dma_mr_req, reg_mr_rsp), vrd_cmd_reg_dma_mr,
+		VRD_F(DMA_KEY)
 	},
 	[VIRTIO_RDMA_CMD_DEREG_MR] = {
 		"DEREG_MR", PLAIN(destroy_req, rsp_hdr), vrd_cmd_dereg_mr
@@ -105,7 +107,8 @@ static const struct command commands[] = {
 		"CREATE_CQ", EXTENTS(create_cq_req, buf.num_extents, create_cq_rsp), vrd_cmd_create_cq
 	},
 	[VIRTIO_RDMA_CMD_RESIZE_CQ] = {
-		"RESIZE_CQ", EXTENTS(resize_cq_req, buf.num_extents, rsp_hdr), vrd_cmd_resize_cq
+		"RESIZE_CQ", EXTENTS(resize_cq_req, buf.num_extents, rsp_hdr), vrd_cmd_resize_cq,
+		VRD_F(RESIZE_CQ)
 	},
 	[VIRTIO_RDMA_CMD_DESTROY_CQ] = {
 		"DESTROY_CQ", PLAIN(destroy_req, rsp_hdr), vrd_cmd_destroy_cq
@@ -126,16 +129,20 @@ static const struct command commands[] = {
 		"QUERY_STATS", PLAIN(query_stats_req, query_stats_rsp), vrd_cmd_query_stats
 	},
 	[VIRTIO_RDMA_CMD_CREATE_SRQ] = {
-		"CREATE_SRQ", EXTENTS(create_srq_req, buf.num_extents, create_srq_rsp), vrd_cmd_create_srq
+		"CREATE_SRQ", EXTENTS(create_srq_req, buf.num_extents, create_srq_rsp), vrd_cmd_create_srq,
+		VRD_F(SRQ)
 	},
 	[VIRTIO_RDMA_CMD_MODIFY_SRQ] = {
-		"MODIFY_SRQ", PLAIN(modify_srq_req, rsp_hdr), vrd_cmd_modify_srq
+		"MODIFY_SRQ", PLAIN(modify_srq_req, rsp_hdr), vrd_cmd_modify_srq,
+		VRD_F(SRQ)
 	},
 	[VIRTIO_RDMA_CMD_QUERY_SRQ] = {
-		"QUERY_SRQ", PLAIN(query_srq_req, query_srq_rsp), vrd_cmd_query_srq
+		"QUERY_SRQ", PLAIN(query_srq_req, query_srq_rsp), vrd_cmd_query_srq,
+		VRD_F(SRQ)
 	},
 	[VIRTIO_RDMA_CMD_DESTROY_SRQ] = {
-		"DESTROY_SRQ", PLAIN(destroy_req, rsp_hdr), vrd_cmd_destroy_srq
+		"DESTROY_SRQ", PLAIN(destroy_req, rsp_hdr), vrd_cmd_destroy_srq,
+		VRD_F(SRQ)
 	},
 };
 
@@ -167,7 +174,6 @@ static uint32_t status_of(int ret)
 	case ETIMEDOUT:		return VIRTIO_RDMA_S_TIMEOUT;
 	case ENODEV:		return VIRTIO_RDMA_S_NOT_READY;
 	case EADDRNOTAVAIL:	return VIRTIO_RDMA_S_ADDR;
-	case EPROTONOSUPPORT:	return VIRTIO_RDMA_S_VERSION;
 	default:		return VIRTIO_RDMA_S_IO;
 	}
 }
@@ -203,7 +209,7 @@ static uint32_t carry_out(struct vrd_device *dev, struct vrd_vq *vq,
 	if (!dev->initialised && opcode != VIRTIO_RDMA_CMD_INIT)
 		goto answer;
 	ret = -EOPNOTSUPP;
-	if (!c)
+	if (!c || c->feature & ~dev->features)
 		goto answer;
 	ret = vrd_request_parse(&c->layout, ctl->req, len, ctl->fixed, &cmd.extents);
 	if (!ret)

@@ -152,7 +152,6 @@ static int make_parts(struct vrd_device *dev, const struct vrd_device_config *cf
 		return -ENOMEM;
 	memcpy(dev->config.mac, cfg->mac, sizeof(dev->config.mac));
 	dev->config.num_comp_vectors = htole16(cfg->num_comp_vectors);
-	dev->config.abi_version = htole32(VIRTIO_RDMA_ABI_VERSION);
 	dev->num_allowed_gids = cfg->num_allowed_gids;
 	memcpy(dev->allowed_gids, cfg->allowed_gids, sizeof(dev->allowed_gids));
 	if (make_tables(dev) || make_vqs(dev) || vrd_mr_init(dev) || vrd_event_init(dev))
@@ -194,6 +193,15 @@ static void close_transports(struct vrd_device *dev)
 	pthread_mutex_lock(&dev->lock);
 	vrd_transports_close(dev);
 	pthread_mutex_unlock(&dev->lock);
+}
+
+/* The transport's features, and those that need nothing of it. */
+static void set_offered(struct vrd_device *dev)
+{
+	dev->offered = FEATURES | (vrd_device_caps(dev).features & VRD_DEVICE_FEATURES);
+	/* The ring of a CQ that exists only here can be exchanged. */
+	if (!dev->host_cqs)
+		dev->offered |= VRD_F(RESIZE_CQ);
 }
 
 int vrd_device_create(struct vrd_engine *engine, const struct vrd_device_config *cfg,
@@ -242,7 +250,7 @@ int vrd_device_create(struct vrd_engine *engine, const struct vrd_device_config 
 	pthread_mutex_unlock(&dev->lock);
 	if (ret)
 		goto remove;
-	dev->atomics = vrd_device_caps(dev).caps & VIRTIO_RDMA_CAP_ATOMIC;
+	set_offered(dev);
 	ret = vrd_control_create(dev, err);
 	if (ret)
 		goto close;
@@ -283,24 +291,32 @@ void vrd_device_destroy(struct vrd_device *dev)
 
 uint64_t vrd_device_features(const struct vrd_device *dev)
 {
-	(void)dev;
-	return FEATURES;
+	return dev->offered;
 }
 
 int vrd_device_set_features(struct vrd_device *dev, uint64_t features, struct vrd_error *err)
 {
-	if (features & ~FEATURES)
+	int ret = 0;
+
+	if (features & ~dev->offered)
 		return vrd_fail(err, -EINVAL, "", "features 0x%" PRIx64 " are not offered",
-				(uint64_t)(features & ~FEATURES));
+				(uint64_t)(features & ~dev->offered));
 	if (~features & FEATURES_REQUIRED)
 		return vrd_fail(err, -EINVAL,
 				"the driver has to be a virtio 1 driver that uses the DMA API",
 				"features 0x%" PRIx64 " are required",
 				(uint64_t)(~features & FEATURES_REQUIRED));
+	if ((features & VRD_F(ATOMIC_GLOBAL)) && !(features & VRD_F(ATOMIC)))
+		return vrd_fail(err, -EINVAL, "", "feature ATOMIC_GLOBAL requires ATOMIC");
 	vrd_device_lock(dev);
-	dev->features = features;
+	if (dev->running) {
+		ret = vrd_fail(err, -EBUSY, "", "features cannot change while the device runs");
+	} else {
+		dev->features = features;
+		dev->atomics = features & VRD_F(ATOMIC);
+	}
 	vrd_device_unlock(dev);
-	return 0;
+	return ret;
 }
 
 void vrd_device_get_config(struct vrd_device *dev, uint32_t offset, void *buf, uint32_t len)

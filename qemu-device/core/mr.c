@@ -143,13 +143,9 @@ void *vrd_mr_at_cursor(struct vrd_device *dev, const struct vrd_mr *mr, uint64_t
 #define ACCESS_SUPPORTED	(VIRTIO_RDMA_ACCESS_LOCAL_WRITE | VIRTIO_RDMA_ACCESS_REMOTE_WRITE | \
 				 VIRTIO_RDMA_ACCESS_REMOTE_READ | VIRTIO_RDMA_ACCESS_REMOTE_ATOMIC)
 
-static int check_access(struct vrd_device *dev, uint32_t access)
+static int check_access(uint32_t access)
 {
-	uint32_t supported = ACCESS_SUPPORTED;
-
-	if (vrd_device_caps(dev).caps & VIRTIO_RDMA_CAP_MW)
-		supported |= VIRTIO_RDMA_ACCESS_MW_BIND;
-	if (access & ~supported)
+	if (access & ~(uint32_t)ACCESS_SUPPORTED)
 		return -EOPNOTSUPP;
 	/* IBTA 10.6.6.2.1: who may change a region from afar may change it here. */
 	if ((access & ACCESS_REMOTE_CHANGE) && !(access & VIRTIO_RDMA_ACCESS_LOCAL_WRITE))
@@ -379,7 +375,7 @@ int vrd_mr_reg(struct vrd_pd *pd, uint32_t access, uint64_t iova, uint64_t lengt
 	uint64_t max;
 	int ret;
 
-	ret = check_access(dev, access);
+	ret = check_access(access);
 	if (ret)
 		return ret;
 	max = dev->limits.max_mr_size < caps.max_mr_size ? dev->limits.max_mr_size :
@@ -470,9 +466,7 @@ int vrd_mr_reg_dma(struct vrd_pd *pd, uint32_t access, struct vrd_mr **out)
 	struct vrd_mr *mr;
 	int ret;
 
-	if (!(vrd_device_caps(dev).caps & VIRTIO_RDMA_CAP_DMA_MR))
-		return -EOPNOTSUPP;
-	ret = check_access(dev, access);
+	ret = check_access(access);
 	if (ret)
 		return ret;
 	if (!pd->ctx->kernel)

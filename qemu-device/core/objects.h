@@ -281,8 +281,9 @@ struct vrd_device {
 	uint8_t allowed_gids[VRD_MAX_ALLOWED_GIDS][16];
 
 	pthread_mutex_t lock;
-	uint64_t features;
-	bool atomics;			/* the transport's CAP_ATOMIC */
+	uint64_t offered;		/* virtio feature bits; constant */
+	uint64_t features;		/* of them, those that the driver accepted */
+	bool atomics;			/* VIRTIO_RDMA_F_ATOMIC is one of them */
 	bool initialised;		/* INIT has been done */
 	bool running;			/* the control queue is started */
 	uint32_t num_vectors_used;
@@ -336,6 +337,12 @@ static inline const uint8_t *vrd_gid_at(const struct vrd_device *dev, uint32_t i
 	    !__atomic_load_n(&dev->gids[index].valid, __ATOMIC_ACQUIRE))
 		return NULL;
 	return dev->gids[index].gid;
+}
+
+/* @feature: VIRTIO_RDMA_F_*. */
+static inline bool vrd_device_has(const struct vrd_device *dev, unsigned int feature)
+{
+	return dev->features >> feature & 1;
 }
 
 static inline void vrd_stat_add(struct vrd_device *dev, unsigned int stat, uint64_t n)

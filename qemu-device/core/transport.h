@@ -14,9 +14,11 @@
 
 /* ---- what a transport provides ------------------------------------------ */
 
+#define VRD_F(name)	(1ULL << VIRTIO_RDMA_F_##name)
+
 /* What a device can do; numbers are limits of the transport. */
 struct vrd_caps {
-	uint64_t caps;			/* VIRTIO_RDMA_CAP_* */
+	uint64_t features;		/* VRD_F() of those that the transport can do */
 	uint64_t max_mr_size;
 	uint32_t max_msg_sz;
 	uint32_t max_qp_rd_atom;
@@ -170,7 +172,7 @@ struct vrd_transport_ops {
 	void (*cq_destroy)(struct vrd_cq *cq);
 
 	/*
-	 * Transports with CAP_SRQ.  srq_create makes the private part; the core
+	 * Transports that offer VIRTIO_RDMA_F_SRQ.  srq_create makes the private part; the core
 	 * has chosen srqn, and arms the limit of CREATE_SRQ afterwards.
 	 */
 	int (*srq_create)(struct vrd_srq *srq);

@@ -208,13 +208,13 @@ static void intersect(struct vrd_caps *caps, const struct vrd_caps *other)
 {
 	struct vrd_caps both = *other;
 
-	both.caps &= caps->caps;
+	both.features &= caps->features;
 	/*
 	 * Atomic operations on the same memory would be made by different agents.
 	 * They are atomic together only if each is atomic with the host's CPUs.
 	 */
-	if (!(both.caps & VIRTIO_RDMA_CAP_ATOMIC_GLOBAL))
-		both.caps &= ~(uint64_t)VIRTIO_RDMA_CAP_ATOMIC;
+	if (!(both.features & VRD_F(ATOMIC_GLOBAL)))
+		both.features &= ~VRD_F(ATOMIC);
 	lower64(&both.max_mr_size, caps->max_mr_size);
 	lower(&both.max_msg_sz, caps->max_msg_sz);
 	lower(&both.max_qp_rd_atom, caps->max_qp_rd_atom);

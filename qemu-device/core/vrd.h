@@ -141,14 +141,21 @@ int vrd_device_create(struct vrd_engine *engine, const struct vrd_device_config 
  */
 void vrd_device_destroy(struct vrd_device *dev);
 
-/* Virtio feature bits that the device offers (VERSION_1, ACCESS_PLATFORM,
- * INDIRECT_DESC; EVENT_IDX if the core does it).
+/* Virtio feature bits whose meaning depends on the device type: VIRTIO_RDMA_F_*. */
+#define VRD_DEVICE_FEATURES	0xffffffULL
+
+/*
+ * Virtio feature bits that the device offers: VERSION_1, ACCESS_PLATFORM,
+ * INDIRECT_DESC, EVENT_IDX, and of VRD_DEVICE_FEATURES what its transport can do.
+ * Constant for the life of the device.
  */
 uint64_t vrd_device_features(const struct vrd_device *dev);
 
 /*
- * The features that the driver accepted.  -EINVAL with @err if one is not
- * offered, or a required one (VERSION_1, ACCESS_PLATFORM) is missing.
+ * The features that the driver accepted; after a migration, those that it had
+ * accepted on the other host.  -EINVAL with @err if one is not offered, or one
+ * that is required is missing (VERSION_1, ACCESS_PLATFORM; ATOMIC with
+ * ATOMIC_GLOBAL).  -EBUSY while the control queue is started.
  */
 int vrd_device_set_features(struct vrd_device *dev, uint64_t features, struct vrd_error *err);
 

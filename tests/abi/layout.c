@@ -18,9 +18,8 @@
 #define AT(type, field, n) SAME(__builtin_offsetof(struct type, field), n)
 
 /* Configuration space and headers. */
-SIZE(virtio_rdma_config, 16);
+SIZE(virtio_rdma_config, 8);
 AT(virtio_rdma_config, num_comp_vectors, 6);
-AT(virtio_rdma_config, abi_version, 8);
 SIZE(virtio_rdma_cmd_hdr, 8);
 AT(virtio_rdma_cmd_hdr, length, 4);
 SIZE(virtio_rdma_rsp_hdr, 8);
@@ -30,19 +29,17 @@ SIZE(virtio_rdma_buf, 8);
 
 /* Commands. */
 SIZE(virtio_rdma_init_req, 16);
-AT(virtio_rdma_init_req, abi_version, 8);
-AT(virtio_rdma_init_req, num_comp_vectors, 12);
-SIZE(virtio_rdma_init_rsp, 16);
+AT(virtio_rdma_init_req, num_comp_vectors, 8);
 SIZE(virtio_rdma_query_device_req, 8);
-SIZE(virtio_rdma_query_device_rsp, 144);
-AT(virtio_rdma_query_device_rsp, caps, 8);
-AT(virtio_rdma_query_device_rsp, max_mr_size, 32);
-AT(virtio_rdma_query_device_rsp, vendor_id, 40);
-AT(virtio_rdma_query_device_rsp, max_qp, 72);
-AT(virtio_rdma_query_device_rsp, max_inline, 96);
-AT(virtio_rdma_query_device_rsp, max_srq, 108);
-AT(virtio_rdma_query_device_rsp, max_fast_reg_pages, 132);
-AT(virtio_rdma_query_device_rsp, reserved, 140);
+SIZE(virtio_rdma_query_device_rsp, 136);
+AT(virtio_rdma_query_device_rsp, node_guid, 8);
+AT(virtio_rdma_query_device_rsp, max_mr_size, 24);
+AT(virtio_rdma_query_device_rsp, vendor_id, 32);
+AT(virtio_rdma_query_device_rsp, max_qp, 64);
+AT(virtio_rdma_query_device_rsp, max_inline, 88);
+AT(virtio_rdma_query_device_rsp, max_srq, 100);
+AT(virtio_rdma_query_device_rsp, max_fast_reg_pages, 124);
+AT(virtio_rdma_query_device_rsp, reserved, 132);
 SIZE(virtio_rdma_query_port_req, 16);
 SIZE(virtio_rdma_query_port_rsp, 24);
 AT(virtio_rdma_query_port_rsp, active_speed, 12);

@@ -220,7 +220,7 @@ void fuzz_guest_reset(struct fuzz_guest *f)
 	struct vrd_error err;
 
 	vrd_device_reset(g->dev);
-	if (vrd_device_set_features(g->dev, vrd_device_features(g->dev) & 3ULL << 32, &err))
+	if (vrd_device_set_features(g->dev, vrd_device_features(g->dev) & (3ULL << 32 | VRD_DEVICE_FEATURES), &err))
 		fuzz_fail("features: %s", err.msg);
 	f->stopped = true;
 	fuzz_guest_start(f);

@@ -213,11 +213,10 @@ static uint32_t put_extents(struct fuzz_in *in, struct side *s, void *at, uint8_
 static void do_init(struct fuzz_in *in, struct side *s)
 {
 	req.init = (struct virtio_rdma_init_req){
-		.abi_version = htole32(fuzz_pick32(in, VIRTIO_RDMA_ABI_VERSION)),
 		.num_comp_vectors = htole32(fuzz_pick32(in, 2)),
 	};
 	if (send(in, s, VIRTIO_RDMA_CMD_INIT, sizeof(req.init),
-		 sizeof(struct virtio_rdma_init_rsp)))
+		 sizeof(struct virtio_rdma_rsp_hdr)))
 		forget_all(s);
 }
 

@@ -277,7 +277,7 @@ static void reset(uint64_t features)
 static void command(struct fuzz_in *in)
 {
 	static const struct { uint8_t op, size, words[4]; } list[] = {
-		{ VIRTIO_RDMA_CMD_INIT, sizeof(struct virtio_rdma_init_req), { 1, 2 } },
+		{ VIRTIO_RDMA_CMD_INIT, sizeof(struct virtio_rdma_init_req), { 2 } },
 		{ VIRTIO_RDMA_CMD_QUERY_DEVICE, 8, { 0 } },
 		{ VIRTIO_RDMA_CMD_QUERY_PORT, 16, { 1 } },
 		{ VIRTIO_RDMA_CMD_QUERY_STATS, 8, { 0 } },

@@ -167,8 +167,8 @@ def commands_seeds():
                            host(0, DRAIN))
     yield "limits", flat([ctx(2)] * 3, [pd(2)] * 3, [mr(2)] * 4, [cq(2)] * 3, [cq(2, 7)],
                          [qp(2)] * 4, [qp(2, 2, 0x77)])
-    yield "init_in_flight", flat(pair, post(0, 0, 0, 15), op(INIT, 1), 0, 0, SENT,
-                                 post(0, 0, 0), host(0, STEP), op(INIT), 0, 0, SENT)
+    yield "init_in_flight", flat(pair, post(0, 0, 0, 15), op(INIT, 1), 0, SENT,
+                                 post(0, 0, 0), host(0, STEP), op(INIT), 0, SENT)
     shared = flat([[ctx(g), pd(g), mr(g), cq(g), srq(g), srq_qp(g), srq_qp(g)] for g in (0, 1)],
                   [[connect(0, q, 1, q), connect(1, q, 0, q)] for q in (0, 1)])
     yield "srq", flat(shared, limit(1, 2), post_srq(1, 3), post(0, 0, 2), post(0, 1, 2), host(0, STEP),

@@ -100,7 +100,7 @@ def test_identity(f):
     pci = find(f.m)
     equal(pci.read(8) >> 16, 0x0207)
     d = Driver(f.m, pci)
-    equal(d.config(), (MAC, 2, 1))
+    equal(d.config(), (MAC, 2))
     equal(d.offered & (virtio.VERSION_1 | virtio.ACCESS_PLATFORM),
           virtio.VERSION_1 | virtio.ACCESS_PLATFORM)
     d.common(22, COMP + 1, 2)
@@ -402,7 +402,7 @@ def test_fewer_vectors_than_asked():
 def test_fewer_vectors_by_default():
     f = VhostUser(daemon=',vectors=1')
     try:
-        equal(Driver(f.m, find(f.m)).config(), (MAC, 1, 1))
+        equal(Driver(f.m, find(f.m)).config(), (MAC, 1))
     finally:
         f.stop()
 

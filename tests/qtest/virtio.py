@@ -194,10 +194,10 @@ class Driver:
         return value
 
     def config(self):
-        """(MAC, vectors, ABI version)"""
-        data = bytes(self.m.load(self.config_base + i, 1) for i in range(16))
-        mac, vectors, abi = struct.unpack('<6sHI4x', data)
-        return mac.hex(':'), vectors, abi
+        """(MAC, vectors)"""
+        data = bytes(self.m.load(self.config_base + i, 1) for i in range(8))
+        mac, vectors = struct.unpack('<6sH', data)
+        return mac.hex(':'), vectors
 
     # ---- commands
 

@@ -257,7 +257,8 @@ struct guest *guest_create_stopped(struct vrd_engine *engine, const struct guest
 	memcpy(dev_cfg.allowed_gids, cfg->allowed_gids, sizeof(cfg->allowed_gids));
 	if (vrd_device_create(engine, &dev_cfg, &g->dev, &err))
 		guest_fatal("no device: %s (%s)", err.msg, err.hint);
-	if (vrd_device_set_features(g->dev, vrd_device_features(g->dev) & (3ULL << 32), &err))
+	if (vrd_device_set_features(g->dev, vrd_device_features(g->dev) & ~cfg->features_off &
+				    (3ULL << 32 | VRD_DEVICE_FEATURES), &err))
 		guest_fatal("features: %s (%s)", err.msg, err.hint);
 
 	make_memory(g);

@@ -9,10 +9,9 @@
 uint32_t guest_init(struct guest *g)
 {
 	struct virtio_rdma_init_req req = {
-		.abi_version = htole32(VIRTIO_RDMA_ABI_VERSION),
 		.num_comp_vectors = htole32(g->cfg.num_vectors),
 	};
-	struct virtio_rdma_init_rsp rsp;
+	struct virtio_rdma_rsp_hdr rsp;
 
 	return guest_command(g, VIRTIO_RDMA_CMD_INIT, &req, &rsp);
 }

@@ -69,8 +69,8 @@ static struct raw *make(struct vrd_engine *engine, const struct vrd_limits *limi
 	if (r->mem == MAP_FAILED)
 		die("mmap", NULL);
 	r->next = PAGE;		/* page 0 stays unused: wrong address arithmetic may hit it */
-	r->features = features;
-	if (raw_set_memory(r) || vrd_device_set_features(r->dev, features, &err))
+	r->features = features | (vrd_device_features(r->dev) & VRD_DEVICE_FEATURES);
+	if (raw_set_memory(r) || vrd_device_set_features(r->dev, r->features, &err))
 		die("memory table or features", &err);
 	for (i = 0; i < RAW_QUEUES; i++) {
 		r->q[i].kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -269,10 +269,9 @@ int raw_init(struct raw *r)
 {
 	struct virtio_rdma_init_req req = {
 		.hdr.opcode = VIRTIO_RDMA_CMD_INIT,
-		.abi_version = VIRTIO_RDMA_ABI_VERSION,
 		.num_comp_vectors = RAW_QUEUES - 3,
 	};
-	struct virtio_rdma_init_rsp rsp;
+	struct virtio_rdma_rsp_hdr rsp;
 
 	return raw_cmd(r, &req, sizeof(req), &rsp, sizeof(rsp));
 }

@@ -36,14 +36,17 @@ struct raw {
 	int memfd;
 	uint8_t *mem;
 	uint64_t next;				/* first free byte */
-	uint64_t features;
+	uint64_t features;			/* negotiated by raw_recover() */
 	struct raw_queue q[RAW_QUEUES];
 	uint64_t req, rsp;			/* device addresses of command buffers */
 	uint32_t used_len;			/* of the last command */
 	int logged;				/* messages of the core */
 };
 
-/* Engine and device; its memory table is set.  Aborts if that fails. */
+/*
+ * Engine and device; its memory table is set.  @features are virtio's own; those
+ * of the device type are added.  Aborts if that fails.
+ */
 struct raw *raw_new(const struct vrd_limits *limits, uint64_t features);
 void raw_free(struct raw *r);
 

@@ -11,12 +11,14 @@
 
 #include <pthread.h>
 
+#include "cmd_length.h"
 #include "objects.h"
 #include "rawdev.h"
 #include "tap.h"
 
 #define FEATURES ((1ULL << VIRTIO_F_VERSION_1) | (1ULL << VIRTIO_F_ACCESS_PLATFORM))
 
+#define F(name)		(1ULL << VIRTIO_RDMA_F_##name)
 #define CMD(name)	VIRTIO_RDMA_CMD_##name
 #define S(name)		VIRTIO_RDMA_S_##name
 
@@ -65,10 +67,9 @@ static void before_init(struct raw *r)
 	struct virtio_rdma_query_device_req q = { .hdr.opcode = CMD(QUERY_DEVICE) };
 	struct virtio_rdma_query_device_rsp d;
 	struct virtio_rdma_init_req init = {
-		.hdr.opcode = CMD(INIT), .abi_version = VIRTIO_RDMA_ABI_VERSION,
-		.num_comp_vectors = 1,
+		.hdr.opcode = CMD(INIT), .num_comp_vectors = 1,
 	};
-	struct virtio_rdma_init_rsp rsp;
+	struct virtio_rdma_rsp_hdr rsp;
 	struct virtio_rdma_init_req bad, longer[2] = { init };
 
 	vrd_device_reset(r->dev);
@@ -77,16 +78,13 @@ static void before_init(struct raw *r)
 	garbage(r, "before INIT");
 
 	bad = init;
-	bad.abi_version = 2;
-	is(raw_cmd(r, &bad, sizeof(bad), &rsp, sizeof(rsp)), S(VERSION), "INIT of another ABI");
-	is(r->used_len, 8, "which names nothing else");
-	bad.abi_version = 0;
-	is(raw_cmd(r, &bad, sizeof(bad), &rsp, sizeof(rsp)), S(VERSION), "INIT of ABI 0");
-	bad = init;
 	bad.num_comp_vectors = 0;
 	is(raw_cmd(r, &bad, sizeof(bad), &rsp, sizeof(rsp)), S(INVAL), "INIT without vectors");
 	bad.num_comp_vectors = RAW_QUEUES - 3 + 1;
 	is(raw_cmd(r, &bad, sizeof(bad), &rsp, sizeof(rsp)), S(INVAL), "INIT with too many");
+	bad = init;
+	bad.reserved = 1;
+	is(raw_cmd(r, &bad, sizeof(bad), &rsp, sizeof(rsp)), S(INVAL), "INIT, reserved not zero");
 	bad = init;
 	bad.hdr.length = 8;
 	is(raw_cmd(r, &bad, sizeof(bad), &rsp, sizeof(rsp)), S(INVAL), "INIT, half as long");
@@ -95,7 +93,6 @@ static void before_init(struct raw *r)
 	is(raw_cmd(r, &q, sizeof(q), &d, sizeof(d)), S(NOT_READY), "still not ready");
 	is(raw_cmd(r, &init, sizeof(init), &rsp, sizeof(rsp)), S(OK), "INIT");
 	is(r->used_len, sizeof(rsp), "the whole response is counted");
-	is(rsp.abi_version, VIRTIO_RDMA_ABI_VERSION, "and names the ABI");
 	garbage(r, "after INIT");
 }
 
@@ -118,7 +115,7 @@ static void queries(struct raw *r)
 	ok(d.vendor_id && d.vendor_part_id && d.max_qp && d.max_qp_wr && d.max_cqe && d.max_mr &&
 	   d.max_send_sge && d.max_recv_sge && d.max_sge_rd && d.max_inline && d.max_qp_rd_atom &&
 	   d.max_mr_size >= 1ULL << 30, "limits that programs look at are not zero");
-	ok(d.caps & VIRTIO_RDMA_CAP_RC && d.caps & VIRTIO_RDMA_CAP_UD, "RC and UD");
+	ok(d.max_srq && d.max_srq_wr && d.max_srq_sge, "with SRQ, so are those of SRQs");
 
 	is(raw_cmd(r, &pq, sizeof(pq), &p, sizeof(p)), S(OK), "QUERY_PORT");
 	is(p.state, VIRTIO_RDMA_PORT_ACTIVE, "port is active");
@@ -643,9 +640,84 @@ static void features(struct raw *r)
 	vrd_device_reset(r->dev);
 	is(vrd_device_set_features(r->dev, 1ULL << VIRTIO_F_VERSION_1, &err), -EINVAL,
 	   "ACCESS_PLATFORM is required");
-	is(vrd_device_set_features(r->dev, FEATURES | 1, &err), -EINVAL, "unknown feature");
+	is(vrd_device_set_features(r->dev, FEATURES | 1 << 23, &err), -EINVAL, "unknown feature");
 	ok(err.msg[0], "with a message: %s", err.msg);
+	is(vrd_device_set_features(r->dev, FEATURES | F(ATOMIC_GLOBAL), &err), -EINVAL,
+	   "ATOMIC_GLOBAL requires ATOMIC");
 	is(vrd_device_set_features(r->dev, FEATURES, &err), 0, "the required ones are enough");
+	is(vrd_device_features(r->dev) & VRD_DEVICE_FEATURES,
+	   F(UC) | F(SRQ) | F(ATOMIC) | F(ATOMIC_GLOBAL) | F(RESIZE_CQ) | F(DMA_KEY) | F(RNR_NAK),
+	   "the memory transport offers all that there is");
+	raw_recover(r);
+	is(vrd_device_set_features(r->dev, r->features, &err), -EBUSY, "no change while it runs");
+}
+
+/* One command of type @op, whatever it says: of an unknown feature it is not read. */
+static int any_command(struct raw *r, uint32_t op)
+{
+	struct { struct virtio_rdma_create_srq_req req; uint64_t more[4]; } q = {
+		.req.hdr.opcode = op,
+	};
+	uint8_t rsp[512];
+
+	return raw_cmd(r, &q, cmd_length(op), rsp, sizeof(rsp));
+}
+
+static int any_qp(struct raw *r, uint32_t ctx, uint8_t type, uint32_t srqn)
+{
+	uint32_t pd = raw_pd(r, ctx), cq = raw_cq(r, ctx, 16, 0);
+	struct raw_qp_req q;
+	struct virtio_rdma_create_qp_rsp rsp;
+
+	raw_qp_fill(r, &q, type, ctx, pd, cq, cq);
+	q.req.srqn = srqn;
+	if (srqn != VIRTIO_RDMA_NONE) {
+		q.req.rq_entries = 0;
+		q.req.rq_ctrl_offset = 0;
+	}
+	return raw_cmd(r, &q, sizeof(q.req) + sizeof(q.ext[0]), &rsp, sizeof(rsp));
+}
+
+/* What was not negotiated is not there, though the device can do it. */
+static void not_negotiated(struct raw *r)
+{
+	static const struct { uint32_t op; uint64_t feature; } cmds[] = {
+		{ CMD(RESIZE_CQ), F(RESIZE_CQ) }, { CMD(REG_DMA_MR), F(DMA_KEY) },
+		{ CMD(CREATE_SRQ), F(SRQ) }, { CMD(MODIFY_SRQ), F(SRQ) },
+		{ CMD(QUERY_SRQ), F(SRQ) }, { CMD(DESTROY_SRQ), F(SRQ) },
+	};
+	struct virtio_rdma_query_device_req q = { .hdr.opcode = CMD(QUERY_DEVICE) };
+	struct virtio_rdma_query_device_rsp d;
+	const uint64_t all = r->features;
+	uint32_t ctx, kernel;
+	unsigned int i;
+
+	for (i = 0; i < sizeof(cmds) / sizeof(cmds[0]); i++) {
+		r->features = all & ~cmds[i].feature;
+		raw_recover(r);
+		is(any_command(r, cmds[i].op), S(UNSUPPORTED), "command %u without its feature",
+		   cmds[i].op);
+		r->features = all;
+		raw_recover(r);
+		ok(any_command(r, cmds[i].op) != S(UNSUPPORTED), "with it");
+	}
+
+	r->features = FEATURES;
+	raw_recover(r);
+	ctx = raw_ctx(r, 0);
+	kernel = raw_ctx(r, VIRTIO_RDMA_CTX_KERNEL);
+	is(any_qp(r, ctx, VIRTIO_RDMA_QPT_UC, VIRTIO_RDMA_NONE), S(UNSUPPORTED), "a UC QP");
+	is(any_qp(r, ctx, VIRTIO_RDMA_QPT_RC, 1), S(UNSUPPORTED), "a QP with an SRQ");
+	is(any_qp(r, ctx, VIRTIO_RDMA_QPT_RC, VIRTIO_RDMA_NONE), S(OK), "an RC QP");
+	is(any_qp(r, ctx, VIRTIO_RDMA_QPT_UD, VIRTIO_RDMA_NONE), S(OK), "a UD QP");
+	is(any_qp(r, kernel, VIRTIO_RDMA_QPT_RC, VIRTIO_RDMA_NONE), S(UNSUPPORTED),
+	   "an RC QP of the kernel's");
+	is(any_qp(r, kernel, VIRTIO_RDMA_QPT_UD, VIRTIO_RDMA_NONE), S(UNSUPPORTED), "or UD");
+	is(any_qp(r, kernel, VIRTIO_RDMA_QPT_GSI, VIRTIO_RDMA_NONE), S(OK), "but QP 1");
+	is(raw_cmd(r, &q, sizeof(q), &d, sizeof(d)), S(OK), "QUERY_DEVICE");
+	ok(!d.max_srq && !d.max_srq_wr && !d.max_srq_sge, "reports no limits of SRQs");
+	r->features = all;
+	raw_recover(r);
 }
 
 static void config(struct raw *r)
@@ -655,9 +727,8 @@ static void config(struct raw *r)
 
 	vrd_device_get_config(r->dev, 0, &c, sizeof(c));
 	is(c.num_comp_vectors, 2, "configuration: vectors");
-	is(c.abi_version, VIRTIO_RDMA_ABI_VERSION, "configuration: ABI");
 	memset(buf, 0xee, sizeof(buf));
-	vrd_device_get_config(r->dev, 14, buf, sizeof(buf));
+	vrd_device_get_config(r->dev, 8, buf, sizeof(buf));
 	ok(filled_with(buf, 0, sizeof(buf)), "behind its end are zeroes");
 	memset(buf, 0xee, sizeof(buf));
 	vrd_device_get_config(r->dev, UINT32_MAX, buf, 4);
@@ -713,6 +784,7 @@ int main(void)
 	flipped_requests(r);
 	leftovers(r);
 	features(r);
+	not_negotiated(r);
 	config(r);
 	bad_configs(r);
 	raw_free(r);

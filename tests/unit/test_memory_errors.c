@@ -640,8 +640,32 @@ static void test_still_works(void)
 	mem_pair_drop_qps(&pair);
 }
 
+/* An opcode of a feature that was not negotiated is unknown, though the device has it. */
+static void test_no_atomics(void)
+{
+	const struct guest_config off = {
+		.features_off = 1ULL << VIRTIO_RDMA_F_ATOMIC | 1ULL << VIRTIO_RDMA_F_ATOMIC_GLOBAL,
+	};
+	static const uint8_t ops[] = {
+		VIRTIO_RDMA_WR_ATOMIC_CMP_AND_SWP, VIRTIO_RDMA_WR_ATOMIC_FETCH_AND_ADD,
+	};
+
+	mem_pair_open_with(&pair, 1, 0, &off, &(struct guest_config){ 0 });
+	for (unsigned int i = 0; i < 2; i++) {
+		struct mem_wr w = mem_wr(a, b, ops[i], 8);
+
+		mem_pair_fresh(&pair);
+		mem_post(a, &w);
+		ok(mem_status(&a->scq) == WC(LOC_QP_OP_ERR) && IN(a, ERR) && IN(b, RTS) &&
+		   untouched(), "atomics not negotiated, opcode %u", ops[i]);
+		mem_pair_drop_qps(&pair);
+	}
+	mem_pair_close(&pair);
+}
+
 int main(void)
 {
+	test_no_atomics();
 	mem_pair_open(&pair, 2, 0);
 	test_send_sge();
 	test_malformed();

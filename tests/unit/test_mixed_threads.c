@@ -303,7 +303,7 @@ static void test_reset(void)
 		good &= null_objects() == fresh;
 		for (unsigned int k = 0; k < c.g->num_vqs; k++)
 			c.g->vqs[k].running = false;
-		if (vrd_device_set_features(c.g->dev, vrd_device_features(c.g->dev) & (3ULL << 32),
+		if (vrd_device_set_features(c.g->dev, vrd_device_features(c.g->dev) & (3ULL << 32 | VRD_DEVICE_FEATURES),
 					    &err))
 			guest_fatal("features: %s", err.msg);
 		guest_start_queues(c.g);

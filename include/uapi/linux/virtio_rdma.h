@@ -42,9 +42,6 @@
 #define VIRTIO_ID_RDMA			42
 #endif
 
-/* Changes when a driver written for the old layout would misread the new. */
-#define VIRTIO_RDMA_ABI_VERSION		1
-
 #define VIRTIO_RDMA_PAGE_SHIFT		12
 #define VIRTIO_RDMA_PAGE_SIZE		(1U << VIRTIO_RDMA_PAGE_SHIFT)
 
@@ -56,19 +53,31 @@
 /* Limited by vhost-user's 256 queues. */
 #define VIRTIO_RDMA_MAX_COMP_VECTORS	253
 
+/*
+ * Feature bits: numbers of virtio feature bits (spec 3.1).  A device offers what
+ * the transport behind it can do.  The device refuses the commands, flags and
+ * opcodes of a feature that was not negotiated.
+ */
+#define VIRTIO_RDMA_F_UC		0	/* QPs of type UC */
+#define VIRTIO_RDMA_F_SRQ		1	/* shared receive queues */
+#define VIRTIO_RDMA_F_ATOMIC		2	/* atomic among the QPs of this device */
+#define VIRTIO_RDMA_F_ATOMIC_GLOBAL	3	/* and with the CPU's atomics; needs ATOMIC */
+#define VIRTIO_RDMA_F_RESIZE_CQ		4	/* RESIZE_CQ */
+#define VIRTIO_RDMA_F_DMA_KEY		5	/* RC, UC and UD QPs in CTX_KERNEL contexts;
+						 * REG_DMA_MR */
+#define VIRTIO_RDMA_F_RNR_NAK		6	/* RC has receiver-not-ready timing */
+
 /**
- * struct virtio_rdma_config - device configuration space (spec 3), read-only
+ * struct virtio_rdma_config - device configuration space (spec 3.2), read-only
  * @mac:              Ethernet address of the netdev that the port pairs with
  * @num_comp_vectors: completion virtqueues that the device has, 1..253; the
  *                    driver may use the first few of them
- * @abi_version:      VIRTIO_RDMA_ABI_VERSION
- * @reserved:         zero
+ *
+ * A later version may append fields.
  */
 struct virtio_rdma_config {
 	__u8   mac[6];
 	__le16 num_comp_vectors;
-	__le32 abi_version;
-	__le32 reserved;
 };
 
 /* ------------------------------------------------------------------ */
@@ -115,7 +124,7 @@ struct virtio_rdma_config {
 #define VIRTIO_RDMA_CMD_QUERY_QP	19
 #define VIRTIO_RDMA_CMD_DESTROY_QP	20
 #define VIRTIO_RDMA_CMD_QUERY_STATS	21
-/* Of devices with CAP_SRQ; others answer UNSUPPORTED. */
+/* F_SRQ */
 #define VIRTIO_RDMA_CMD_CREATE_SRQ	32
 #define VIRTIO_RDMA_CMD_MODIFY_SRQ	33
 #define VIRTIO_RDMA_CMD_QUERY_SRQ	34
@@ -133,7 +142,8 @@ struct virtio_rdma_config {
 /* Status of a command, each with the errno that a Linux driver returns. */
 #define VIRTIO_RDMA_S_OK		0	/* 0 */
 #define VIRTIO_RDMA_S_INVAL		1	/* EINVAL: a field out of range or not zero */
-#define VIRTIO_RDMA_S_UNSUPPORTED	2	/* EOPNOTSUPP: unknown command, type or flag */
+#define VIRTIO_RDMA_S_UNSUPPORTED	2	/* EOPNOTSUPP: unknown command, type, flag or field,
+						 * or one of a feature that was not negotiated */
 #define VIRTIO_RDMA_S_NOMEM		3	/* ENOMEM: a limit or the memory is used up */
 #define VIRTIO_RDMA_S_NOENT		4	/* ENOENT: no such object */
 #define VIRTIO_RDMA_S_BUSY		5	/* EBUSY: other objects depend on it */
@@ -144,7 +154,6 @@ struct virtio_rdma_config {
 #define VIRTIO_RDMA_S_TIMEOUT		10	/* ETIMEDOUT: the host did not answer */
 #define VIRTIO_RDMA_S_NOT_READY		11	/* ENODEV: INIT has not been done */
 #define VIRTIO_RDMA_S_ADDR		12	/* EADDRNOTAVAIL: the host's port lacks this GID */
-#define VIRTIO_RDMA_S_VERSION		13	/* EPROTONOSUPPORT: no common ABI version */
 
 /* Largest fixed part of a request, of this version and all later ones, in bytes. */
 #define VIRTIO_RDMA_MAX_CMD_FIXED	1024
@@ -191,38 +200,17 @@ struct virtio_rdma_extent {
  */
 struct virtio_rdma_init_req {
 	struct virtio_rdma_cmd_hdr hdr;
-	__le32 abi_version;		/* the driver's VIRTIO_RDMA_ABI_VERSION */
 	__le32 num_comp_vectors;	/* used: 1..config.num_comp_vectors */
-};
-
-struct virtio_rdma_init_rsp {
-	struct virtio_rdma_rsp_hdr hdr;
-	__le32 abi_version;		/* the device's */
 	__le32 reserved;
 };
 
-/* Capabilities (virtio_rdma_query_device_rsp.caps). */
-#define VIRTIO_RDMA_CAP_RC		(1ULL << 0)
-#define VIRTIO_RDMA_CAP_UD		(1ULL << 1)
-#define VIRTIO_RDMA_CAP_UC		(1ULL << 2)
-#define VIRTIO_RDMA_CAP_SRQ		(1ULL << 3)
-#define VIRTIO_RDMA_CAP_ATOMIC		(1ULL << 4)	/* atomic among QPs of this device */
-#define VIRTIO_RDMA_CAP_ATOMIC_GLOBAL	(1ULL << 5)	/* and with the CPU's atomics */
-#define VIRTIO_RDMA_CAP_DMA_MR		(1ULL << 6)
-#define VIRTIO_RDMA_CAP_MEM_MGT_EXT	(1ULL << 7)	/* ALLOC_MR; REG_MR, *_INV WQEs */
-#define VIRTIO_RDMA_CAP_MW		(1ULL << 8)
-#define VIRTIO_RDMA_CAP_XRC		(1ULL << 9)
-#define VIRTIO_RDMA_CAP_MCAST		(1ULL << 10)
-#define VIRTIO_RDMA_CAP_RESIZE_CQ	(1ULL << 11)
-#define VIRTIO_RDMA_CAP_RNR_NAK		(1ULL << 12)	/* RC has receiver-not-ready timing */
-
+/* The limits of a feature that was not negotiated are zero. */
 struct virtio_rdma_query_device_req {
 	struct virtio_rdma_cmd_hdr hdr;
 };
 
 struct virtio_rdma_query_device_rsp {
 	struct virtio_rdma_rsp_hdr hdr;
-	__le64 caps;			/* VIRTIO_RDMA_CAP_* */
 	__le64 node_guid;		/* not zero; a number, as ib_device's in host order */
 	__le64 fw_ver;			/* major << 32 | minor << 16 | sub, the device's */
 	__le64 max_mr_size;		/* bytes */
@@ -243,7 +231,7 @@ struct virtio_rdma_query_device_rsp {
 	__le32 max_inline;		/* bytes */
 	__le32 max_qp_rd_atom;
 	__le32 max_qp_init_rd_atom;
-	__le32 max_srq;			/* this and the next two: with CAP_SRQ */
+	__le32 max_srq;			/* this and the next two: F_SRQ */
 	__le32 max_srq_wr;		/* entries of one SRQ */
 	__le32 max_srq_sge;
 	__le32 max_mw;

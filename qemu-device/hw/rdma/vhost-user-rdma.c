@@ -30,6 +30,13 @@
 
 /* Feature bits that need the daemon. */
 static const int vhost_user_rdma_feature_bits[] = {
+    VIRTIO_RDMA_F_UC,
+    VIRTIO_RDMA_F_SRQ,
+    VIRTIO_RDMA_F_ATOMIC,
+    VIRTIO_RDMA_F_ATOMIC_GLOBAL,
+    VIRTIO_RDMA_F_RESIZE_CQ,
+    VIRTIO_RDMA_F_DMA_KEY,
+    VIRTIO_RDMA_F_RNR_NAK,
     VIRTIO_F_VERSION_1,
     VIRTIO_F_IOMMU_PLATFORM,
     VIRTIO_RING_F_INDIRECT_DESC,
@@ -187,6 +194,7 @@ static uint64_t vhost_user_rdma_get_features(VirtIODevice *vdev,
 {
     VHostUserRDMA *s = VHOST_USER_RDMA(vdev);
 
+    features |= virtio_rdma_base_features(VIRTIO_RDMA_BASE(s));
     return vhost_get_features(&s->dev, vhost_user_rdma_feature_bits, features);
 }
 
@@ -209,7 +217,7 @@ static bool vhost_user_rdma_read_config(VHostUserRDMA *s, Error **errp)
     }
     vectors = le16_to_cpu(config.num_comp_vectors);
     if (!vectors || vectors > VIRTIO_RDMA_MAX_COMP_VECTORS ||
-        (config.mac[0] & 1) || !config.abi_version) {
+        (config.mac[0] & 1)) {
         error_setg(errp, "the daemon at chardev '%s' serves no virtio-rdma "
                    "device", s->chardev.chr->label);
         error_append_hint(errp, "Connect it to the socket of a vrdmad.\n");
@@ -281,8 +289,10 @@ static int vhost_user_rdma_init_dev(VHostUserRDMA *s, unsigned int num_vqs,
 
 static bool vhost_user_rdma_check_features(VHostUserRDMA *s, Error **errp)
 {
+    /* The guest keeps what the device has offered once. */
     uint64_t needed = BIT_ULL(VIRTIO_F_VERSION_1) |
-                      BIT_ULL(VIRTIO_F_IOMMU_PLATFORM);
+                      BIT_ULL(VIRTIO_F_IOMMU_PLATFORM) |
+                      (VIRTIO_DEVICE(s)->host_features & VRD_DEVICE_FEATURES);
     uint64_t missing = needed & ~s->dev.features;
 
     if (missing) {

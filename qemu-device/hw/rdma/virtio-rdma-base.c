@@ -158,6 +158,18 @@ bool virtio_rdma_base_realize(VirtIORDMABase *base, Error **errp)
     return true;
 }
 
+/* The bits of the device type that the transport may offer. */
+uint64_t virtio_rdma_base_features(const VirtIORDMABase *base)
+{
+    uint64_t features = base->features;
+
+    /* One is an addition to the other. */
+    if (!(features & BIT_ULL(VIRTIO_RDMA_F_ATOMIC))) {
+        features &= ~BIT_ULL(VIRTIO_RDMA_F_ATOMIC_GLOBAL);
+    }
+    return features;
+}
+
 void virtio_rdma_base_unrealize(VirtIORDMABase *base)
 {
     VirtIODevice *vdev = VIRTIO_DEVICE(base);
@@ -184,6 +196,25 @@ static void virtio_rdma_base_instance_init(Object *obj)
 static const Property virtio_rdma_base_properties[] = {
     DEFINE_PROP_UINT16("num-comp-vectors", VirtIORDMABase, num_comp_vectors,
                        VIRTIO_RDMA_AUTO_COMP_VECTORS),
+    /*
+     * What the device offers if its transport has it.  Off, for example, on a
+     * host from which a guest is to move to one that lacks it: a guest keeps
+     * what it has negotiated.
+     */
+    DEFINE_PROP_BIT64("uc", VirtIORDMABase, features,
+                      VIRTIO_RDMA_F_UC, true),
+    DEFINE_PROP_BIT64("srq", VirtIORDMABase, features,
+                      VIRTIO_RDMA_F_SRQ, true),
+    DEFINE_PROP_BIT64("atomic", VirtIORDMABase, features,
+                      VIRTIO_RDMA_F_ATOMIC, true),
+    DEFINE_PROP_BIT64("atomic-global", VirtIORDMABase, features,
+                      VIRTIO_RDMA_F_ATOMIC_GLOBAL, true),
+    DEFINE_PROP_BIT64("resize-cq", VirtIORDMABase, features,
+                      VIRTIO_RDMA_F_RESIZE_CQ, true),
+    DEFINE_PROP_BIT64("dma-key", VirtIORDMABase, features,
+                      VIRTIO_RDMA_F_DMA_KEY, true),
+    DEFINE_PROP_BIT64("rnr-nak", VirtIORDMABase, features,
+                      VIRTIO_RDMA_F_RNR_NAK, true),
 };
 
 static void virtio_rdma_base_class_init(ObjectClass *klass, void *data)

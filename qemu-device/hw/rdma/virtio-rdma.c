@@ -28,7 +28,7 @@
 
 /* Feature bits that are the core's to offer; the others are the transport's. */
 #define VIRTIO_RDMA_CORE_FEATURES \
-    (BIT_ULL(VIRTIO_F_VERSION_1) | BIT_ULL(VIRTIO_F_IOMMU_PLATFORM) | \
+    (VRD_DEVICE_FEATURES | BIT_ULL(VIRTIO_F_VERSION_1) | BIT_ULL(VIRTIO_F_IOMMU_PLATFORM) | \
      BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC) | BIT_ULL(VIRTIO_RING_F_EVENT_IDX) | \
      BIT_ULL(VIRTIO_F_NOTIFY_ON_EMPTY) | BIT_ULL(VIRTIO_F_ANY_LAYOUT) | \
      BIT_ULL(VIRTIO_F_RING_PACKED) | BIT_ULL(VIRTIO_F_RING_RESET) | \
@@ -214,6 +214,7 @@ static uint64_t virtio_rdma_get_features(VirtIODevice *vdev, uint64_t features,
 {
     VirtIORDMA *s = VIRTIO_RDMA(vdev);
 
+    features |= virtio_rdma_base_features(VIRTIO_RDMA_BASE(s));
     return features & (vrd_device_features(s->dev) |
                        ~VIRTIO_RDMA_CORE_FEATURES);
 }

@@ -37,6 +37,8 @@ struct VirtIORDMABase {
     VirtIODevice parent_obj;
 
     uint16_t num_comp_vectors;
+    /* VIRTIO_RDMA_F_* that the user lets the guest have, one bit each. */
+    uint64_t features;
     VirtQueue **vqs;
     unsigned int num_vqs;
 
@@ -62,6 +64,7 @@ void virtio_rdma_base_reset(VirtIORDMABase *base);
 void virtio_rdma_base_set_needs_reset(VirtIORDMABase *base);
 void virtio_rdma_base_check_tcg(void);
 unsigned int virtio_rdma_default_comp_vectors(void);
+uint64_t virtio_rdma_base_features(const VirtIORDMABase *base);
 
 /* -------------------------------------------------------------------- */
 

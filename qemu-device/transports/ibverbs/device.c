@@ -107,26 +107,23 @@ static int find_types(struct vrd_ibv_dev *vdev, struct vrd_error *err)
 {
 	struct ibv_cq *cq = ibv_create_cq(vdev->ctx, 1, NULL, NULL, 0);
 	uint32_t *max_inline = &vdev->dev->limits.max_inline;
-	uint64_t caps = 0;
+	bool rc, ud;
 
 	if (!cq)
 		return vrd_fail(err, -errno, "", "ibdev %s: no completion queue: %s",
 				vdev->ibdev->name, strerror(errno));
-	if (has_type(vdev->own_pd, cq, IBV_QPT_RC, 0))
-		caps |= VIRTIO_RDMA_CAP_RC;
+	rc = has_type(vdev->own_pd, cq, IBV_QPT_RC, 0);
+	ud = has_type(vdev->own_pd, cq, IBV_QPT_UD, 0);
 	if (has_type(vdev->own_pd, cq, IBV_QPT_UC, 0))
-		caps |= VIRTIO_RDMA_CAP_UC;
-	if (has_type(vdev->own_pd, cq, IBV_QPT_UD, 0))
-		caps |= VIRTIO_RDMA_CAP_UD;
+		vdev->caps.features |= VRD_F(UC);
 	/* A little is made up for if the host has none: see make_bounce(). */
 	while (*max_inline > 32 && !has_type(vdev->own_pd, cq, IBV_QPT_RC, *max_inline))
 		*max_inline /= 2;
 	ibv_destroy_cq(cq);
-	if (!(caps & VIRTIO_RDMA_CAP_RC) || !(caps & VIRTIO_RDMA_CAP_UD))
+	if (!rc || !ud)
 		return vrd_fail(err, -EOPNOTSUPP, "use one that has both, as RoCE cards and rdma_rxe",
 				"ibdev %s has no %s queue pairs, which every guest needs",
-				vdev->ibdev->name, caps & VIRTIO_RDMA_CAP_RC ? "UD" : "RC");
-	vdev->caps.caps |= caps;
+				vdev->ibdev->name, rc ? "UD" : "RC");
 	return 0;
 }
 
@@ -145,13 +142,13 @@ static int set_caps(struct vrd_ibv_dev *vdev, struct vrd_error *err)
 	vdev->caps.max_qp_init_rd_atom = positive(attr->max_qp_init_rd_atom);
 	vdev->caps.local_ca_ack_delay = attr->local_ca_ack_delay;
 	if (attr->atomic_cap != IBV_ATOMIC_NONE)
-		vdev->caps.caps |= VIRTIO_RDMA_CAP_ATOMIC;
+		vdev->caps.features |= VRD_F(ATOMIC);
 	if (attr->atomic_cap == IBV_ATOMIC_GLOB)
-		vdev->caps.caps |= VIRTIO_RDMA_CAP_ATOMIC_GLOBAL;
+		vdev->caps.features |= VRD_F(ATOMIC_GLOBAL);
 	if (attr->device_cap_flags & IBV_DEVICE_RC_RNR_NAK_GEN)
-		vdev->caps.caps |= VIRTIO_RDMA_CAP_RNR_NAK;
+		vdev->caps.features |= VRD_F(RNR_NAK);
 	if (attr->max_srq > 0)
-		vdev->caps.caps |= VIRTIO_RDMA_CAP_SRQ;
+		vdev->caps.features |= VRD_F(SRQ);
 	if (attr->phys_port_cnt < vdev->port_num)
 		return vrd_fail(err, -EINVAL, "name one that it has",
 				"ibdev %s has no port %u: its ports are 1 to %u", vdev->ibdev->name,

@@ -20,10 +20,8 @@ static void vrd_mem_device_query(struct vrd_device *dev, struct vrd_caps *caps)
 		 * Atomics are the host CPU's own on the guest's memory, so they
 		 * are atomic with the guest's CPUs as well: ATOMIC_GLOBAL.
 		 */
-		.caps = VIRTIO_RDMA_CAP_RC | VIRTIO_RDMA_CAP_UC | VIRTIO_RDMA_CAP_UD |
-			VIRTIO_RDMA_CAP_SRQ | VIRTIO_RDMA_CAP_ATOMIC |
-			VIRTIO_RDMA_CAP_ATOMIC_GLOBAL | VIRTIO_RDMA_CAP_DMA_MR |
-			VIRTIO_RDMA_CAP_RNR_NAK,
+		.features = VRD_F(UC) | VRD_F(SRQ) | VRD_F(ATOMIC) | VRD_F(ATOMIC_GLOBAL) |
+			    VRD_F(DMA_KEY) | VRD_F(RNR_NAK),
 		.max_mr_size = UINT64_MAX,
 		/* Half of what is carried: 2^31 is negative to careless programs. */
 		.max_msg_sz = VRD_MEM_MAX_MSG / 2,

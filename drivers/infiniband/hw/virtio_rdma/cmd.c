@@ -63,8 +63,6 @@ int vrdma_status_to_errno(u32 status)
 		return -ENODEV;
 	case VIRTIO_RDMA_S_ADDR:
 		return -EADDRNOTAVAIL;
-	case VIRTIO_RDMA_S_VERSION:
-		return -EPROTONOSUPPORT;
 	default:
 		/* A status of a newer device: the command did not succeed. */
 		return -EIO;

@@ -20,28 +20,16 @@ static void vrdma_cmd_done(struct vrdma_cmd *cmd)
 int vrdma_cmd_init(struct vrdma_dev *dev, u32 num_comp)
 {
 	struct virtio_rdma_init_req *req;
-	struct virtio_rdma_init_rsp *rsp;
 	struct vrdma_cmd *cmd;
-	u32 version;
 	int ret;
 
-	cmd = vrdma_cmd_alloc(VIRTIO_RDMA_CMD_INIT, sizeof(*req), sizeof(*rsp));
+	cmd = vrdma_cmd_alloc(VIRTIO_RDMA_CMD_INIT, sizeof(*req),
+			      sizeof(struct virtio_rdma_rsp_hdr));
 	if (!cmd)
 		return -ENOMEM;
 	req = cmd->req;
-	req->abi_version = cpu_to_le32(VIRTIO_RDMA_ABI_VERSION);
 	req->num_comp_vectors = cpu_to_le32(num_comp);
 	ret = vrdma_cmd_exec(dev, cmd);
-	if (!ret) {
-		rsp = cmd->rsp;
-		version = le32_to_cpu(rsp->abi_version);
-		if (version != VIRTIO_RDMA_ABI_VERSION) {
-			dev_err(&dev->vdev->dev,
-				"the device speaks ABI version %u, this driver version %u\n",
-				version, VIRTIO_RDMA_ABI_VERSION);
-			ret = -EPROTONOSUPPORT;
-		}
-	}
 	vrdma_cmd_put(cmd);
 	return ret;
 }
@@ -65,7 +53,6 @@ int vrdma_cmd_query_device(struct vrdma_dev *dev, struct vrdma_attr *attr)
 	if (ret)
 		goto out;
 	rsp = cmd->rsp;
-	attr->caps = le64_to_cpu(rsp->caps);
 	attr->node_guid = le64_to_cpu(rsp->node_guid);
 	attr->fw_ver = le64_to_cpu(rsp->fw_ver);
 	attr->max_mr_size = le64_to_cpu(rsp->max_mr_size);

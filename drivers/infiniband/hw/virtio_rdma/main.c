@@ -104,27 +104,37 @@ static void vrdma_death_work(struct work_struct *work)
 	queue_work(dev->wq, &dev->flush_work);
 }
 
+/* Accepted if the device offers them. */
+static const unsigned int vrdma_features[] = {
+	VIRTIO_RDMA_F_UC,
+	VIRTIO_RDMA_F_SRQ,
+	VIRTIO_RDMA_F_ATOMIC,
+	VIRTIO_RDMA_F_ATOMIC_GLOBAL,
+	VIRTIO_RDMA_F_RESIZE_CQ,
+	VIRTIO_RDMA_F_DMA_KEY,
+	VIRTIO_RDMA_F_RNR_NAK,
+};
+
+static void vrdma_read_features(struct vrdma_dev *dev)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(vrdma_features); i++) {
+		if (virtio_has_feature(dev->vdev, vrdma_features[i]))
+			dev->features |= BIT_ULL(vrdma_features[i]);
+	}
+}
+
 /* Reads and checks the configuration space: the number of vectors to use. */
 static int vrdma_read_config(struct vrdma_dev *dev, u32 *num_comp)
 {
 	struct virtio_device *vdev = dev->vdev;
 	u16 vectors;
-	u32 abi;
 
-	virtio_cread_le(vdev, struct virtio_rdma_config, abi_version, &abi);
 	virtio_cread_le(vdev, struct virtio_rdma_config, num_comp_vectors,
 			&vectors);
 	virtio_cread_bytes(vdev, offsetof(struct virtio_rdma_config, mac),
 			   dev->mac, ETH_ALEN);
-	if (abi != VIRTIO_RDMA_ABI_VERSION) {
-		dev_err(&vdev->dev,
-			"the device speaks ABI version %u, this driver version %u: update %s\n",
-			abi, VIRTIO_RDMA_ABI_VERSION,
-			abi > VIRTIO_RDMA_ABI_VERSION ?
-			"the virtio_rdma module in the guest" :
-			"vrdmad or QEMU on the host");
-		return -EPROTONOSUPPORT;
-	}
 	if (!vectors || vectors > VIRTIO_RDMA_MAX_COMP_VECTORS) {
 		dev_err(&vdev->dev,
 			"the device claims %u completion vectors; it has to have 1 to %u\n",
@@ -189,9 +199,9 @@ static int vrdma_dev_register(struct vrdma_dev *dev)
 				  BIT_ULL(IB_USER_VERBS_CMD_POST_SRQ_RECV);
 	strscpy(ibdev->node_desc, "virtio-rdma", sizeof(ibdev->node_desc));
 	ib_set_device_ops(ibdev, &vrdma_ops);
-	if (vrdma_has_cap(dev, VIRTIO_RDMA_CAP_RESIZE_CQ))
+	if (vrdma_has(dev, VIRTIO_RDMA_F_RESIZE_CQ))
 		ib_set_device_ops(ibdev, &vrdma_resize_ops);
-	if (vrdma_has_cap(dev, VIRTIO_RDMA_CAP_SRQ))
+	if (vrdma_has(dev, VIRTIO_RDMA_F_SRQ))
 		ib_set_device_ops(ibdev, &vrdma_srq_ops);
 
 	/* With its netdev, so that the GIDs are there from the start. */
@@ -240,6 +250,7 @@ static int vrdma_dev_create(struct vrdma_vdev *vd)
 	if (!dev)
 		return -ENOMEM;
 	vrdma_dev_init(dev, vdev);
+	vrdma_read_features(dev);
 	ret = vrdma_read_config(dev, &num_comp);
 	if (ret)
 		goto err_dealloc;
@@ -388,6 +399,9 @@ static int vrdma_validate(struct virtio_device *vdev)
 			"the device does not offer VIRTIO_F_ACCESS_PLATFORM: add iommu_platform=on on the host\n");
 		return -ENODEV;
 	}
+	/* Without the one, the other says nothing. */
+	if (!virtio_has_feature(vdev, VIRTIO_RDMA_F_ATOMIC))
+		__virtio_clear_bit(vdev, VIRTIO_RDMA_F_ATOMIC_GLOBAL);
 	return 0;
 }
 
@@ -482,6 +496,8 @@ static struct virtio_driver vrdma_driver = {
 	.driver.name = KBUILD_MODNAME,
 	.driver.owner = THIS_MODULE,
 	.id_table = vrdma_id_table,
+	.feature_table = vrdma_features,
+	.feature_table_size = ARRAY_SIZE(vrdma_features),
 	.validate = vrdma_validate,
 	.probe = vrdma_probe,
 	.remove = vrdma_remove,

@@ -39,7 +39,7 @@ struct ib_mr *vrdma_get_dma_mr(struct ib_pd *ibpd, int access)
 	ret = vrdma_check_access(access);
 	if (ret)
 		return ERR_PTR(ret);
-	if (!vrdma_has_cap(dev, VIRTIO_RDMA_CAP_DMA_MR))
+	if (!vrdma_has(dev, VIRTIO_RDMA_F_DMA_KEY))
 		return ERR_PTR(-EOPNOTSUPP);
 	/* The core asks for remote rights alone when it has the DMA key. */
 	if (access & (IB_ACCESS_REMOTE_WRITE | IB_ACCESS_REMOTE_ATOMIC))

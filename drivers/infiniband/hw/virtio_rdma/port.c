@@ -40,7 +40,7 @@ int vrdma_query_device(struct ib_device *ibdev, struct ib_device_attr *attr,
 	attr->device_cap_flags = IB_DEVICE_SYS_IMAGE_GUID |
 				 IB_DEVICE_PORT_ACTIVE_EVENT |
 				 IB_DEVICE_CURR_QP_STATE_MOD;
-	if (vrdma_has_cap(dev, VIRTIO_RDMA_CAP_RNR_NAK))
+	if (vrdma_has(dev, VIRTIO_RDMA_F_RNR_NAK))
 		attr->device_cap_flags |= IB_DEVICE_RC_RNR_NAK_GEN;
 	attr->kernel_cap_flags = IBK_LOCAL_DMA_LKEY;
 	attr->max_qp = vrdma_int(a->max_qp);
@@ -55,16 +55,16 @@ int vrdma_query_device(struct ib_device *ibdev, struct ib_device_attr *attr,
 	attr->max_pd = vrdma_int(a->max_pd);
 	attr->max_qp_rd_atom = vrdma_int(a->max_qp_rd_atom);
 	attr->max_qp_init_rd_atom = vrdma_int(a->max_qp_init_rd_atom);
-	if (vrdma_has_cap(dev, VIRTIO_RDMA_CAP_SRQ)) {
+	if (vrdma_has(dev, VIRTIO_RDMA_F_SRQ)) {
 		attr->max_srq = vrdma_int(a->max_srq);
 		attr->max_srq_wr = vrdma_int(a->max_srq_wr);
 		attr->max_srq_sge = vrdma_int(a->max_srq_sge);
 	}
 	attr->max_res_rd_atom = min_t(u64, (u64)a->max_qp * a->max_qp_rd_atom,
 				      INT_MAX);
-	if (vrdma_has_cap(dev, VIRTIO_RDMA_CAP_ATOMIC_GLOBAL))
+	if (vrdma_has(dev, VIRTIO_RDMA_F_ATOMIC_GLOBAL))
 		attr->atomic_cap = IB_ATOMIC_GLOB;
-	else if (vrdma_has_cap(dev, VIRTIO_RDMA_CAP_ATOMIC))
+	else if (vrdma_has(dev, VIRTIO_RDMA_F_ATOMIC))
 		attr->atomic_cap = IB_ATOMIC_HCA;
 	/* An address handle is memory of the guest's only. */
 	attr->max_ah = INT_MAX;

@@ -78,24 +78,25 @@ static void vrdma_qp_free_number(struct vrdma_dev *dev, struct vrdma_qp *qp)
 	wake_up_all(&dev->qpn_free);
 }
 
-/* The device's number of a type, or an errno. */
+/*
+ * The device's number of a type, or an errno.  Kernel users name memory by the
+ * DMA key, so where the transport cannot serve it they have no QP but QP 1.
+ */
 static int vrdma_qp_type(struct vrdma_dev *dev,
 			 const struct ib_qp_init_attr *init, bool user)
 {
-	switch (init->qp_type) {
-	case IB_QPT_GSI:
+	if (init->qp_type == IB_QPT_GSI)
 		return user ? -EOPNOTSUPP : VIRTIO_RDMA_QPT_GSI;
+	if (!user && !vrdma_has(dev, VIRTIO_RDMA_F_DMA_KEY))
+		return -EOPNOTSUPP;
+	switch (init->qp_type) {
 	case IB_QPT_RC:
-		if (vrdma_has_cap(dev, VIRTIO_RDMA_CAP_RC))
-			return VIRTIO_RDMA_QPT_RC;
-		return -EOPNOTSUPP;
-	case IB_QPT_UC:
-		if (vrdma_has_cap(dev, VIRTIO_RDMA_CAP_UC))
-			return VIRTIO_RDMA_QPT_UC;
-		return -EOPNOTSUPP;
+		return VIRTIO_RDMA_QPT_RC;
 	case IB_QPT_UD:
-		if (vrdma_has_cap(dev, VIRTIO_RDMA_CAP_UD))
-			return VIRTIO_RDMA_QPT_UD;
+		return VIRTIO_RDMA_QPT_UD;
+	case IB_QPT_UC:
+		if (vrdma_has(dev, VIRTIO_RDMA_F_UC))
+			return VIRTIO_RDMA_QPT_UC;
 		return -EOPNOTSUPP;
 	default:
 		return -EOPNOTSUPP;

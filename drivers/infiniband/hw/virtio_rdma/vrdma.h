@@ -105,7 +105,6 @@ struct vrdma_inq {
 
 /* What QUERY_DEVICE and QUERY_PORT said, in host order. */
 struct vrdma_attr {
-	u64 caps;
 	u64 node_guid;
 	u64 fw_ver;
 	u64 max_mr_size;
@@ -152,6 +151,7 @@ struct vrdma_port_attr {
  * @num_comp:    entries of @compq
  * @doorbell:    doorbell queue; carries no buffers, only notifications
  * @wq:          runs @event_work, @death_work, @flush_work, @pair_work
+ * @features:    VIRTIO_RDMA_F_* that were negotiated, one bit each; constant
  * @attr:        limits, constant
  * @port:        the port's attributes; under @port_lock
  * @port_up:     state last told to the core; under @port_mutex
@@ -188,6 +188,7 @@ struct vrdma_dev {
 	struct work_struct flush_work;
 	struct work_struct pair_work;
 
+	u64 features;
 	struct vrdma_attr attr;
 	struct vrdma_port_attr port;
 	spinlock_t port_lock;		/* see @port and @netdev */
@@ -414,9 +415,10 @@ static inline bool vrdma_dead(const struct vrdma_dev *dev)
 	return READ_ONCE(dev->dead);
 }
 
-static inline bool vrdma_has_cap(const struct vrdma_dev *dev, u64 cap)
+/* @feature: VIRTIO_RDMA_F_*. */
+static inline bool vrdma_has(const struct vrdma_dev *dev, unsigned int feature)
 {
-	return dev->attr.caps & cap;
+	return dev->features & BIT_ULL(feature);
 }
 
 /* buf.c */
