@@ -33,13 +33,10 @@ int vrd_extents_check(const struct vrd_extents *x, uint64_t *pages)
 	return 0;
 }
 
-static void translate(const struct vrd_mem *mem, struct vrd_buf *buf)
+static void translate_page(const struct vrd_mem *mem, struct vrd_buf *buf, uint32_t i)
 {
-	uint32_t i;
-
-	for (i = 0; i < buf->num_pages; i++)
-		buf->host[i] = vrd_mem_range(mem, buf->frames[i] << VIRTIO_RDMA_PAGE_SHIFT,
-					     PAGE_SIZE, true);
+	buf->host[i] = vrd_mem_range(mem, buf->frames[i] << VIRTIO_RDMA_PAGE_SHIFT, PAGE_SIZE,
+				     true);
 }
 
 int vrd_buf_create(struct vrd_device *dev, struct vrd_buf *buf, const struct vrd_extents *x,
@@ -71,8 +68,8 @@ int vrd_buf_create(struct vrd_device *dev, struct vrd_buf *buf, const struct vrd
 		for (p = le32toh(x->ext[i].pages); p && n < pages; p--)
 			buf->frames[n++] = frame++;
 	}
-	translate(dev->mem, buf);
 	for (i = 0; i < buf->num_pages; i++) {
+		translate_page(dev->mem, buf, i);
 		if (!buf->host[i]) {
 			free(buf->frames);
 			*buf = (struct vrd_buf) { 0 };
@@ -90,9 +87,14 @@ void vrd_buf_destroy(struct vrd_device *dev, struct vrd_buf *buf)
 	*buf = (struct vrd_buf) { 0 };
 }
 
-void vrd_buf_translate(struct vrd_device *dev, struct vrd_buf *buf)
+void vrd_buf_retranslate(struct vrd_device *dev, struct vrd_buf *buf)
 {
-	translate(dev->mem, buf);
+	uint32_t i;
+
+	for (i = 0; i < buf->num_pages; i++) {
+		if (vrd_mem_changed(dev->mem, buf->frames[i] << VIRTIO_RDMA_PAGE_SHIFT, PAGE_SIZE))
+			translate_page(dev->mem, buf, i);
+	}
 }
 
 void *vrd_buf_at(const struct vrd_buf *buf, uint32_t offset)
@@ -114,20 +116,20 @@ void vrd_rings_retranslate(struct vrd_device *dev)
 	for (pos = 0; (ctx = vrd_table_next(&dev->ctxs, &pos));)
 		ctx->db = vrd_mem_range(dev->mem, ctx->db_addr, PAGE_SIZE, true);
 	for (pos = 0; (cq = vrd_table_next(&dev->cqs, &pos));) {
-		vrd_buf_translate(dev, &cq->buf);
+		vrd_buf_retranslate(dev, &cq->buf);
 		cq->ctrl = vrd_buf_at(&cq->buf, cq->ctrl_offset);
 	}
 	for (pos = 0; (qp = vrd_table_next(&dev->qps, &pos));) {
-		vrd_buf_translate(dev, &qp->buf);
+		vrd_buf_retranslate(dev, &qp->buf);
 		if (qp->sq.entries)
 			qp->sq.ctrl = vrd_buf_at(&qp->buf, qp->sq.ctrl_offset);
 		if (qp->rq.entries)
 			qp->rq.ctrl = vrd_buf_at(&qp->buf, qp->rq.ctrl_offset);
 	}
 	for (pos = 0; (srq = vrd_table_next(&dev->srqs, &pos));) {
-		vrd_buf_translate(dev, &srq->buf);
+		vrd_buf_retranslate(dev, &srq->buf);
 		srq->ring.ctrl = vrd_buf_at(&srq->buf, srq->ring.ctrl_offset);
 	}
 	for (pos = 0; (mr = vrd_table_next(&dev->mrs, &pos));)
-		vrd_mr_retranslate(dev, mr);
+		vrd_mr_retranslate(dev, mr, false);
 }

@@ -143,6 +143,9 @@ static int make_parts(struct vrd_device *dev, const struct vrd_device_config *cf
 	dev->pin_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (dev->error_fd < 0 || dev->pin_fd < 0)
 		return -errno;
+	dev->lost_fd = vrd_mem_open_lost();
+	if (dev->lost_fd < 0)
+		return -errno;
 	dev->closer = vrd_closer_create();
 	if (!dev->closer)
 		return -ENOMEM;
@@ -184,6 +187,8 @@ static void free_parts(struct vrd_device *dev)
 		close(dev->pin_fd);
 	if (dev->error_fd >= 0)
 		close(dev->error_fd);
+	if (dev->lost_fd >= 0)
+		close(dev->lost_fd);
 	pthread_mutex_destroy(&dev->lock);
 	free(dev);
 }
@@ -220,6 +225,7 @@ int vrd_device_create(struct vrd_engine *engine, const struct vrd_device_config 
 	dev->engine = engine;
 	dev->error_fd = -1;
 	dev->pin_fd = -1;
+	dev->lost_fd = -1;
 	dev->db_kick_fd = -1;
 	pthread_mutex_init(&dev->lock, NULL);
 	atomic_store(&dev->suspended, 1);	/* until the control queue starts */
@@ -381,9 +387,14 @@ int vrd_device_set_mem_table(struct vrd_device *dev, const struct vrd_mem_region
 	unsigned int i;
 	int ret;
 
-	ret = vrd_mem_create(dev, regions, num, &mem, err);
+	/* Only this thread changes dev->mem. */
+	ret = vrd_mem_create(dev, regions, num, dev->mem, &mem, err);
 	if (ret)
 		return ret;
+	if (dev->mem && !mem->num_changes) {
+		vrd_mem_destroy(mem);
+		return 0;
+	}
 
 	vrd_device_lock(dev);
 	vrd_device_quiesce(dev);

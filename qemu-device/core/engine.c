@@ -31,6 +31,16 @@ struct vrd_notifier *vrd_engine_notifier(struct vrd_engine *engine)
 	return &engine->notifier;
 }
 
+_Atomic uint64_t *vrd_engine_region_maps(struct vrd_engine *engine)
+{
+	return &engine->region_maps;
+}
+
+uint64_t *vrd_engine_max_maps(struct vrd_engine *engine)
+{
+	return &engine->max_maps;
+}
+
 _Atomic uint64_t *vrd_engine_alias_maps(struct vrd_engine *engine)
 {
 	return &engine->alias_maps;
@@ -91,6 +101,7 @@ int vrd_engine_create(const struct vrd_engine_config *cfg, struct vrd_engine **e
 	LIST_INIT(&engine->devices);
 	LIST_INIT(&engine->fabrics);
 	pthread_mutex_init(&engine->lock, NULL);
+	engine->max_maps = vrd_mem_max_map_count();
 	ret = vrd_notifier_init(&engine->notifier, cfg->private_fds, err);
 	if (ret)
 		goto free_engine;

@@ -1,126 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Guest memory: checks and maps the regions that a shell hands over, and finds
- * host addresses.  Everything in a region's description may come from another
- * process (a vhost-user front end), so it is checked here, whatever the shell
- * has checked already.
+ * Guest memory: checks the regions that a front end hands over, finds what
+ * differs from the table before, and translates DMA addresses.  Everything in a
+ * region's description may come from another process (a vhost-user client), so
+ * it is checked here, whatever the front end has checked already.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <sys/vfs.h>
-#include <unistd.h>
 
 #include "transport.h"
 #include "log.h"
 #include "mem.h"
 
 #define PAGE_MASK	((uint64_t)VIRTIO_RDMA_PAGE_SIZE - 1)
-
-/* ---- records for SIGBUS ------------------------------------------------ */
-
-static struct vrd_mem_map *maps_get(struct vrd_engine *engine)
-{
-	struct vrd_mem_maps *c = vrd_engine_mem_maps(engine), *next;
-	uintptr_t none;
-	unsigned int i;
-
-	for (;; c = next) {
-		for (i = 0; i < VRD_MEM_MAPS_CHUNK; i++) {
-			none = 0;
-			/* 1 takes the entry; no address is inside it */
-			if (atomic_compare_exchange_strong(&c->map[i].start, &none, 1))
-				return &c->map[i];
-		}
-		next = atomic_load(&c->next);
-		if (!next) {
-			struct vrd_mem_maps *fresh = calloc(1, sizeof(*fresh));
-
-			if (!fresh)
-				return NULL;
-			if (atomic_compare_exchange_strong(&c->next, &next, fresh))
-				next = fresh;
-			else
-				free(fresh);	/* another device was first: @next is its chunk */
-		}
-	}
-}
-
-static int maps_add(struct vrd_device *dev, void *start, size_t len)
-{
-	struct vrd_mem_map *m = maps_get(dev->engine);
-
-	if (!m)
-		return -ENOMEM;
-	atomic_store(&m->dev, dev);
-	atomic_store(&m->start, (uintptr_t)start);
-	atomic_store(&m->len, len);	/* last: makes the entry valid */
-	return 0;
-}
-
-static void maps_del(struct vrd_device *dev, void *start)
-{
-	struct vrd_mem_maps *c;
-	unsigned int i;
-
-	for (c = vrd_engine_mem_maps(dev->engine); c; c = atomic_load(&c->next)) {
-		for (i = 0; i < VRD_MEM_MAPS_CHUNK; i++) {
-			if (atomic_load(&c->map[i].start) != (uintptr_t)start)
-				continue;
-			atomic_store(&c->map[i].len, 0);
-			atomic_store(&c->map[i].start, 0);
-			return;
-		}
-	}
-}
-
-void vrd_mem_maps_fini(struct vrd_mem_maps *maps)
-{
-	struct vrd_mem_maps *c = atomic_exchange(&maps->next, NULL), *next;
-
-	for (; c; c = next) {
-		next = atomic_load(&c->next);
-		free(c);
-	}
-}
-
-/* Runs in a signal handler: loads, stores, mmap() and write() only. */
-bool vrd_engine_sigbus(struct vrd_engine *engine, void *addr)
-{
-	struct vrd_mem_maps *c;
-	uintptr_t a = (uintptr_t)addr, start;
-	struct vrd_device *dev;
-	uint64_t one = 1;
-	unsigned int i;
-	size_t len;
-	void *p;
-
-	for (c = vrd_engine_mem_maps(engine); c; c = atomic_load(&c->next)) {
-		for (i = 0; i < VRD_MEM_MAPS_CHUNK; i++) {
-			len = atomic_load(&c->map[i].len);
-			start = atomic_load(&c->map[i].start);
-			if (!len || a < start || a - start >= len)
-				continue;
-			dev = atomic_load(&c->map[i].dev);
-			/* The whole region, because part of a huge page cannot be replaced. */
-			p = mmap((void *)start, len, PROT_READ | PROT_WRITE,
-				 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-			if (p == MAP_FAILED)
-				return false;
-			atomic_store(&dev->broken, true);
-			if (write(dev->error_fd, &one, sizeof(one)) < 0) {
-				/* it was readable already */
-			}
-			return true;
-		}
-	}
-	return false;
-}
 
 /* ---- table ------------------------------------------------------------- */
 
@@ -151,69 +45,6 @@ static int check_region(const struct vrd_mem_region *r, unsigned int i, struct v
 	return 0;
 }
 
-static int map_region(struct vrd_device *dev, const struct vrd_mem_region *r, unsigned int i,
-		      struct vrd_mem_slot *slot, struct vrd_error *err)
-{
-	int prot = r->readonly ? PROT_READ : PROT_READ | PROT_WRITE;
-	struct stat st;
-	void *p;
-	int ret;
-
-	if (fstat(r->fd, &st))
-		return vrd_fail(err, -EINVAL, "", "memory region %u: fstat: %s", i,
-				strerror(errno));
-	if (!S_ISREG(st.st_mode))
-		return vrd_fail(err, -EINVAL, "use a memfd, a file in /dev/shm or hugetlbfs",
-				"memory region %u is not a regular file", i);
-	if (st.st_size < 0 || (uint64_t)st.st_size < r->fd_offset + r->size)
-		return vrd_fail(err, -EINVAL, "",
-				"memory region %u needs %" PRIu64 " bytes of a file that has %" PRId64,
-				i, r->fd_offset + r->size, (int64_t)st.st_size);
-
-	/* The mapping keeps the file open: most transports need no descriptor. */
-	p = mmap(NULL, r->size, prot, MAP_SHARED | MAP_NORESERVE, r->fd, (off_t)r->fd_offset);
-	if (p == MAP_FAILED)
-		return vrd_fail(err, -errno, "", "memory region %u: cannot map %" PRIu64
-				" bytes: %s", i, r->size, strerror(errno));
-	/* A child must not inherit other users' memory; nor may a core dump of
-	 * a service contain it.
-	 */
-	(void)madvise(p, r->size, MADV_DONTFORK);
-	(void)madvise(p, r->size, MADV_DONTDUMP);
-	ret = maps_add(dev, p, r->size);
-	if (ret) {
-		munmap(p, r->size);
-		return vrd_fail(err, ret, "", "out of memory");
-	}
-	slot->host = p;
-	slot->mapped = true;
-	return 0;
-}
-
-/* Keeps the file for transports that make mappings of their own. */
-static int keep_file(const struct vrd_mem_region *r, unsigned int i, struct vrd_mem_slot *slot,
-		     struct vrd_error *err)
-{
-	struct statfs fs;
-	struct stat st;
-
-	if (r->fd < 0)
-		return 0;
-	slot->fd = fcntl(r->fd, F_DUPFD_CLOEXEC, 0);
-	if (slot->fd < 0)
-		return vrd_fail(err, -errno, "raise the limit of open files (ulimit -n)",
-				"memory region %u: cannot keep its file: %s", i, strerror(errno));
-	if (fstat(slot->fd, &st) || fstatfs(slot->fd, &fs))
-		return vrd_fail(err, -errno, "", "memory region %u: fstat: %s", i,
-				strerror(errno));
-	slot->fd_offset = r->fd_offset;
-	slot->fd_page = fs.f_type == HUGETLBFS_MAGIC ? (uint64_t)fs.f_bsize :
-							VIRTIO_RDMA_PAGE_SIZE;
-	slot->fd_dev = st.st_dev;
-	slot->fd_ino = st.st_ino;
-	return 0;
-}
-
 static int compare_slots(const void *a, const void *b)
 {
 	const struct vrd_mem_slot *x = a, *y = b;
@@ -221,9 +52,107 @@ static int compare_slots(const void *a, const void *b)
 	return x->addr < y->addr ? -1 : x->addr > y->addr;
 }
 
-int vrd_mem_create(struct vrd_device *dev, const struct vrd_mem_region *regions, unsigned int num,
-		   struct vrd_mem **out, struct vrd_error *err)
+static int overlap_error(const struct vrd_mem_slot *a, const struct vrd_mem_slot *b,
+			 struct vrd_error *err)
 {
+	return vrd_fail(err, -EINVAL, "", "memory regions overlap: 0x%" PRIx64 " + 0x%" PRIx64
+			" and 0x%" PRIx64, a->addr, a->size, b->addr);
+}
+
+/* The mapping of @r that @old has, or a new one. */
+static int get_mapping(struct vrd_device *dev, const struct vrd_mem_region *r, unsigned int i,
+		       const struct vrd_mem *old, struct vrd_mem_mapping **m,
+		       struct vrd_error *err)
+{
+	const struct vrd_mem_slot *s = vrd_mem_slot_at(old, r->addr);
+
+	if (s && s->addr == r->addr && vrd_mem_mapping_fits(s->mapping, r)) {
+		s->mapping->refs++;
+		*m = s->mapping;
+		return 0;
+	}
+	return vrd_mem_mapping_create(dev, r, i, m, err);
+}
+
+static void fill_slot(struct vrd_mem_slot *slot, const struct vrd_mem_region *r,
+		      struct vrd_mem_mapping *m)
+{
+	*slot = (struct vrd_mem_slot) {
+		.addr = r->addr,
+		.size = r->size,
+		.host = m->hva,
+		.readonly = r->readonly,
+		.mapping = m,
+		.fd = m->fd,
+		.fd_offset = m->fd_offset,
+		.fd_page = m->fd_page,
+		.fd_dev = m->fd_dev,
+		.fd_ino = m->fd_ino,
+	};
+}
+
+/* ---- changes ------------------------------------------------------------ */
+
+/* Appends a span that begins behind the begin of the last one. */
+static void add_change(struct vrd_mem *mem, const struct vrd_mem_slot *s)
+{
+	struct vrd_mem_span *last = mem->num_changes ? &mem->changes[mem->num_changes - 1] : NULL;
+
+	if (last && s->addr <= last->addr + last->size) {
+		if (s->addr + s->size > last->addr + last->size)
+			last->size = s->addr + s->size - last->addr;
+		return;
+	}
+	mem->changes[mem->num_changes++] = (struct vrd_mem_span) { s->addr, s->size };
+}
+
+/* Both tables are sorted; what only one of them has is a change. */
+static int find_changes(struct vrd_mem *mem, const struct vrd_mem *old)
+{
+	unsigned int i = 0, j = 0, num_old = old ? old->num : 0;
+
+	mem->changes = calloc(mem->num + num_old + 1, sizeof(mem->changes[0]));
+	if (!mem->changes)
+		return -ENOMEM;
+	while (i < mem->num || j < num_old) {
+		const struct vrd_mem_slot *a = i < mem->num ? &mem->slot[i] : NULL;
+		const struct vrd_mem_slot *b = j < num_old ? &old->slot[j] : NULL;
+
+		if (a && b && a->addr == b->addr && a->mapping == b->mapping) {
+			i++;
+			j++;
+		} else if (a && (!b || a->addr <= b->addr)) {
+			add_change(mem, a);
+			i++;
+		} else {
+			add_change(mem, b);
+			j++;
+		}
+	}
+	return 0;
+}
+
+bool vrd_mem_changed(const struct vrd_mem *mem, uint64_t addr, uint64_t len)
+{
+	unsigned int lo = 0, hi = mem->num_changes, mid;
+
+	/* The first span that ends behind @addr. */
+	while (lo < hi) {
+		mid = (lo + hi) / 2;
+		if (mem->changes[mid].addr + mem->changes[mid].size <= addr)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo < mem->num_changes && mem->changes[lo].addr < addr + len;
+}
+
+/* ---- life cycle --------------------------------------------------------- */
+
+int vrd_mem_create(struct vrd_device *dev, const struct vrd_mem_region *regions, unsigned int num,
+		   const struct vrd_mem *old, struct vrd_mem **out, struct vrd_error *err)
+{
+	struct vrd_mem_mapping *m;
 	struct vrd_mem *mem;
 	unsigned int i;
 	int ret;
@@ -238,35 +167,24 @@ int vrd_mem_create(struct vrd_device *dev, const struct vrd_mem_region *regions,
 
 	for (i = 0; i < num; i++) {
 		ret = check_region(&regions[i], i, err);
+		if (!ret)
+			ret = get_mapping(dev, &regions[i], i, old, &m, err);
 		if (ret)
 			goto destroy;
-		mem->slot[i] = (struct vrd_mem_slot) {
-			.addr = regions[i].addr,
-			.size = regions[i].size,
-			.host = regions[i].host,
-			.readonly = regions[i].readonly,
-			.fd = -1,
-		};
+		fill_slot(&mem->slot[i], &regions[i], m);
 		mem->num++;
-		if (dev->maps_memory) {
-			ret = keep_file(&regions[i], i, &mem->slot[i], err);
-			if (ret)
-				goto destroy;
-		}
-		if (!regions[i].host) {
-			ret = map_region(dev, &regions[i], i, &mem->slot[i], err);
-			if (ret)
-				goto destroy;
-		}
 		mem->pages += regions[i].size >> VIRTIO_RDMA_PAGE_SHIFT;
 	}
 	qsort(mem->slot, num, sizeof(mem->slot[0]), compare_slots);
 	for (i = 1; i < num; i++) {
 		if (mem->slot[i].addr - mem->slot[i - 1].addr >= mem->slot[i - 1].size)
 			continue;
-		ret = vrd_fail(err, -EINVAL, "", "memory regions overlap: 0x%" PRIx64 " + 0x%" PRIx64
-			       " and 0x%" PRIx64, mem->slot[i - 1].addr, mem->slot[i - 1].size,
-			       mem->slot[i].addr);
+		ret = overlap_error(&mem->slot[i - 1], &mem->slot[i], err);
+		goto destroy;
+	}
+	ret = find_changes(mem, old);
+	if (ret) {
+		vrd_fail(err, ret, "", "out of memory");
 		goto destroy;
 	}
 	*out = mem;
@@ -283,14 +201,9 @@ void vrd_mem_destroy(struct vrd_mem *mem)
 
 	if (!mem)
 		return;
-	for (i = 0; i < mem->num; i++) {
-		if (mem->slot[i].fd >= 0)
-			close(mem->slot[i].fd);
-		if (!mem->slot[i].mapped)
-			continue;
-		maps_del(mem->dev, mem->slot[i].host);
-		munmap(mem->slot[i].host, mem->slot[i].size);
-	}
+	for (i = 0; i < mem->num; i++)
+		vrd_mem_mapping_put(mem->slot[i].mapping);
+	free(mem->changes);
 	free(mem);
 }
 

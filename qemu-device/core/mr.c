@@ -288,7 +288,7 @@ static int mr_complete(struct vrd_device *dev, struct vrd_mr *mr)
 
 	if (!mr->dma)
 		mr_end_runs(mr);
-	vrd_mr_retranslate(dev, mr);
+	vrd_mr_retranslate(dev, mr, true);
 	ret = vrd_transports_mr_reg(dev, mr);
 	if (!ret && dev->owner) {
 		ret = publish_host_keys(dev, mr);
@@ -529,7 +529,7 @@ void vrd_mr_dereg_all(struct vrd_device *dev)
 	}
 }
 
-void vrd_mr_retranslate(struct vrd_device *dev, struct vrd_mr *mr)
+void vrd_mr_retranslate(struct vrd_device *dev, struct vrd_mr *mr, bool all)
 {
 	const struct vrd_mem_slot *slot = NULL;
 	struct vrd_mr_run *r;
@@ -541,6 +541,8 @@ void vrd_mr_retranslate(struct vrd_device *dev, struct vrd_mr *mr)
 		uint64_t addr = (uint64_t)r->pfn << PAGE_SHIFT;
 		uint64_t len = (uint64_t)(r[1].page - r->page) << PAGE_SHIFT;
 
+		if (!all && !vrd_mem_changed(dev->mem, addr, len))
+			continue;
 		/* Most of a region's runs lie in one region of the table. */
 		if (!slot || addr - slot->addr >= slot->size)
 			slot = vrd_mem_slot_at(dev->mem, addr);

@@ -27,13 +27,14 @@ int vrd_extents_check(const struct vrd_extents *x, uint64_t *pages);
 int vrd_buf_create(struct vrd_device *dev, struct vrd_buf *buf, const struct vrd_extents *x,
 		   uint64_t size);
 void vrd_buf_destroy(struct vrd_device *dev, struct vrd_buf *buf);
-/* Under the memory table of the device; no poller runs on it. */
-void vrd_buf_translate(struct vrd_device *dev, struct vrd_buf *buf);
+/* Where the memory table of the device has changed; no poller runs on it. */
+void vrd_buf_retranslate(struct vrd_device *dev, struct vrd_buf *buf);
 /* Host address of an offset that is below the size and does not straddle. */
 void *vrd_buf_at(const struct vrd_buf *buf, uint32_t offset);
 
-/* After a change of the memory table, under quiesce: all rings, doorbell pages
- * and regions of the device.
+/*
+ * After a change of the memory table, under quiesce: the parts of rings, doorbell
+ * pages and regions of the device whose memory has changed.
  */
 void vrd_rings_retranslate(struct vrd_device *dev);
 
@@ -45,7 +46,8 @@ int vrd_mr_reg_more(struct vrd_device *dev, uint32_t handle, const struct vrd_ex
 		    struct vrd_mr **mr);
 int vrd_mr_reg_dma(struct vrd_pd *pd, uint32_t access, struct vrd_mr **mr);
 int vrd_mr_dereg(struct vrd_device *dev, uint32_t handle);
-void vrd_mr_retranslate(struct vrd_device *dev, struct vrd_mr *mr);
+/* Where the memory table has changed, or all of it. */
+void vrd_mr_retranslate(struct vrd_device *dev, struct vrd_mr *mr, bool all);
 /* All of them: reset.  Takes care of the grace period. */
 void vrd_mr_dereg_all(struct vrd_device *dev);
 

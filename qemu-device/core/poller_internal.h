@@ -209,6 +209,8 @@ struct vrd_engine {
 	struct vrd_mem_maps mem_maps;		/* mem.c: for the SIGBUS handler */
 	struct vrd_notifier notifier;
 	_Atomic uint64_t alias_maps;		/* mappings that transports made */
+	_Atomic uint64_t region_maps;		/* of guest memory */
+	uint64_t max_maps;			/* that the process may have */
 };
 
 /* ---- poller.c ---- */

@@ -26,6 +26,8 @@
 static const char *const allowed[] = {
 	/* memory; guests' memory arrives as descriptors */
 	"brk", "mmap", "munmap", "mprotect", "mremap", "madvise", "mincore",
+	/* what takes the place of memory that was lost (core/mem_map.c) */
+	"memfd_create", "ftruncate",
 	/* threads and their synchronisation */
 	"clone", "clone3", "exit", "exit_group", "futex", "set_robust_list", "rseq",
 	"set_tid_address", "gettid", "getpid", "tgkill", "membarrier", "prctl",

@@ -3,6 +3,7 @@
 """vrdmad from outside: options, life of its sockets, and clients that behave,
 misbehave, stall, come back and leave.  No virtual machine is needed."""
 
+import fcntl
 import json
 import os
 import random
@@ -732,6 +733,52 @@ def shrinking_memory(binary):
     return daemon.stop()
 
 
+def huge_memfd(size=2 << 20):
+    fd = os.memfd_create("huge", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING | os.MFD_HUGETLB)
+    os.ftruncate(fd, size)
+    fcntl.fcntl(fd, vu.F_ADD_SEALS, vu.F_SEAL_SHRINK)
+    return fd
+
+
+def huge_pages(binary):
+    """Regions that are parts of huge pages, which moreover are not there: nothing of
+    them stays mapped, and an access costs the device of their guest only."""
+    try:
+        os.close(huge_memfd())
+    except OSError:
+        return None
+    daemon = Daemon(binary, ["vm0", "vm1"])
+    if not daemon.ready:
+        return "not ready: " + daemon.log()
+    with Client(daemon.paths[1]) as other:
+        other.start()
+        with Client(daemon.paths[0]) as c:
+            c.negotiate()
+            maps = daemon.num_maps()
+            for _ in range(100):
+                fds = [huge_memfd() for _ in range(8)]
+                c.must(vu.SET_MEM_TABLE, vu.mem_table(*[
+                    vu.region((k + 1) << 20, 4096, vu.USER_BASE + (k << 20))
+                    for k in range(8)]), fds)
+                for fd in fds:
+                    os.close(fd)
+            if daemon.num_maps() > maps + 40:
+                return f"mappings: {maps} before, {daemon.num_maps()} after"
+        for size in (8192, 1 << 20, (2 << 20) - 4096, 2 << 20):
+            with Client(daemon.paths[0]) as c:
+                c.negotiate()
+                c.must(vu.SET_MEM_TABLE, vu.mem_table(vu.region(size=size)),
+                       [c.keep(huge_memfd())])
+                try:
+                    c.start_vring(0)
+                except Closed:
+                    pass
+                if daemon.proc.poll() is not None:
+                    return f"it died of a region of {size} bytes"
+        other.ask_u64(vu.GET_FEATURES)
+    return daemon.stop()
+
+
 # ---- the service -----------------------------------------------------------------
 
 def statistics(binary, daemon):
@@ -860,6 +907,7 @@ def main():
         tap.run("SIGTERM ends it cleanly", daemon.stop)
         tap.ok(not any(os.path.exists(p) for p in daemon.paths), "its sockets are gone")
     tap.run("descriptors that block hold nobody up", blocking_descriptors, binary)
+    tap.run("huge pages that are not there", huge_pages, binary)
     tap.run("memory that shrinks costs its own guest the device", shrinking_memory, binary)
     tap.run("sandboxed, as another user, without capabilities", sandboxed, binary)
     return tap.done()
