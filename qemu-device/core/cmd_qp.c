@@ -230,6 +230,9 @@ int vrd_cmd_create_qp(struct vrd_cmd *cmd)
 	ret = vrd_transports_qp_create(qp);
 	if (ret)
 		goto free_buf;
+	ret = vrd_transports_qp_number(qp);
+	if (ret)
+		goto free_parts;
 	ret = vrd_poller_qp_attach(qp);
 	if (ret)
 		goto destroy;
@@ -249,6 +252,8 @@ int vrd_cmd_create_qp(struct vrd_cmd *cmd)
 destroy:
 	vrd_transports_qp_destroy(qp);
 	vrd_engine_synchronize(dev->engine);
+	vrd_table_release(&dev->qps, qp->qpn);
+free_parts:
 	vrd_transports_qp_free(qp);
 free_buf:
 	vrd_buf_destroy(dev, &qp->buf);
@@ -397,6 +402,8 @@ static void qp_free(struct vrd_qp *qp)
 	vrd_transports_qp_free(qp);
 	/* Then: a thread of the transport may have raised one until now. */
 	vrd_event_forget_qp(dev, qp->qpn);
+	/* The host may give the number to another QP from now on. */
+	vrd_table_release(&dev->qps, qp->qpn);
 	qp->send_cq->users--;
 	qp->recv_cq->users--;
 	if (qp->srq)

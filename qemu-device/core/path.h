@@ -43,10 +43,12 @@ void vrd_transports_srq_free(struct vrd_srq *srq);
 int vrd_transports_srq_modify(struct vrd_srq *srq, uint32_t limit);
 int vrd_transports_srq_query(struct vrd_srq *srq, uint32_t *limit);
 /*
- * Makes the private parts and chooses qp->qpn, which is then taken.
- * vrd_transports_qp_free() undoes it, without qp_destroy() if nobody has seen the QP.
+ * Makes the private parts.  vrd_transports_qp_free() undoes it, without qp_destroy() if
+ * nobody has seen the QP.
  */
 int vrd_transports_qp_create(struct vrd_qp *qp);
+/* Takes the QP's number in dev->qps: qp->qpn as a transport chose it, or one of the core's. */
+int vrd_transports_qp_number(struct vrd_qp *qp);
 void vrd_transports_qp_destroy(struct vrd_qp *qp);
 void vrd_transports_qp_free(struct vrd_qp *qp);
 

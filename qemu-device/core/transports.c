@@ -413,7 +413,7 @@ static bool takes(const struct vrd_transport_ops *t, const struct vrd_qp *qp, bo
 	return t->qp_types >> qp->type & 1 && !(taken && qp->type == VIRTIO_RDMA_QPT_GSI);
 }
 
-static int take_number(struct vrd_qp *qp)
+int vrd_transports_qp_number(struct vrd_qp *qp)
 {
 	struct vrd_device *dev = qp->dev;
 
@@ -424,8 +424,7 @@ static int take_number(struct vrd_qp *qp)
 	return vrd_table_claim(&dev->qps, qp->qpn);
 }
 
-/* The last one first: a host's QP may still write into what is freed after it. */
-static void free_qp_parts(struct vrd_qp *qp)
+void vrd_transports_qp_free(struct vrd_qp *qp)
 {
 	const struct vrd_transport_ops *const *t = end_of(qp->dev);
 
@@ -449,10 +448,8 @@ int vrd_transports_qp_create(struct vrd_qp *qp)
 	}
 	if (!ret && !taken)
 		ret = -EOPNOTSUPP;
-	if (!ret)
-		ret = take_number(qp);
 	if (ret)
-		free_qp_parts(qp);
+		vrd_transports_qp_free(qp);
 	else
 		vrd_path_init(qp);
 	return ret;
@@ -463,13 +460,6 @@ void vrd_transports_qp_destroy(struct vrd_qp *qp)
 	for_each(t, qp->dev)
 		if (qp->priv[(*t)->slot])
 			(*t)->qp_destroy(qp);
-}
-
-void vrd_transports_qp_free(struct vrd_qp *qp)
-{
-	free_qp_parts(qp);
-	/* A host may give its number to another QP from now on. */
-	vrd_table_release(&qp->dev->qps, qp->qpn);
 }
 
 /* ---- the poller's part ----------------------------------------------------------- */

@@ -7,7 +7,7 @@
  * QP has receives of our own instead.  A datagram that it puts there is handed to the
  * path that takes the guest's receives (vrd_path_deliver()), with its header.
  *
- * Poller, without a lock, except for create and free (control thread, dev->lock).
+ * Poller, without a lock, except for create and free (control thread or a worker).
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -38,25 +38,29 @@ int vrd_ibv_bounce_create(struct vrd_ibv_qp *vq)
 	uint32_t num = vrd_ibv_bounces(vq->qp);
 	size_t size = (size_t)num * RECV_LEN;
 
-	if (size > MAX_BYTES - vdev->bounce_bytes) {
+	if (atomic_fetch_add(&vdev->bounce_bytes, size) > MAX_BYTES - size) {
+		atomic_fetch_sub(&vdev->bounce_bytes, size);
 		vrd_dev_log(vdev->dev, VRD_LOG_WARN,
 			    "UD queue pairs of this device have %llu MiB of receives with the host already",
 			    MAX_BYTES >> 20);
 		return -ENOMEM;
 	}
 	vq->recvs.data = calloc(1, size);
-	if (!vq->recvs.data)
-		return -ENOMEM;
-	errno = 0;
-	vq->recvs.mr = ibv_reg_mr(vq->qp->pd->priv[VRD_SLOT_IBVERBS], vq->recvs.data, size,
-				  IBV_ACCESS_LOCAL_WRITE);
+	errno = ENOMEM;
+	if (vq->recvs.data) {
+		errno = 0;
+		vq->recvs.mr = ibv_reg_mr(vq->qp->pd->priv[VRD_SLOT_IBVERBS], vq->recvs.data,
+					  size, IBV_ACCESS_LOCAL_WRITE);
+	}
 	if (!vq->recvs.mr) {
+		int error = errno;
+
 		free(vq->recvs.data);
 		vq->recvs.data = NULL;
-		return vrd_ibv_errno(errno ? errno : EIO);
+		atomic_fetch_sub(&vdev->bounce_bytes, size);
+		return vrd_ibv_errno(error ? error : EIO);
 	}
 	vq->recvs.num = num;
-	vdev->bounce_bytes += size;
 	return 0;
 }
 
@@ -65,7 +69,7 @@ void vrd_ibv_bounce_free(struct vrd_ibv_qp *vq)
 {
 	if (!vq->recvs.mr)
 		return;
-	vq->vdev->bounce_bytes -= (uint64_t)vq->recvs.num * RECV_LEN;
+	atomic_fetch_sub(&vq->vdev->bounce_bytes, (uint64_t)vq->recvs.num * RECV_LEN);
 	ibv_dereg_mr(vq->recvs.mr);
 	free(vq->recvs.data);
 }

@@ -131,7 +131,7 @@ struct vrd_ibv_dev {
 	struct ibv_context *ctx;
 	uint8_t port_num;
 	struct vrd_caps caps;			/* but for the port's */
-	uint64_t bounce_bytes;			/* bounce.c; dev->lock */
+	_Atomic uint64_t bounce_bytes;		/* bounce.c */
 	_Atomic uint64_t tx_bytes, rx_bytes;	/* that the host's device carried */
 
 	/*
@@ -143,7 +143,7 @@ struct vrd_ibv_dev {
 	_Alignas(64) uint8_t own_bytes[64];
 	struct ibv_ah *own_ah;			/* to ourselves, of that PD as well */
 
-	uint32_t generation;			/* last one given out; dev->lock */
+	_Atomic uint32_t generation;		/* those given out */
 	uint64_t maps;				/* mappings of its regions; dev->lock */
 	struct vrd_ibv_poll *polls;		/* by poller */
 

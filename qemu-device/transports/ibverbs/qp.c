@@ -42,8 +42,7 @@ static enum ibv_qp_type host_type(uint8_t type)
 /* Not zero, so that it is never that of memory which was not written. */
 static uint32_t next_generation(struct vrd_ibv_dev *vdev)
 {
-	vdev->generation = vdev->generation % VRD_IBV_GENERATIONS + 1;
-	return vdev->generation;
+	return atomic_fetch_add(&vdev->generation, 1) % VRD_IBV_GENERATIONS + 1;
 }
 
 static int create_host_qp(struct vrd_ibv_dev *vdev, struct vrd_ibv_qp *vq, uint32_t max_inline)

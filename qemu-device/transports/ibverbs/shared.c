@@ -15,9 +15,11 @@
  * given to the host before its QP goes to RTR, so that they are there when a message
  * can come.
  *
- * Control thread, without a lock of lock.h, except where stated.
+ * Control thread or a worker, one at a time for each QP, without a lock of lock.h, except
+ * where stated.
  */
 #include <errno.h>
+#include <time.h>
 
 #include "ibv.h"
 #include "log.h"
@@ -29,7 +31,29 @@ struct handover {
 	int ret;
 };
 
-/* On the poller: gives the host the receives that there are. */
+/*
+ * RC, UC, on the poller: this transport takes the receives of the guest's ring, or no
+ * longer does.  The ring of a paused device is not touched; it is told when the device
+ * goes on.
+ */
+static void set_carries(struct vrd_ibv_qp *vq, bool carries)
+{
+	struct vrd_qp *qp = vq->qp;
+
+	vrd_lock(&qp->rq.lock);
+	vq->carries = carries;
+	if (vrd_device_suspended(qp->dev) ||
+	    __atomic_load_n(&qp->sched.detached, __ATOMIC_RELAXED))
+		qp->rq.want_db = carries;
+	else if (qp->rq.entries)
+		vrd_rq_want_doorbell(qp, carries);
+	vrd_unlock(&qp->rq.lock);
+}
+
+/*
+ * On the poller: gives the host the receives that there are.  -EAGAIN while the device is
+ * paused, -ECANCELED after a reset: the rings are not there then.
+ */
 static void hand_over(struct vrd_poller *poller, void *arg)
 {
 	struct handover *h = arg;
@@ -37,10 +61,15 @@ static void hand_over(struct vrd_poller *poller, void *arg)
 	struct vrd_qp *qp = vq->qp;
 
 	(void)poller;
+	h->ret = __atomic_load_n(&qp->sched.detached, __ATOMIC_RELAXED) ? -ECANCELED :
+		 vrd_device_suspended(qp->dev) ? -EAGAIN : 0;
+	if (h->ret)
+		return;
 	if (vq->shared) {
 		vrd_ibv_bounce_post_all(vq);
 		return;
 	}
+	set_carries(vq, true);
 	if (qp->srq)
 		h->ret = vrd_ibv_lend_begin(vq);
 	/* Each turn takes some of them; what the host has no room for comes later. */
@@ -51,25 +80,21 @@ static void hand_over(struct vrd_poller *poller, void *arg)
 	}
 }
 
-/* RC, UC: this transport takes the receives of the guest's ring, or does no longer. */
-static void set_carries(struct vrd_ibv_qp *vq, bool carries)
-{
-	vq->carries = carries;
-	if (vq->qp->rq.entries)
-		vrd_rq_want_doorbell(vq->qp, carries);
-}
-
 static int begin(struct vrd_ibv_qp *vq)
 {
+	static const struct timespec moment = { .tv_nsec = 1000000 };
 	struct handover h = { .vq = vq };
 
-	if (!vq->shared) {
-		vrd_lock(&vq->qp->rq.lock);
-		set_carries(vq, true);
-		vrd_unlock(&vq->qp->rq.lock);
-	}
-	vrd_poller_call(vq->qp->poller, hand_over, &h);
+	do {
+		vrd_poller_call(vq->qp->poller, hand_over, &h);
+	} while (h.ret == -EAGAIN && !nanosleep(&moment, NULL));
 	return h.ret;
+}
+
+static void take_back(struct vrd_poller *poller, void *arg)
+{
+	(void)poller;
+	set_carries(arg, false);
 }
 
 #define INIT_MASK	(VIRTIO_RDMA_QP_STATE | VIRTIO_RDMA_QP_PKEY_INDEX | VIRTIO_RDMA_QP_PORT)
@@ -87,14 +112,12 @@ static void undo(struct vrd_ibv_qp *vq)
 		.mask = INIT_MASK | (vq->shared ? VIRTIO_RDMA_QP_QKEY : VIRTIO_RDMA_QP_ACCESS_FLAGS),
 	};
 
-	vrd_lock(&qp->sq.lock);
 	vrd_lock(&qp->rq.lock);
 	vrd_ibv_lend_end(vq);
-	set_carries(vq, false);
 	init.attr = qp->attr;
 	init.attr.state = VIRTIO_RDMA_QPS_INIT;
 	vrd_unlock(&qp->rq.lock);
-	vrd_unlock(&qp->sq.lock);
+	vrd_poller_call(qp->poller, take_back, vq);
 
 	if (vrd_ibv_qp_modify(qp, &reset))
 		return;
@@ -175,7 +198,9 @@ void vrd_ibv_shared_commit(struct vrd_ibv_qp *vq, const struct vrd_qp_change *ch
 	if (change->to != VIRTIO_RDMA_QPS_RESET)
 		return;
 	vrd_ibv_lend_end(vq);
-	set_carries(vq, false);
+	vq->carries = false;
+	if (vq->qp->rq.entries)
+		vrd_rq_want_doorbell(vq->qp, false);
 }
 
 /*
