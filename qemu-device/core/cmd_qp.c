@@ -185,6 +185,7 @@ static struct vrd_qp *qp_new(struct vrd_device *dev, const struct create *c)
 	qp->max_send_sge = c->max_send_sge;
 	qp->max_recv_sge = c->max_recv_sge;
 	qp->max_inline = c->max_inline;
+	qp->max_msg_sz = dev->max_msg_sz;
 	qp->state = VIRTIO_RDMA_QPS_RESET;
 	vrd_qp_init(qp);
 

@@ -257,6 +257,7 @@ int vrd_device_create(struct vrd_engine *engine, const struct vrd_device_config 
 	if (ret)
 		goto remove;
 	set_offered(dev);
+	dev->max_msg_sz = vrd_device_caps(dev).max_msg_sz;
 	ret = vrd_control_create(dev, err);
 	if (ret)
 		goto close;

@@ -209,6 +209,7 @@ struct vrd_qp {
 	struct vrd_poller *poller;	/* ctx->poller: runs sq */
 	struct vrd_buf buf;
 	uint32_t max_send_sge, max_recv_sge, max_inline;
+	uint32_t max_msg_sz;		/* the device's */
 
 	/*
 	 * Written by the control thread or a poller under sq.lock and rq.lock
@@ -284,6 +285,7 @@ struct vrd_device {
 	uint64_t offered;		/* virtio feature bits; constant */
 	uint64_t features;		/* of them, those that the driver accepted */
 	bool atomics;			/* VIRTIO_RDMA_F_ATOMIC is one of them */
+	uint32_t max_msg_sz;		/* the transports'; longer requests are not carried out */
 	bool initialised;		/* INIT has been done */
 	bool running;			/* the control queue is started */
 	uint32_t num_vectors_used;

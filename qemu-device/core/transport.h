@@ -20,7 +20,7 @@
 struct vrd_caps {
 	uint64_t features;		/* VRD_F() of those that the transport can do */
 	uint64_t max_mr_size;
-	uint32_t max_msg_sz;
+	uint32_t max_msg_sz;		/* does not change while the device exists */
 	uint32_t max_qp_rd_atom;
 	uint32_t max_qp_init_rd_atom;
 	uint8_t max_mtu, active_mtu;	/* IBTA encoding */
@@ -242,7 +242,7 @@ struct vrd_wr {
 	uint16_t flags;			/* VIRTIO_RDMA_WQE_* */
 	uint32_t inline_len;
 	uint32_t length;		/* sum of SGE lengths, or inline_len; valid if length_ok */
-	bool length_ok;			/* false: the sum exceeds 2^31 */
+	bool length_ok;			/* false: the sum exceeds max_msg_sz */
 	uint32_t imm;			/* wire order; or the key to invalidate (CPU order) */
 	uint32_t rkey;
 	uint64_t remote_addr;

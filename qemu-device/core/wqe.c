@@ -16,7 +16,6 @@
 #include "shm.h"
 
 #define WQE_LINE	64
-#define MAX_LENGTH	(1ULL << 31)
 
 /* ---- rings ----------------------------------------------------------------- */
 
@@ -136,8 +135,8 @@ static inline uint64_t add_sge(struct vrd_sge *to, const struct virtio_rdma_sge 
  * The SGE list, which begins @offset bytes into the entry: what the copied line
  * has of it, the rest from the ring.
  */
-static inline void take_sges(struct vrd_wr *wr, const union line *line, const uint8_t *entry,
-		      uint32_t offset)
+static inline void take_sges(const struct vrd_qp *qp, struct vrd_wr *wr, const union line *line,
+			     const uint8_t *entry, uint32_t offset)
 {
 	uint64_t sum = 0;
 
@@ -151,7 +150,7 @@ static inline void take_sges(struct vrd_wr *wr, const union line *line, const ui
 		sum += add_sge(&wr->sge[i], &sge);
 	}
 	wr->length = sum;
-	wr->length_ok = sum <= MAX_LENGTH;
+	wr->length_ok = sum <= qp->max_msg_sz;
 }
 
 /* May copy up to 31 bytes that follow in the entry; they are not looked at. */
@@ -228,7 +227,7 @@ static inline bool take_payload(const struct vrd_qp *qp, struct vrd_wr *wr,
 	} else {
 		if (wr->num_sge * sizeof(struct virtio_rdma_sge) > room)
 			return false;
-		take_sges(wr, line, entry, offset);
+		take_sges(qp, wr, line, entry, offset);
 	}
 	return true;
 }
@@ -269,7 +268,7 @@ static inline bool take_plain(const struct vrd_qp *qp, struct vrd_wr *wr, const 
 		wr->num_sge = 1;
 		wr->inline_len = 0;
 		wr->length = add_sge(&wr->sge[0], &line->rc.sge[0]);
-		wr->length_ok = wr->length <= MAX_LENGTH;
+		wr->length_ok = wr->length <= qp->max_msg_sz;
 		return true;
 	}
 	/* num_sge 0, INLINE */

@@ -13,14 +13,24 @@ uint8_t gid_a[16], gid_b[16], gid_c[16];
 bool by_memory, has_atomics;
 char fabric_a[64], fabric_b[64];
 
-uint8_t port_mtu(struct guest *g)
+static struct virtio_rdma_query_port_rsp port(struct guest *g)
 {
 	struct virtio_rdma_query_port_req req = { .port_num = htole32(1) };
 	struct virtio_rdma_query_port_rsp rsp;
 
 	if (guest_command(g, VIRTIO_RDMA_CMD_QUERY_PORT, &req, &rsp))
 		guest_fatal("QUERY_PORT");
-	return rsp.active_mtu;
+	return rsp;
+}
+
+uint8_t port_mtu(struct guest *g)
+{
+	return port(g).active_mtu;
+}
+
+uint32_t port_max_msg_sz(struct guest *g)
+{
+	return le32toh(port(g).max_msg_sz);
 }
 
 void fresh_type(uint8_t type)

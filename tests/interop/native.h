@@ -26,7 +26,7 @@
 #define WC(name) VIRTIO_RDMA_WC_##name
 #define GRH	MEM_GRH
 
-/* Longest message of the tests, and the memory for it. */
+/* Longest message of the tests (or the port's max_msg_sz), and the memory for it. */
 #define BIG	(64ULL << 20)
 
 extern struct mem_pair p;
@@ -41,6 +41,7 @@ extern uint8_t gid_a[16], gid_b[16], gid_c[16];
 void fresh_type(uint8_t type);
 void fresh(void);
 uint8_t port_mtu(struct guest *g);
+uint32_t port_max_msg_sz(struct guest *g);
 void drop(void);
 /*
  * A receive of b's that the host has when this returns.  The poller passes it on, and an

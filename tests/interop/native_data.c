@@ -176,30 +176,31 @@ static void many(void)
 	   "2000 WRITEs, 64 under way, one of 16 signaled");
 }
 
-/* Messages of 64 MiB, in each direction. */
+/* Long messages, in each direction. */
 static void big(void)
 {
 	uint8_t *a = guest_alloc(p.a.g, BIG + 4096), *b = guest_alloc(p.b.g, BIG + 4096);
+	const uint32_t max = port_max_msg_sz(p.a.g), n = max < BIG ? max : BIG;
 	struct virtio_rdma_cqe cqe;
 	struct guest_mr ma, mb;
 	struct guest_sge sge;
 
 	is(guest_mr_reg(p.a.g, p.a.pd, a, BIG + 4096, MEM_ALL_ACCESS, &ma), 0, "REG_MR of 64 MiB");
 	is(guest_mr_reg(p.b.g, p.b.pd, b, BIG + 4096, MEM_ALL_ACCESS, &mb), 0, "and of the other's");
-	mem_pattern(a, BIG, 11);
-	guest_post_rdma(&p.a.qp, W, SIGNALED, a, BIG, ma.lkey, mb.iova, mb.rkey);
-	is(guest_poll_wait(&p.a.scq, &cqe, 60000) ? cqe.status : -1, 0, "WRITE of 64 MiB");
-	ok(mem_has_pattern(b, BIG, 11), "all of it is there");
-	mem_pattern(b, BIG, 12);
-	guest_post_rdma(&p.a.qp, READ, SIGNALED, a, BIG, ma.lkey, mb.iova, mb.rkey);
-	is(guest_poll_wait(&p.a.scq, &cqe, 60000) ? cqe.status : -1, 0, "READ of 64 MiB");
-	ok(mem_has_pattern(a, BIG, 12), "all of it is there");
-	sge = (struct guest_sge){ mb.iova, BIG, mb.lkey };
-	mem_pattern(a, BIG, 13);
+	mem_pattern(a, n, 11);
+	guest_post_rdma(&p.a.qp, W, SIGNALED, a, n, ma.lkey, mb.iova, mb.rkey);
+	is(guest_poll_wait(&p.a.scq, &cqe, 60000) ? cqe.status : -1, 0, "WRITE of %u MiB", n >> 20);
+	ok(mem_has_pattern(b, n, 11), "all of it is there");
+	mem_pattern(b, n, 12);
+	guest_post_rdma(&p.a.qp, READ, SIGNALED, a, n, ma.lkey, mb.iova, mb.rkey);
+	is(guest_poll_wait(&p.a.scq, &cqe, 60000) ? cqe.status : -1, 0, "READ of %u MiB", n >> 20);
+	ok(mem_has_pattern(a, n, 12), "all of it is there");
+	sge = (struct guest_sge){ mb.iova, n, mb.lkey };
+	mem_pattern(a, n, 13);
 	guest_post_recv(&p.b.qp, &sge, 1);
-	guest_post_rdma(&p.a.qp, SEND, SIGNALED, a, BIG, ma.lkey, 0, 0);
-	is(guest_poll_wait(&p.a.scq, &cqe, 60000) ? cqe.status : -1, 0, "SEND of 64 MiB");
-	ok(mem_status(&p.b.rcq) == 0 && mem_has_pattern(b, BIG, 13), "all of it is there");
+	guest_post_rdma(&p.a.qp, SEND, SIGNALED, a, n, ma.lkey, 0, 0);
+	is(guest_poll_wait(&p.a.scq, &cqe, 60000) ? cqe.status : -1, 0, "SEND of %u MiB", n >> 20);
+	ok(mem_status(&p.b.rcq) == 0 && mem_has_pattern(b, n, 13), "all of it is there");
 	is(guest_mr_dereg(&ma), 0, "DEREG_MR");
 	is(guest_mr_dereg(&mb), 0, "DEREG_MR");
 	guest_free(p.a.g, a, BIG + 4096);

@@ -113,6 +113,30 @@ static void test_local(void)
 	local("send SGE: the DMA key", w, WC(LOC_PROT_ERR));
 }
 
+/* The requester's own error on each transport, although Soft-RoCE would send it. */
+static void test_too_long(void)
+{
+	static const uint8_t ops[] = { W, SEND, READ };
+	const uint32_t max = port_max_msg_sz(p.a.g);
+	struct guest_sge sge[2] = {
+		{ p.a.mr.iova, max, p.a.mr.lkey }, { p.a.mr.iova, 1, p.a.mr.lkey },
+	};
+
+	for (unsigned int i = 0; i < sizeof(ops); i++) {
+		struct mem_wr w = mem_wr(&p.a, &p.b, ops[i], 0);
+
+		fresh();
+		mem_recv(&p.b, 0, 4096);
+		w.wr.num_sge = 2;
+		w.wr.sge = sge;
+		guest_post_send(&p.a.qp, &w.wr);
+		expect("longer than max_msg_sz", (struct outcome){ WC(LOC_LEN_ERR), ERR, NONE, NONE, RTS },
+		       NULL);
+		ok(mem_has_pattern(p.b.buf, MEM_BUF, MEM_SEED_B), "longer than max_msg_sz: no byte moved");
+		drop();
+	}
+}
+
 /* An entry that the core refuses fails in its order. */
 static void test_malformed(void)
 {
@@ -366,6 +390,7 @@ void test_errors(void)
 {
 	test_local();
 	test_malformed();
+	test_too_long();
 	test_remote();
 	test_receives();
 	test_flush();

@@ -194,7 +194,7 @@ int ibv_query_port(struct ibv_context *ctx, uint8_t port, struct _compat_ibv_por
 	(void)port;
 	attr->state = IBV_PORT_ACTIVE;
 	attr->max_mtu = attr->active_mtu = IBV_MTU_4096;
-	attr->max_msg_sz = 1U << 30;
+	attr->max_msg_sz = NULL_MAX_MSG;
 	attr->link_layer = IBV_LINK_LAYER_ETHERNET;
 	attr->active_width = 2;
 	attr->active_speed = 32;

@@ -15,6 +15,8 @@
 #include <stdbool.h>
 
 #define NULL_IBDEV	"null0"
+/* max_msg_sz of its port. */
+#define NULL_MAX_MSG	(1U << 30)
 /* Its GIDs, at indexes 0 and 1 (link-local, and 10.0.0.1). */
 extern const uint8_t null_gids[2][16];
 

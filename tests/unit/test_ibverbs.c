@@ -160,6 +160,29 @@ static void test_atomics(bool offered)
 	mem_pair_drop_qps(&p);
 }
 
+/*
+ * Longer than the port's max_msg_sz: the requester's error, and not a length that is left to
+ * the host, which is asked for a request that fails.
+ */
+static void test_too_long(void)
+{
+	struct mem_wr w = mem_wr(&p.a, &p.b, W, 0);
+	struct guest_sge sge[2] = {
+		{ p.a.mr.iova, NULL_MAX_MSG, p.a.mr.lkey }, { p.a.mr.iova, 1, p.a.mr.lkey },
+	};
+	static const uint8_t host[] = { IBV_WC_LOC_PROT_ERR, IBV_WC_WR_FLUSH_ERR };
+
+	for (unsigned int i = 0; i < sizeof(host); i++) {
+		fresh(VIRTIO_RDMA_QPT_RC);
+		null_next_status(host[i]);
+		w.wr.num_sge = 2;
+		w.wr.sge = sge;
+		guest_post_send(&p.a.qp, &w.wr);
+		is(mem_status(&p.a.scq), WC(LOC_LEN_ERR), "longer than max_msg_sz: LOC_LEN_ERR");
+		mem_pair_drop_qps(&p);
+	}
+}
+
 /* Keeps the poller awake: one WRITE of b's after the other. */
 static void *traffic(void *stop)
 {
@@ -468,6 +491,7 @@ int main(void)
 	null_no_atomics = false;
 	mem_pair_open_with(&p, 2, 64 << 20, &a, &b);
 	test_atomics(true);
+	test_too_long();
 	test_open();
 	test_objects(VIRTIO_RDMA_QPT_RC, "RC");
 	test_objects(VIRTIO_RDMA_QPT_UD, "UD");

@@ -148,7 +148,7 @@ static void test_too_long(void)
 	fresh();
 	guest_post_send(&a->qp, &wr);
 	ok(mem_status(&a->scq) == WC(LOC_LEN_ERR) && IN(a, SQE) && IN(b, RTS),
-	   "more than 2^31 bytes: LOC_LEN_ERR");
+	   "longer than max_msg_sz: LOC_LEN_ERR");
 	mem_pair_drop_qps(&pair);
 }
 

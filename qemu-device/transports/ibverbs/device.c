@@ -19,6 +19,8 @@
 #include "log.h"
 
 /* A limit below this holds no guest's memory. */
+/* IBTA's longest message, for hosts that report none or a longer one. */
+#define MAX_MSG		(1U << 31)
 #define SMALL_MEMLOCK	(64ULL << 20)
 
 int vrd_ibv_errno(int host)
@@ -205,7 +207,8 @@ static int open_port(struct vrd_ibv_dev *vdev, struct vrd_error *err)
 	if (attr.link_layer != IBV_LINK_LAYER_ETHERNET)
 		return vrd_fail(err, -EOPNOTSUPP, "use a RoCE port; InfiniBand's GIDs are not a guest's to choose",
 				"port %u of ibdev %s is no Ethernet port", vdev->port_num, name);
-	vdev->caps.max_msg_sz = attr.max_msg_sz;
+	vdev->caps.max_msg_sz = attr.max_msg_sz && attr.max_msg_sz < MAX_MSG ? attr.max_msg_sz :
+									       MAX_MSG;
 	vdev->caps.max_mtu = (uint8_t)attr.max_mtu;
 	vdev->caps.active_width = attr.active_width;
 	vdev->caps.active_speed = attr.active_speed;

@@ -212,14 +212,17 @@ static bool is_atomic(uint8_t opcode)
 }
 
 /*
- * What not every host takes: the responder would refuse it (IBTA 9.4.3, 9.4.5), and
- * some libraries do so when it is posted.
+ * What not every host takes: a message longer than max_msg_sz (Soft-RoCE sends it all the
+ * same), and an atomic that the responder would refuse (IBTA 9.4.5) but some libraries
+ * refuse when it is posted.
  */
 static bool must_fail(const struct chain *c, const struct vrd_wr *wr, uint8_t *status)
 {
-	*status = c->qp->type == VIRTIO_RDMA_QPT_RC ? VIRTIO_RDMA_WC_REM_INV_REQ_ERR :
-						      VIRTIO_RDMA_WC_LOC_LEN_ERR;
-	if (!wr->length_ok || (is_atomic(wr->opcode) && wr->remote_addr & 7))
+	*status = VIRTIO_RDMA_WC_LOC_LEN_ERR;
+	if (!wr->length_ok)
+		return true;
+	*status = VIRTIO_RDMA_WC_REM_INV_REQ_ERR;
+	if (is_atomic(wr->opcode) && wr->remote_addr & 7)
 		return true;
 	*status = VIRTIO_RDMA_WC_LOC_QP_OP_ERR;
 	return c->vq->refused && c->vq->refused_index == wr->index;

@@ -23,8 +23,7 @@ static void vrd_mem_device_query(struct vrd_device *dev, struct vrd_caps *caps)
 		.features = VRD_F(UC) | VRD_F(SRQ) | VRD_F(ATOMIC) | VRD_F(ATOMIC_GLOBAL) |
 			    VRD_F(DMA_KEY) | VRD_F(RNR_NAK),
 		.max_mr_size = UINT64_MAX,
-		/* Half of what is carried: 2^31 is negative to careless programs. */
-		.max_msg_sz = VRD_MEM_MAX_MSG / 2,
+		.max_msg_sz = VRD_MEM_MAX_MSG,
 		.max_qp_rd_atom = VRD_MEM_MAX_RD_ATOMIC,
 		.max_qp_init_rd_atom = VRD_MEM_MAX_RD_ATOMIC,
 		.max_mtu = 5,			/* 4096 */

@@ -31,8 +31,8 @@
 
 #include "transport.h"
 
-/* Longest message of IBTA; what is advertised is half of it. */
-#define VRD_MEM_MAX_MSG		(1ULL << 31)
+/* Half of IBTA's longest message: 2^31 is negative to careless programs. */
+#define VRD_MEM_MAX_MSG		(1U << 30)
 #define VRD_MEM_MTU		4096U
 #define VRD_MEM_MAX_RD_ATOMIC	128
 #define VRD_MEM_GRH_LEN		40U

@@ -246,23 +246,18 @@ enum vrd_mem_step vrd_mem_rc_step(struct vrd_mem_burst *b, const struct vrd_wr *
 
 	if (p && p->active)
 		return vrd_mem_rc_more(b, p);
-	if (wr->length_ok && wr->length > b->slice && wr->length <= b->whole &&
-	    !vrd_mem_next_slice(b))
-		return VRD_MEM_MORE;
-	if (wr->length_ok && vrd_mem_rc_quick(b, wr, &step))
-		return step;
-	/* A reliable responder refuses it; from others one would never hear. */
-	if (!wr->length_ok && !vrd_mem_is_rc(b->qp))
+	if (!wr->length_ok)
 		return vrd_mem_fail(b, VIRTIO_RDMA_WC_LOC_LEN_ERR);
-	/* (One that is too long to be valid never moves a byte.) */
-	if (wr->length_ok && wr->length > b->slice && wr->length <= VRD_MEM_MAX_MSG)
+	if (wr->length > b->slice && wr->length <= b->whole && !vrd_mem_next_slice(b))
+		return VRD_MEM_MORE;
+	if (vrd_mem_rc_quick(b, wr, &step))
+		return step;
+	if (wr->length > b->slice)
 		return vrd_mem_rc_sliced(b, wr);
 
-	if (wr->length_ok) {
-		status = vrd_mem_check_local(b, wr, &x);
-		if (status)
-			return vrd_mem_fail(b, status);
-	}
+	status = vrd_mem_check_local(b, wr, &x);
+	if (status)
+		return vrd_mem_fail(b, status);
 	if (!b->peer) {
 		step = vrd_mem_lock_peer(b);
 		if (!b->peer)

@@ -264,12 +264,10 @@ static enum vrd_mem_step vrd_mem_respond_atomic(struct vrd_mem_burst *b, const s
 	return vrd_mem_atomic(b, wr, x);
 }
 
-/* The local side of @x is checked, unless the message is too long to have one. */
+/* The local side of @x is checked, and the length of the message. */
 enum vrd_mem_step vrd_mem_respond(struct vrd_mem_burst *b, const struct vrd_wr *wr,
 				  struct vrd_mem_xfer *x, bool sliced)
 {
-	if (!wr->length_ok || wr->length > VRD_MEM_MAX_MSG)
-		return vrd_mem_invalid(b);
 	x->recv = NULL;
 	x->left = wr->length;
 	switch (wr->opcode) {
