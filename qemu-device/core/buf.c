@@ -133,3 +133,40 @@ void vrd_rings_retranslate(struct vrd_device *dev)
 	for (pos = 0; (mr = vrd_table_next(&dev->mrs, &pos));)
 		vrd_mr_retranslate(dev, mr, false);
 }
+
+static void forget_buf(struct vrd_buf *buf)
+{
+	uint32_t i;
+
+	for (i = 0; i < buf->num_pages; i++)
+		buf->host[i] = NULL;
+}
+
+void vrd_rings_forget(struct vrd_device *dev)
+{
+	struct vrd_ctx *ctx;
+	struct vrd_srq *srq;
+	struct vrd_cq *cq;
+	struct vrd_qp *qp;
+	uint32_t pos;
+
+	for (pos = 0; (ctx = vrd_table_next(&dev->ctxs, &pos));)
+		ctx->db = NULL;
+	for (pos = 0; (cq = vrd_table_next(&dev->cqs, &pos));) {
+		vrd_lock(&cq->lock);
+		forget_buf(&cq->buf);
+		cq->ctrl = NULL;
+		/* Completions of what is destroyed are dropped. */
+		__atomic_store_n(&cq->error, true, __ATOMIC_RELAXED);
+		vrd_unlock(&cq->lock);
+	}
+	for (pos = 0; (qp = vrd_table_next(&dev->qps, &pos));) {
+		forget_buf(&qp->buf);
+		qp->sq.ctrl = NULL;
+		qp->rq.ctrl = NULL;
+	}
+	for (pos = 0; (srq = vrd_table_next(&dev->srqs, &pos));) {
+		forget_buf(&srq->buf);
+		srq->ring.ctrl = NULL;
+	}
+}

@@ -550,10 +550,19 @@ static void stop_vq(struct vrd_device *dev, struct vrd_vq *vq, uint16_t *last_av
 }
 
 /*
- * The control queue starts somewhere else than it stopped: this is no end of a
- * pause, but a new driver, after a reset that the transport did not tell of.  The
- * old one's memory has other uses by now, so nothing may touch it any more, and
- * INIT would come too late.
+ * True if @cfg does not continue what stopped: not the end of a pause, but a new
+ * driver, after a reset of which the front end did not hear.
+ */
+static bool is_other_driver(const struct vrd_vq *vq, const struct vrd_vq_config *cfg)
+{
+	return cfg->last_avail != vq->last_avail || cfg->num != vq->num ||
+	       cfg->desc != vq->desc_addr || cfg->avail != vq->avail_addr ||
+	       cfg->used != vq->used_addr;
+}
+
+/*
+ * The memory of the old driver has other uses by now, so nothing may touch it
+ * any more; INIT of the new driver would come too late.
  */
 static void forget_driver(struct vrd_device *dev)
 {
@@ -569,7 +578,7 @@ int vrd_device_vq_start(struct vrd_device *dev, unsigned int index,
 			const struct vrd_vq_config *cfg, struct vrd_error *err)
 {
 	struct vrd_vq *vq = get_vq(dev, index);
-	uint16_t stopped_at;
+	bool other;
 	int ret;
 
 	if (!vq)
@@ -580,11 +589,11 @@ int vrd_device_vq_start(struct vrd_device *dev, unsigned int index,
 		ret = vrd_fail(err, -EBUSY, "", "virtqueue %u is started already", index);
 		goto unlock;
 	}
-	stopped_at = vq->last_avail;
+	other = index == VIRTIO_RDMA_VQ_CONTROL && is_other_driver(vq, cfg);
 	ret = vrd_vq_start(vq, cfg, err);
 	if (ret)
 		goto unlock;
-	if (index == VIRTIO_RDMA_VQ_CONTROL && cfg->last_avail != stopped_at)
+	if (other)
 		forget_driver(dev);
 	if (index == VIRTIO_RDMA_VQ_DOORBELL) {
 		ret = watch_doorbell(dev);
@@ -621,8 +630,15 @@ int vrd_device_vq_stop(struct vrd_device *dev, unsigned int index, uint16_t *las
 
 /* ---- reset ------------------------------------------------------------- */
 
+/*
+ * The driver that made the objects is gone, or is about to use their memory for
+ * something else.  So their rings are forgotten first: destroying them would
+ * write completions and doorbell words.
+ */
 void vrd_device_clear(struct vrd_device *dev)
 {
+	vrd_device_quiesce(dev);
+	vrd_rings_forget(dev);
 	vrd_qp_destroy_all(dev);
 	vrd_srq_destroy_all(dev);
 	vrd_cq_destroy_all(dev);
@@ -631,6 +647,7 @@ void vrd_device_clear(struct vrd_device *dev)
 	vrd_ctx_destroy_all(dev);
 	vrd_gid_del_all(dev);
 	vrd_event_reset(dev);
+	vrd_device_resume(dev);
 }
 
 void vrd_device_reset(struct vrd_device *dev)

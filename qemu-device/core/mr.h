@@ -38,6 +38,13 @@ void *vrd_buf_at(const struct vrd_buf *buf, uint32_t offset);
  */
 void vrd_rings_retranslate(struct vrd_device *dev);
 
+/*
+ * The rings and doorbell pages are not the device's any more: nothing writes to
+ * them, whatever happens to the objects.  Under quiesce; the objects can only be
+ * destroyed afterwards.
+ */
+void vrd_rings_forget(struct vrd_device *dev);
+
 /* --- mr.c --- */
 
 int vrd_mr_reg(struct vrd_pd *pd, uint32_t access, uint64_t iova, uint64_t length,
