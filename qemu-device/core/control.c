@@ -309,8 +309,10 @@ static void run_commands(struct vrd_device *dev)
 
 static void refill(struct vrd_device *dev, unsigned int index)
 {
-	if (index == VIRTIO_RDMA_VQ_EVENT || index >= VIRTIO_RDMA_VQ_COMP_BASE)
-		vrd_event_refill(dev, dev->vqs[index]);
+	bool events = index == VIRTIO_RDMA_VQ_EVENT || index >= VIRTIO_RDMA_VQ_COMP_BASE;
+
+	if (events && vrd_event_refill(dev, dev->vqs[index]))
+		vrd_control_wake(dev);
 }
 
 static void *control_main(void *opaque)

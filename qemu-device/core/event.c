@@ -15,6 +15,7 @@
 #include <stdlib.h>
 
 #include "transport.h"
+#include "control.h"
 #include "event.h"
 #include "shm.h"
 #include "virtq.h"
@@ -32,34 +33,43 @@ struct vrd_events {
 	bool fatal;			/* DEVICE_FATAL is the last entry, or was delivered */
 };
 
+/* Bounds of what one call does with vq->lock held, which pollers wait for. */
+#define MAX_BAD_BUFFERS	16
+#define MAX_REFILL	64
+
+enum delivery {
+	DELIVERED,
+	NO_BUFFER,			/* the driver was asked for a kick */
+	UNDECIDED,			/* try again on the control thread */
+};
+
 /*
- * Writes @data into the next buffer.  False: there is none, and the driver has
- * been asked for a kick.
+ * Writes @data into the next buffer.  Buffers that are too small or not RAM are
+ * given back empty.  A driver can make them available as fast as they come
+ * back, so the caller, which may be a poller, takes a few only.
  */
-static bool deliver_locked(struct vrd_vq *vq, const void *data, uint32_t len)
+static enum delivery deliver_locked(struct vrd_vq *vq, const void *data, uint32_t len)
 {
 	struct vrd_vq_elem *elem = vq->elem;
 	enum vrd_vq_pop got;
 
 	if (!vq->running || vq->broken)
-		return false;
-	for (;;) {
+		return NO_BUFFER;
+	for (unsigned int i = 0; i < MAX_BAD_BUFFERS; i++) {
 		got = vrd_vq_pop_locked(vq, elem);
 		if (got == VRD_VQ_EMPTY && !vq->kicks_wanted) {
 			vrd_vq_want_kick_locked(vq, true);
 			got = vrd_vq_pop_locked(vq, elem);
 		}
 		if (got != VRD_VQ_GOT)
-			return false;
+			return NO_BUFFER;
 		if (elem->writable >= len && vrd_vq_write(vq, elem, data, len)) {
 			vrd_vq_push_locked(vq, elem, len);
-			return true;
+			return DELIVERED;
 		}
-		/* A buffer that is too small or no RAM is given back empty; the
-		 * loop ends because each turn takes one.
-		 */
 		vrd_vq_push_locked(vq, elem, 0);
 	}
+	return UNDECIDED;
 }
 
 /* ---- completion events ------------------------------------------------- */
@@ -69,24 +79,27 @@ static struct vrd_vq *vector_of(const struct vrd_cq *cq)
 	return cq->dev->vqs[VIRTIO_RDMA_VQ_COMP_BASE + cq->vector];
 }
 
-static bool deliver_cq_locked(struct vrd_vq *vq, const struct vrd_cq *cq)
+static enum delivery deliver_cq_locked(struct vrd_vq *vq, const struct vrd_cq *cq)
 {
 	struct virtio_rdma_comp_event ev = { .cqn = htole32(cq->cqn) };
+	enum delivery result = deliver_locked(vq, &ev, sizeof(ev));
 
-	if (!deliver_locked(vq, &ev, sizeof(ev)))
-		return false;
-	vrd_stat_add(vq->dev, VIRTIO_RDMA_STAT_COMP_EVENTS, 1);
-	return true;
+	if (result == DELIVERED)
+		vrd_stat_add(vq->dev, VIRTIO_RDMA_STAT_COMP_EVENTS, 1);
+	return result;
 }
 
 void vrd_event_cq(struct vrd_cq *cq)
 {
 	struct vrd_vq *vq = vector_of(cq);
+	enum delivery result = NO_BUFFER;
 
 	vrd_lock(&vq->lock);
 	if (!cq->event_pending) {
-		/* those who wait already come first */
-		if (TAILQ_EMPTY(&vq->waiting) && deliver_cq_locked(vq, cq)) {
+		/* CQs that wait already come first. */
+		if (TAILQ_EMPTY(&vq->waiting))
+			result = deliver_cq_locked(vq, cq);
+		if (result == DELIVERED) {
 			vrd_vq_notify_locked(vq);
 		} else {
 			cq->event_pending = true;
@@ -94,6 +107,8 @@ void vrd_event_cq(struct vrd_cq *cq)
 		}
 	}
 	vrd_unlock(&vq->lock);
+	if (result == UNDECIDED)
+		vrd_control_wake(vq->dev);
 }
 
 void vrd_event_cq_forget(struct vrd_cq *cq)
@@ -108,22 +123,26 @@ void vrd_event_cq_forget(struct vrd_cq *cq)
 	vrd_unlock(&vq->lock);
 }
 
-static void refill_vector_locked(struct vrd_vq *vq)
+/* True if there is more to do. */
+static bool refill_vector_locked(struct vrd_vq *vq)
 {
-	bool any = false;
+	enum delivery result = DELIVERED;
+	unsigned int n = 0;
 	struct vrd_cq *cq;
 
-	while ((cq = TAILQ_FIRST(&vq->waiting))) {
-		if (!deliver_cq_locked(vq, cq))
+	while ((cq = TAILQ_FIRST(&vq->waiting)) && n < MAX_REFILL) {
+		result = deliver_cq_locked(vq, cq);
+		if (result != DELIVERED)
 			break;
 		TAILQ_REMOVE(&vq->waiting, cq, event_link);
 		cq->event_pending = false;
-		any = true;
+		n++;
 	}
 	if (!cq)
 		vrd_vq_want_kick_locked(vq, false);
-	if (any)
+	if (n)
 		vrd_vq_notify_locked(vq);
+	return cq && result != NO_BUFFER;
 }
 
 /* ---- asynchronous events ----------------------------------------------- */
@@ -133,7 +152,7 @@ static struct waiting_event *waiting_at(struct vrd_events *evs, uint32_t i)
 	return &evs->ring[(evs->head + i) % MAX_EVENTS];
 }
 
-static bool deliver_event_locked(struct vrd_vq *vq, uint32_t type, uint32_t id)
+static enum delivery deliver_event_locked(struct vrd_vq *vq, uint32_t type, uint32_t id)
 {
 	struct virtio_rdma_event ev = { .type = htole32(type), .id = htole32(id) };
 
@@ -164,48 +183,59 @@ void vrd_event_raise(struct vrd_device *dev, uint32_t type, uint32_t id)
 {
 	struct vrd_vq *vq = dev->vqs[VIRTIO_RDMA_VQ_EVENT];
 	struct vrd_events *evs = dev->events;
+	enum delivery result = NO_BUFFER;
 
 	vrd_dev_log(dev, VRD_LOG_DEBUG, "event %u of %u", type, id);
 	vrd_lock(&vq->lock);
 	if (!evs->fatal) {
-		if (!evs->num && deliver_event_locked(vq, type, id))
+		if (!evs->num)
+			result = deliver_event_locked(vq, type, id);
+		if (result == DELIVERED)
 			vrd_vq_notify_locked(vq);
 		else
 			keep_event(dev, type, id);
 	}
 	vrd_unlock(&vq->lock);
+	if (result == UNDECIDED)
+		vrd_control_wake(dev);
 }
 
-static void refill_events_locked(struct vrd_device *dev, struct vrd_vq *vq)
+/* True if there is more to do. */
+static bool refill_events_locked(struct vrd_device *dev, struct vrd_vq *vq)
 {
 	struct vrd_events *evs = dev->events;
-	bool any = false;
+	enum delivery result = DELIVERED;
+	unsigned int n;
 
-	while (evs->num) {
+	for (n = 0; evs->num && n < MAX_REFILL; n++) {
 		const struct waiting_event *w = waiting_at(evs, 0);
 
-		if (!deliver_event_locked(vq, w->type, w->id))
+		result = deliver_event_locked(vq, w->type, w->id);
+		if (result != DELIVERED)
 			break;
 		evs->head = (evs->head + 1) % MAX_EVENTS;
 		evs->num--;
-		any = true;
 	}
 	if (!evs->num)
 		vrd_vq_want_kick_locked(vq, false);
-	if (any)
+	if (n)
 		vrd_vq_notify_locked(vq);
+	return evs->num && result != NO_BUFFER;
 }
 
-void vrd_event_refill(struct vrd_device *dev, struct vrd_vq *vq)
+bool vrd_event_refill(struct vrd_device *dev, struct vrd_vq *vq)
 {
+	bool more = false;
+
 	vrd_lock(&vq->lock);
 	if (vq->running && !vq->broken) {
 		if (vq->index == VIRTIO_RDMA_VQ_EVENT)
-			refill_events_locked(dev, vq);
+			more = refill_events_locked(dev, vq);
 		else
-			refill_vector_locked(vq);
+			more = refill_vector_locked(vq);
 	}
 	vrd_unlock(&vq->lock);
+	return more;
 }
 
 /* What an event's id names. */

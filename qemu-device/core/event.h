@@ -9,6 +9,7 @@
 #ifndef VRD_EVENT_H
 #define VRD_EVENT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct vrd_cq;
@@ -30,8 +31,11 @@ void vrd_event_forget_qp(struct vrd_device *dev, uint32_t qpn);
 void vrd_event_forget_cq(struct vrd_device *dev, uint32_t cqn);
 void vrd_event_forget_srq(struct vrd_device *dev, uint32_t srqn);
 
-/* Delivers what waits as far as there are buffers: after a refill or start. */
-void vrd_event_refill(struct vrd_device *dev, struct vrd_vq *vq);
+/*
+ * Delivers some of what waits, as far as there are buffers: after a refill or
+ * start.  True if there is more to do.  Control thread.
+ */
+bool vrd_event_refill(struct vrd_device *dev, struct vrd_vq *vq);
 
 int vrd_event_init(struct vrd_device *dev);
 void vrd_event_fini(struct vrd_device *dev);

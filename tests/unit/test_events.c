@@ -5,6 +5,7 @@
  */
 #include <linux/virtio_config.h>
 #include <poll.h>
+#include <pthread.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -226,6 +227,69 @@ static void bad_buffers(void)
 	is(raw_recover(r), 0, "works after a reset");
 }
 
+/*
+ * A driver that gives back bad buffers as fast as they come: whoever delivers,
+ * a poller perhaps, takes a few, and the control thread the rest.
+ */
+static void many_bad_buffers(void)
+{
+	uint32_t id, len, ctx, cq, cqn;
+	uint16_t before, taken;
+	unsigned int i;
+
+	start();
+	raw_stop(r, 3);
+	raw_start(r, 3, 64);
+	ctx = raw_ctx(r, 0);
+	cq = raw_cq(r, ctx, 16, 0);
+	raw_desc(r, 3, 0, bufs, 4, WRITE, 0);		/* too short */
+	raw_desc(r, 3, 1, bufs + 3 * 4096ULL + 16, 16, WRITE, 0);
+
+	/* Under the lock, the control thread gets no further than its next command. */
+	pthread_mutex_lock(&r->dev->lock);
+	raw_kick(r, 0);
+	usleep(50000);
+	for (i = 0; i < r->q[3].num - 1U; i++)
+		__atomic_store_n(&r->q[3].avail[2 + i], 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&r->q[3].avail[2 + i], 1, __ATOMIC_RELAXED);
+	__atomic_store_n(&r->q[3].avail[1], r->q[3].num, __ATOMIC_RELEASE);
+	before = __atomic_load_n(&r->q[3].used[1], __ATOMIC_ACQUIRE);
+	raise_cq(cq);
+	taken = __atomic_load_n(&r->q[3].used[1], __ATOMIC_ACQUIRE) - before;
+	pthread_mutex_unlock(&r->dev->lock);
+	ok(taken <= 16, "who has an event for %u bad buffers looks at %u of them",
+	   r->q[3].num - 1U, taken);
+	for (i = 0; i < r->q[3].num - 1U; i++) {
+		if (!raw_used(r, 3, &id, &len, 1000) || id || len)
+			break;
+	}
+	is(i, r->q[3].num - 1, "all of them come back");
+	ok(take_comp(3, &cqn, 1000) && cqn == cq, "and the event arrives in the good one");
+}
+
+/* More CQs wait than one look of the control thread serves. */
+static void many_waiting(void)
+{
+	uint32_t ctx, cqs[150], cqn;
+	unsigned int i, n = 0;
+
+	start();
+	raw_stop(r, 3);
+	raw_start(r, 3, 64);
+	ctx = raw_ctx(r, 0);
+	for (i = 0; i < 150; i++)
+		cqs[i] = raw_cq(r, ctx, 16, 0);
+	for (i = 0; i < 150; i++)
+		raise_cq(cqs[i]);
+	for (unsigned int round = 0; round < 4; round++) {
+		for (i = 0; i < r->q[3].num - 1U && n + i < 150; i++)
+			offer(3, i);
+		for (; i; i--)
+			n += take_comp(3, &cqn, 1000);
+	}
+	is(n, 150, "150 CQs that wait have their events");
+}
+
 /* The device requests kicks only while an event waits. */
 static void kicks(void)
 {
@@ -257,6 +321,8 @@ int main(void)
 	comp_events();
 	stopped();
 	bad_buffers();
+	many_bad_buffers();
+	many_waiting();
 	kicks();
 	raw_free(r);
 	return tap_done();
