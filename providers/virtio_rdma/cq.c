@@ -350,10 +350,20 @@ int vrdma_destroy_cq(struct ibv_cq *ibvcq)
 int vrdma_req_notify_cq(struct ibv_cq *ibvcq, int solicited_only)
 {
 	struct vrdma_cq *cq = to_vcq(ibvcq);
+	bool dead, flush = false;
 
 	vrdma_lock(&cq->lock);
 	cq->arm = vrdma_cq_ring_arm(&cq->last->ring, cq->arm, solicited_only);
+	dead = vrdma_ctx_dead(to_vctx(ibvcq->context));
+	if (dead) {
+		/* Before the look at the queues: pairs with vrdma_dead_event(). */
+		atomic_store(&cq->want_event, true);
+		flush = vrdma_cq_has_flush(cq);
+	}
 	vrdma_unlock(&cq->lock);
+	/* Nobody reads the arm word any more. */
+	if (flush)
+		vrdma_dead_event(cq);
 	return 0;
 }
 

@@ -42,20 +42,36 @@ static int vrdma_wake(struct ibv_qp *qp, struct ibv_srq *srq)
 	return ret;
 }
 
+static void vrdma_dead_doorbell(struct ibv_qp *qp, struct ibv_srq *srq)
+{
+	if (srq) {
+		vrdma_post_nothing(NULL, srq);
+		return;
+	}
+	if (qp->send_cq)
+		vrdma_dead_event(to_vcq(qp->send_cq));
+	if (qp->recv_cq && qp->recv_cq != qp->send_cq)
+		vrdma_dead_event(to_vcq(qp->recv_cq));
+}
+
 /*
  * Tells the device which ring moved and, only if its poller sleeps, wakes it by
  * a post of zero requests, which the driver turns into a notification of the
  * doorbell virtqueue.
  *
  * A device that is gone is no error: the work that was just published completes
- * with WR_FLUSH_ERR when the CQ is polled, as that of a QP in ERR does.
+ * with WR_FLUSH_ERR when the CQ is polled, as that of a QP in ERR does.  The
+ * kernel then makes the event that an armed CQ is due; of an SRQ it knows the
+ * CQs.
  */
 static void vrdma_ring_doorbell(struct vrdma_context *ctx,
 				const struct vrdma_ring *ring,
 				struct ibv_qp *qp, struct ibv_srq *srq)
 {
-	if (atomic_load_explicit(&ctx->dead, memory_order_relaxed))
+	if (vrdma_ctx_dead(ctx)) {
+		vrdma_dead_doorbell(qp, srq);
 		return;
+	}
 
 	atomic_fetch_add_explicit(&ctx->doorbells, 1, memory_order_relaxed);
 	if (!vrdma_db_ring(ctx->db, ring->slot))

@@ -13,8 +13,16 @@
 #include "vrdma.h"
 #include "vrdma-abi.h"
 
-/* The modalias of the ib_device's parent: a virtio device with ID 42. */
+/* virtio's vendor, and 0x1040 plus the device ID. */
+#define VRDMA_PCI_VENDOR	0x1af4
+#define VRDMA_PCI_DEVICE	0x106a
+
+/*
+ * The ib_device's parent is the PCI function, or the virtio device (ID 42) where
+ * the transport is another one.
+ */
 static const struct verbs_match_ent vrdma_table[] = {
+	VERBS_PCI_MATCH(VRDMA_PCI_VENDOR, VRDMA_PCI_DEVICE, NULL),
 	VERBS_MODALIAS_MATCH("virtio:d0000002Av*", NULL),
 	{}
 };

@@ -127,6 +127,7 @@ struct vrdma_cq {
 	struct list_head recv_qps;
 	struct virtio_rdma_cqe flush_cqe;
 	bool looked_last;
+	atomic_bool want_event;		/* armed since, and no event asked for */
 
 	struct vrdma_pd *parent;	/* parent domain it was made with */
 };
@@ -288,6 +289,8 @@ struct ibv_ah *vrdma_create_ah(struct ibv_pd *ibvpd, struct ibv_ah_attr *attr);
 int vrdma_destroy_ah(struct ibv_ah *ibvah);
 
 /* flush.c */
+bool vrdma_cq_has_flush(struct vrdma_cq *cq);
+void vrdma_dead_event(struct vrdma_cq *cq);
 bool vrdma_cq_last_look(struct vrdma_cq *cq);
 struct virtio_rdma_cqe *vrdma_cq_flush(struct vrdma_cq *cq, uint32_t *word,
 				       uint64_t *wr_id);

@@ -200,6 +200,21 @@ def build_modules(*names, kernel=KERNEL):
     return modules
 
 
+def build_guest_module(name):
+    """A test's kernel module for the Debian guest's own kernel; its file."""
+    obj = TOP / 'build' / 'obj' / 'test-modules-guest'
+    for folder in ('drivers', 'include', f'tests/{name}'):
+        subprocess.run(['rsync', '-rlpc', '--mkpath', f'{TOP / folder}/', f'{obj / folder}/'], check=True)
+    root = host.product('guest-root') / 'root'
+    release = os.listdir(root / 'usr' / 'lib' / 'modules')[0]
+    make = f'make -C /usr/lib/modules/{release}/build M=/mnt/work/tests/{name} modules'
+    done = subprocess.run([str(TOP / 'tools' / 'in-guest-root.sh'), str(obj), make],
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f'1..1\nnot ok 1 - {name} compiles\n# ' + done.stdout.replace('\n', '\n# '))
+    return obj / 'tests' / name / f'vrdma_{name}.ko'
+
+
 def verify(tap, prefix, server, client, options='', timeout=600):
     """vrdma-verify between two guests (or within one): each case is a result."""
     there = server.spawn(f'vrdma-verify {options}')

@@ -44,7 +44,7 @@ def reload_module(g):
     holder = g.spawn('exec ibv_rc_pingpong -g 1')
     g.run('for i in $(seq 100); do grep -q ":4853 " /proc/net/tcp && exit 0; sleep 0.1; done; exit 1')
     g.run('modprobe -r virtio_rdma 2>&1 || { '
-          'dev=$(basename $(dirname $(readlink -f /sys/class/infiniband/*/device/modalias))); '
+          'dev=$(basename /sys/class/infiniband/*/device/virtio*); '
           'echo $dev > /sys/bus/virtio/drivers/virtio_rdma/unbind; }', check=False)
     out = g.run('ls /sys/class/infiniband').stdout.split()
     holder.kill()

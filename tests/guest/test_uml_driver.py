@@ -16,6 +16,9 @@ BUS = '/sys/bus/virtio/drivers/virtio_rdma'
 UNBIND = f'echo virtio0 > {BUS}/unbind'
 BIND = f'echo virtio0 > {BUS}/bind'
 
+# Seconds without any answer after which the driver gives the device up.
+COMMAND_LIMIT = 30
+
 # Polls, and runs until its device goes.
 POLLING = 'ib_write_bw -F -D 60'
 
@@ -134,31 +137,41 @@ def unbind_under_traffic(a, b, command, victim_serves=False):
     return problem
 
 
-def silent_device(daemon, a, b):
-    """vrdmad stops for a while: commands time out, the device is dead, nobody hangs."""
+def silent_device(tap, daemon, a, b):
+    """vrdmad stops for longer than the driver waits for an answer: the device is dead. It is reset when
+    vrdmad goes on (UML waits for that), and only then users are told and get their memory back."""
     passed, drained = counts(a)
-    a.run('echo 2 > /sys/module/virtio_rdma/parameters/cmd_timeout')
     watch = a.spawn('ibv_asyncwatch -d vrdma0')
     watch.wait_output('async event FD')
     server = b.spawn(POLLING)
     pair.wait_listening(b)
     client = a.spawn(f'{POLLING} {b.ip}')
     pair.wait_connected(a, 'ib_write_bw')
+    events = a.spawn('vrdma-deadevents')
+    events.wait_output('# ready')
     time.sleep(1)
     os.kill(daemon.pid, signal.SIGSTOP)
     try:
-        start = time.monotonic()
-        first = a.run('ibv_devinfo', check=False, timeout=30)
-        a.run('ibv_devinfo', check=False, timeout=30)
-        took = time.monotonic() - start
-        problem = ends_by_itself(client)
+        late = a.spawn('echo 1 > /sys/module/vrdma_kverbs/parameters/late')
+        command = a.spawn('ibv_devinfo')
+        time.sleep(COMMAND_LIMIT + 6)
     finally:
         os.kill(daemon.pid, signal.SIGCONT)
-        server.kill()
+    problem = ends_by_itself(client, timeout=60)
+    server.kill()
     if problem:
         return problem
-    if first.rc == 0 or took > 15:
-        return f'a command on a silent device: status {first.rc} after {took:.1f} s'
+    if command.wait(timeout=30, check=False).rc == 0:
+        return f'a command on a silent device succeeded:\n{command.output()}'
+    late.wait(timeout=120, check=False)
+    if 'late: PASS' not in kernel_log(a):
+        return f'the device wrote to memory that was given back:\n{kernel_log(a)[-2000:]}'
+    done = events.wait(timeout=60, check=False)
+    tap.relay('events of a dead device', done.stdout)
+    start = time.monotonic()
+    a.run('ibv_devinfo', check=False, timeout=30)
+    if time.monotonic() - start > 10:
+        return 'a command on a dead device does not fail at once'
     if 'DEVICE_FATAL' not in watch.output():
         return f'no DEVICE_FATAL for a process:\n{watch.output()}'
     if 'state DOWN' not in a.run('rdma link').stdout:
@@ -168,7 +181,7 @@ def silent_device(daemon, a, b):
     if problem:
         return problem
     watch.kill('KILL')
-    a.run(f'echo 30 > /sys/module/virtio_rdma/parameters/cmd_timeout; {BIND}', timeout=60)
+    a.run(BIND, timeout=60)
     problem = wait_log(a, 'vrdma0: PASS', passed + 1)
     if problem:
         return problem
@@ -245,6 +258,7 @@ def late_netdev(tap):
 def main():
     tap = pair.Tap()
     pair.build_program('requests')
+    pair.build_program('deadevents')
     modules = pair.build_modules('kunit', 'kverbs', 'ksrq')
     with pair.uml_guests(tap) as (daemon, (a, b)):
         for g in (a, b):
@@ -262,7 +276,7 @@ def main():
         tap.run('the port follows the netdev, with one event each', port_follows, a)
         tap.run('GIDs follow the addresses', gids_follow, a)
         tap.run('a VLAN is never paired with', never_an_upper, a)
-        tap.run('a silent device is dead: no hang, drains end, rebind mends it', silent_device, daemon, a, b)
+        tap.run('a silent device is dead, is reset, and no byte moves after that; rebind mends it', silent_device, tap, daemon, a, b)
         tap.run('traffic after all this', lambda: between(a, b, f'ibv_ud_pingpong -s 1024 {GID}') and None)
         tap.run('rmmod', lambda: a.run('rmmod vrdma_kverbs virtio_rdma; ! ls /sys/class/infiniband | grep .') and None)
     tap.run('a netdev that comes late, changes and goes', late_netdev, tap)

@@ -1,33 +1,29 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * A device made of functions, on real vrings.  It works in a work item, as the
- * device's thread on the host does, and "interrupts" with interrupts off.
+ * device's thread on the host does, and calls the driver's callbacks with
+ * interrupts disabled.
  */
 #include <linux/io.h>
 #include <linux/slab.h>
+#include <linux/virtio_config.h>
 
 #include "fakedev.h"
 
-#define FAKEDEV_DOORBELL_NUM	4
+#define FAKEDEV_QUEUE_NUM	16
 
-static struct fakedev *fakedev_of(struct virtqueue *vq)
+static struct fakedev *fakedev_of(struct virtio_device *vdev)
 {
-	return container_of(vq->vdev, struct fakedev, vdev);
+	return container_of(vdev, struct fakedev, vdev);
 }
 
 static bool fakedev_notified(struct virtqueue *vq)
 {
-	struct fakedev *f = fakedev_of(vq);
+	struct fakedev *f = fakedev_of(vq->vdev);
 
-	atomic_inc(&f->kicks);
-	if (f->serve)
+	atomic_inc(&f->q[vq->index].kicks);
+	if (vq->index == VIRTIO_RDMA_VQ_CONTROL && f->serve)
 		schedule_work(&f->work);
-	return true;
-}
-
-static bool fakedev_doorbell(struct virtqueue *vq)
-{
-	atomic_inc(&fakedev_of(vq)->rung);
 	return true;
 }
 
@@ -56,17 +52,18 @@ static void fakedev_desc(struct fakedev *f, struct fakedev_cmd *cmd,
 /* The next command of the ring; false if there is none. */
 bool fakedev_take(struct fakedev *f, struct fakedev_cmd *cmd)
 {
-	struct vring *ring = &f->ring;
+	struct fakedev_queue *q = fakedev_ctrl(f);
+	struct vring *ring = &q->ring;
 	u16 i, idx;
 
 	idx = virtio16_to_cpu(&f->vdev, READ_ONCE(ring->avail->idx));
-	if (idx == f->taken)
+	if (idx == q->taken)
 		return false;
 	/* The index before the entries; pairs with the driver's barrier. */
 	virt_rmb();
 	memset(cmd, 0, sizeof(*cmd));
 	i = virtio16_to_cpu(&f->vdev,
-			    ring->avail->ring[f->taken++ & (ring->num - 1)]);
+			    ring->avail->ring[q->taken++ & (ring->num - 1)]);
 	cmd->head = i;
 	for (;;) {
 		if (i >= ring->num) {
@@ -81,22 +78,54 @@ bool fakedev_take(struct fakedev *f, struct fakedev_cmd *cmd)
 	}
 }
 
-/* Puts an element on the used ring, whatever it says, and interrupts. */
-void fakedev_return(struct fakedev *f, u32 head, u32 used_len)
+static void fakedev_use(struct fakedev *f, struct fakedev_queue *q, u32 head,
+			u32 used_len)
 {
-	struct vring *ring = &f->ring;
-	struct vring_used_elem *elem = &ring->used->ring[f->used++ &
+	struct vring *ring = &q->ring;
+	struct vring_used_elem *elem = &ring->used->ring[q->used++ &
 							 (ring->num - 1)];
-	unsigned long flags;
 
 	elem->id = cpu_to_virtio32(&f->vdev, head);
 	elem->len = cpu_to_virtio32(&f->vdev, used_len);
-	/* The element before the index that tells of it. */
+	/* The element before the index. */
 	virt_wmb();
-	WRITE_ONCE(ring->used->idx, cpu_to_virtio16(&f->vdev, f->used));
+	WRITE_ONCE(ring->used->idx, cpu_to_virtio16(&f->vdev, q->used));
+}
+
+void fakedev_interrupt(struct fakedev *f, unsigned int queue)
+{
+	unsigned long flags;
+
 	local_irq_save(flags);
-	vring_interrupt(0, f->vq);
+	if (f->q[queue].vq)
+		vring_interrupt(0, f->q[queue].vq);
 	local_irq_restore(flags);
+}
+
+/* Puts an element on the control queue's used ring, and interrupts. */
+void fakedev_return(struct fakedev *f, u32 head, u32 used_len)
+{
+	fakedev_use(f, fakedev_ctrl(f), head, used_len);
+	fakedev_interrupt(f, VIRTIO_RDMA_VQ_CONTROL);
+}
+
+/* Writes an event on @queue, without an interrupt; false if it has no buffer. */
+bool fakedev_put_event(struct fakedev *f, unsigned int queue,
+		       const void *event, u32 len)
+{
+	struct fakedev_queue *q = &f->q[queue];
+	struct vring *ring = &q->ring;
+	u16 i;
+
+	if (virtio16_to_cpu(&f->vdev, READ_ONCE(ring->avail->idx)) == q->taken)
+		return false;
+	virt_rmb();
+	i = virtio16_to_cpu(&f->vdev,
+			    ring->avail->ring[q->taken++ & (ring->num - 1)]);
+	memcpy(phys_to_virt(virtio64_to_cpu(&f->vdev, ring->desc[i].addr)),
+	       event, len);
+	fakedev_use(f, q, i, len);
+	return true;
 }
 
 void fakedev_answer(struct fakedev *f, struct fakedev_cmd *cmd, const void *rsp,
@@ -126,34 +155,63 @@ static void fakedev_work(struct work_struct *work)
 		f->serve(f, &cmd);
 }
 
-static struct virtqueue *fakedev_vq(struct fakedev *f, unsigned int index,
-				    unsigned int num,
-				    bool (*notify)(struct virtqueue *vq),
-				    void (*callback)(struct virtqueue *vq))
+/* ---- what the virtio core asks a transport -------------------------------- */
+
+static int fakedev_find_vqs(struct virtio_device *vdev, unsigned int nvqs,
+			    struct virtqueue *vqs[],
+			    struct virtqueue_info info[],
+			    struct irq_affinity *desc)
 {
+	struct fakedev *f = fakedev_of(vdev);
+	unsigned int i;
+
+	KUNIT_ASSERT_LE(f->test, nvqs, (unsigned int)FAKEDEV_VQS);
+	for (i = 0; i < nvqs; i++) {
+		unsigned int num = i == VIRTIO_RDMA_VQ_CONTROL ?
+				   f->num : FAKEDEV_QUEUE_NUM;
+		struct fakedev_queue *q = &f->q[i];
+
+		q->pages = alloc_pages_exact(vring_size(num, PAGE_SIZE),
+					     GFP_KERNEL | __GFP_ZERO);
+		KUNIT_ASSERT_NOT_NULL(f->test, q->pages);
+		vring_init(&q->ring, num, q->pages, PAGE_SIZE);
+		q->vq = vring_new_virtqueue(i, num, PAGE_SIZE, vdev, true,
+					    false, q->pages, fakedev_notified,
+					    info[i].callback, info[i].name);
+		KUNIT_ASSERT_NOT_NULL(f->test, q->vq);
+		vqs[i] = q->vq;
+	}
+	return 0;
+}
+
+/* The memory of the rings stays, for a device that does not know yet. */
+static void fakedev_del_vqs(struct virtio_device *vdev)
+{
+	struct fakedev *f = fakedev_of(vdev);
 	struct virtqueue *vq;
+	unsigned int i;
 
-	f->pages[index] = alloc_pages_exact(vring_size(num, PAGE_SIZE),
-					    GFP_KERNEL | __GFP_ZERO);
-	KUNIT_ASSERT_NOT_NULL(f->test, f->pages[index]);
-	vq = vring_new_virtqueue(index, num, PAGE_SIZE, &f->vdev, true, false,
-				 f->pages[index], notify, callback, "fake");
-	KUNIT_ASSERT_NOT_NULL(f->test, vq);
-	return vq;
+	for (i = 0; i < FAKEDEV_VQS; i++) {
+		vq = f->q[i].vq;
+		f->q[i].vq = NULL;
+		if (vq)
+			vring_del_virtqueue(vq);
+	}
 }
 
-static void fakedev_vq_free(struct fakedev *f, struct virtqueue *vq,
-			    unsigned int index, unsigned int num)
+static void fakedev_reset(struct virtio_device *vdev)
 {
-	while (virtqueue_detach_unused_buf(vq))
-		;
-	vring_del_virtqueue(vq);
-	free_pages_exact(f->pages[index], vring_size(num, PAGE_SIZE));
+	struct fakedev *f = fakedev_of(vdev);
+
+	wait_for_completion(&f->may_reset);
+	f->resets++;
 }
 
-static void fakedev_idle(struct work_struct *work)
-{
-}
+static const struct virtio_config_ops fakedev_config = {
+	.find_vqs = fakedev_find_vqs,
+	.del_vqs = fakedev_del_vqs,
+	.reset = fakedev_reset,
+};
 
 /* A device whose control queue has @num descriptors. */
 struct fakedev *fakedev_open(struct kunit *test, unsigned int num,
@@ -164,54 +222,49 @@ struct fakedev *fakedev_open(struct kunit *test, unsigned int num,
 
 	KUNIT_ASSERT_NOT_NULL(test, f);
 	f->test = test;
+	f->num = num;
 	f->serve = serve;
 	f->req = kunit_kzalloc(test, FAKEDEV_REQ_MAX, GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, f->req);
 	INIT_WORK(&f->work, fakedev_work);
+	init_completion(&f->may_reset);
+	fakedev_let_reset(f);
 
-	/* Device addresses are physical ones, without ACCESS_PLATFORM. */
+	/* DMA addresses are physical ones, without ACCESS_PLATFORM. */
 	f->vdev.features = BIT_ULL(VIRTIO_F_VERSION_1);
+	f->vdev.config = &fakedev_config;
 	INIT_LIST_HEAD(&f->vdev.vqs);
 	spin_lock_init(&f->vdev.vqs_list_lock);
 	device_initialize(&f->vdev.dev);
 	dev_set_name(&f->vdev.dev, "fake");
-	f->vdev.priv = &f->vd;
-	f->vd.vdev = &f->vdev;
-	f->vd.dev = &f->dev;
+	f->vdev.priv = &f->dev;
 
-	f->dev.vdev = &f->vdev;
-	vrdma_ctrl_init(&f->dev);
-	xa_init_flags(&f->dev.qps, XA_FLAGS_LOCK_IRQ);
-	xa_init_flags(&f->dev.cqs, XA_FLAGS_LOCK_IRQ);
-	INIT_LIST_HEAD(&f->dev.parked);
-	spin_lock_init(&f->dev.park_lock);
-	INIT_WORK(&f->dev.death_work, fakedev_idle);
-	INIT_WORK(&f->dev.flush_work, fakedev_idle);
-	f->dev.wq = alloc_workqueue("vrdma_kunit", WQ_UNBOUND, 0);
+	vrdma_dev_init(&f->dev, &f->vdev);
+	f->dev.wq = alloc_workqueue("vrdma_kunit", WQ_UNBOUND | WQ_MEM_RECLAIM,
+				    0);
 	KUNIT_ASSERT_NOT_NULL(test, f->dev.wq);
-
-	f->vq = fakedev_vq(f, 0, num, fakedev_notified, vrdma_ctrl_done);
-	vring_init(&f->ring, num, f->pages[0], PAGE_SIZE);
-	f->doorbell = fakedev_vq(f, 1, FAKEDEV_DOORBELL_NUM, fakedev_doorbell,
-				 NULL);
+	KUNIT_ASSERT_EQ(test, vrdma_vqs_open(&f->dev, 1), 0);
 	__virtio_unbreak_device(&f->vdev);
-	f->dev.ctrl.vq = f->vq;
-	f->dev.doorbell = f->doorbell;
-	fakedev_set_timeout(30);
 	return f;
 }
 
-/* As the driver after a reset: what the device may have written is freed last. */
+/* As vrdma_dev_stop(). */
 void fakedev_close(struct fakedev *f)
 {
-	unsigned int num = f->ring.num;
+	unsigned int i;
 
+	fakedev_let_reset(f);
 	flush_work(&f->work);
-	fakedev_vq_free(f, f->vq, 0, num);
-	fakedev_vq_free(f, f->doorbell, 1, FAKEDEV_DOORBELL_NUM);
-	vrdma_ctrl_free_zombies(&f->dev);
+	vrdma_ctrl_shut(&f->dev);
+	flush_work(&f->dev.death_work);
+	vrdma_dev_halt(&f->dev);
+	KUNIT_EXPECT_EQ(f->test, f->resets, 1);
 	destroy_workqueue(f->dev.wq);
-	vrdma_buf_free_parked(&f->dev);
+	KUNIT_EXPECT_TRUE(f->test, list_empty(&f->dev.parked));
+	KUNIT_EXPECT_TRUE(f->test, list_empty(&f->dev.ctrl.zombies));
+	for (i = 0; i < FAKEDEV_VQS; i++)
+		free_pages_exact(f->q[i].pages,
+				 vring_size(f->q[i].ring.num, PAGE_SIZE));
 	xa_destroy(&f->dev.qps);
 	xa_destroy(&f->dev.cqs);
 	kfree_const(f->vdev.dev.kobj.name);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The device's end of a control queue, for KUnit tests: real vrings of the
- * virtio core, on which a function of the test serves the commands.
+ * A device for KUnit tests: real vrings of the virtio core, opened by the driver
+ * itself, on which a function of the test serves the commands.
  */
 #ifndef VRDMA_FAKEDEV_H
 #define VRDMA_FAKEDEV_H
@@ -14,6 +14,9 @@
 
 /* Requests of a thousand extents have to fit. */
 #define FAKEDEV_REQ_MAX		SZ_128K
+
+/* Control, event, doorbell and one completion queue. */
+#define FAKEDEV_VQS		(VIRTIO_RDMA_VQ_COMP_BASE + 1)
 
 /**
  * struct fakedev_cmd - a command as the device sees it
@@ -30,16 +33,31 @@ struct fakedev_cmd {
 };
 
 /**
- * struct fakedev - a device and, beside it, the driver's idea of it
- * @vdev:     what the virtio core knows
- * @vd:       what the driver keeps of a bound device
- * @dev:      an incarnation, with its command engine initialised
- * @vq:       the driver's end of the control queue
- * @doorbell: the driver's end of the doorbell queue
- * @ring:     the device's end of the control queue
- * @taken:    commands taken from it
- * @kicks:    notifications of the control queue
- * @rung:     notifications of the doorbell queue
+ * struct fakedev_queue - the device's end of a virtqueue
+ * @vq:    the driver's end, or NULL when the driver has deleted it
+ * @ring:  the memory of both
+ * @pages: the same
+ * @taken: chains taken from the available ring
+ * @used:  chains returned
+ * @kicks: notifications
+ */
+struct fakedev_queue {
+	struct virtqueue *vq;
+	struct vring ring;
+	void *pages;
+	u16 taken;
+	u16 used;
+	atomic_t kicks;
+};
+
+/**
+ * struct fakedev - a device, and the driver's view of it
+ * @vdev:     the virtio device
+ * @dev:      the driver's device, not registered with the RDMA core
+ * @num:      descriptors of the control queue
+ * @q:        the virtqueues
+ * @resets:   how often the driver reset the device
+ * @may_reset: a reset waits for it (fakedev_hold_reset())
  * @serve:    answers a command, or not; NULL: the device is silent
  * @priv:     the test's own
  * @req:      the request of the command being served
@@ -47,16 +65,11 @@ struct fakedev_cmd {
 struct fakedev {
 	struct kunit *test;
 	struct virtio_device vdev;
-	struct vrdma_vdev vd;
 	struct vrdma_dev dev;
-	struct virtqueue *vq;
-	struct virtqueue *doorbell;
-	struct vring ring;
-	void *pages[2];
-	u16 taken;
-	u16 used;
-	atomic_t kicks;
-	atomic_t rung;
+	unsigned int num;
+	struct fakedev_queue q[FAKEDEV_VQS];
+	int resets;
+	struct completion may_reset;
 	struct work_struct work;
 	void (*serve)(struct fakedev *f, struct fakedev_cmd *cmd);
 	void *priv;
@@ -69,6 +82,9 @@ struct fakedev *fakedev_open(struct kunit *test, unsigned int num,
 void fakedev_close(struct fakedev *f);
 
 bool fakedev_take(struct fakedev *f, struct fakedev_cmd *cmd);
+bool fakedev_put_event(struct fakedev *f, unsigned int queue,
+		       const void *event, u32 len);
+void fakedev_interrupt(struct fakedev *f, unsigned int queue);
 void fakedev_return(struct fakedev *f, u32 head, u32 used_len);
 void fakedev_answer(struct fakedev *f, struct fakedev_cmd *cmd, const void *rsp,
 		    u32 len);
@@ -81,7 +97,32 @@ static inline u32 fakedev_opcode(const struct fakedev *f)
 	return le32_to_cpu(hdr->opcode);
 }
 
-/* kunit_cmd.c: the engine's limit, a module parameter of the driver. */
-void fakedev_set_timeout(unsigned int seconds);
+static inline struct fakedev_queue *fakedev_ctrl(struct fakedev *f)
+{
+	return &f->q[VIRTIO_RDMA_VQ_CONTROL];
+}
+
+/* Makes a reset of the device take until fakedev_let_reset(). */
+static inline void fakedev_hold_reset(struct fakedev *f)
+{
+	reinit_completion(&f->may_reset);
+}
+
+static inline void fakedev_let_reset(struct fakedev *f)
+{
+	complete_all(&f->may_reset);
+}
+
+/* False if the driver does not halt a dead device. */
+static inline bool fakedev_wait_halt(struct fakedev *f)
+{
+	return wait_for_completion_timeout(&f->dev.halt_done, 10 * HZ);
+}
+
+/* Seconds that the device may be silent. */
+static inline void fakedev_set_timeout(struct fakedev *f, unsigned int seconds)
+{
+	f->dev.ctrl.limit = seconds * HZ;
+}
 
 #endif /* VRDMA_FAKEDEV_H */

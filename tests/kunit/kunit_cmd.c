@@ -1,22 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * KUnit tests of the command engine (cmd.c) against a device on real vrings:
- * what it answers and what it does not, too late, in another order, too short,
- * or with nonsense.  The engine's source is included, so that its timeout can
- * be set.
+ * answers that come, or do not, too late, in another order, too short, or with
+ * nonsense.
  */
 #include <linux/kthread.h>
 #include <linux/virtio_config.h>
+#include <linux/vmalloc.h>
 
-#include "cmd.c"
 #include "fakedev.h"
 
 #define RING_NUM	16
-
-void fakedev_set_timeout(unsigned int seconds)
-{
-	cmd_timeout = seconds;
-}
 
 /* ---- ways to serve -------------------------------------------------------- */
 
@@ -111,7 +105,7 @@ static bool wait_submitted(struct fakedev *f, u16 num)
 
 	for (i = 0; i < 250; i++) {
 		if (virtio16_to_cpu(&f->vdev,
-				    READ_ONCE(f->ring.avail->idx)) == num)
+				    READ_ONCE(fakedev_ctrl(f)->ring.avail->idx)) == num)
 			return true;
 		msleep(20);
 	}
@@ -128,7 +122,7 @@ static void test_answered(struct kunit *test)
 	/* More than the ring has descriptors: they come back. */
 	for (i = 0; i < 3 * RING_NUM; i++)
 		KUNIT_EXPECT_EQ(test, run_stats(f), 0);
-	KUNIT_EXPECT_EQ(test, f->taken, 3 * RING_NUM);
+	KUNIT_EXPECT_EQ(test, fakedev_ctrl(f)->taken, 3 * RING_NUM);
 	KUNIT_EXPECT_TRUE(test, list_empty(&f->dev.ctrl.pending));
 	KUNIT_EXPECT_FALSE(test, vrdma_dead(&f->dev));
 	fakedev_close(f);
@@ -317,7 +311,8 @@ static void test_gathered(struct kunit *test)
 	bytes = cmd->req;
 	for (i = 0; i < len; i++)
 		bytes[i] = i % 251;
-	fakedev_set_timeout(1);
+	fakedev_set_timeout(f, 1);
+	fakedev_hold_reset(f);
 	KUNIT_EXPECT_EQ(test, vrdma_cmd_exec(&f->dev, cmd), -ETIMEDOUT);
 	KUNIT_ASSERT_TRUE(test, fakedev_take(f, &seen));
 	KUNIT_EXPECT_EQ(test, seen.req_len, (u32)len);
@@ -326,11 +321,55 @@ static void test_gathered(struct kunit *test)
 	fakedev_close(f);
 }
 
+/*
+ * The limit is one of the device: a command that takes three times as long is
+ * answered, because others are.
+ */
+static void test_one_slow(struct kunit *test)
+{
+	struct fakedev *f = fakedev_open(test, RING_NUM, NULL);
+	struct fakedev_cmd slow, cmd;
+	struct caller c, other;
+	int i;
+
+	fakedev_set_timeout(f, 1);
+	caller_start(test, &c, f, 100);
+	KUNIT_ASSERT_TRUE(test, wait_submitted(f, 1));
+	KUNIT_ASSERT_TRUE(test, fakedev_take(f, &slow));
+	for (i = 0; i < 6; i++) {
+		msleep(500);
+		caller_start(test, &other, f, i);
+		KUNIT_ASSERT_TRUE(test, wait_submitted(f, i + 2));
+		KUNIT_ASSERT_TRUE(test, fakedev_take(f, &cmd));
+		answer_pd(f, &cmd, pd_ctx(f));
+		KUNIT_ASSERT_TRUE(test, caller_wait(&other, 5));
+		KUNIT_EXPECT_EQ(test, other.ret, 0);
+	}
+	KUNIT_EXPECT_FALSE(test, vrdma_dead(&f->dev));
+	answer_pd(f, &slow, 100);
+	KUNIT_ASSERT_TRUE(test, caller_wait(&c, 5));
+	KUNIT_EXPECT_EQ(test, c.ret, 0);
+	KUNIT_EXPECT_EQ(test, c.pdn, 101u);
+
+	/* The time without commands does not count. */
+	msleep(1500);
+	caller_start(test, &c, f, 200);
+	KUNIT_ASSERT_TRUE(test, wait_submitted(f, 8));
+	msleep(500);
+	KUNIT_EXPECT_FALSE(test, vrdma_dead(&f->dev));
+	KUNIT_ASSERT_TRUE(test, fakedev_take(f, &cmd));
+	answer_pd(f, &cmd, pd_ctx(f));
+	KUNIT_ASSERT_TRUE(test, caller_wait(&c, 5));
+	KUNIT_EXPECT_EQ(test, c.ret, 0);
+	fakedev_close(f);
+}
+
 /* ---- a device that fails ---------------------------------------------------- */
 
 /*
- * The first command finds out; those after it fail at once.  The answer comes
- * when its caller has gone: it goes to live memory, and to nobody.
+ * One command finds the device dead; those after it fail at once.  The answer
+ * comes when its caller has returned: the memory that it is written to is kept
+ * until the reset.
  */
 static void test_late_answer(struct kunit *test)
 {
@@ -338,11 +377,11 @@ static void test_late_answer(struct kunit *test)
 	unsigned long start = jiffies;
 	struct fakedev_cmd cmd;
 
-	fakedev_set_timeout(1);
+	fakedev_set_timeout(f, 1);
+	fakedev_hold_reset(f);
 	KUNIT_EXPECT_EQ(test, run_stats(f), -ETIMEDOUT);
 	KUNIT_EXPECT_TRUE(test, time_after_eq(jiffies, start + HZ));
 	KUNIT_EXPECT_TRUE(test, vrdma_dead(&f->dev));
-	/* Its buffers are the device's until the reset. */
 	KUNIT_EXPECT_FALSE(test, list_empty(&f->dev.ctrl.zombies));
 
 	start = jiffies;
@@ -353,33 +392,34 @@ static void test_late_answer(struct kunit *test)
 	KUNIT_ASSERT_TRUE(test, fakedev_take(f, &cmd));
 	fakedev_status(f, &cmd, VIRTIO_RDMA_S_OK);
 	KUNIT_EXPECT_FALSE(test, list_empty(&f->dev.ctrl.zombies));
-	/* A dead device comes back only by a reset. */
+	/* It is not used again before it is probed again. */
+	KUNIT_EXPECT_EQ(test, run_stats(f), -EIO);
+	fakedev_let_reset(f);
+	KUNIT_ASSERT_TRUE(test, fakedev_wait_halt(f));
+	KUNIT_EXPECT_TRUE(test, list_empty(&f->dev.ctrl.zombies));
 	KUNIT_EXPECT_EQ(test, run_stats(f), -EIO);
 	fakedev_close(f);
 }
 
-/* The other commands that are waiting when one times out end with it. */
+/* The other pending commands end when the device is found dead. */
 static void test_timeout_of_one(struct kunit *test)
 {
 	struct fakedev *f = fakedev_open(test, RING_NUM, NULL);
 	struct caller c[3];
-	int i, timed_out = 0;
+	int i;
 
-	fakedev_set_timeout(1);
+	fakedev_set_timeout(f, 1);
 	for (i = 0; i < ARRAY_SIZE(c); i++)
 		caller_start(test, &c[i], f, i);
 	for (i = 0; i < ARRAY_SIZE(c); i++) {
 		KUNIT_ASSERT_TRUE(test, caller_wait(&c[i], 5));
-		KUNIT_EXPECT_TRUE(test, c[i].ret == -ETIMEDOUT ||
-				  c[i].ret == -EIO);
-		timed_out += c[i].ret == -ETIMEDOUT;
+		KUNIT_EXPECT_EQ(test, c[i].ret, -ETIMEDOUT);
 	}
-	KUNIT_EXPECT_GE(test, timed_out, 1);
 	KUNIT_EXPECT_TRUE(test, list_empty(&f->dev.ctrl.pending));
 	fakedev_close(f);
 }
 
-/* What never got onto the queue is not the device's to write. */
+/* The device does not write to what was never on its queue. */
 static void test_no_room(struct kunit *test)
 {
 	struct fakedev *f = fakedev_open(test, 2, NULL);
@@ -387,7 +427,8 @@ static void test_no_room(struct kunit *test)
 	int i, num = 0;
 	struct vrdma_cmd *cmd;
 
-	fakedev_set_timeout(2);
+	fakedev_set_timeout(f, 2);
+	fakedev_hold_reset(f);
 	for (i = 0; i < 2; i++)
 		caller_start(test, &c[i], f, i);
 	for (i = 0; i < 2; i++) {
@@ -401,7 +442,10 @@ static void test_no_room(struct kunit *test)
 	fakedev_close(f);
 }
 
-/* Removal: who waits for an answer is woken, and the answer may still come. */
+/*
+ * A surprise removal breaks the queues.  Nobody calls the driver, but the
+ * pending commands end at once, not when the limit has passed.
+ */
 static void test_removed(struct kunit *test)
 {
 	struct fakedev *f = fakedev_open(test, RING_NUM, NULL);
@@ -410,17 +454,17 @@ static void test_removed(struct kunit *test)
 	struct caller c[3];
 	int i;
 
+	fakedev_hold_reset(f);
 	for (i = 0; i < ARRAY_SIZE(c); i++)
 		caller_start(test, &c[i], f, i);
 	KUNIT_ASSERT_TRUE(test, wait_submitted(f, ARRAY_SIZE(c)));
 	virtio_break_device(&f->vdev);
-	KUNIT_EXPECT_TRUE(test, virtqueue_is_broken(f->vq));
-	vrdma_dev_kill(&f->dev, "the test removes it");
 	for (i = 0; i < ARRAY_SIZE(c); i++) {
-		KUNIT_ASSERT_TRUE(test, caller_wait(&c[i], 5));
+		KUNIT_ASSERT_TRUE(test, caller_wait(&c[i], 10));
 		KUNIT_EXPECT_EQ(test, c[i].ret, -EIO);
 	}
 	KUNIT_EXPECT_TRUE(test, time_before(jiffies, start + 10 * HZ));
+	KUNIT_EXPECT_TRUE(test, vrdma_dead(&f->dev));
 	/* The device does not know yet. */
 	while (fakedev_take(f, &cmd))
 		answer_pd(f, &cmd, pd_ctx(f));
@@ -428,7 +472,7 @@ static void test_removed(struct kunit *test)
 	fakedev_close(f);
 }
 
-/* Nobody was waiting as the queue broke: the next command finds out. */
+/* No command was pending when the queue broke: the next one finds out. */
 static void test_broken_queue(struct kunit *test)
 {
 	struct fakedev *f = fakedev_open(test, RING_NUM, serve_ok);
@@ -445,7 +489,7 @@ static void test_broken_queue(struct kunit *test)
 
 static void serve_bad_id(struct fakedev *f, struct fakedev_cmd *cmd)
 {
-	fakedev_return(f, f->ring.num + 5, cmd->rsp_len);
+	fakedev_return(f, fakedev_ctrl(f)->ring.num + 5, cmd->rsp_len);
 }
 
 static void serve_twice(struct fakedev *f, struct fakedev_cmd *cmd)
@@ -459,43 +503,125 @@ static void test_bad_used_id(struct kunit *test)
 {
 	struct fakedev *f = fakedev_open(test, RING_NUM, serve_bad_id);
 
-	fakedev_set_timeout(1);
-	KUNIT_EXPECT_EQ(test, run_stats(f), -ETIMEDOUT);
-	KUNIT_EXPECT_TRUE(test, virtqueue_is_broken(f->vq));
+	KUNIT_EXPECT_EQ(test, run_stats(f), -EIO);
 	KUNIT_EXPECT_TRUE(test, vrdma_dead(&f->dev));
 	fakedev_close(f);
 
 	f = fakedev_open(test, RING_NUM, serve_twice);
 	KUNIT_EXPECT_EQ(test, run_stats(f), 0);
 	flush_work(&f->work);
-	KUNIT_EXPECT_TRUE(test, virtqueue_is_broken(f->vq));
+	KUNIT_EXPECT_TRUE(test, virtqueue_is_broken(fakedev_ctrl(f)->vq));
 	KUNIT_EXPECT_EQ(test, run_stats(f), -EIO);
 	KUNIT_EXPECT_TRUE(test, vrdma_dead(&f->dev));
 	fakedev_close(f);
 }
 
-/* Destroying tells whether the device has let go of the object's memory. */
+/* ---- destroying ------------------------------------------------------------- */
+
+static void serve_io(struct fakedev *f, struct fakedev_cmd *cmd)
+{
+	fakedev_status(f, cmd, VIRTIO_RDMA_S_IO);
+}
+
+#define DESTROY	VIRTIO_RDMA_CMD_DESTROY_CQ
+
+/* Whatever the device says: afterwards it does not use the object's memory. */
 static void test_destroy(struct kunit *test)
 {
 	struct fakedev *f = fakedev_open(test, RING_NUM, serve_ok);
-	u16 taken;
 
-	KUNIT_EXPECT_TRUE(test, vrdma_cmd_destroy(&f->dev,
-						  VIRTIO_RDMA_CMD_DESTROY_CQ,
-						  7));
-	KUNIT_EXPECT_EQ(test, fakedev_opcode(f),
-			(u32)VIRTIO_RDMA_CMD_DESTROY_CQ);
-	f->serve = serve_busy;
-	KUNIT_EXPECT_FALSE(test, vrdma_cmd_destroy(&f->dev,
-						   VIRTIO_RDMA_CMD_DESTROY_CQ,
-						   7));
+	KUNIT_EXPECT_EQ(test, vrdma_cmd_try_destroy(&f->dev, DESTROY, 7), 0);
+	KUNIT_EXPECT_EQ(test, fakedev_opcode(f), (u32)DESTROY);
+	vrdma_cmd_destroy(&f->dev, DESTROY, 7);
 	KUNIT_EXPECT_FALSE(test, vrdma_dead(&f->dev));
-	taken = f->taken;
-	vrdma_dev_kill(&f->dev, "the test says so");
-	KUNIT_EXPECT_FALSE(test, vrdma_cmd_destroy(&f->dev,
-						   VIRTIO_RDMA_CMD_DESTROY_CQ,
-						   7));
-	KUNIT_EXPECT_EQ(test, f->taken, taken);
+
+	/* The one refusal that has a reason is the caller's to report. */
+	f->serve = serve_busy;
+	KUNIT_EXPECT_EQ(test, vrdma_cmd_try_destroy(&f->dev, DESTROY, 7),
+			-EBUSY);
+	KUNIT_EXPECT_FALSE(test, vrdma_dead(&f->dev));
+	/* But not for one that cannot fail. */
+	vrdma_cmd_destroy(&f->dev, DESTROY, 7);
+	KUNIT_EXPECT_TRUE(test, vrdma_halted(&f->dev));
+	KUNIT_EXPECT_EQ(test, f->resets, 1);
+	fakedev_close(f);
+
+	f = fakedev_open(test, RING_NUM, serve_io);
+	KUNIT_EXPECT_EQ(test, vrdma_cmd_try_destroy(&f->dev, DESTROY, 7), 0);
+	KUNIT_EXPECT_TRUE(test, vrdma_halted(&f->dev));
+	KUNIT_EXPECT_EQ(test, f->resets, 1);
+	fakedev_close(f);
+}
+
+static int destroyer_thread(void *data)
+{
+	struct caller *c = data;
+
+	c->ret = vrdma_cmd_try_destroy(&c->f->dev, DESTROY, c->ctx);
+	complete(&c->done);
+	return 0;
+}
+
+/* On a dead device it waits until that was reset. */
+static void test_destroy_dead(struct kunit *test)
+{
+	struct fakedev *f = fakedev_open(test, RING_NUM, serve_ok);
+	struct caller c = { .f = f, .ctx = 7, .ret = 1 };
+
+	fakedev_hold_reset(f);
+	vrdma_dev_kill(&f->dev, -EIO, "the test says so");
+	init_completion(&c.done);
+	c.thread = kthread_run(destroyer_thread, &c, "vrdma_kunit");
+	KUNIT_ASSERT_FALSE(test, IS_ERR(c.thread));
+	KUNIT_EXPECT_FALSE(test, wait_for_completion_timeout(&c.done, HZ / 2));
+	fakedev_let_reset(f);
+	KUNIT_ASSERT_TRUE(test, caller_wait(&c, 10));
+	KUNIT_EXPECT_EQ(test, c.ret, 0);
+	KUNIT_EXPECT_EQ(test, f->resets, 1);
+	KUNIT_EXPECT_EQ(test, fakedev_ctrl(f)->taken, 0);
+	fakedev_close(f);
+}
+
+/* ---- memory that a failed command named --------------------------------------- */
+
+/* A CREATE_CTX whose page is @buf, which it frees or parks. */
+static int ctx_fails(struct kunit *test, struct fakedev *f)
+{
+	struct vrdma_buf *buf = kzalloc(sizeof(*buf), GFP_KERNEL);
+	dma_addr_t *dma = kvzalloc(sizeof(*dma), GFP_KERNEL);
+	u32 ctx;
+	int ret;
+
+	KUNIT_ASSERT_NOT_NULL(test, buf);
+	KUNIT_ASSERT_NOT_NULL(test, dma);
+	buf->dma = dma;
+	ret = vrdma_cmd_create_ctx(&f->dev, 0, buf, &ctx);
+	vrdma_buf_release(&f->dev, buf);
+	return ret;
+}
+
+static void test_parked(struct kunit *test)
+{
+	struct fakedev *f = fakedev_open(test, RING_NUM, serve_busy);
+
+	/* Refused: the device does not use it. */
+	KUNIT_EXPECT_EQ(test, ctx_fails(test, f), -EBUSY);
+	KUNIT_EXPECT_TRUE(test, list_empty(&f->dev.parked));
+
+	/* Not answered: the device may use it, until it was reset. */
+	f->serve = NULL;
+	fakedev_set_timeout(f, 1);
+	fakedev_hold_reset(f);
+	KUNIT_EXPECT_EQ(test, ctx_fails(test, f), -ETIMEDOUT);
+	KUNIT_EXPECT_TRUE(test, list_is_singular(&f->dev.parked));
+
+	/* Dead: the device never learned of it. */
+	KUNIT_EXPECT_EQ(test, ctx_fails(test, f), -EIO);
+	KUNIT_EXPECT_TRUE(test, list_is_singular(&f->dev.parked));
+
+	fakedev_let_reset(f);
+	KUNIT_ASSERT_TRUE(test, fakedev_wait_halt(f));
+	KUNIT_EXPECT_TRUE(test, list_empty(&f->dev.parked));
 	fakedev_close(f);
 }
 
@@ -508,6 +634,7 @@ static struct kunit_case cmd_cases[] = {
 	KUNIT_CASE(test_out_of_order),
 	KUNIT_CASE(test_full_queue),
 	KUNIT_CASE(test_gathered),
+	KUNIT_CASE_SLOW(test_one_slow),
 	KUNIT_CASE(test_late_answer),
 	KUNIT_CASE(test_timeout_of_one),
 	KUNIT_CASE(test_no_room),
@@ -515,6 +642,8 @@ static struct kunit_case cmd_cases[] = {
 	KUNIT_CASE(test_broken_queue),
 	KUNIT_CASE(test_bad_used_id),
 	KUNIT_CASE(test_destroy),
+	KUNIT_CASE(test_destroy_dead),
+	KUNIT_CASE(test_parked),
 	{}
 };
 

@@ -4,6 +4,8 @@
  * indices are about to pass 2^32, on a device that the test plays by writing
  * completions.
  */
+#include <linux/delay.h>
+
 #include "fakedev.h"
 
 #define SQ_ENTRIES	8
@@ -16,7 +18,7 @@ struct data {
 	struct fakedev *f;
 	struct vrdma_qp qp;
 	struct vrdma_cq cq;
-	struct page *page[2];	/* SQ, CQ */
+	void *page[2];		/* SQ, CQ */
 	struct vrdma_buf sq_buf;
 	struct vrdma_buf cq_buf;
 	struct virtio_rdma_ring_ctrl ctrl;
@@ -27,10 +29,9 @@ struct data {
 	u64 next;		/* wr_id of the next post */
 };
 
-static void data_buf(struct kunit *test, struct vrdma_buf *buf,
-		     struct page **page)
+static void data_buf(struct kunit *test, struct vrdma_buf *buf, void **page)
 {
-	*page = alloc_page(GFP_KERNEL | __GFP_ZERO);
+	*page = (void *)get_zeroed_page(GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, *page);
 	buf->chunk = page;
 	buf->chunk_shift = PAGE_SHIFT;
@@ -91,7 +92,7 @@ static struct data *data_open(struct kunit *test, u32 sq, u32 cq)
 	KUNIT_ASSERT_EQ(test, xa_err(xa_store_irq(&d->f->dev.qps, QPN, &d->qp,
 						  GFP_KERNEL)), 0);
 	/* What is in the ring is of the lap before. */
-	cqe = page_address(d->page[1]);
+	cqe = d->page[1];
 	for (i = cq - CQ_ENTRIES; i != cq; i++)
 		cqe[i % CQ_ENTRIES].phase = vrdma_cqe_phase(i, CQ_ENTRIES);
 	return d;
@@ -100,9 +101,15 @@ static struct data *data_open(struct kunit *test, u32 sq, u32 cq)
 static void data_close(struct data *d)
 {
 	xa_erase_irq(&d->f->dev.qps, QPN);
-	__free_page(d->page[0]);
-	__free_page(d->page[1]);
 	fakedev_close(d->f);
+	free_page((unsigned long)d->page[0]);
+	free_page((unsigned long)d->page[1]);
+}
+
+/* Notifications of the doorbell queue. */
+static int rung(struct data *d)
+{
+	return atomic_read(&d->f->q[VIRTIO_RDMA_VQ_DOORBELL].kicks);
 }
 
 static int data_post(struct data *d, unsigned int flags)
@@ -123,7 +130,7 @@ static int data_post(struct data *d, unsigned int flags)
 
 static void data_complete_op(struct data *d, u32 wqe_index, u8 opcode)
 {
-	struct virtio_rdma_cqe *ring = page_address(d->page[1]);
+	struct virtio_rdma_cqe *ring = d->page[1];
 	struct virtio_rdma_cqe *cqe = &ring[d->cq_head % CQ_ENTRIES];
 
 	cqe->qpn = cpu_to_le32(QPN);
@@ -143,7 +150,7 @@ static void data_complete(struct data *d, u32 wqe_index)
 
 static struct virtio_rdma_rc_wqe *data_wqe(struct data *d, u32 index)
 {
-	return page_address(d->page[0]) +
+	return d->page[0] +
 	       ((index % SQ_ENTRIES) << SQ_SHIFT);
 }
 
@@ -285,7 +292,7 @@ static void test_srq_of_dying_qp(struct kunit *test)
 	data_close(d);
 }
 
-/* A dead device's work is flushed, in order, over the wrap. */
+/* A halted device's work is flushed, in order, over the wrap. */
 static void test_wrap_flush(struct kunit *test)
 {
 	struct data *d = data_open(test, U32_MAX - 2, U32_MAX);
@@ -296,7 +303,8 @@ static void test_wrap_flush(struct kunit *test)
 		KUNIT_ASSERT_EQ(test, data_post(d, 0), 0);
 	/* It had completed the first. */
 	data_complete(d, U32_MAX - 2);
-	vrdma_dev_kill(&d->f->dev, "the test says so");
+	vrdma_dev_kill(&d->f->dev, -EIO, "the test says so");
+	KUNIT_ASSERT_TRUE(test, fakedev_wait_halt(d->f));
 	KUNIT_EXPECT_EQ(test, vrdma_poll_cq(&d->cq.ibcq, 3, wc), 3);
 	KUNIT_EXPECT_EQ(test, (int)wc[0].status, (int)IB_WC_SUCCESS);
 	KUNIT_EXPECT_EQ(test, vrdma_poll_cq(&d->cq.ibcq, SQ_ENTRIES, wc + 3),
@@ -308,6 +316,44 @@ static void test_wrap_flush(struct kunit *test)
 					(int)IB_WC_WR_FLUSH_ERR);
 	}
 	KUNIT_EXPECT_EQ(test, vrdma_poll_cq(&d->cq.ibcq, 1, wc), 0);
+	data_close(d);
+}
+
+/*
+ * Nothing is flushed while the device may still access memory: a dead device
+ * completes what it was given, until it is reset.
+ */
+static void test_flush_after_reset(struct kunit *test)
+{
+	struct data *d = data_open(test, 0, 0);
+	struct ib_wc wc[SQ_ENTRIES];
+	int i;
+
+	fakedev_hold_reset(d->f);
+	for (i = 0; i < 3; i++)
+		KUNIT_ASSERT_EQ(test, data_post(d, IB_SEND_SIGNALED), 0);
+	vrdma_dev_kill(&d->f->dev, -EIO, "the test says so");
+	msleep(200);
+	KUNIT_EXPECT_EQ(test, vrdma_poll_cq(&d->cq.ibcq, SQ_ENTRIES, wc), 0);
+	KUNIT_EXPECT_EQ(test, data_post(d, IB_SEND_SIGNALED), 0);
+	data_complete(d, 0);
+	KUNIT_EXPECT_EQ(test, vrdma_poll_cq(&d->cq.ibcq, SQ_ENTRIES, wc), 1);
+	KUNIT_EXPECT_EQ(test, (int)wc[0].status, (int)IB_WC_SUCCESS);
+
+	fakedev_let_reset(d->f);
+	KUNIT_ASSERT_TRUE(test, fakedev_wait_halt(d->f));
+	KUNIT_EXPECT_EQ(test, d->f->resets, 1);
+	KUNIT_EXPECT_EQ(test, vrdma_poll_cq(&d->cq.ibcq, SQ_ENTRIES, wc), 3);
+	for (i = 0; i < 3; i++) {
+		KUNIT_EXPECT_EQ(test, wc[i].wr_id, (u64)i + 1);
+		KUNIT_EXPECT_EQ(test, (int)wc[i].status,
+				(int)IB_WC_WR_FLUSH_ERR);
+	}
+	/* The queue that a post notifies is deleted. */
+	d->ctrl.need_db = cpu_to_le32(1);
+	d->f->dev.db->need_wakeup = cpu_to_le32(1);
+	KUNIT_EXPECT_EQ(test, data_post(d, IB_SEND_SIGNALED), 0);
+	KUNIT_EXPECT_EQ(test, vrdma_poll_cq(&d->cq.ibcq, SQ_ENTRIES, wc), 1);
 	data_close(d);
 }
 
@@ -325,11 +371,11 @@ static void test_doorbell(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, data_post(d, 0), 0);
 	KUNIT_EXPECT_EQ(test, db->dirty[SLOT], 1);
 	KUNIT_EXPECT_EQ(test, db->summary[SLOT / 64], 1);
-	KUNIT_EXPECT_EQ(test, atomic_read(&d->f->rung), 0);
+	KUNIT_EXPECT_EQ(test, rung(d), 0);
 
 	db->need_wakeup = cpu_to_le32(1);
 	KUNIT_EXPECT_EQ(test, data_post(d, 0), 0);
-	KUNIT_EXPECT_EQ(test, atomic_read(&d->f->rung), 1);
+	KUNIT_EXPECT_EQ(test, rung(d), 1);
 	KUNIT_EXPECT_EQ(test, atomic64_read(&d->f->dev.kicks), 1ll);
 	data_close(d);
 }
@@ -357,6 +403,45 @@ static void test_wrap_arm(struct kunit *test)
 	data_close(d);
 }
 
+/* The kernel's work requests need the key of its memory; QP 1's do not. */
+static void test_no_dma_key(struct kunit *test)
+{
+	static const struct {
+		enum ib_qp_type type;
+		u64 features;
+		int ret;
+	} cases[] = {
+		{ IB_QPT_RC, 0, -EOPNOTSUPP },
+		{ IB_QPT_UD, 0, -EOPNOTSUPP },
+		{ IB_QPT_UC, BIT_ULL(VIRTIO_RDMA_F_UC), -EOPNOTSUPP },
+		/* Past the type, the limits of zero refuse it. */
+		{ IB_QPT_GSI, 0, -EINVAL },
+		{ IB_QPT_RC, BIT_ULL(VIRTIO_RDMA_F_DMA_KEY), -EINVAL },
+		{ IB_QPT_UD, BIT_ULL(VIRTIO_RDMA_F_DMA_KEY), -EINVAL },
+		{ IB_QPT_UC, BIT_ULL(VIRTIO_RDMA_F_DMA_KEY), -EOPNOTSUPP },
+	};
+	struct data *d = data_open(test, 0, 0);
+	struct ib_qp_init_attr init = {
+		.send_cq = &d->cq.ibcq,
+		.recv_cq = &d->cq.ibcq,
+		.cap.max_send_wr = 1,
+	};
+	struct vrdma_pd pd = {};
+	struct vrdma_qp *qp = kunit_kzalloc(test, sizeof(*qp), GFP_KERNEL);
+	int i;
+
+	KUNIT_ASSERT_NOT_NULL(test, qp);
+	qp->ibqp.device = &d->f->dev.ibdev;
+	qp->ibqp.pd = &pd.ibpd;
+	for (i = 0; i < ARRAY_SIZE(cases); i++) {
+		d->f->dev.features = cases[i].features;
+		init.qp_type = cases[i].type;
+		KUNIT_EXPECT_EQ_MSG(test, vrdma_create_qp(&qp->ibqp, &init, NULL),
+				    cases[i].ret, "case %d", i);
+	}
+	data_close(d);
+}
+
 static struct kunit_case data_cases[] = {
 	KUNIT_CASE(test_wrap),
 	KUNIT_CASE(test_wrap_unsignaled),
@@ -364,8 +449,10 @@ static struct kunit_case data_cases[] = {
 	KUNIT_CASE(test_foreign_qp),
 	KUNIT_CASE(test_srq_of_dying_qp),
 	KUNIT_CASE(test_wrap_flush),
+	KUNIT_CASE(test_flush_after_reset),
 	KUNIT_CASE(test_doorbell),
 	KUNIT_CASE(test_wrap_arm),
+	KUNIT_CASE(test_no_dma_key),
 	{}
 };
 

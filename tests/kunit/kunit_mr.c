@@ -254,9 +254,12 @@ static void serve_reg(struct fakedev *f, struct fakedev_cmd *cmd)
 	fakedev_answer(f, cmd, &rsp, sizeof(rsp));
 }
 
-/* Registers @num single pages, after whose first byte the region begins. */
+/*
+ * Registers @num single pages, after whose first byte the region begins;
+ * @lent: whether the device may use them afterwards.
+ */
 static int reg_run(struct kunit *test, struct fakedev *f, u32 num,
-		   struct vrdma_mr_keys *keys, bool *confirmed)
+		   struct vrdma_mr_keys *keys, bool *lent)
 {
 	struct vrdma_mr_params p = {
 		.pdn = 3,
@@ -265,9 +268,12 @@ static int reg_run(struct kunit *test, struct fakedev *f, u32 num,
 		.length = (u64)num * 4096 - 1,
 		.buf = buf_of_chunks(test, num, PAGE_SHIFT),
 	};
+	int ret;
 
 	memset(keys, 0, sizeof(*keys));
-	return vrdma_cmd_reg_mr(&f->dev, &p, keys, confirmed);
+	ret = vrdma_cmd_reg_mr(&f->dev, &p, keys);
+	*lent = p.buf->lent;
+	return ret;
 }
 
 static void test_reg_mr(struct kunit *test)
@@ -285,7 +291,7 @@ static void test_reg_mr(struct kunit *test)
 	};
 	struct fakedev *f = fakedev_open(test, 64, serve_reg);
 	struct vrdma_mr_keys keys;
-	bool confirmed;
+	bool lent;
 	int i, c;
 
 	for (i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -293,7 +299,7 @@ static void test_reg_mr(struct kunit *test)
 
 		f->priv = &reg;
 		KUNIT_EXPECT_EQ(test, reg_run(test, f, cases[i].pages, &keys,
-					      &confirmed), 0);
+					      &lent), 0);
 		KUNIT_EXPECT_EQ(test, reg.commands, cases[i].commands);
 		KUNIT_EXPECT_EQ(test, reg.seen, cases[i].pages);
 		KUNIT_EXPECT_EQ(test, reg.total_pages, (u64)cases[i].pages);
@@ -314,60 +320,58 @@ static void test_reg_mr_refused(struct kunit *test)
 	struct fakedev *f = fakedev_open(test, 64, serve_reg);
 	struct reg reg = { .fail_at = 0 };
 	struct vrdma_mr_keys keys;
-	bool confirmed;
+	bool lent;
 
 	f->priv = &reg;
-	confirmed = false;
-	KUNIT_EXPECT_EQ(test, reg_run(test, f, 2500, &keys, &confirmed),
+	KUNIT_EXPECT_EQ(test, reg_run(test, f, 2500, &keys, &lent),
 			-ENOMEM);
-	KUNIT_EXPECT_TRUE(test, confirmed);
+	KUNIT_EXPECT_FALSE(test, lent);
 	KUNIT_EXPECT_EQ(test, reg.commands, 1u);
 	KUNIT_EXPECT_EQ(test, reg.destroyed, 0u);
 
 	reg = (struct reg) { .fail_at = 2 };
-	confirmed = false;
-	KUNIT_EXPECT_EQ(test, reg_run(test, f, 2500, &keys, &confirmed),
+	KUNIT_EXPECT_EQ(test, reg_run(test, f, 2500, &keys, &lent),
 			-ENOMEM);
-	KUNIT_EXPECT_TRUE(test, confirmed);
+	KUNIT_EXPECT_FALSE(test, lent);
 	KUNIT_EXPECT_EQ(test, reg.commands, 3u);
 	KUNIT_EXPECT_EQ(test, reg.destroyed, 1u);
 
-	/* And if it cannot be, its memory must stay. */
+	/* And if it is not, the device is halted. */
 	reg = (struct reg) { .fail_at = 1, .keeps = true };
-	confirmed = true;
-	KUNIT_EXPECT_EQ(test, reg_run(test, f, 2500, &keys, &confirmed),
+	KUNIT_EXPECT_EQ(test, reg_run(test, f, 2500, &keys, &lent),
 			-ENOMEM);
-	KUNIT_EXPECT_FALSE(test, confirmed);
+	KUNIT_EXPECT_FALSE(test, lent);
 	KUNIT_EXPECT_EQ(test, reg.destroyed, 1u);
-	KUNIT_EXPECT_FALSE(test, vrdma_dead(&f->dev));
+	KUNIT_EXPECT_TRUE(test, vrdma_halted(&f->dev));
 	fakedev_close(f);
 }
 
-/* Nobody knows what a device that fell silent does with the memory. */
+/* What a silent device does with the memory is unknown, until it is halted. */
 static void test_reg_mr_silent(struct kunit *test)
 {
 	struct reg reg = { .fail_at = 1, .silent = true };
 	struct vrdma_mr_keys keys;
-	bool confirmed = true;
+	bool lent = false;
 	struct fakedev *f;
 
 	f = fakedev_open(test, 64, serve_reg);
 	f->priv = &reg;
-	fakedev_set_timeout(1);
-	KUNIT_EXPECT_EQ(test, reg_run(test, f, 2500, &keys, &confirmed),
+	fakedev_set_timeout(f, 1);
+	KUNIT_EXPECT_EQ(test, reg_run(test, f, 2500, &keys, &lent),
 			-ETIMEDOUT);
-	KUNIT_EXPECT_FALSE(test, confirmed);
+	/* It had a part of the region, and was halted before this returned. */
+	KUNIT_EXPECT_FALSE(test, lent);
+	KUNIT_EXPECT_TRUE(test, vrdma_halted(&f->dev));
 	KUNIT_EXPECT_EQ(test, reg.destroyed, 0u);
 	fakedev_close(f);
 
 	reg = (struct reg) { .fail_at = 0, .silent = true };
 	f = fakedev_open(test, 64, serve_reg);
 	f->priv = &reg;
-	fakedev_set_timeout(1);
-	confirmed = true;
-	KUNIT_EXPECT_EQ(test, reg_run(test, f, 10, &keys, &confirmed),
+	fakedev_set_timeout(f, 1);
+	KUNIT_EXPECT_EQ(test, reg_run(test, f, 10, &keys, &lent),
 			-ETIMEDOUT);
-	KUNIT_EXPECT_FALSE(test, confirmed);
+	KUNIT_EXPECT_TRUE(test, lent);
 	fakedev_close(f);
 }
 

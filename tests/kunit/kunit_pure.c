@@ -13,7 +13,6 @@ static void test_status(struct kunit *test)
 	static const int expected[] = {
 		0, -EINVAL, -EOPNOTSUPP, -ENOMEM, -ENOENT, -EBUSY, -EPERM,
 		-EFAULT, -EEXIST, -EIO, -ETIMEDOUT, -ENODEV, -EADDRNOTAVAIL,
-		-EPROTONOSUPPORT,
 	};
 	u32 i;
 

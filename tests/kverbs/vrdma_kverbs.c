@@ -12,10 +12,16 @@
  * A write to the parameter "cycle" creates a PD, an MR, a CQ and QPs, uses them once and
  * destroys them, and returns the error: a test can make each allocation on the way fail for
  * its own task.
+ *
+ * With hold=1, a write to the parameter "late" posts work requests, and sends a command that a
+ * device which was stopped does not answer.  When the requests are flushed, their memory is
+ * used for something else; "late: PASS" says that no byte of it changed when the device
+ * continued.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/completion.h>
+#include <linux/delay.h>
 #include <linux/module.h>
 
 #include "connect.h"
@@ -291,6 +297,120 @@ static int kv_run(struct kv_test *t)
 	       kv_test_restart(t);
 }
 
+/* ---- memory after a failure of the device ------------------------------------ */
+
+#define KV_LATE_WRS	32
+#define KV_LATE_TIMEOUT	(180 * HZ)
+#define KV_LATE_SECONDS	12
+
+struct kv_late {
+	struct ib_cqe cqe;
+	atomic_t left;
+	atomic_t flushed;
+	struct completion done;
+};
+
+/* The test that holds its QPs: kv_late_run() uses it, kv_remove() ends it. */
+static struct kv_test *kv_held;
+static DEFINE_MUTEX(kv_held_lock);
+
+static void kv_late_done(struct ib_cq *cq, struct ib_wc *wc)
+{
+	struct kv_late *late = container_of(wc->wr_cqe, struct kv_late, cqe);
+
+	if (wc->status == IB_WC_WR_FLUSH_ERR)
+		atomic_inc(&late->flushed);
+	if (atomic_dec_and_test(&late->left))
+		complete(&late->done);
+}
+
+static int kv_late_post(struct kv_test *t, struct kv_late *late)
+{
+	struct ib_sge sge = {
+		.addr = t->dma[0],
+		.length = KV_BUF,
+		.lkey = t->pd->local_dma_lkey,
+	};
+	struct ib_rdma_wr wr = {
+		.wr.wr_cqe = &late->cqe,
+		.wr.opcode = IB_WR_RDMA_WRITE,
+		.wr.sg_list = &sge,
+		.wr.num_sge = 1,
+		.wr.send_flags = IB_SEND_SIGNALED,
+		.remote_addr = t->dma[1],
+		.rkey = t->mr->rkey,
+	};
+	int i, ret = 0;
+
+	for (i = 0; i < KV_LATE_WRS && !ret; i++)
+		ret = ib_post_send(t->qp[0], &wr.wr, NULL);
+	return ret;
+}
+
+/* The memory is ours: does anybody else write to it? */
+static int kv_late_watch(u8 *buf)
+{
+	int i;
+
+	memset(buf, 0x5a, KV_BUF);
+	for (i = 0; i < 10 * KV_LATE_SECONDS; i++) {
+		if (memchr_inv(buf, 0x5a, KV_BUF))
+			return -EIO;
+		msleep(100);
+	}
+	return 0;
+}
+
+static int kv_late_run(struct kv_test *t)
+{
+	struct ib_qp_init_attr init;
+	struct ib_qp_attr attr;
+	struct kv_late late = { .cqe.done = kv_late_done };
+	int ret;
+
+	init_completion(&late.done);
+	atomic_set(&late.left, KV_LATE_WRS);
+	atomic_set(&late.flushed, 0);
+	memset(t->buf[0], 0x11, KV_BUF);
+	ret = kv_late_post(t, &late);
+	if (ret)
+		return ret;
+	/* Finds out that the device does not answer. */
+	ib_query_qp(t->qp[0], &attr, IB_QP_STATE, &init);
+	if (!wait_for_completion_timeout(&late.done, KV_LATE_TIMEOUT)) {
+		pr_err("late: FAIL, %d completions are missing\n",
+		       atomic_read(&late.left));
+		/* They refer to this function's memory. */
+		ib_drain_qp(t->qp[0]);
+		return -ETIMEDOUT;
+	}
+	ret = kv_late_watch(t->buf[1]);
+	if (ret)
+		pr_err("late: FAIL, memory was written after its request had completed\n");
+	else
+		pr_info("late: PASS, %d of %d requests flushed\n",
+			atomic_read(&late.flushed), KV_LATE_WRS);
+	return ret;
+}
+
+static int kv_late(const char *val, const struct kernel_param *kp)
+{
+	int ret = -ENODEV;
+
+	mutex_lock(&kv_held_lock);
+	if (kv_held)
+		ret = kv_late_run(kv_held);
+	mutex_unlock(&kv_held_lock);
+	return ret;
+}
+
+static const struct kernel_param_ops kv_late_ops = {
+	.set = kv_late,
+};
+
+module_param_cb(late, &kv_late_ops, NULL, 0200);
+MODULE_PARM_DESC(late, "Write to it when the device has stopped: is memory written after the flush?");
+
 static void kv_flushed(struct ib_cq *cq, struct ib_wc *wc)
 {
 	struct kv_test *t = wc->qp->qp_context;
@@ -316,10 +436,9 @@ static void kv_destroy(struct kv_test *t)
 	if (t->mr)
 		t->dev->ops.dereg_mr(t->mr, NULL);
 	for (i = 0; i < 2; i++) {
-		if (t->dma[i])
-			ib_dma_unmap_single(t->dev, t->dma[i], KV_BUF,
-					    DMA_BIDIRECTIONAL);
-		kfree(t->buf[i]);
+		if (t->buf[i])
+			ib_dma_free_coherent(t->dev, KV_BUF, t->buf[i],
+					     t->dma[i]);
 	}
 	if (t->pd)
 		ib_dealloc_pd(t->pd);
@@ -359,15 +478,11 @@ static int kv_create(struct kv_test *t)
 	init.send_cq = t->cq;
 	init.recv_cq = t->cq;
 	for (i = 0; i < 2; i++) {
-		t->buf[i] = kzalloc(KV_BUF, GFP_KERNEL);
+		/* Both sides use it at any time: nothing is synchronised. */
+		t->buf[i] = ib_dma_alloc_coherent(t->dev, KV_BUF, &t->dma[i],
+						  GFP_KERNEL);
 		if (!t->buf[i])
 			return -ENOMEM;
-		t->dma[i] = ib_dma_map_single(t->dev, t->buf[i], KV_BUF,
-					      DMA_BIDIRECTIONAL);
-		if (ib_dma_mapping_error(t->dev, t->dma[i])) {
-			t->dma[i] = 0;
-			return -ENOMEM;
-		}
 		t->qp[i] = ib_create_qp(t->pd, &init);
 		if (IS_ERR(t->qp[i]))
 			goto err_qp;
@@ -419,6 +534,9 @@ static int kv_add(struct ib_device *dev)
 	for (i = 0; i < 2 * 8; i++)
 		kv_post_recv(t, i & 1, &kv_flush_cqe, KV_BUF);
 	ib_set_client_data(dev, &kv_client, t);
+	mutex_lock(&kv_held_lock);
+	kv_held = t;
+	mutex_unlock(&kv_held_lock);
 	return 0;
 }
 
@@ -429,6 +547,9 @@ static void kv_remove(struct ib_device *dev, void *data)
 
 	if (!t)
 		return;
+	mutex_lock(&kv_held_lock);
+	kv_held = NULL;
+	mutex_unlock(&kv_held_lock);
 	for (i = 0; i < 2; i++)
 		ib_drain_qp(t->qp[i]);
 	pr_info("%s: drained, %d receives flushed\n", dev_name(&dev->dev),

@@ -278,6 +278,130 @@ static void try_maps(uint64_t offset, size_t len)
 	result(true, "mmap: nothing else", NULL);
 }
 
+/* ---- commands that have no part for the driver ----------------------------------------- */
+
+static uint32_t mr, qp, srq, ah;
+
+static int call_get_context(const void *extra, size_t len)
+{
+	struct { struct ib_uverbs_get_context_resp core; struct virtio_rdma_alloc_ucontext_resp drv; } resp;
+	struct ib_uverbs_get_context core = { .response = (uintptr_t)&resp };
+	int ret, kept = fd;
+
+	/* A descriptor gets one context. */
+	fd = open("/dev/infiniband/uverbs0", O_RDWR | O_CLOEXEC);
+	ret = fd < 0 ? errno : command(IB_USER_VERBS_CMD_GET_CONTEXT, &core, sizeof(core), extra, len,
+				       sizeof(resp));
+	close(fd);
+	fd = kept;
+	return ret;
+}
+
+static int call_alloc_pd(const void *extra, size_t len)
+{
+	struct { struct ib_uverbs_alloc_pd_resp core; struct virtio_rdma_alloc_pd_resp drv; } resp;
+	struct ib_uverbs_alloc_pd core = { .response = (uintptr_t)&resp };
+
+	return command(IB_USER_VERBS_CMD_ALLOC_PD, &core, sizeof(core), extra, len, sizeof(resp));
+}
+
+static int call_reg_mr(const void *extra, size_t len)
+{
+	struct ib_uverbs_reg_mr_resp resp;
+	struct ib_uverbs_reg_mr core = {
+		.response = (uintptr_t)&resp, .start = (uintptr_t)buf, .length = BUF_LEN,
+		.hca_va = (uintptr_t)buf, .pd_handle = pd, .access_flags = IBV_ACCESS_LOCAL_WRITE,
+	};
+	int ret = command(IB_USER_VERBS_CMD_REG_MR, &core, sizeof(core), extra, len, sizeof(resp));
+
+	mr = resp.mr_handle;
+	return ret;
+}
+
+static int call_dereg_mr(const void *extra, size_t len)
+{
+	struct ib_uverbs_dereg_mr core = { .mr_handle = mr };
+	int ret = command(IB_USER_VERBS_CMD_DEREG_MR, &core, sizeof(core), extra, len, 0);
+
+	return ret ? ret : call_reg_mr(NULL, 0);
+}
+
+/* The port's first GID: a destination that can be resolved. */
+static void own_gid(uint8_t gid[16])
+{
+	FILE *f = fopen("/sys/class/infiniband/vrdma0/ports/1/gids/0", "r");
+	unsigned int word[8], i;
+
+	if (!f || fscanf(f, "%x:%x:%x:%x:%x:%x:%x:%x", &word[0], &word[1], &word[2], &word[3],
+			 &word[4], &word[5], &word[6], &word[7]) != 8)
+		abort();
+	fclose(f);
+	for (i = 0; i < 16; i++)
+		gid[i] = word[i / 2] >> (i % 2 ? 0 : 8);
+}
+
+static int call_create_ah(const void *extra, size_t len)
+{
+	struct { struct ib_uverbs_create_ah_resp core; struct virtio_rdma_create_ah_resp drv; } resp;
+	struct ib_uverbs_create_ah core = {
+		.response = (uintptr_t)&resp, .pd_handle = pd,
+		.attr = { .is_global = 1, .port_num = 1, .grh.hop_limit = 64 },
+	};
+	int ret;
+
+	own_gid(core.attr.grh.dgid);
+	ret = command(IB_USER_VERBS_CMD_CREATE_AH, &core, sizeof(core), extra, len, sizeof(resp));
+	ah = resp.core.ah_handle;
+	return ret;
+}
+
+static int call_modify_qp(const void *extra, size_t len)
+{
+	struct ib_uverbs_modify_qp core = {
+		.qp_handle = qp, .port_num = 1, .qp_state = IBV_QPS_INIT,
+		.attr_mask = IBV_QP_STATE | IBV_QP_PORT | IBV_QP_PKEY_INDEX | IBV_QP_ACCESS_FLAGS,
+	};
+
+	return command(IB_USER_VERBS_CMD_MODIFY_QP, &core, sizeof(core), extra, len, 0);
+}
+
+static int call_modify_srq(const void *extra, size_t len)
+{
+	struct ib_uverbs_modify_srq core = {
+		.srq_handle = srq, .attr_mask = IBV_SRQ_LIMIT, .srq_limit = 1,
+	};
+
+	return command(IB_USER_VERBS_CMD_MODIFY_SRQ, &core, sizeof(core), extra, len, 0);
+}
+
+static void try_plain(const char *name, int (*call)(const void *extra, size_t len))
+{
+	uint8_t extra[16] = { 0 };
+	char what[100];
+
+	snprintf(what, sizeof(what), "%s: alone, then with zeroes behind it", name);
+	result(!call(NULL, 0) && !call(extra, sizeof(extra)), what, strerror(errno));
+	extra[11] = 1;
+	snprintf(what, sizeof(what), "%s: with something unknown behind it", name);
+	result(call(extra, sizeof(extra)) == EOPNOTSUPP, what, "not EOPNOTSUPP");
+	snprintf(what, sizeof(what), "%s: alone again", name);
+	result(!call(NULL, 0), what, strerror(errno));
+}
+
+static void try_all_plain(const struct virtio_rdma_create_qp *good_qp,
+			  const struct virtio_rdma_create_srq *good_srq)
+{
+	if (create_qp(good_qp, sizeof(*good_qp), &qp) || create_srq(good_srq, sizeof(*good_srq), &srq))
+		abort();
+	try_plain("get_context", call_get_context);
+	try_plain("alloc_pd", call_alloc_pd);
+	try_plain("reg_mr", call_reg_mr);
+	try_plain("dereg_mr", call_dereg_mr);
+	try_plain("create_ah", call_create_ah);
+	try_plain("modify_qp", call_modify_qp);
+	try_plain("modify_srq", call_modify_srq);
+}
+
 /* ---- all ------------------------------------------------------------------------------ */
 
 static void open_context(const char *path)
@@ -332,6 +456,7 @@ int main(void)
 	try_all(&(struct kind){ "create_srq", sizeof(good_srq), &good_srq, create_srq,
 				IB_USER_VERBS_CMD_DESTROY_SRQ, srq_changes,
 				sizeof(srq_changes) / sizeof(srq_changes[0]) });
+	try_all_plain(&good_qp, &good_srq);
 	close(fd);
 	printf("1..%u\n", tests);
 	return failures != 0;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
  * Address vectors.  An address handle is no object of the device: it is
- * translated once, here, and travels in each datagram's WQE.  So it can be
+ * translated once, here, and each datagram's WQE carries it.  So it can be
  * created in any context, without a command.
  */
 #include <linux/etherdevice.h>
@@ -44,7 +44,7 @@ void vrdma_av_to_ah_attr(const struct virtio_rdma_av *av,
 	memcpy(attr->roce.dmac, av->dmac, ETH_ALEN);
 }
 
-/* For the kernel and for processes; may be atomic without udata. */
+/* For the kernel and for processes; atomic if init->flags does not say SLEEPABLE. */
 int vrdma_create_ah(struct ib_ah *ibah, struct rdma_ah_init_attr *init,
 		    struct ib_udata *udata)
 {
@@ -52,9 +52,14 @@ int vrdma_create_ah(struct ib_ah *ibah, struct rdma_ah_init_attr *init,
 	struct vrdma_ah *ah = to_vrdma_ah(ibah);
 	int ret;
 
-	ret = vrdma_av_from_ah_attr(&ah->av, init->ah_attr);
+	ret = vrdma_no_req(udata);
+	if (!ret)
+		ret = vrdma_av_from_ah_attr(&ah->av, init->ah_attr);
 	if (ret)
 		return ret;
+	/* Datagrams name the GID by its index in the device's table. */
+	if (init->flags & RDMA_CREATE_AH_SLEEPABLE)
+		vrdma_gids_settle(to_vrdma_dev(ibah->device));
 	ah->av.pd = cpu_to_le32(to_vrdma_pd(ibah->pd)->pdn);
 	if (!udata)
 		return 0;

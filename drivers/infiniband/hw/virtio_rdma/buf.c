@@ -1,50 +1,83 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
  * Memory that the device may access: pinned user memory (MRs, user rings) or
- * pages of the driver's own (kernel rings, doorbell pages), told to the device
- * as extents.  Called by the verbs, in process context.
+ * coherent memory of the driver (kernel rings, doorbell pages), described to the
+ * device as extents.  Called by the verbs, in process context.
  *
- * Nothing is freed before the device confirmed that it has let go: otherwise
- * the buffer is parked until the device was reset.
+ * Memory is not freed while the device may access it.  A buffer whose command
+ * failed although it may have reached the device is parked until the device is
+ * halted.
  */
 #include <linux/dma-mapping.h>
 #include <linux/mm.h>
 
 #include "vrdma.h"
 
-/* Largest contiguous piece that a ring asks the page allocator for. */
+/* Largest contiguous piece that is allocated for a ring. */
 #define VRDMA_CHUNK_MAX		SZ_64K
+
+/*
+ * Whether the device accesses user memory itself, and not a copy of it: rings
+ * and regions are used by both sides at any time, so that nobody could copy.
+ */
+static int vrdma_buf_check_mapping(struct vrdma_dev *dev, struct ib_umem *umem)
+{
+	struct scatterlist *sg;
+	unsigned int i;
+
+	for_each_sgtable_dma_sg(&umem->sgt_append.sgt, sg, i)
+		if (vrdma_dma_bounced(dev->dma_dev, sg_dma_address(sg)))
+			goto bounced;
+	return 0;
+
+bounced:
+	if (!xchg(&dev->bounce_told, true))
+		ibdev_err(&dev->ibdev,
+			  "user memory cannot be registered: the kernel gives devices copies of it (swiotlb=force, a confidential guest, or a DMA mask that is too small)\n");
+	return -EOPNOTSUPP;
+}
 
 /* Pins the user's memory [@addr, @addr + @len). */
 struct vrdma_buf *vrdma_buf_pin(struct vrdma_dev *dev, u64 addr, u64 len,
 				int access)
 {
 	struct vrdma_buf *buf;
+	int ret;
 
+	/* Of 32 bits on some machines. */
+	if (addr > ULONG_MAX || len > SIZE_MAX)
+		return ERR_PTR(-EINVAL);
 	buf = kzalloc(sizeof(*buf), GFP_KERNEL);
 	if (!buf)
 		return ERR_PTR(-ENOMEM);
 	buf->umem = vrdma_umem_get(&dev->ibdev, addr, len, access);
 	if (IS_ERR(buf->umem)) {
-		int ret = PTR_ERR(buf->umem);
-
-		kfree(buf);
-		return ERR_PTR(ret);
+		ret = PTR_ERR(buf->umem);
+		goto err_free;
 	}
+	ret = vrdma_buf_check_mapping(dev, buf->umem);
+	if (ret)
+		goto err_release;
 	buf->len = len;
 	return buf;
+
+err_release:
+	ib_umem_release(buf->umem);
+err_free:
+	kfree(buf);
+	return ERR_PTR(ret);
 }
 
-static void vrdma_buf_free(struct vrdma_dev *dev, struct vrdma_buf *buf)
+/* The device does not access @buf: it never did, it confirmed, or it is halted. */
+void vrdma_buf_free(struct vrdma_dev *dev, struct vrdma_buf *buf)
 {
-	struct device *dma_dev = dev->vdev->dev.parent;
 	u32 i;
 
 	if (buf->umem)
 		ib_umem_release(buf->umem);
 	for (i = 0; i < buf->num_chunks; i++)
-		dma_free_pages(dma_dev, 1UL << buf->chunk_shift, buf->chunk[i],
-			       buf->dma[i], DMA_BIDIRECTIONAL);
+		dma_free_coherent(dev->dma_dev, 1UL << buf->chunk_shift,
+				  buf->chunk[i], buf->dma[i]);
 	kvfree(buf->chunk);
 	kvfree(buf->dma);
 	kfree(buf);
@@ -53,8 +86,8 @@ static void vrdma_buf_free(struct vrdma_dev *dev, struct vrdma_buf *buf)
 static struct vrdma_buf *vrdma_buf_try_alloc(struct vrdma_dev *dev, size_t len,
 					     u8 shift, gfp_t gfp)
 {
-	struct device *dma_dev = dev->vdev->dev.parent;
-	u32 num = DIV_ROUND_UP(len, 1UL << shift);
+	size_t chunk = 1UL << shift;
+	u32 num = DIV_ROUND_UP(len, chunk);
 	struct vrdma_buf *buf;
 
 	buf = kzalloc(sizeof(*buf), GFP_KERNEL);
@@ -69,12 +102,11 @@ static struct vrdma_buf *vrdma_buf_try_alloc(struct vrdma_dev *dev, size_t len,
 	while (buf->num_chunks < num) {
 		u32 i = buf->num_chunks;
 
-		buf->chunk[i] = dma_alloc_pages(dma_dev, 1UL << shift,
-						&buf->dma[i], DMA_BIDIRECTIONAL,
-						gfp);
+		/* Zeroed. */
+		buf->chunk[i] = dma_alloc_coherent(dev->dma_dev, chunk,
+						   &buf->dma[i], gfp);
 		if (!buf->chunk[i])
 			goto err_free;
-		memset(page_address(buf->chunk[i]), 0, 1UL << shift);
 		buf->num_chunks++;
 	}
 	return buf;
@@ -85,15 +117,18 @@ err_free:
 }
 
 /*
- * Zeroed memory of the driver's own: @len bytes, in contiguous chunks of at
- * most 64 KiB, or single pages where memory is fragmented.
+ * Zeroed memory of the driver: @len bytes, in contiguous chunks of at most
+ * 64 KiB, or in single pages where memory is fragmented.
  */
 struct vrdma_buf *vrdma_buf_alloc(struct vrdma_dev *dev, size_t len)
 {
-	size_t chunk = clamp_t(size_t, roundup_pow_of_two(len), PAGE_SIZE,
-			       max_t(size_t, VRDMA_CHUNK_MAX, PAGE_SIZE));
+	size_t max = max_t(size_t, VRDMA_CHUNK_MAX, PAGE_SIZE);
+	size_t chunk = max_t(size_t, roundup_pow_of_two(min(len, max)),
+			     PAGE_SIZE);
 	struct vrdma_buf *buf = NULL;
 
+	if (len > SIZE_MAX - PAGE_SIZE)
+		return ERR_PTR(-ENOMEM);
 	len = PAGE_ALIGN(len);
 	if (chunk > PAGE_SIZE)
 		buf = vrdma_buf_try_alloc(dev, len, ilog2(chunk), GFP_KERNEL |
@@ -103,20 +138,21 @@ struct vrdma_buf *vrdma_buf_alloc(struct vrdma_dev *dev, size_t len)
 	return buf ?: ERR_PTR(-ENOMEM);
 }
 
-/* Frees @buf if the device has @confirmed to have let go, else parks it. */
-void vrdma_buf_release(struct vrdma_dev *dev, struct vrdma_buf *buf,
-		       bool confirmed)
+/* After a failed command: frees @buf, or parks it if the device may know it. */
+void vrdma_buf_release(struct vrdma_dev *dev, struct vrdma_buf *buf)
 {
-	if (confirmed) {
-		vrdma_buf_free(dev, buf);
-		return;
-	}
+	bool park;
+
 	spin_lock(&dev->park_lock);
-	list_add_tail(&buf->parked, &dev->parked);
+	park = buf->lent && !dev->halted;
+	if (park)
+		list_add_tail(&buf->parked, &dev->parked);
 	spin_unlock(&dev->park_lock);
+	if (!park)
+		vrdma_buf_free(dev, buf);
 }
 
-/* After the device was reset; nobody parks any more. */
+/* The device is halted: nothing is parked any more. */
 void vrdma_buf_free_parked(struct vrdma_dev *dev)
 {
 	struct vrdma_buf *buf, *next;
@@ -128,21 +164,29 @@ void vrdma_buf_free_parked(struct vrdma_dev *dev)
 }
 
 /*
- * Address of byte @offset of the driver's own memory.  An entry of a ring has a
+ * Page frame number of the driver's memory of one page, to map it into a
+ * process.  Coherent memory may be remapped memory.
+ */
+unsigned long vrdma_buf_pfn(const struct vrdma_buf *buf)
+{
+	void *addr = buf->chunk[0];
+
+	return is_vmalloc_addr(addr) ? vmalloc_to_pfn(addr) :
+				       page_to_pfn(virt_to_page(addr));
+}
+
+/*
+ * Address of byte @offset of the driver's memory.  An entry of a ring has a
  * power-of-two size up to a page, so it lies in one chunk.
  */
 void *vrdma_buf_at(const struct vrdma_buf *buf, size_t offset)
 {
 	size_t mask = (1UL << buf->chunk_shift) - 1;
 
-	return page_address(buf->chunk[offset >> buf->chunk_shift]) +
-	       (offset & mask);
+	return buf->chunk[offset >> buf->chunk_shift] + (offset & mask);
 }
 
-/*
- * Starts a walk over @pages pages of 4 KiB of @buf, leaving out the first
- * @skip.
- */
+/* Starts a walk over @pages pages of 4 KiB of @buf, after the first @skip. */
 void vrdma_extent_start(struct vrdma_extent_iter *it,
 			const struct vrdma_buf *buf, u64 skip, u64 pages)
 {

@@ -2,16 +2,21 @@
 /*
  * Command engine: requests on the control virtqueue.
  *
- * Any process context may run vrdma_cmd_exec(), many at once; each puts its
- * chain on the queue, sleeps, and is completed by the queue's callback in
- * interrupt context.  A wait is limited: a device that lets one command time
- * out is dead from then on (vrdma_dev_kill), and every command fails at once.
- * The buffers of a command that was given up belong to the device until it was
- * reset, so they stay on the zombie list until then.
+ * Any process context may call vrdma_cmd_exec(), many at once.  Each call puts
+ * its chain on the queue and sleeps; the queue's callback, in interrupt context,
+ * completes it.  The device may answer in any order.
+ *
+ * The time limit is one of the device: while it has commands it must answer one
+ * of them within vrdma_ctrl.limit.  Otherwise, or if its queue is broken, it is
+ * dead (vrdma_dev_kill), and every command fails at once.  The callers that wait
+ * look after the limit themselves, a few times a second.
+ *
+ * The buffers of a command that was abandoned belong to the device until it is
+ * halted; until then the command stays on the zombie list.
  */
 #include <linux/dma-mapping.h>
+#include <linux/jiffies.h>
 #include <linux/mm.h>
-#include <linux/module.h>
 #include <linux/vmalloc.h>
 
 #include "cmd.h"
@@ -19,21 +24,15 @@
 #define CREATE_TRACE_POINTS
 #include "trace.h"
 
-#define VRDMA_BROKEN	"its control queue is broken"
-#define VRDMA_SHORT	"it answers with less than the command's response"
+#define VRDMA_BROKEN	"its control queue is broken, or it was removed"
+#define VRDMA_SHORT	"a response is shorter than its command requires"
 #define VRDMA_SILENT	"it does not answer commands (see vrdmad or QEMU on the host; then rebind the driver)"
+#define VRDMA_NO_MAP	"there is no memory to map a command that must not fail"
 
-static unsigned int cmd_timeout = 30;
-module_param(cmd_timeout, uint, 0644);
-MODULE_PARM_DESC(cmd_timeout,
-		 "Seconds that the device may take for a command before it is given up (default 30)");
+/* How often a waiting caller looks at the device. */
+#define VRDMA_CMD_TICK	(HZ / 8)
 
-unsigned long vrdma_cmd_timeout(void)
-{
-	return clamp_val(READ_ONCE(cmd_timeout), 1U, 3600U) * HZ;
-}
-
-/* The one place where a status of the device becomes an errno. */
+/* The only place where a status of the device becomes an errno. */
 int vrdma_status_to_errno(u32 status)
 {
 	switch (status) {
@@ -77,6 +76,8 @@ void vrdma_ctrl_init(struct vrdma_dev *dev)
 	INIT_LIST_HEAD(&ctrl->pending);
 	INIT_LIST_HEAD(&ctrl->zombies);
 	init_waitqueue_head(&ctrl->room);
+	ctrl->limit = VRDMA_CMD_LIMIT;
+	ctrl->error = -EIO;
 }
 
 static void vrdma_cmd_free(struct vrdma_cmd *cmd)
@@ -111,6 +112,7 @@ static struct vrdma_cmd *vrdma_cmd_alloc_gfp(u32 opcode, size_t fixed_len,
 		vrdma_cmd_free(cmd);
 		return NULL;
 	}
+	refcount_set(&cmd->refs, 1);
 	cmd->opcode = opcode;
 	cmd->req_len = req_len;
 	cmd->rsp_len = rsp_len;
@@ -144,82 +146,130 @@ void vrdma_cmd_set_extents(struct vrdma_cmd *cmd, u32 num_extents)
 }
 
 /*
- * For what must not fail for want of memory: the device would go on to serve an
- * object that its user believes to be destroyed, or drained.  Small requests
- * only.
+ * For commands that must not fail because memory is short: otherwise the device
+ * would continue to serve an object that its user believes to be destroyed or
+ * drained.  Small requests only.
  */
 struct vrdma_cmd *vrdma_cmd_alloc_nofail(u32 opcode, size_t req_len,
 					 size_t rsp_len)
 {
-	return vrdma_cmd_alloc_gfp(opcode, req_len, 0, rsp_len,
-				   GFP_KERNEL | __GFP_NOFAIL);
+	struct vrdma_cmd *cmd;
+
+	cmd = vrdma_cmd_alloc_gfp(opcode, req_len, 0, rsp_len,
+				  GFP_KERNEL | __GFP_NOFAIL);
+	if (cmd)
+		cmd->nofail = true;
+	return cmd;
 }
 
-/*
- * Frees a command, unless the device may still write to it: then it is on the
- * zombie list, and stays there until the reset.
- */
+/* Drops the caller's reference: the device may still have the command. */
 void vrdma_cmd_put(struct vrdma_cmd *cmd)
 {
-	if (cmd->state != VRDMA_CMD_ABANDONED)
+	if (refcount_dec_and_test(&cmd->refs))
 		vrdma_cmd_free(cmd);
 }
 
-/* After the device was reset, and its queues are deleted. */
+/* Called when the device was reset and its queues are deleted. */
 void vrdma_ctrl_free_zombies(struct vrdma_dev *dev)
 {
 	struct vrdma_cmd *cmd, *next;
 
 	list_for_each_entry_safe(cmd, next, &dev->ctrl.zombies, node) {
 		list_del(&cmd->node);
-		vrdma_cmd_free(cmd);
+		vrdma_cmd_put(cmd);
 	}
 }
 
-/*
- * Every command, waiting or to come, fails at once.  False if that was so
- * before.  Any context.
- */
-bool vrdma_ctrl_shut(struct vrdma_dev *dev)
+/* ctrl->lock is held.  False if the device was dead before. */
+static bool vrdma_ctrl_shut_locked(struct vrdma_dev *dev, int error)
 {
 	struct vrdma_ctrl *ctrl = &dev->ctrl;
 	struct vrdma_cmd *cmd, *next;
-	unsigned long flags;
 
-	spin_lock_irqsave(&ctrl->lock, flags);
-	if (dev->dead) {
-		spin_unlock_irqrestore(&ctrl->lock, flags);
+	lockdep_assert_held(&ctrl->lock);
+	if (dev->dead)
 		return false;
-	}
+	ctrl->error = error;
 	WRITE_ONCE(dev->dead, true);
 	list_for_each_entry_safe(cmd, next, &ctrl->pending, node) {
 		cmd->state = VRDMA_CMD_ABANDONED;
 		list_move_tail(&cmd->node, &ctrl->zombies);
 		complete(&cmd->done);
 	}
-	spin_unlock_irqrestore(&ctrl->lock, flags);
-
 	wake_up_all(&ctrl->room);
 	return true;
 }
 
-/*
- * Declares the device dead.  What sleeps (telling users, flushing work requests)
- * is done by death_work.  Any context.
- */
-void vrdma_dev_kill(struct vrdma_dev *dev, const char *why)
+/* Makes every command, pending or later, fail at once.  Any context. */
+void vrdma_ctrl_shut(struct vrdma_dev *dev)
 {
-	if (!vrdma_ctrl_shut(dev))
-		return;
-	dev_err(&dev->vdev->dev, "the device has failed: %s\n", why);
-	queue_work(dev->wq, &dev->death_work);
+	unsigned long flags;
+
+	spin_lock_irqsave(&dev->ctrl.lock, flags);
+	vrdma_ctrl_shut_locked(dev, -EIO);
+	spin_unlock_irqrestore(&dev->ctrl.lock, flags);
 }
 
-/* Callback of the control queue: interrupt context. */
+/**
+ * vrdma_dev_kill() - declare the device dead
+ * @dev:   the device
+ * @error: errno of the commands that it has
+ * @why:   completes the message "the device has failed: "
+ *
+ * Any context.  death_work does what may sleep: it halts the device, then
+ * reports the failure and flushes work requests.
+ */
+void vrdma_dev_kill(struct vrdma_dev *dev, int error, const char *why)
+{
+	unsigned long flags;
+	bool first;
+
+	spin_lock_irqsave(&dev->ctrl.lock, flags);
+	first = vrdma_ctrl_shut_locked(dev, error);
+	/*
+	 * Under the lock: who finds the device dead knows that the work was
+	 * queued, if it ever is.
+	 */
+	if (first)
+		queue_work(dev->wq, &dev->death_work);
+	spin_unlock_irqrestore(&dev->ctrl.lock, flags);
+	if (!first)
+		return;
+	if (dev_name(&dev->ibdev.dev))
+		ibdev_err(&dev->ibdev, "the device has failed: %s\n", why);
+	else
+		dev_err(&dev->vdev->dev, "the device has failed: %s\n", why);
+}
+
+/* Kills a device that is gone or that has not answered for too long. */
+void vrdma_ctrl_check(struct vrdma_dev *dev)
+{
+	struct vrdma_ctrl *ctrl = &dev->ctrl;
+	bool broken = false, silent = false;
+	unsigned long flags;
+
+	spin_lock_irqsave(&ctrl->lock, flags);
+	/* The queue exists as long as the device is not dead. */
+	if (!dev->dead) {
+		broken = virtqueue_is_broken(ctrl->vq);
+		silent = !list_empty(&ctrl->pending) &&
+			 time_after(jiffies, ctrl->progress + ctrl->limit);
+	}
+	spin_unlock_irqrestore(&ctrl->lock, flags);
+
+	if (broken)
+		vrdma_dev_kill(dev, -EIO, VRDMA_BROKEN);
+	else if (silent)
+		vrdma_dev_kill(dev, -ETIMEDOUT, VRDMA_SILENT);
+}
+
+/*
+ * Callback of the control queue: interrupt context.  The loop is bounded by the
+ * queue's size: under the lock no chain is added, and each chain returns once.
+ */
 void vrdma_ctrl_done(struct virtqueue *vq)
 {
-	struct vrdma_vdev *vd = vq->vdev->priv;
-	struct vrdma_dev *dev = vd->dev;
+	struct vrdma_dev *dev = vq->vdev->priv;
 	struct vrdma_ctrl *ctrl = &dev->ctrl;
 	struct vrdma_cmd *cmd;
 	unsigned long flags;
@@ -229,12 +279,15 @@ void vrdma_ctrl_done(struct virtqueue *vq)
 	do {
 		virtqueue_disable_cb(vq);
 		while ((cmd = virtqueue_get_buf(vq, &len))) {
-			/* The answer to an abandoned command comes too late. */
+			/* The answer to an abandoned command is ignored. */
 			if (cmd->state != VRDMA_CMD_PENDING)
 				continue;
 			cmd->state = VRDMA_CMD_DONE;
 			cmd->used = len;
+			ctrl->progress = jiffies;
 			list_del(&cmd->node);
+			/* Not the last one: the caller waits with another. */
+			refcount_dec(&cmd->refs);
 			complete(&cmd->done);
 		}
 	} while (!virtqueue_enable_cb(vq));
@@ -266,7 +319,7 @@ static unsigned int vrdma_cmd_map_req(struct vrdma_cmd *cmd)
 	return num;
 }
 
-/* ENOSPC if the queue is full: then the caller waits for room. */
+/* Returns -ENOSPC if the queue is full, -ENOMEM if mapping failed. */
 static int vrdma_cmd_submit(struct vrdma_dev *dev, struct vrdma_cmd *cmd)
 {
 	struct scatterlist *sgs[] = { cmd->out, &cmd->in };
@@ -275,29 +328,57 @@ static int vrdma_cmd_submit(struct vrdma_dev *dev, struct vrdma_cmd *cmd)
 	bool notify = false;
 	int ret;
 
+	/* The queue is not deleted before an RCU grace period after "dead". */
+	rcu_read_lock();
 	spin_lock_irqsave(&ctrl->lock, flags);
 	if (dev->dead)
 		ret = -EIO;
 	else
 		ret = virtqueue_add_sgs(ctrl->vq, sgs, 1, 1, cmd, GFP_ATOMIC);
 	if (!ret) {
+		if (list_empty(&ctrl->pending))
+			ctrl->progress = jiffies;
 		cmd->state = VRDMA_CMD_PENDING;
+		refcount_inc(&cmd->refs);
 		list_add_tail(&cmd->node, &ctrl->pending);
+		if (cmd->buf)
+			cmd->buf->lent = true;
 		notify = virtqueue_kick_prepare(ctrl->vq);
 	}
 	spin_unlock_irqrestore(&ctrl->lock, flags);
 
 	if (notify && !virtqueue_notify(ctrl->vq))
-		vrdma_dev_kill(dev, VRDMA_BROKEN);
+		vrdma_dev_kill(dev, -EIO, VRDMA_BROKEN);
+	rcu_read_unlock();
 	return ret;
 }
 
-/* False if there is no room now; else @ret is the submission's result. */
+/* False if the caller should wait; else @ret is the submission's result. */
 static bool vrdma_cmd_try_submit(struct vrdma_dev *dev, struct vrdma_cmd *cmd,
 				 int *ret)
 {
 	*ret = vrdma_cmd_submit(dev, cmd);
-	return *ret != -ENOSPC;
+	return *ret != -ENOSPC && !(*ret == -ENOMEM && cmd->nofail);
+}
+
+/* Gives the command to the device, when the queue has room. */
+static int vrdma_cmd_queue(struct vrdma_dev *dev, struct vrdma_cmd *cmd)
+{
+	struct vrdma_ctrl *ctrl = &dev->ctrl;
+	unsigned long start = jiffies;
+	int ret;
+
+	while (!wait_event_timeout(ctrl->room,
+				   vrdma_cmd_try_submit(dev, cmd, &ret),
+				   VRDMA_CMD_TICK)) {
+		vrdma_ctrl_check(dev);
+		if (ret == -ENOMEM && time_after(jiffies, start + ctrl->limit))
+			vrdma_dev_kill(dev, -EIO, VRDMA_NO_MAP);
+	}
+	/* The transport may have broken the queue. */
+	if (ret)
+		vrdma_ctrl_check(dev);
+	return ret;
 }
 
 /*
@@ -313,69 +394,56 @@ static int vrdma_cmd_result(struct vrdma_dev *dev, struct vrdma_cmd *cmd)
 	if (cmd->used < sizeof(*hdr))
 		goto bad;
 	ret = vrdma_status_to_errno(le32_to_cpu(hdr->status));
-	if (ret)
+	if (ret) {
+		if (cmd->buf)
+			cmd->buf->lent = false;
 		return ret;
+	}
 	if (cmd->used < cmd->rsp_min)
 		goto bad;
-	/* Whatever the device has written there, it does not count as written. */
+	/* What the device wrote behind its response does not count. */
 	if (cmd->used < cmd->rsp_len)
 		memset(cmd->rsp + cmd->used, 0, cmd->rsp_len - cmd->used);
 	return 0;
 
 bad:
 	/*
-	 * Nobody knows what it has done, and what memory it uses now: as after a
-	 * timeout, a reset will tell.
+	 * It is unknown what the device has done and what memory it uses now, as
+	 * after a timeout.
 	 */
-	vrdma_dev_kill(dev, VRDMA_SHORT);
-	dev_err_ratelimited(&dev->vdev->dev,
-			    "the device answered command %u with %u bytes instead of %zu\n",
-			    cmd->opcode, cmd->used, cmd->rsp_min);
+	vrdma_dev_kill(dev, -EIO, VRDMA_SHORT);
+	ibdev_err_ratelimited(&dev->ibdev,
+			      "the device answered command %u with %u bytes instead of %zu\n",
+			      cmd->opcode, cmd->used, cmd->rsp_min);
 	return -EIO;
 }
 
+/* Sleeps until the device has answered, or is dead. */
+static int vrdma_cmd_wait(struct vrdma_dev *dev, struct vrdma_cmd *cmd)
+{
+	while (!wait_for_completion_timeout(&cmd->done, VRDMA_CMD_TICK))
+		vrdma_ctrl_check(dev);
+	if (cmd->state == VRDMA_CMD_DONE)
+		return vrdma_cmd_result(dev, cmd);
+	return dev->ctrl.error;
+}
+
 /*
- * Runs @cmd and sleeps until it is answered.  Returns the errno of the
- * device's status, EIO if the device is dead, or ETIMEDOUT if this command
- * found out.
+ * Runs @cmd and sleeps until it is answered.  Returns the errno of the device's
+ * status, EIO if the device was dead, or the reason for which it died while it
+ * had the command: ETIMEDOUT if it was silent, else EIO.
  */
 int vrdma_cmd_exec(struct vrdma_dev *dev, struct vrdma_cmd *cmd)
 {
-	unsigned long timeout = vrdma_cmd_timeout();
 	int ret;
 
 	might_sleep();
 	vrdma_cmd_map_req(cmd);
 	sg_init_one(&cmd->in, cmd->rsp, cmd->rsp_len);
 	trace_vrdma_cmd_start(dev, cmd->opcode);
-
-	if (!wait_event_timeout(dev->ctrl.room,
-				vrdma_cmd_try_submit(dev, cmd, &ret), timeout)) {
-		vrdma_dev_kill(dev, VRDMA_SILENT);
-		ret = -ETIMEDOUT;
-		goto out;
-	}
-	if (ret) {
-		/* Already dead, or the transport has broken the queue. */
-		if (virtqueue_is_broken(dev->ctrl.vq))
-			vrdma_dev_kill(dev, VRDMA_BROKEN);
-		goto out;
-	}
-
-	if (!wait_for_completion_timeout(&cmd->done, timeout)) {
-		vrdma_dev_kill(dev, VRDMA_SILENT);
-		/*
-		 * Either kill() abandoned this command, or its answer came just
-		 * now: both have completed it.
-		 */
-		wait_for_completion(&cmd->done);
-		ret = -ETIMEDOUT;
-	}
-	if (cmd->state == VRDMA_CMD_DONE)
-		ret = vrdma_cmd_result(dev, cmd);
-	else if (!ret)
-		ret = -EIO;
-out:
+	ret = vrdma_cmd_queue(dev, cmd);
+	if (!ret)
+		ret = vrdma_cmd_wait(dev, cmd);
 	trace_vrdma_cmd_end(dev, cmd->opcode, ret);
 	return ret;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB */
 /*
  * Commands to the device: the engine (cmd.c) and the typed functions above it
- * (cmd_device.c, cmd_object.c).  All of them sleep, for up to the module
- * parameter cmd_timeout; all fail with EIO on a dead device.
+ * (cmd_device.c, cmd_object.c).  All of them sleep until the device answers or
+ * is dead; all fail with EIO on a dead device.
  */
 #ifndef VRDMA_CMD_H
 #define VRDMA_CMD_H
@@ -17,8 +17,15 @@
 	 VIRTIO_RDMA_MAX_CMD_EXTENTS * sizeof(struct virtio_rdma_extent))
 #define VRDMA_CMD_MAX_SEGS	DIV_ROUND_UP(VRDMA_CMD_MAX_REQ, PAGE_SIZE)
 
+/*
+ * A device that has commands and answers none of them for so long is dead.  The
+ * limit is one of the device, not of a command: as long as it answers any
+ * command, a slow one may take longer.
+ */
+#define VRDMA_CMD_LIMIT		(30 * HZ)
+
 enum vrdma_cmd_state {
-	VRDMA_CMD_IDLE,		/* not given to the device */
+	VRDMA_CMD_IDLE,		/* the device never had it */
 	VRDMA_CMD_PENDING,	/* the device has it */
 	VRDMA_CMD_DONE,		/* the device has answered */
 	VRDMA_CMD_ABANDONED,	/* given up; the device may still write to it */
@@ -26,6 +33,7 @@ enum vrdma_cmd_state {
 
 /**
  * struct vrdma_cmd - one command
+ * @refs:   one of the caller, one of the device while it has the command
  * @node:   on vrdma_ctrl.pending or .zombies, under vrdma_ctrl.lock
  * @state:  under vrdma_ctrl.lock while the device has it
  * @done:   completed on the step to DONE or ABANDONED
@@ -33,9 +41,12 @@ enum vrdma_cmd_state {
  * @rsp:    response; memory of its own, zero where the device wrote nothing
  * @rsp_min: bytes of @rsp that version 1 of the ABI has: a device that writes
  *          fewer has failed
- * @used:   bytes of @rsp that the device says it wrote
+ * @used:   bytes of @rsp that the device reports to have written
+ * @buf:    memory whose addresses the request gives to the device, or NULL
+ * @nofail: waits for memory to map the request instead of failing
  */
 struct vrdma_cmd {
+	refcount_t refs;
 	struct list_head node;
 	enum vrdma_cmd_state state;
 	struct completion done;
@@ -46,6 +57,8 @@ struct vrdma_cmd {
 	void *req;
 	void *rsp;
 	u32 used;
+	struct vrdma_buf *buf;
+	bool nofail;
 	struct scatterlist out[VRDMA_CMD_MAX_SEGS];
 	struct scatterlist in;
 };
@@ -62,10 +75,10 @@ void vrdma_cmd_put(struct vrdma_cmd *cmd);
 int vrdma_status_to_errno(u32 status);
 void vrdma_ctrl_init(struct vrdma_dev *dev);
 void vrdma_ctrl_done(struct virtqueue *vq);
-bool vrdma_ctrl_shut(struct vrdma_dev *dev);
+void vrdma_ctrl_shut(struct vrdma_dev *dev);
 void vrdma_ctrl_free_zombies(struct vrdma_dev *dev);
-void vrdma_dev_kill(struct vrdma_dev *dev, const char *why);
-unsigned long vrdma_cmd_timeout(void);
+void vrdma_ctrl_check(struct vrdma_dev *dev);
+void vrdma_dev_kill(struct vrdma_dev *dev, int error, const char *why);
 
 /* cmd_device.c */
 int vrdma_cmd_init(struct vrdma_dev *dev, u32 num_comp);
@@ -74,16 +87,19 @@ int vrdma_cmd_query_port(struct vrdma_dev *dev, struct vrdma_port_attr *attr);
 int vrdma_cmd_query_stats(struct vrdma_dev *dev, u64 *counters, u32 num);
 int vrdma_cmd_add_gid(struct vrdma_dev *dev, u32 index, const u8 *gid);
 int vrdma_cmd_del_gid(struct vrdma_dev *dev, u32 index);
-int vrdma_cmd_create_ctx(struct vrdma_dev *dev, u32 flags, u64 db_page,
-			 u32 *ctx);
+int vrdma_cmd_create_ctx(struct vrdma_dev *dev, u32 flags,
+			 struct vrdma_buf *db_page, u32 *ctx);
 int vrdma_cmd_alloc_pd(struct vrdma_dev *dev, u32 ctx, u32 *pdn);
 
 /*
- * Destroy by handle: DESTROY_CTX, DEALLOC_PD, DEREG_MR, DESTROY_CQ,
- * DESTROY_QP, DESTROY_SRQ.  True if the device confirmed, so that it lets go of the
- * object's memory.
+ * Destroy by handle: DESTROY_CTX, DEALLOC_PD, DEREG_MR, DESTROY_CQ, DESTROY_QP,
+ * DESTROY_SRQ.  On return the device does not access the object's memory: it
+ * confirmed that, or it was halted, after a failure or because it refused.
+ * vrdma_cmd_try_destroy() returns -EBUSY where the device may refuse because
+ * another object needs this one; then the object is as it was.
  */
-bool vrdma_cmd_destroy(struct vrdma_dev *dev, u32 opcode, u32 handle);
+void vrdma_cmd_destroy(struct vrdma_dev *dev, u32 opcode, u32 handle);
+int vrdma_cmd_try_destroy(struct vrdma_dev *dev, u32 opcode, u32 handle);
 
 /* cmd_object.c */
 struct vrdma_mr_params {
@@ -91,7 +107,7 @@ struct vrdma_mr_params {
 	u32 access;
 	u64 iova;
 	u64 length;
-	const struct vrdma_buf *buf;
+	struct vrdma_buf *buf;
 	u64 skip;		/* pages of the buffer before the first */
 };
 
@@ -101,7 +117,7 @@ struct vrdma_cq_params {
 	u32 vector;
 	u32 ring_offset;
 	u32 ctrl_offset;
-	const struct vrdma_buf *buf;
+	struct vrdma_buf *buf;
 };
 
 struct vrdma_qp_params {
@@ -122,7 +138,7 @@ struct vrdma_qp_params {
 	u32 rq_offset;
 	u32 sq_ctrl_offset;
 	u32 rq_ctrl_offset;
-	const struct vrdma_buf *buf;
+	struct vrdma_buf *buf;
 };
 
 struct vrdma_srq_params {
@@ -133,7 +149,7 @@ struct vrdma_srq_params {
 	u32 ring_offset;
 	u32 ctrl_offset;
 	u8 stride;
-	const struct vrdma_buf *buf;
+	struct vrdma_buf *buf;
 };
 
 struct vrdma_mr_keys {
@@ -149,7 +165,7 @@ struct vrdma_qp_numbers {
 };
 
 int vrdma_cmd_reg_mr(struct vrdma_dev *dev, const struct vrdma_mr_params *p,
-		     struct vrdma_mr_keys *keys, bool *confirmed);
+		     struct vrdma_mr_keys *keys);
 int vrdma_cmd_reg_dma_mr(struct vrdma_dev *dev, u32 pdn, u32 access,
 			 struct vrdma_mr_keys *keys);
 int vrdma_cmd_create_cq(struct vrdma_dev *dev, const struct vrdma_cq_params *p,

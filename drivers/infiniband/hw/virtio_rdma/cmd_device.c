@@ -6,6 +6,8 @@
  */
 #include "cmd.h"
 
+#define VRDMA_KEEPS	"it refuses to destroy an object"
+
 static int vrdma_cmd_run(struct vrdma_dev *dev, struct vrdma_cmd *cmd)
 {
 	return cmd ? vrdma_cmd_exec(dev, cmd) : -ENOMEM;
@@ -167,8 +169,8 @@ int vrdma_cmd_del_gid(struct vrdma_dev *dev, u32 index)
 	return ret;
 }
 
-int vrdma_cmd_create_ctx(struct vrdma_dev *dev, u32 flags, u64 db_page,
-			 u32 *ctx)
+int vrdma_cmd_create_ctx(struct vrdma_dev *dev, u32 flags,
+			 struct vrdma_buf *db_page, u32 *ctx)
 {
 	struct virtio_rdma_create_ctx_req *req;
 	struct virtio_rdma_create_ctx_rsp *rsp;
@@ -181,7 +183,8 @@ int vrdma_cmd_create_ctx(struct vrdma_dev *dev, u32 flags, u64 db_page,
 		return -ENOMEM;
 	req = cmd->req;
 	req->flags = cpu_to_le32(flags);
-	req->db_page = cpu_to_le64(db_page);
+	req->db_page = cpu_to_le64(db_page->dma[0]);
+	cmd->buf = db_page;
 	ret = vrdma_cmd_exec(dev, cmd);
 	if (!ret) {
 		rsp = cmd->rsp;
@@ -213,27 +216,42 @@ int vrdma_cmd_alloc_pd(struct vrdma_dev *dev, u32 ctx, u32 *pdn)
 	return ret;
 }
 
-bool vrdma_cmd_destroy(struct vrdma_dev *dev, u32 opcode, u32 handle)
+int vrdma_cmd_try_destroy(struct vrdma_dev *dev, u32 opcode, u32 handle)
 {
 	struct virtio_rdma_destroy_req *req;
 	struct vrdma_cmd *cmd;
-	int ret;
+	int ret = -EIO;
 
-	if (vrdma_dead(dev))
-		return false;
-	cmd = vrdma_cmd_alloc_nofail(opcode, sizeof(*req),
-				     sizeof(struct virtio_rdma_rsp_hdr));
-	/* Not for want of memory, but a request may be refused as too long. */
-	if (!cmd)
-		return false;
-	req = cmd->req;
-	req->handle = cpu_to_le32(handle);
-	ret = vrdma_cmd_exec(dev, cmd);
-	vrdma_cmd_put(cmd);
-	/* The verb succeeds all the same: the object's memory gets parked. */
-	if (ret && !vrdma_dead(dev))
-		dev_warn_ratelimited(&dev->vdev->dev,
-				     "destroy command %u of %#x failed (%d): its memory is kept until the device is reset\n",
-				     opcode, handle, ret);
-	return !ret;
+	if (!vrdma_dead(dev)) {
+		cmd = vrdma_cmd_alloc_nofail(opcode, sizeof(*req),
+					     sizeof(struct virtio_rdma_rsp_hdr));
+		req = cmd->req;
+		req->handle = cpu_to_le32(handle);
+		ret = vrdma_cmd_exec(dev, cmd);
+		vrdma_cmd_put(cmd);
+	}
+	if (!ret || ret == -EBUSY)
+		return ret;
+	/*
+	 * No other refusal has a reason, and the object's memory must not be
+	 * used any more when this returns.
+	 */
+	if (!vrdma_dead(dev)) {
+		ibdev_err(&dev->ibdev, "destroy command %u of %#x failed (%d)\n",
+			  opcode, handle, ret);
+		vrdma_dev_kill(dev, -EIO, VRDMA_KEEPS);
+	}
+	wait_for_completion(&dev->halt_done);
+	return 0;
+}
+
+void vrdma_cmd_destroy(struct vrdma_dev *dev, u32 opcode, u32 handle)
+{
+	if (vrdma_cmd_try_destroy(dev, opcode, handle) != -EBUSY)
+		return;
+	ibdev_err(&dev->ibdev,
+		  "destroy command %u of %#x: busy, but nothing uses the object\n",
+		  opcode, handle);
+	vrdma_dev_kill(dev, -EIO, VRDMA_KEEPS);
+	wait_for_completion(&dev->halt_done);
 }

@@ -36,6 +36,7 @@ static int vrdma_cmd_reg_mr_first(struct vrdma_dev *dev,
 	req->length = cpu_to_le64(p->length);
 	req->total_pages = cpu_to_le64(pages);
 	req->num_extents = cpu_to_le32(num);
+	cmd->buf = p->buf;
 	ret = vrdma_cmd_exec(dev, cmd);
 	if (!ret) {
 		rsp = cmd->rsp;
@@ -79,12 +80,9 @@ static int vrdma_cmd_reg_mr_more(struct vrdma_dev *dev,
 	return ret;
 }
 
-/*
- * REG_MR and as many REG_MR_MORE as the extents take.  On failure, @confirmed
- * says whether the device is known not to use the memory.
- */
+/* REG_MR and as many REG_MR_MORE as the extents take. */
 int vrdma_cmd_reg_mr(struct vrdma_dev *dev, const struct vrdma_mr_params *p,
-		     struct vrdma_mr_keys *keys, bool *confirmed)
+		     struct vrdma_mr_keys *keys)
 {
 	u64 offset = p->iova & (VIRTIO_RDMA_PAGE_SIZE - 1);
 	struct vrdma_extent_iter it;
@@ -95,20 +93,15 @@ int vrdma_cmd_reg_mr(struct vrdma_dev *dev, const struct vrdma_mr_params *p,
 		VIRTIO_RDMA_PAGE_SHIFT;
 	vrdma_extent_start(&it, p->buf, p->skip, pages);
 	ret = vrdma_cmd_reg_mr_first(dev, p, &it, keys);
-	if (ret) {
-		*confirmed = !vrdma_dead(dev);
-		return ret;
-	}
-	while (it.left) {
+	while (!ret && it.left) {
 		ret = vrdma_cmd_reg_mr_more(dev, &it, keys);
 		if (ret) {
-			*confirmed = vrdma_cmd_destroy(dev,
-						       VIRTIO_RDMA_CMD_DEREG_MR,
-						       keys->handle);
-			return ret;
+			vrdma_cmd_destroy(dev, VIRTIO_RDMA_CMD_DEREG_MR,
+					  keys->handle);
+			p->buf->lent = false;
 		}
 	}
-	return 0;
+	return ret;
 }
 
 int vrdma_cmd_reg_dma_mr(struct vrdma_dev *dev, u32 pdn, u32 access,
@@ -144,9 +137,9 @@ static int vrdma_ring_extents(struct vrdma_dev *dev,
 	*num = vrdma_extent_count(buf, 0, buf->len >> VIRTIO_RDMA_PAGE_SHIFT);
 	if (*num <= VIRTIO_RDMA_MAX_CMD_EXTENTS)
 		return 0;
-	dev_notice_ratelimited(&dev->vdev->dev,
-			       "a ring of %zu bytes lies in %u pieces, more than the %u of one command: ask for fewer entries, or use huge pages\n",
-			       buf->len, *num, VIRTIO_RDMA_MAX_CMD_EXTENTS);
+	ibdev_notice_ratelimited(&dev->ibdev,
+				 "a ring of %zu bytes lies in %u pieces, more than the %u of one command: ask for fewer entries, or use huge pages\n",
+				 buf->len, *num, VIRTIO_RDMA_MAX_CMD_EXTENTS);
 	return -ENOMEM;
 }
 
@@ -184,6 +177,7 @@ int vrdma_cmd_create_cq(struct vrdma_dev *dev, const struct vrdma_cq_params *p,
 	req->ctrl_offset = cpu_to_le32(p->ctrl_offset);
 	req->buf.num_extents = cpu_to_le32(num);
 	vrdma_ring_fill(p->buf, req->extents, num);
+	cmd->buf = p->buf;
 	ret = vrdma_cmd_exec(dev, cmd);
 	if (!ret) {
 		rsp = cmd->rsp;
@@ -216,6 +210,7 @@ int vrdma_cmd_resize_cq(struct vrdma_dev *dev, u32 cqn,
 	req->ctrl_offset = cpu_to_le32(p->ctrl_offset);
 	req->buf.num_extents = cpu_to_le32(num);
 	vrdma_ring_fill(p->buf, req->extents, num);
+	cmd->buf = p->buf;
 	ret = vrdma_cmd_exec(dev, cmd);
 	vrdma_cmd_put(cmd);
 	return ret;
@@ -257,6 +252,7 @@ int vrdma_cmd_create_qp(struct vrdma_dev *dev, const struct vrdma_qp_params *p,
 	req->rq_ctrl_offset = cpu_to_le32(p->rq_ctrl_offset);
 	req->buf.num_extents = cpu_to_le32(extents);
 	vrdma_ring_fill(p->buf, req->extents, extents);
+	cmd->buf = p->buf;
 	ret = vrdma_cmd_exec(dev, cmd);
 	if (!ret) {
 		rsp = cmd->rsp;
@@ -348,6 +344,7 @@ int vrdma_cmd_create_srq(struct vrdma_dev *dev,
 	req->stride_shift = p->stride;
 	req->buf.num_extents = cpu_to_le32(num);
 	vrdma_ring_fill(p->buf, req->extents, num);
+	cmd->buf = p->buf;
 	ret = vrdma_cmd_exec(dev, cmd);
 	if (!ret) {
 		rsp = cmd->rsp;

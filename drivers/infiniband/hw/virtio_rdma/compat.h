@@ -7,6 +7,8 @@
 #ifndef VRDMA_COMPAT_H
 #define VRDMA_COMPAT_H
 
+#include <linux/dma-mapping.h>
+#include <linux/iommu.h>
 #include <linux/slab.h>
 #include <linux/version.h>
 #include <linux/virtio.h>
@@ -17,6 +19,36 @@
 
 struct ib_mr *vrdma_reg_user_mr(struct ib_pd *ibpd, u64 start, u64 length,
 				u64 iova, int access, struct ib_udata *udata);
+
+/*
+ * Whether the memory behind a mapping of whole pages of user memory is not that
+ * memory itself, but a bounce buffer, or memory that is not coherent.  The DMA
+ * API tells whether a mapping needs to be synchronised.  Behind an IOMMU some
+ * kernels always say that it does, but whole pages are never bounced there.
+ */
+static inline bool vrdma_dma_bounced(struct device *dma_dev, dma_addr_t addr)
+{
+#ifdef CONFIG_IOMMU_API
+	struct iommu_domain *domain = iommu_get_domain_for_dev(dma_dev);
+
+	if (domain && (domain->type & __IOMMU_DOMAIN_DMA_API))
+		return false;
+#endif
+	return dma_need_sync(dma_dev, addr);
+}
+
+/* Since 6.6 a virtqueue tells which device its DMA addresses are made for. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 6, 0)
+static inline struct device *vrdma_vq_dma_dev(struct virtqueue *vq)
+{
+	return vq->vdev->dev.parent;
+}
+#else
+static inline struct device *vrdma_vq_dma_dev(struct virtqueue *vq)
+{
+	return virtqueue_dma_dev(vq);
+}
+#endif
 
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 11, 0)
 

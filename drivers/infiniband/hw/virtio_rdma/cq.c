@@ -124,7 +124,7 @@ int vrdma_create_cq(struct ib_cq *ibcq, const struct ib_cq_init_attr *attr,
 	p.vector = attr->comp_vector;
 	ret = vrdma_cmd_create_cq(dev, &p, &cq->cqn);
 	if (ret) {
-		vrdma_buf_release(dev, cq->buf, !vrdma_dead(dev));
+		vrdma_buf_release(dev, cq->buf);
 		return ret;
 	}
 	if (udata) {
@@ -141,16 +141,14 @@ int vrdma_create_cq(struct ib_cq *ibcq, const struct ib_cq_init_attr *attr,
 	return 0;
 
 err_destroy:
-	vrdma_buf_release(dev, cq->buf,
-			  vrdma_cmd_destroy(dev, VIRTIO_RDMA_CMD_DESTROY_CQ,
-					    cq->cqn));
+	vrdma_cmd_destroy(dev, VIRTIO_RDMA_CMD_DESTROY_CQ, cq->cqn);
+	vrdma_buf_free(dev, cq->buf);
 	return ret;
 }
 
 /*
- * For processes only: no kernel user resizes a CQ.  The device moves on to the
- * new ring; what is left in the old one is read by the process, whose memory
- * it is.
+ * For processes only: no kernel user resizes a CQ.  The device continues in the
+ * new ring; the process reads what is left in the old one, which is its memory.
  */
 int vrdma_resize_cq(struct ib_cq *ibcq, vrdma_cqe_t cqe,
 		    struct ib_udata *udata)
@@ -188,14 +186,14 @@ int vrdma_resize_cq(struct ib_cq *ibcq, vrdma_cqe_t cqe,
 	ret = vrdma_cmd_resize_cq(dev, cq->cqn, &p);
 	if (ret) {
 		mutex_unlock(&cq->resize_mutex);
-		vrdma_buf_release(dev, buf, !vrdma_dead(dev));
+		vrdma_buf_release(dev, buf);
 		return ret;
 	}
 	swap(cq->buf, buf);
 	cq->entries = p.entries;
 	ibcq->cqe = p.entries;
 	mutex_unlock(&cq->resize_mutex);
-	vrdma_buf_release(dev, buf, true);
+	vrdma_buf_free(dev, buf);
 	return 0;
 }
 
@@ -204,13 +202,12 @@ int vrdma_destroy_cq(struct ib_cq *ibcq, struct ib_udata *udata)
 	struct vrdma_dev *dev = to_vrdma_dev(ibcq->device);
 	struct vrdma_cq *cq = to_vrdma_cq(ibcq);
 
-	/* First forgotten: the device may give its number away at once. */
+	/* Before the command: the device may use the number again at once. */
 	xa_erase_irq(&dev->cqs, cq->cqn);
 	vrdma_cq_put(cq);
 	wait_for_completion(&cq->unused);
 
-	vrdma_buf_release(dev, cq->buf,
-			  vrdma_cmd_destroy(dev, VIRTIO_RDMA_CMD_DESTROY_CQ,
-					    cq->cqn));
+	vrdma_cmd_destroy(dev, VIRTIO_RDMA_CMD_DESTROY_CQ, cq->cqn);
+	vrdma_buf_free(dev, cq->buf);
 	return 0;
 }

@@ -10,12 +10,18 @@
 
 #include "vrdma.h"
 
-/* Wake a sleeping poller.  May be called in any context, by many at once. */
+/*
+ * Wakes a sleeping poller.  May be called in any context, by many at once: the
+ * queue never carries a buffer.
+ */
 static inline void vrdma_kick(struct vrdma_dev *dev)
 {
 	atomic64_inc(&dev->kicks);
-	/* The queue never carries a buffer, so nothing protects it. */
-	virtqueue_notify(dev->doorbell);
+	/* The queue is deleted one grace period after the device is dead. */
+	rcu_read_lock();
+	if (!vrdma_dead(dev))
+		virtqueue_notify(dev->doorbell);
+	rcu_read_unlock();
 }
 
 /*

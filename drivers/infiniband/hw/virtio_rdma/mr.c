@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
- * Memory regions: user memory, pinned and told to the device as extents, and
- * the kernel's region of all memory.  Called by the core in process context.
+ * Memory regions: user memory, pinned and described to the device as extents,
+ * and the kernel's region of all memory.  Called by the core in process context.
  */
 #include "cmd.h"
 
@@ -70,10 +70,11 @@ struct ib_mr *vrdma_reg_user_mr(struct ib_pd *ibpd, u64 start, u64 length,
 	};
 	struct vrdma_mr_keys keys;
 	struct vrdma_mr *mr;
-	bool confirmed;
 	int ret;
 
-	ret = vrdma_check_access(access);
+	ret = vrdma_no_req(udata);
+	if (!ret)
+		ret = vrdma_check_access(access);
 	if (ret)
 		return ERR_PTR(ret);
 	if (!length || length > dev->attr.max_mr_size ||
@@ -90,9 +91,9 @@ struct ib_mr *vrdma_reg_user_mr(struct ib_pd *ibpd, u64 start, u64 length,
 		goto err_free;
 	}
 	p.buf = mr->buf;
-	ret = vrdma_cmd_reg_mr(dev, &p, &keys, &confirmed);
+	ret = vrdma_cmd_reg_mr(dev, &p, &keys);
 	if (ret) {
-		vrdma_buf_release(dev, mr->buf, confirmed);
+		vrdma_buf_release(dev, mr->buf);
 		goto err_free;
 	}
 	vrdma_mr_set(mr, &keys);
@@ -107,12 +108,22 @@ int vrdma_dereg_mr(struct ib_mr *ibmr, struct ib_udata *udata)
 {
 	struct vrdma_dev *dev = to_vrdma_dev(ibmr->device);
 	struct vrdma_mr *mr = to_vrdma_mr(ibmr);
-	bool confirmed;
+	int ret;
 
-	confirmed = vrdma_cmd_destroy(dev, VIRTIO_RDMA_CMD_DEREG_MR,
-				      mr->handle);
+	/* A process may have bound windows to its region. */
+	if (udata) {
+		ret = vrdma_no_req(udata);
+		if (!ret)
+			ret = vrdma_cmd_try_destroy(dev,
+						    VIRTIO_RDMA_CMD_DEREG_MR,
+						    mr->handle);
+		if (ret)
+			return ret;
+	} else {
+		vrdma_cmd_destroy(dev, VIRTIO_RDMA_CMD_DEREG_MR, mr->handle);
+	}
 	if (mr->buf)
-		vrdma_buf_release(dev, mr->buf, confirmed);
+		vrdma_buf_free(dev, mr->buf);
 	kfree(mr);
 	return 0;
 }

@@ -77,9 +77,6 @@ static bool vrdma_netdev_set(struct vrdma_dev *dev, struct net_device *ndev)
 		dev->netdev = NULL;
 		spin_unlock(&dev->port_lock);
 	}
-	if (ndev)
-		dev_info(&dev->vdev->dev, "paired with %s (%pM)\n",
-			 netdev_name(ndev), dev->mac);
 	return true;
 }
 
@@ -101,7 +98,11 @@ void vrdma_netdev_pair(struct vrdma_dev *dev)
 	rtnl_lock();
 	vrdma_netdev_set(dev, vrdma_netdev_find(dev));
 	rtnl_unlock();
-	if (!dev->netdev)
+	/* The ib_device has no name yet. */
+	if (dev->netdev)
+		dev_info(&dev->vdev->dev, "paired with %s (%pM)\n",
+			 netdev_name(dev->netdev), dev->mac);
+	else
 		dev_warn(&dev->vdev->dev,
 			 "no Ethernet device has the MAC address %pM: the port stays down until one comes (give the guest a network card with this mac=)\n",
 			 dev->mac);
@@ -120,6 +121,9 @@ static void vrdma_pair_work(struct work_struct *work)
 		return;
 	}
 	changed = vrdma_netdev_set(dev, vrdma_netdev_find(dev));
+	if (changed && dev->netdev)
+		ibdev_info(&dev->ibdev, "paired with %s (%pM)\n",
+			   netdev_name(dev->netdev), dev->mac);
 	rtnl_unlock();
 
 	/* The core makes GIDs of the addresses that the netdev has by now. */

@@ -3,9 +3,9 @@
  * The kernel's data path, upwards: polling and arming CQs, and the end of a
  * QP's completions.  Any context; the CQ's lock serialises its pollers.
  *
- * A dead device writes no more completions, but users wait for them: then every
- * work request that is still outstanding is flushed in software, once the ring
- * is empty.
+ * A device that was halted writes no more completions, but users wait for them:
+ * then every work request that is still outstanding is flushed in software, when
+ * the ring is empty.  Not before: a flushed request's memory is its user's again.
  */
 #include <asm/barrier.h>
 
@@ -188,7 +188,7 @@ static int vrdma_flush_ring(struct vrdma_qp *qp, struct vrdma_ring *ring,
 	return done;
 }
 
-/* In place of a dead device. */
+/* In place of a halted device. */
 static int vrdma_poll_flush(struct vrdma_cq *cq, int num, struct ib_wc *wc)
 {
 	struct vrdma_qp *qp;
@@ -214,13 +214,13 @@ int vrdma_poll_cq(struct ib_cq *ibcq, int num, struct ib_wc *wc)
 		return -EOPNOTSUPP;
 	spin_lock_irqsave(&cq->lock, flags);
 	done = vrdma_poll_ring(dev, cq, num, wc);
-	if (unlikely(vrdma_dead(dev)) && done < num)
+	if (unlikely(vrdma_halted(dev)) && done < num)
 		done += vrdma_poll_flush(cq, num - done, wc + done);
 	spin_unlock_irqrestore(&cq->lock, flags);
 	return done;
 }
 
-/* Whether a dead device's CQ has work requests to flush; cq->lock is held. */
+/* Whether a halted device's CQ has work requests to flush; cq->lock is held. */
 static bool vrdma_cq_has_flush(const struct vrdma_cq *cq)
 {
 	const struct vrdma_qp *qp;
@@ -234,6 +234,25 @@ static bool vrdma_cq_has_flush(const struct vrdma_cq *cq)
 	return false;
 }
 
+static void vrdma_wake_user_cq(struct vrdma_cq *cq)
+{
+	if (cq->user && cq->ibcq.comp_handler)
+		cq->ibcq.comp_handler(&cq->ibcq, cq->ibcq.cq_context);
+}
+
+/*
+ * Processes arm by writing the word themselves, which a device that was halted
+ * does not read.  The provider, who knows that there is something to flush, asks
+ * for the event instead.
+ */
+static int vrdma_notify_user_cq(struct vrdma_dev *dev, struct vrdma_cq *cq)
+{
+	if (!vrdma_halted(dev))
+		return -EOPNOTSUPP;
+	vrdma_wake_user_cq(cq);
+	return 0;
+}
+
 int vrdma_req_notify_cq(struct ib_cq *ibcq, enum ib_cq_notify_flags flags)
 {
 	bool solicited = (flags & IB_CQ_SOLICITED_MASK) == IB_CQ_SOLICITED;
@@ -242,9 +261,8 @@ int vrdma_req_notify_cq(struct ib_cq *ibcq, enum ib_cq_notify_flags flags)
 	unsigned long irq_flags;
 	int ret = 0;
 
-	/* Processes arm by writing the word themselves. */
 	if (cq->user)
-		return -EOPNOTSUPP;
+		return vrdma_notify_user_cq(dev, cq);
 	spin_lock_irqsave(&cq->lock, irq_flags);
 	WRITE_ONCE(cq->arm,
 		   vrdma_arm_next(cq->arm,
@@ -258,18 +276,18 @@ int vrdma_req_notify_cq(struct ib_cq *ibcq, enum ib_cq_notify_flags flags)
 	virt_mb();
 	if ((flags & IB_CQ_REPORT_MISSED_EVENTS) &&
 	    (vrdma_cq_peek(cq, cq->consumer) ||
-	     (vrdma_dead(dev) && vrdma_cq_has_flush(cq))))
+	     (vrdma_halted(dev) && vrdma_cq_has_flush(cq))))
 		ret = 1;
 	spin_unlock_irqrestore(&cq->lock, irq_flags);
-	if (unlikely(vrdma_dead(dev)))
+	if (unlikely(vrdma_halted(dev)))
 		queue_work(dev->wq, &dev->flush_work);
 	return ret;
 }
 
 /*
- * Whether a dead device's CQ owes its user an event: it is armed, and has
- * something to poll.  What the device says it fired does not count: it may have
- * died before the event was delivered.
+ * Whether the user of a halted device's CQ waits for an event: the CQ is armed
+ * and has something to poll.  The device's own record of fired events does not
+ * count: the device may have died before the event was delivered.
  */
 static bool vrdma_cq_owes_event(struct vrdma_cq *cq)
 {
@@ -285,9 +303,9 @@ static bool vrdma_cq_owes_event(struct vrdma_cq *cq)
 }
 
 /*
- * Calls the handlers of a dead device's kernel CQs, so that their users poll
- * and find the flushed work requests.  Queued when the device dies, and by every
- * post and arming after that.
+ * Calls the handlers of a halted device's kernel CQs, so that their users poll
+ * and find the flushed work requests.  Queued when the device is halted, and by
+ * every post and arming after that.
  */
 void vrdma_flush_work(struct work_struct *work)
 {
@@ -309,8 +327,28 @@ void vrdma_flush_work(struct work_struct *work)
 }
 
 /*
- * One event for each CQ of a process, armed or not, when the device dies: who
- * sleeps until one comes polls then, and its provider flushes.
+ * A process has posted to its SRQ, and the device is halted: its receives can be
+ * flushed by any CQ that serves a QP of the SRQ.
+ */
+void vrdma_wake_srq_cqs(struct vrdma_dev *dev, struct ib_srq *ibsrq)
+{
+	unsigned long qpn;
+	struct vrdma_qp *qp;
+
+	xa_for_each(&dev->qps, qpn, qp) {
+		qp = vrdma_qp_get(dev, qpn);
+		if (!qp)
+			continue;
+		/* The QP, which cannot go, holds its CQ. */
+		if (qp->ibqp.srq == ibsrq)
+			vrdma_wake_user_cq(to_vrdma_cq(qp->ibqp.recv_cq));
+		vrdma_qp_put(qp);
+	}
+}
+
+/*
+ * One event for each CQ of a process, armed or not, when the device is halted: a
+ * process that sleeps until an event comes polls then, and its provider flushes.
  */
 void vrdma_wake_user_cqs(struct vrdma_dev *dev)
 {
@@ -321,8 +359,7 @@ void vrdma_wake_user_cqs(struct vrdma_dev *dev)
 		cq = vrdma_cq_get(dev, cqn);
 		if (!cq)
 			continue;
-		if (cq->user && cq->ibcq.comp_handler)
-			cq->ibcq.comp_handler(&cq->ibcq, cq->ibcq.cq_context);
+		vrdma_wake_user_cq(cq);
 		vrdma_cq_put(cq);
 	}
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
- * Attributes of the device and of its port, GIDs and the port's state.  Called
- * by the core and by netdev.c and vq.c, in process context.
+ * Attributes of the device and of its port, and the port's state.  Called by the
+ * core and by netdev.c and vq.c, in process context.
  *
  * The port is ACTIVE while the device says so and the paired netdev is up: the
  * addresses come from there, and neighbours are resolved over it.
@@ -10,9 +10,6 @@
 #include <rdma/ib_mad.h>
 
 #include "cmd.h"
-
-/* The GID index of an address vector is one byte. */
-#define VRDMA_MAX_GIDS		256
 
 static int vrdma_int(u32 value)
 {
@@ -73,11 +70,6 @@ int vrdma_query_device(struct ib_device *ibdev, struct ib_device_attr *attr,
 	return 0;
 }
 
-static u32 vrdma_gid_tbl_len(struct vrdma_dev *dev)
-{
-	return min_t(u32, dev->port.gid_tbl_len, VRDMA_MAX_GIDS);
-}
-
 /* Asks the device for its side of the port. */
 int vrdma_port_refresh(struct vrdma_dev *dev)
 {
@@ -104,7 +96,7 @@ static bool vrdma_port_active(struct vrdma_dev *dev)
 	       vrdma_netdev_up(dev);
 }
 
-/* Tells the core if the port went up or down since it was last told. */
+/* Reports to the core if the port went up or down since the last report. */
 void vrdma_port_check(struct vrdma_dev *dev)
 {
 	struct ib_event event = {
@@ -115,7 +107,7 @@ void vrdma_port_check(struct vrdma_dev *dev)
 
 	mutex_lock(&dev->port_mutex);
 	up = vrdma_port_active(dev);
-	/* Before it is registered, and after, there is nobody to tell. */
+	/* Fails before the ib_device is registered, and after. */
 	if (up != dev->port_up && ib_device_try_get(&dev->ibdev)) {
 		dev->port_up = up;
 		event.event = up ? IB_EVENT_PORT_ACTIVE : IB_EVENT_PORT_ERR;
@@ -146,7 +138,7 @@ int vrdma_query_port(struct ib_device *ibdev, u32 port,
 	attr->max_mtu = clamp_val(p.max_mtu, IB_MTU_256, IB_MTU_4096);
 	attr->active_mtu = clamp_val(p.active_mtu, IB_MTU_256, attr->max_mtu);
 	attr->phys_mtu = ib_mtu_enum_to_int(attr->max_mtu);
-	attr->gid_tbl_len = vrdma_gid_tbl_len(dev);
+	attr->gid_tbl_len = dev->gids.num;
 	attr->ip_gids = true;
 	attr->port_cap_flags = IB_PORT_CM_SUP | IB_PORT_REINIT_SUP |
 			       IB_PORT_DEVICE_MGMT_SUP |
@@ -165,7 +157,7 @@ int vrdma_get_port_immutable(struct ib_device *ibdev, u32 port,
 	struct vrdma_dev *dev = to_vrdma_dev(ibdev);
 
 	immutable->core_cap_flags = RDMA_CORE_PORT_IBA_ROCE_UDP_ENCAP;
-	immutable->gid_tbl_len = vrdma_gid_tbl_len(dev);
+	immutable->gid_tbl_len = dev->gids.num;
 	immutable->pkey_tbl_len = 1;
 	immutable->max_mad_size = IB_MGMT_MAD_SIZE;
 	return 0;
@@ -182,30 +174,6 @@ int vrdma_query_pkey(struct ib_device *ibdev, u32 port, u16 index, u16 *pkey)
 		return -EINVAL;
 	*pkey = IB_DEFAULT_PKEY_FULL;
 	return 0;
-}
-
-/* The core's GID table follows the netdev's addresses; the device's, it. */
-int vrdma_add_gid(const struct ib_gid_attr *attr, void **context)
-{
-	struct vrdma_dev *dev = to_vrdma_dev(attr->device);
-	int ret;
-
-	ret = vrdma_cmd_add_gid(dev, attr->index, attr->gid.raw);
-	if (ret == -EPERM)
-		dev_notice_ratelimited(&dev->vdev->dev,
-				       "the host does not allow the address %pI6c\n",
-				       attr->gid.raw);
-	return ret;
-}
-
-int vrdma_del_gid(const struct ib_gid_attr *attr, void **context)
-{
-	struct vrdma_dev *dev = to_vrdma_dev(attr->device);
-
-	/* A dead device has no table any more. */
-	if (vrdma_dead(dev))
-		return 0;
-	return vrdma_cmd_del_gid(dev, attr->index);
 }
 
 void vrdma_get_fw_str(struct ib_device *ibdev, char *str)

@@ -37,14 +37,14 @@ static void vrdma_ring_commit(struct vrdma_ring *ring, u64 wr_id)
 	smp_store_release(&ring->head, ring->head + 1);
 }
 
-/* Tells the device, or flushes in its place if it is dead. */
+/* Tells the device, or flushes in its place if it is halted. */
 static void vrdma_ring_announce(struct vrdma_dev *dev, struct vrdma_ring *ring,
 				u32 old_head)
 {
 	if (ring->head == old_head)
 		return;
 	vrdma_ring_publish(dev, ring);
-	if (vrdma_dead(dev))
+	if (vrdma_halted(dev))
 		queue_work(dev->wq, &dev->flush_work);
 }
 

@@ -47,7 +47,7 @@ static bool vrdma_qpn_is_free(struct vrdma_dev *dev, u32 qpn)
 	return !entry;
 }
 
-/* Makes the QP reachable, once nothing of an earlier one of its number is left. */
+/* Makes the QP reachable, when an earlier one of its number is completely gone. */
 static int vrdma_qp_publish(struct vrdma_dev *dev, struct vrdma_qp *qp)
 {
 	int ret;
@@ -56,10 +56,10 @@ static int vrdma_qp_publish(struct vrdma_dev *dev, struct vrdma_qp *qp)
 		ret = xa_insert_irq(&dev->qps, qp->qpn, qp, GFP_KERNEL);
 		if (ret != -EBUSY)
 			return ret;
-		/* For ever: the device gave one number to two living QPs. */
+		/* Or never: the device gave one number to two living QPs. */
 		if (!wait_event_timeout(dev->qpn_free,
 					vrdma_qpn_is_free(dev, qp->qpn),
-					vrdma_cmd_timeout()))
+					VRDMA_CMD_LIMIT))
 			return -EIO;
 	}
 }
@@ -248,16 +248,19 @@ static int vrdma_qp_prepare_kernel(struct vrdma_dev *dev, struct vrdma_qp *qp,
 	if (!qp->sq.wr_id || !qp->rq.wr_id) {
 		kvfree(qp->sq.wr_id);
 		kvfree(qp->rq.wr_id);
-		vrdma_buf_release(dev, qp->buf, true);
+		vrdma_buf_free(dev, qp->buf);
 		return -ENOMEM;
 	}
 	return 0;
 }
 
 static void vrdma_qp_free_rings(struct vrdma_dev *dev, struct vrdma_qp *qp,
-				bool confirmed)
+				bool unused)
 {
-	vrdma_buf_release(dev, qp->buf, confirmed);
+	if (unused)
+		vrdma_buf_free(dev, qp->buf);
+	else
+		vrdma_buf_release(dev, qp->buf);
 	kvfree(qp->sq.wr_id);
 	kvfree(qp->rq.wr_id);
 }
@@ -350,7 +353,7 @@ int vrdma_create_qp(struct ib_qp *ibqp, struct ib_qp_init_attr *init,
 	p.buf = qp->buf;
 	ret = vrdma_cmd_create_qp(dev, &p, &num);
 	if (ret) {
-		vrdma_qp_free_rings(dev, qp, !vrdma_dead(dev));
+		vrdma_qp_free_rings(dev, qp, false);
 		return ret;
 	}
 	qp->qpn = num.qpn;
@@ -376,9 +379,8 @@ int vrdma_create_qp(struct ib_qp *ibqp, struct ib_qp_init_attr *init,
 err_detach:
 	vrdma_cq_detach_qp(qp);
 err_destroy:
-	vrdma_qp_free_rings(dev, qp,
-			    vrdma_cmd_destroy(dev, VIRTIO_RDMA_CMD_DESTROY_QP,
-					      qp->qpn));
+	vrdma_cmd_destroy(dev, VIRTIO_RDMA_CMD_DESTROY_QP, qp->qpn);
+	vrdma_qp_free_rings(dev, qp, true);
 	return ret;
 }
 
@@ -386,13 +388,12 @@ int vrdma_destroy_qp(struct ib_qp *ibqp, struct ib_udata *udata)
 {
 	struct vrdma_dev *dev = to_vrdma_dev(ibqp->device);
 	struct vrdma_qp *qp = to_vrdma_qp(ibqp);
-	bool confirmed;
 
 	vrdma_qp_hide(dev, qp);
-	confirmed = vrdma_cmd_destroy(dev, VIRTIO_RDMA_CMD_DESTROY_QP, qp->qpn);
-	/* After the device stopped writing them, its completions go. */
+	vrdma_cmd_destroy(dev, VIRTIO_RDMA_CMD_DESTROY_QP, qp->qpn);
+	/* The device writes no more completions of it: drop those in the CQs. */
 	vrdma_cq_detach_qp(qp);
 	vrdma_qp_free_number(dev, qp);
-	vrdma_qp_free_rings(dev, qp, confirmed);
+	vrdma_qp_free_rings(dev, qp, true);
 	return 0;
 }

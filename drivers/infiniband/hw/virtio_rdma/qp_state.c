@@ -39,8 +39,9 @@ static int vrdma_qp_encode_attr(struct vrdma_dev *dev,
 	if (mask & IB_QP_EN_SQD_ASYNC_NOTIFY)
 		out->en_sqd_async_notify = !!attr->en_sqd_async_notify;
 	/*
-	 * Rights to what the device cannot do (binding, flushing) are granted
-	 * in vain, as other drivers do: programs ask for them unconditionally.
+	 * Rights to operations that the device does not have (binding, flushing)
+	 * are accepted and ignored, as other drivers do: programs ask for them
+	 * unconditionally.
 	 */
 	if (mask & IB_QP_ACCESS_FLAGS)
 		out->access_flags = cpu_to_le32(attr->qp_access_flags &
@@ -104,6 +105,9 @@ static int vrdma_modify_locked(struct vrdma_dev *dev, struct vrdma_qp *qp,
 	ret = vrdma_qp_encode_attr(dev, &dev_attr, attr, mask);
 	if (ret)
 		return ret;
+	/* The address vector names a GID by its index in the device's table. */
+	if (mask & IB_QP_AV)
+		vrdma_gids_settle(dev);
 	if (next == IB_QPS_RESET && !qp->user)
 		vrdma_qp_stop_posts(qp);
 	ret = vrdma_cmd_modify_qp(dev, qp->qpn, mask, &dev_attr);
@@ -111,8 +115,10 @@ static int vrdma_modify_locked(struct vrdma_dev *dev, struct vrdma_qp *qp,
 	    (next == IB_QPS_ERR || next == IB_QPS_RESET)) {
 		/*
 		 * Users drain a QP by way of ERR and must not be refused: its
-		 * work requests are flushed in software.
+		 * work requests are flushed in software.  After this they free
+		 * memory that the device must not access any more.
 		 */
+		wait_for_completion(&dev->halt_done);
 		ret = 0;
 	}
 	if (ret) {
@@ -130,8 +136,8 @@ static int vrdma_modify_locked(struct vrdma_dev *dev, struct vrdma_qp *qp,
 }
 
 /*
- * A dead device does not tell when a QP in ERR has let go of its SRQ, but
- * kernel users wait for that before they destroy the QP.
+ * A halted device does not report that a QP in ERR takes no more receives of its
+ * SRQ, but kernel users wait for that event before they destroy the QP.
  */
 static void vrdma_qp_tell_last_wqe(struct vrdma_dev *dev, struct vrdma_qp *qp)
 {
@@ -142,17 +148,17 @@ static void vrdma_qp_tell_last_wqe(struct vrdma_dev *dev, struct vrdma_qp *qp)
 	};
 
 	/*
-	 * Between a state and dev->dead, whichever of them the caller has just
-	 * written and the other one: a QP that moves to ERR while the device
-	 * dies is told by one of both.
+	 * The caller has just written the QP's state or dev->halted, and reads
+	 * the other one here: if a QP moves to ERR while the device is halted,
+	 * at least one of the two callers reports it.
 	 */
 	smp_mb();
 	if (qp->ibqp.srq && READ_ONCE(qp->state) == IB_QPS_ERR &&
-	    vrdma_dead(dev) && qp->ibqp.event_handler)
+	    vrdma_halted(dev) && qp->ibqp.event_handler)
 		qp->ibqp.event_handler(&event, qp->ibqp.qp_context);
 }
 
-/* When the device has died: for the QPs that are in ERR. */
+/* When the device was halted: for the QPs that are in ERR. */
 void vrdma_qps_tell_last_wqe(struct vrdma_dev *dev)
 {
 	struct vrdma_qp *qp;
@@ -175,7 +181,7 @@ int vrdma_modify_qp(struct ib_qp *ibqp, struct ib_qp_attr *attr, int mask,
 	struct vrdma_qp *qp = to_vrdma_qp(ibqp);
 	int ret;
 
-	if (mask & ~VRDMA_QP_MASK)
+	if (mask & ~VRDMA_QP_MASK || vrdma_no_req(udata))
 		return -EOPNOTSUPP;
 	mutex_lock(&qp->mutex);
 	ret = vrdma_modify_locked(dev, qp, attr, mask);

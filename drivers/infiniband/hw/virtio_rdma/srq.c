@@ -74,9 +74,12 @@ static int vrdma_srq_prepare_user(struct vrdma_dev *dev, struct vrdma_srq *srq,
 }
 
 static void vrdma_srq_free(struct vrdma_dev *dev, struct vrdma_srq *srq,
-			   bool confirmed)
+			   bool unused)
 {
-	vrdma_buf_release(dev, srq->buf, confirmed);
+	if (unused)
+		vrdma_buf_free(dev, srq->buf);
+	else
+		vrdma_buf_release(dev, srq->buf);
 	kvfree(srq->ring.wr_id);
 	kvfree(srq->cookies.next);
 }
@@ -172,7 +175,7 @@ int vrdma_create_srq(struct ib_srq *ibsrq, struct ib_srq_init_attr *init,
 	p.buf = srq->buf;
 	ret = vrdma_cmd_create_srq(dev, &p, &srq->srqn, &slot);
 	if (ret) {
-		vrdma_srq_free(dev, srq, !vrdma_dead(dev));
+		vrdma_srq_free(dev, srq, false);
 		return ret;
 	}
 	ret = vrdma_srq_adopt(srq, slot, udata);
@@ -180,10 +183,8 @@ int vrdma_create_srq(struct ib_srq *ibsrq, struct ib_srq_init_attr *init,
 	if (!ret)
 		ret = xa_insert_irq(&dev->srqs, srq->srqn, srq, GFP_KERNEL);
 	if (ret) {
-		vrdma_srq_free(dev, srq,
-			       vrdma_cmd_destroy(dev,
-						 VIRTIO_RDMA_CMD_DESTROY_SRQ,
-						 srq->srqn));
+		vrdma_cmd_destroy(dev, VIRTIO_RDMA_CMD_DESTROY_SRQ, srq->srqn);
+		vrdma_srq_free(dev, srq, true);
 		return ret;
 	}
 	init->attr.max_wr = srq->max_wr;
@@ -196,6 +197,8 @@ int vrdma_modify_srq(struct ib_srq *ibsrq, struct ib_srq_attr *attr,
 {
 	struct vrdma_srq *srq = to_vrdma_srq(ibsrq);
 
+	if (vrdma_no_req(udata))
+		return -EOPNOTSUPP;
 	/* Its size is not changed: there is no IB_DEVICE_SRQ_RESIZE. */
 	if (mask & ~IB_SRQ_LIMIT)
 		return -EOPNOTSUPP;
@@ -222,14 +225,13 @@ int vrdma_destroy_srq(struct ib_srq *ibsrq, struct ib_udata *udata)
 	struct vrdma_dev *dev = to_vrdma_dev(ibsrq->device);
 	struct vrdma_srq *srq = to_vrdma_srq(ibsrq);
 
-	/* First forgotten: the device may give its number away at once. */
+	/* Before the command: the device may use the number again at once. */
 	xa_erase_irq(&dev->srqs, srq->srqn);
 	vrdma_srq_put(srq);
 	wait_for_completion(&srq->unused);
 
-	vrdma_srq_free(dev, srq,
-		       vrdma_cmd_destroy(dev, VIRTIO_RDMA_CMD_DESTROY_SRQ,
-					 srq->srqn));
+	vrdma_cmd_destroy(dev, VIRTIO_RDMA_CMD_DESTROY_SRQ, srq->srqn);
+	vrdma_srq_free(dev, srq, true);
 	return 0;
 }
 
@@ -280,6 +282,8 @@ int vrdma_post_srq_recv(struct ib_srq *ibsrq, const struct ib_recv_wr *wr,
 		/* As vrdma_post_send(): the process wakes the device. */
 		if (!wr) {
 			vrdma_kick(dev);
+			if (vrdma_halted(dev))
+				vrdma_wake_srq_cqs(dev, ibsrq);
 			return 0;
 		}
 		*bad_wr = wr;

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
- * Contexts, their doorbell pages, and PDs.  A context of the device belongs to
- * each process that opened it, and one to the kernel.  Called by the core in
- * process context; mmap_free also when the last mapping goes.
+ * Contexts, their doorbell pages, and PDs.  Each process that opened the device
+ * has a context of its own, and the kernel has one.  Called by the core in
+ * process context; mmap_free also when the last mapping is removed.
  *
  * A process that polls makes no system call, so the doorbell page tells it
- * whether there is a device yet: alive is 1 until the device dies, and after a
- * disassociation the core maps a page of zeroes in place of ours.
+ * whether the device still works: alive is 1 until the device is halted, and
+ * after a disassociation the core maps a page of zeroes in its place.
  */
 #include <linux/mm.h>
 #include <rdma/uverbs_ioctl.h>
@@ -18,7 +18,6 @@ struct vrdma_db_entry {
 	struct rdma_user_mmap_entry entry;
 	struct vrdma_buf *buf;
 	struct list_head link;	/* vrdma_dev.user_dbs */
-	bool confirmed;		/* the device has destroyed the context */
 };
 
 static_assert(sizeof(struct virtio_rdma_db_page) <= PAGE_SIZE);
@@ -31,11 +30,11 @@ static void vrdma_db_set_alive(struct vrdma_db_entry *db, bool alive)
 	smp_store_release(&page->alive, alive);
 }
 
-/* The page of a context that was made while the device died says so as well. */
+/* A context may be created while the device dies. */
 static void vrdma_db_enlist(struct vrdma_dev *dev, struct vrdma_db_entry *db)
 {
 	spin_lock(&dev->user_dbs_lock);
-	vrdma_db_set_alive(db, !vrdma_dead(dev));
+	vrdma_db_set_alive(db, !vrdma_halted(dev));
 	list_add(&db->link, &dev->user_dbs);
 	spin_unlock(&dev->user_dbs_lock);
 }
@@ -47,7 +46,7 @@ static void vrdma_db_delist(struct vrdma_dev *dev, struct vrdma_db_entry *db)
 	spin_unlock(&dev->user_dbs_lock);
 }
 
-/* dev->dead is set already. */
+/* dev->halted is set already. */
 void vrdma_ucontexts_tell_death(struct vrdma_dev *dev)
 {
 	struct vrdma_db_entry *db;
@@ -65,17 +64,17 @@ void vrdma_mmap_free(struct rdma_user_mmap_entry *entry)
 	struct vrdma_dev *dev = to_vrdma_dev(entry->ucontext->device);
 
 	vrdma_db_delist(dev, db);
-	vrdma_buf_release(dev, db->buf, db->confirmed);
+	vrdma_buf_free(dev, db->buf);
 	kfree(db);
 }
 
 /**
- * vrdma_copy_req() - a request of the provider's
+ * vrdma_copy_req() - copy a request of the provider
  * @udata: what the process sent
  * @req:   receives it
  * @len:   its size, of the version that this driver knows
  *
- * A newer provider's may be longer, if it asks for nothing that is new.
+ * The request of a newer provider may be longer, if the rest is zero.
  *
  * Return: 0, -EINVAL (too short), -EOPNOTSUPP (not zero behind it) or -EFAULT.
  */
@@ -89,6 +88,20 @@ int vrdma_copy_req(struct ib_udata *udata, void *req, size_t len)
 	return ib_copy_from_udata(req, udata, len);
 }
 
+/**
+ * vrdma_no_req() - check a request that has no part for the driver
+ * @udata: what the process sent, or NULL
+ *
+ * Return: 0, or -EOPNOTSUPP if there is anything but zeroes.
+ */
+int vrdma_no_req(struct ib_udata *udata)
+{
+	if (!udata || !udata->inlen ||
+	    ib_is_udata_cleared(udata, 0, udata->inlen))
+		return 0;
+	return -EOPNOTSUPP;
+}
+
 int vrdma_alloc_ucontext(struct ib_ucontext *ibuc, struct ib_udata *udata)
 {
 	struct vrdma_dev *dev = to_vrdma_dev(ibuc->device);
@@ -98,6 +111,9 @@ int vrdma_alloc_ucontext(struct ib_ucontext *ibuc, struct ib_udata *udata)
 	struct vrdma_buf *buf;
 	int ret;
 
+	ret = vrdma_no_req(udata);
+	if (ret)
+		return ret;
 	db = kzalloc(sizeof(*db), GFP_KERNEL);
 	if (!db)
 		return -ENOMEM;
@@ -107,9 +123,9 @@ int vrdma_alloc_ucontext(struct ib_ucontext *ibuc, struct ib_udata *udata)
 		goto err_db;
 	}
 	db->buf = buf;
-	ret = vrdma_cmd_create_ctx(dev, 0, buf->dma[0], &uc->ctx);
+	ret = vrdma_cmd_create_ctx(dev, 0, buf, &uc->ctx);
 	if (ret) {
-		vrdma_buf_release(dev, buf, !vrdma_dead(dev));
+		vrdma_buf_release(dev, buf);
 		goto err_db;
 	}
 	vrdma_db_enlist(dev, db);
@@ -131,9 +147,8 @@ int vrdma_alloc_ucontext(struct ib_ucontext *ibuc, struct ib_udata *udata)
 
 err_ctx:
 	vrdma_db_delist(dev, db);
-	vrdma_buf_release(dev, buf,
-			  vrdma_cmd_destroy(dev, VIRTIO_RDMA_CMD_DESTROY_CTX,
-					    uc->ctx));
+	vrdma_cmd_destroy(dev, VIRTIO_RDMA_CMD_DESTROY_CTX, uc->ctx);
+	vrdma_buf_free(dev, buf);
 err_db:
 	kfree(db);
 	return ret;
@@ -146,8 +161,8 @@ void vrdma_dealloc_ucontext(struct ib_ucontext *ibuc)
 	struct vrdma_db_entry *db = container_of(uc->db_entry,
 						 struct vrdma_db_entry, entry);
 
-	db->confirmed = vrdma_cmd_destroy(dev, VIRTIO_RDMA_CMD_DESTROY_CTX,
-					  uc->ctx);
+	vrdma_cmd_destroy(dev, VIRTIO_RDMA_CMD_DESTROY_CTX, uc->ctx);
+	/* mmap_free() frees the page when the last mapping is removed. */
 	rdma_user_mmap_entry_remove(&db->entry);
 }
 
@@ -161,17 +176,14 @@ int vrdma_mmap(struct ib_ucontext *ibuc, struct vm_area_struct *vma)
 	if (!entry)
 		return -EINVAL;
 	db = container_of(entry, struct vrdma_db_entry, entry);
-	/* The core tracks the mapping and takes it away on disassociation. */
-	ret = rdma_user_mmap_io(ibuc, vma, page_to_pfn(db->buf->chunk[0]),
+	/* The core tracks the mapping and removes it on disassociation. */
+	ret = rdma_user_mmap_io(ibuc, vma, vrdma_buf_pfn(db->buf),
 				PAGE_SIZE, vma->vm_page_prot, entry);
 	rdma_user_mmap_entry_put(entry);
 	return ret;
 }
 
-/*
- * The core zaps the mappings and destroys the objects; nothing of a context is
- * shared with the device otherwise.
- */
+/* The core removes the mappings and destroys the objects: nothing else is left. */
 void vrdma_disassociate_ucontext(struct ib_ucontext *ibuc)
 {
 }
@@ -184,10 +196,10 @@ int vrdma_kctx_open(struct vrdma_dev *dev)
 	buf = vrdma_buf_alloc(dev, PAGE_SIZE);
 	if (IS_ERR(buf))
 		return PTR_ERR(buf);
-	ret = vrdma_cmd_create_ctx(dev, VIRTIO_RDMA_CTX_KERNEL, buf->dma[0],
+	ret = vrdma_cmd_create_ctx(dev, VIRTIO_RDMA_CTX_KERNEL, buf,
 				   &dev->kctx);
 	if (ret) {
-		vrdma_buf_release(dev, buf, !vrdma_dead(dev));
+		vrdma_buf_release(dev, buf);
 		return ret;
 	}
 	dev->db_buf = buf;
@@ -197,9 +209,8 @@ int vrdma_kctx_open(struct vrdma_dev *dev)
 
 void vrdma_kctx_close(struct vrdma_dev *dev)
 {
-	vrdma_buf_release(dev, dev->db_buf,
-			  vrdma_cmd_destroy(dev, VIRTIO_RDMA_CMD_DESTROY_CTX,
-					    dev->kctx));
+	vrdma_cmd_destroy(dev, VIRTIO_RDMA_CMD_DESTROY_CTX, dev->kctx);
+	vrdma_buf_free(dev, dev->db_buf);
 	dev->db_buf = NULL;
 	dev->db = NULL;
 }
@@ -214,6 +225,9 @@ int vrdma_alloc_pd(struct ib_pd *ibpd, struct ib_udata *udata)
 	struct vrdma_pd *pd = to_vrdma_pd(ibpd);
 	int ret;
 
+	ret = vrdma_no_req(udata);
+	if (ret)
+		return ret;
 	pd->ctx = uc ? uc->ctx : dev->kctx;
 	ret = vrdma_cmd_alloc_pd(dev, pd->ctx, &pd->pdn);
 	if (ret || !udata)

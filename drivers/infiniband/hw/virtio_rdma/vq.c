@@ -1,14 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
- * The virtqueues, and what arrives on them: asynchronous events and completion
- * events.  Opened and closed by main.c; the callbacks run in interrupt context.
+ * The virtqueues, and the events that arrive on them: asynchronous events and
+ * completion events.  Opened and closed by device.c; the callbacks run in
+ * interrupt context.
  *
- * A completion event is handled in the interrupt, as its latency counts.
- * Asynchronous events are rare and handled in a work item.  Both name an object
- * by a number that the device chose: it is looked up, and held by a reference
- * while its handler runs.  The driver forgets an object before it sends
- * DESTROY, so a late event finds nothing and is dropped.
+ * Completion events are handled in the interrupt, because their latency counts;
+ * beyond a number of them, in a work item, because the device decides how many
+ * there are.  Asynchronous events are rare and always handled in a work item.
+ * Both name an object by a number that the device chose: the object is looked
+ * up, and held by a reference while its handler runs.  The driver removes an
+ * object from the table before it sends DESTROY, so that a late event finds
+ * nothing and is dropped.
+ *
+ * A buffer that cannot be given back to the device, because mapping it failed,
+ * is marked as lost; refill_work tries again.
  */
+#include <linux/bitmap.h>
 #include <linux/cpumask.h>
 #include <linux/interrupt.h>
 
@@ -16,6 +23,16 @@
 
 #define VRDMA_EVENT_BUFS	64
 #define VRDMA_COMP_BUFS		256
+
+/* Events that one interrupt, or one run of a work item, handles. */
+#define VRDMA_EVENT_BUDGET	64
+
+#define VRDMA_REFILL_DELAY	(HZ / 10)
+
+static void *vrdma_inq_buf(struct vrdma_inq *q, unsigned int i)
+{
+	return q->bufs + i * q->stride;
+}
 
 /* Gives one buffer to the device; under q->lock, or before DRIVER_OK. */
 static int vrdma_inq_add(struct vrdma_inq *q, void *buf)
@@ -37,52 +54,84 @@ static int vrdma_inq_fill(struct vrdma_inq *q, unsigned int num,
 	q->stride = VRDMA_DMA_ALIGN(size);
 	q->num = min(num, virtqueue_get_vring_size(q->vq));
 	q->bufs = kcalloc(q->num, q->stride, GFP_KERNEL);
-	if (!q->bufs)
+	q->lost = bitmap_zalloc(q->num, GFP_KERNEL);
+	if (!q->bufs || !q->lost)
 		return -ENOMEM;
 
 	spin_lock_irqsave(&q->lock, flags);
 	for (i = 0; i < q->num && !ret; i++)
-		ret = vrdma_inq_add(q, q->bufs + i * q->stride);
+		ret = vrdma_inq_add(q, vrdma_inq_buf(q, i));
 	virtqueue_kick(q->vq);
 	spin_unlock_irqrestore(&q->lock, flags);
 	return ret;
 }
 
+/* q->lock is held. */
+static void vrdma_inq_give_back(struct vrdma_inq *q, void *buf)
+{
+	if (!vrdma_inq_add(q, buf))
+		return;
+	__set_bit((buf - q->bufs) / q->stride, q->lost);
+	q->num_lost++;
+}
+
+/*
+ * Gives lost buffers to the device; q->lock is held.  True if some are left
+ * for which trying again makes sense.
+ */
+static bool vrdma_inq_refill(struct vrdma_inq *q)
+{
+	unsigned int i;
+
+	if (likely(!q->num_lost))
+		return false;
+	for_each_set_bit(i, q->lost, q->num) {
+		if (vrdma_inq_add(q, vrdma_inq_buf(q, i)))
+			break;
+		__clear_bit(i, q->lost);
+		q->num_lost--;
+	}
+	return q->num_lost && !virtqueue_is_broken(q->vq);
+}
+
 /*
  * Takes the next event, copies it to @event (the device may write its buffer
- * again at any time) and gives the buffer back.
+ * again at any time) and gives the buffer back.  False if there is none; @usable
+ * is false if the device wrote less than an event.
  */
-static bool vrdma_inq_take(struct vrdma_inq *q, void *event)
+static bool vrdma_inq_take(struct vrdma_inq *q, void *event, bool *usable)
 {
 	unsigned long flags;
 	unsigned int len;
-	bool ret = false;
 	void *buf;
 
 	spin_lock_irqsave(&q->lock, flags);
-	while (!ret && (buf = virtqueue_get_buf(q->vq, &len))) {
-		/* A short event is a fault of the device: not acted upon. */
-		if (len >= q->size) {
+	buf = virtqueue_get_buf(q->vq, &len);
+	if (buf) {
+		/* A short event is a fault of the device: it is ignored. */
+		*usable = len >= q->size;
+		if (*usable)
 			memcpy(event, buf, q->size);
-			ret = true;
-		}
-		/* Cannot fail: its place on the queue has just come free. */
-		vrdma_inq_add(q, buf);
+		vrdma_inq_give_back(q, buf);
 	}
 	spin_unlock_irqrestore(&q->lock, flags);
-	return ret;
+	return buf;
 }
 
 /* Tells the device of returned buffers; false if more events have come. */
 static bool vrdma_inq_enable(struct vrdma_inq *q)
 {
 	unsigned long flags;
-	bool ret;
+	bool ret, again;
 
 	spin_lock_irqsave(&q->lock, flags);
+	again = vrdma_inq_refill(q);
 	virtqueue_kick(q->vq);
 	ret = virtqueue_enable_cb(q->vq);
 	spin_unlock_irqrestore(&q->lock, flags);
+	if (unlikely(again))
+		queue_delayed_work(q->dev->wq, &q->dev->refill_work,
+				   VRDMA_REFILL_DELAY);
 	return ret;
 }
 
@@ -95,29 +144,77 @@ static void vrdma_inq_disable(struct vrdma_inq *q)
 	spin_unlock_irqrestore(&q->lock, flags);
 }
 
+/* Tries again to give lost buffers to the device: it may have none left. */
+void vrdma_refill_work(struct work_struct *work)
+{
+	struct vrdma_dev *dev = container_of(to_delayed_work(work),
+					     struct vrdma_dev, refill_work);
+	bool again = false;
+	u32 i;
+
+	for (i = 0; i <= dev->num_comp; i++) {
+		struct vrdma_inq *q = i ? &dev->compq[i - 1] : &dev->eventq;
+
+		spin_lock_irq(&q->lock);
+		again |= vrdma_inq_refill(q);
+		virtqueue_kick(q->vq);
+		spin_unlock_irq(&q->lock);
+	}
+	if (again)
+		queue_delayed_work(dev->wq, &dev->refill_work,
+				   VRDMA_REFILL_DELAY);
+}
+
+static void vrdma_comp_event(struct vrdma_dev *dev, u32 cqn)
+{
+	struct vrdma_cq *cq = vrdma_cq_get(dev, cqn);
+
+	if (!cq)
+		return;
+	if (cq->ibcq.comp_handler)
+		cq->ibcq.comp_handler(&cq->ibcq, cq->ibcq.cq_context);
+	vrdma_cq_put(cq);
+}
+
+/* Handles some completion events; false if there may be more. */
+static bool vrdma_comp_run(struct vrdma_inq *q)
+{
+	unsigned int budget = VRDMA_EVENT_BUDGET;
+	struct virtio_rdma_comp_event event;
+	bool usable;
+
+	do {
+		vrdma_inq_disable(q);
+		while (budget && vrdma_inq_take(q, &event, &usable)) {
+			budget--;
+			if (usable)
+				vrdma_comp_event(q->dev,
+						 le32_to_cpu(event.cqn));
+		}
+		/* With none left, the queue's interrupts stay disabled. */
+		if (!budget)
+			return false;
+	} while (!vrdma_inq_enable(q));
+	return true;
+}
+
+static void vrdma_comp_work(struct work_struct *work)
+{
+	struct vrdma_inq *q = container_of(work, struct vrdma_inq, work);
+
+	if (!vrdma_comp_run(q))
+		queue_work(q->dev->wq, &q->work);
+}
+
 /* Callback of a completion queue: interrupt context. */
 static void vrdma_comp_done(struct virtqueue *vq)
 {
-	struct vrdma_vdev *vd = vq->vdev->priv;
-	struct vrdma_dev *dev = vd->dev;
-	struct virtio_rdma_comp_event event;
-	struct vrdma_inq *q;
-	struct vrdma_cq *cq;
+	struct vrdma_dev *dev = vq->vdev->priv;
+	struct vrdma_inq *q = &dev->compq[vq->index - VIRTIO_RDMA_VQ_COMP_BASE];
 
-	q = &dev->compq[vq->index - VIRTIO_RDMA_VQ_COMP_BASE];
 	atomic64_inc(&dev->comp_irqs);
-	do {
-		vrdma_inq_disable(q);
-		while (vrdma_inq_take(q, &event)) {
-			cq = vrdma_cq_get(dev, le32_to_cpu(event.cqn));
-			if (!cq)
-				continue;
-			if (cq->ibcq.comp_handler)
-				cq->ibcq.comp_handler(&cq->ibcq,
-						      cq->ibcq.cq_context);
-			vrdma_cq_put(cq);
-		}
-	} while (!vrdma_inq_enable(q));
+	if (!vrdma_comp_run(q))
+		queue_work(dev->wq, &q->work);
 }
 
 static void vrdma_dispatch_qp(struct vrdma_dev *dev, u32 qpn,
@@ -210,11 +307,11 @@ static void vrdma_dispatch(struct vrdma_dev *dev, u32 type, u32 id)
 			vrdma_port_check(dev);
 		break;
 	case VIRTIO_RDMA_EVENT_DEVICE_FATAL:
-		vrdma_dev_kill(dev, "it reported a fatal error");
+		vrdma_dev_kill(dev, -EIO, "it reported a fatal error");
 		break;
 	default:
-		/* GID_CHANGE: the core owns the table.  Others: not asked for. */
-		dev_dbg(&dev->vdev->dev, "event %u of %#x ignored\n", type, id);
+		/* GID_CHANGE: the core owns the table.  Others: not requested. */
+		ibdev_dbg(&dev->ibdev, "event %u of %#x ignored\n", type, id);
 	}
 }
 
@@ -222,14 +319,24 @@ void vrdma_event_work(struct work_struct *work)
 {
 	struct vrdma_dev *dev = container_of(work, struct vrdma_dev,
 					     event_work);
+	unsigned int budget = VRDMA_EVENT_BUDGET;
 	struct virtio_rdma_event event;
+	bool usable;
 
 	do {
 		vrdma_inq_disable(&dev->eventq);
-		while (vrdma_inq_take(&dev->eventq, &event)) {
+		while (budget && vrdma_inq_take(&dev->eventq, &event, &usable)) {
+			budget--;
+			if (!usable)
+				continue;
 			atomic64_inc(&dev->async_events);
 			vrdma_dispatch(dev, le32_to_cpu(event.type),
 				       le32_to_cpu(event.id));
+		}
+		/* The device decides how many there are: let others run. */
+		if (!budget) {
+			queue_work(dev->wq, &dev->event_work);
+			return;
 		}
 	} while (!vrdma_inq_enable(&dev->eventq));
 }
@@ -237,11 +344,17 @@ void vrdma_event_work(struct work_struct *work)
 /* Callback of the event queue: interrupt context. */
 static void vrdma_event_done(struct virtqueue *vq)
 {
-	struct vrdma_vdev *vd = vq->vdev->priv;
-	struct vrdma_dev *dev = vd->dev;
+	struct vrdma_dev *dev = vq->vdev->priv;
 
 	vrdma_inq_disable(&dev->eventq);
 	queue_work(dev->wq, &dev->event_work);
+}
+
+static void vrdma_inq_init(struct vrdma_dev *dev, struct vrdma_inq *q)
+{
+	q->dev = dev;
+	spin_lock_init(&q->lock);
+	INIT_WORK(&q->work, vrdma_comp_work);
 }
 
 /* Finds the queues: @num_comp completion queues, a vector each if possible. */
@@ -266,11 +379,11 @@ int vrdma_vqs_open(struct vrdma_dev *dev, u32 num_comp)
 	info[VIRTIO_RDMA_VQ_EVENT].name = "event";
 	info[VIRTIO_RDMA_VQ_EVENT].callback = vrdma_event_done;
 	info[VIRTIO_RDMA_VQ_DOORBELL].name = "doorbell";
-	spin_lock_init(&dev->eventq.lock);
+	vrdma_inq_init(dev, &dev->eventq);
 	for (i = 0; i < num_comp; i++) {
 		struct vrdma_inq *q = &dev->compq[i];
 
-		spin_lock_init(&q->lock);
+		vrdma_inq_init(dev, q);
 		snprintf(q->name, sizeof(q->name), "comp.%u", i);
 		info[VIRTIO_RDMA_VQ_COMP_BASE + i].name = q->name;
 		info[VIRTIO_RDMA_VQ_COMP_BASE + i].callback = vrdma_comp_done;
@@ -284,6 +397,7 @@ int vrdma_vqs_open(struct vrdma_dev *dev, u32 num_comp)
 	dev->doorbell = vqs[VIRTIO_RDMA_VQ_DOORBELL];
 	for (i = 0; i < num_comp; i++)
 		dev->compq[i].vq = vqs[VIRTIO_RDMA_VQ_COMP_BASE + i];
+	dev->dma_dev = vrdma_vq_dma_dev(dev->ctrl.vq);
 out:
 	kfree(vqs);
 	kfree(info);
@@ -315,14 +429,27 @@ static void vrdma_vq_drain(struct virtqueue *vq)
 		;
 }
 
+/* Waits for the work items that use the event and completion queues. */
+static void vrdma_vqs_cancel_works(struct vrdma_dev *dev)
+{
+	u32 i;
+
+	/* The other ones may queue refill_work. */
+	cancel_work_sync(&dev->event_work);
+	for (i = 0; i < dev->num_comp; i++)
+		cancel_work_sync(&dev->compq[i].work);
+	cancel_delayed_work_sync(&dev->refill_work);
+}
+
 /*
- * After the device was reset: no callback will run any more, no buffer belongs
- * to the device.
+ * The device was reset and is dead to the driver: no callback will run any more,
+ * and no command is sent.
  */
 void vrdma_vqs_close(struct vrdma_dev *dev)
 {
 	u32 i;
 
+	vrdma_vqs_cancel_works(dev);
 	vrdma_vq_drain(dev->ctrl.vq);
 	vrdma_vq_drain(dev->eventq.vq);
 	for (i = 0; i < dev->num_comp; i++)
@@ -330,7 +457,11 @@ void vrdma_vqs_close(struct vrdma_dev *dev)
 	dev->vdev->config->del_vqs(dev->vdev);
 	vrdma_ctrl_free_zombies(dev);
 	kfree(dev->eventq.bufs);
-	for (i = 0; i < dev->num_comp; i++)
+	bitmap_free(dev->eventq.lost);
+	for (i = 0; i < dev->num_comp; i++) {
 		kfree(dev->compq[i].bufs);
+		bitmap_free(dev->compq[i].lost);
+	}
 	kfree(dev->compq);
+	dev->compq = NULL;
 }

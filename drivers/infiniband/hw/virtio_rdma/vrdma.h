@@ -1,16 +1,24 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB */
 /*
- * virtio-rdma guest driver: its objects, and what each file offers the others.
+ * virtio-rdma guest driver: its objects, and the functions of its files.
  *
  * Layers, each calling only downwards:
- *   verbs      ucontext.c mr.c cq.c qp.c ah.c post.c poll.c port.c stats.c ...
+ *   binding    main.c                       the virtio driver
+ *   life       device.c                     start, failure and end of a device
+ *   verbs      ucontext.c mr.c cq.c qp.c ah.c post.c poll.c port.c gid.c ...
  *   commands   cmd_device.c cmd_object.c    one function per device command
  *   engine     cmd.c                        requests on the control queue
  *   queues     vq.c                         virtqueues, events, completions
  *
- * A struct vrdma_vdev lives as long as the virtio device is bound.  A struct
- * vrdma_dev is one incarnation of it as an ib_device: after a device reset a
- * new one takes its place, while the old one's contexts are disassociated.
+ * A struct vrdma_dev lives from the probe of the virtio device to its removal.
+ * A device that lost its state is probed again, which makes a new one.
+ *
+ * A device goes through these states, in this order only:
+ *   live     commands are sent
+ *   dead     no command is sent; the device may still access memory
+ *   halted   the device was reset and its virtqueues are deleted: it accesses
+ *            nothing.  Only now users learn of the failure, work requests are
+ *            flushed, and memory is freed.
  */
 #ifndef VRDMA_H
 #define VRDMA_H
@@ -36,8 +44,8 @@
 #include "ring.h"
 
 /*
- * What is mapped for DMA shares no cache line with anything else; memory of such
- * a size is aligned so by kmalloc().
+ * Memory that is mapped for DMA shares no cache line with other data: kmalloc()
+ * aligns memory of such a size to cache lines.
  */
 #define VRDMA_DMA_ALIGN(len)	ALIGN(len, max_t(size_t, L1_CACHE_BYTES, \
 						 dma_get_cache_alignment()))
@@ -46,36 +54,44 @@ struct vrdma_dev;
 
 /**
  * struct vrdma_buf - memory that the device may access
- * @umem:        pinned user memory, or NULL for the driver's own
- * @chunk:       the driver's own memory, in chunks of equal size
- * @dma:         device address of each chunk
+ * @umem:        pinned user memory, or NULL for memory of the driver
+ * @chunk:       memory of the driver: chunks of equal size, coherent
+ * @dma:         DMA address of each chunk
  * @chunk_shift: log2 of a chunk's bytes
  * @num_chunks:  entries of @chunk and @dma
  * @len:         bytes
- * @parked:      on vrdma_dev.parked, until the device was reset
+ * @lent:        the device may know the addresses: a command with them was
+ *               submitted, and the device has neither refused it nor confirmed
+ *               that it destroyed the object.  Under vrdma_ctrl.lock when a
+ *               command is submitted, else under the owner's own serialisation
+ * @parked:      on vrdma_dev.parked, until the device is halted
  *
- * Allocated on its own, so that it can outlive its object: what the device did
- * not confirm to have let go is parked, not freed.
+ * Allocated separately from its object, because it may outlive the object.
  */
 struct vrdma_buf {
 	struct ib_umem *umem;
-	struct page **chunk;
+	void **chunk;
 	dma_addr_t *dma;
 	u8 chunk_shift;
 	u32 num_chunks;
 	size_t len;
+	bool lent;
 	struct list_head parked;
 };
 
 /**
  * struct vrdma_ctrl - the command engine
- * @vq:      control queue
- * @lock:    protects @vq, @pending, @zombies, vrdma_cmd.state and the step to
- *           vrdma_dev.dead; taken in interrupts
- * @pending: commands that the device has
- * @zombies: commands that were given up while the device had them; their
- *           buffers are freed after a reset
- * @room:    woken when the device has returned a chain
+ * @vq:       control queue; valid until the device is halted
+ * @lock:     protects all fields, vrdma_cmd.state and the step to
+ *            vrdma_dev.dead; taken in interrupts
+ * @pending:  commands that the device has
+ * @zombies:  commands that were abandoned while the device had them; freed
+ *            when the device is halted
+ * @room:     woken when the device has returned a chain
+ * @progress: time (jiffies) of the last answer, or when @pending became
+ *            non-empty if that is later
+ * @limit:    jiffies without any answer, after which the device is dead
+ * @error:    errno of abandoned commands: why the device is dead
  */
 struct vrdma_ctrl {
 	struct virtqueue *vq;
@@ -83,27 +99,38 @@ struct vrdma_ctrl {
 	struct list_head pending;
 	struct list_head zombies;
 	wait_queue_head_t room;
+	unsigned long progress;
+	unsigned long limit;
+	int error;
 };
 
 /**
  * struct vrdma_inq - a queue of buffers that the device writes (events)
- * @vq:    the virtqueue
- * @lock:  protects @vq; taken in interrupts
- * @bufs:  @num buffers of @size bytes, @stride bytes apart: each on cache lines
- *         of its own, as it is mapped for DMA by itself
- * @name:  shown in /proc/interrupts
+ * @dev:      the device
+ * @vq:       the virtqueue
+ * @lock:     protects @vq, @lost and @num_lost; taken in interrupts
+ * @bufs:     @num buffers of @size bytes, @stride bytes apart: each has cache
+ *            lines of its own, because each is mapped for DMA separately
+ * @lost:     bitmap of buffers that could not be given to the device
+ * @num_lost: bits set in @lost
+ * @work:     completion queues: handles events that exceed an interrupt's share
+ * @name:     shown in /proc/interrupts
  */
 struct vrdma_inq {
+	struct vrdma_dev *dev;
 	struct virtqueue *vq;
 	spinlock_t lock;		/* see above */
 	void *bufs;
 	unsigned int num;
 	unsigned int size;
 	unsigned int stride;
+	unsigned long *lost;
+	unsigned int num_lost;
+	struct work_struct work;
 	char name[16];
 };
 
-/* What QUERY_DEVICE and QUERY_PORT said, in host order. */
+/* Answers of QUERY_DEVICE and QUERY_PORT, in CPU byte order. */
 struct vrdma_attr {
 	u64 node_guid;
 	u64 fw_ver;
@@ -141,24 +168,66 @@ struct vrdma_port_attr {
 };
 
 /**
- * struct vrdma_dev - one incarnation of the device as an ib_device
+ * struct vrdma_gid - one entry of the port's GID table
+ * @want:     the GID that the core put there
+ * @have:     the GID that the device was given
+ * @wanted:   @want is valid
+ * @held:     @have is valid
+ * @refused:  errno of the device's refusal of @want, or 0
+ */
+struct vrdma_gid {
+	u8 want[16];
+	u8 have[16];
+	bool wanted;
+	bool held;
+	int refused;
+};
+
+/**
+ * struct vrdma_gids - the port's GID table (gid.c)
+ * @lock:    protects @table and @changed
+ * @table:   @num entries
+ * @changed: @table was changed since @work last compared it
+ * @work:    tells the device what changed
+ */
+struct vrdma_gids {
+	struct mutex lock;		/* see above */
+	struct vrdma_gid *table;
+	u32 num;
+	bool changed;
+	struct work_struct work;
+};
+
+/**
+ * struct vrdma_dev - a bound device and its ib_device
  * @ibdev:       the core's part
  * @vdev:        the virtio device
+ * @dma_dev:     the device that DMA addresses are made for
  * @dead:        no command will be answered: set once, under ctrl.lock
+ * @halted:      the device was reset and its queues are deleted: set once, under
+ *               @park_lock
+ * @halt_done:   completed when @halted is set
  * @ctrl:        command engine
  * @eventq:      event queue
  * @compq:       one queue per completion vector
  * @num_comp:    entries of @compq
- * @doorbell:    doorbell queue; carries no buffers, only notifications
- * @wq:          runs @event_work, @death_work, @flush_work, @pair_work
+ * @doorbell:    doorbell queue; carries no buffers, only notifications.  Used
+ *               under RCU, and not after @dead is set
+ * @wq:          runs all work items of the device
+ * @event_work:  handles asynchronous events
+ * @refill_work: gives lost event buffers to the device again
+ * @death_work:  halts a dead device and tells its users
+ * @flush_work:  calls the handlers of CQs that have flushed work requests
+ * @pair_work:   looks for the netdev to pair with
  * @features:    VIRTIO_RDMA_F_* that were negotiated, one bit each; constant
  * @attr:        limits, constant
  * @port:        the port's attributes; under @port_lock
- * @port_up:     state last told to the core; under @port_mutex
+ * @port_up:     state last reported to the core; under @port_mutex
  * @port_mutex:  one comparison of the port's state at a time
+ * @gids:        the GID table
  * @netdev:      paired Ethernet device; under @port_lock, and changed with the
- *               rtnl held.  The core holds the reference (ib_device_set_netdev)
- * @netdev_stop: the notifier is on its way out: pair no more
+ *               RTNL held.  The core holds the reference (ib_device_set_netdev)
+ * @netdev_stop: the notifier is being removed: pair no more
  * @kctx:        the device's handle of the kernel's own context
  * @db_buf:      its doorbell page
  * @db:          the same, mapped
@@ -167,14 +236,18 @@ struct vrdma_port_attr {
  * @cqs:         cqn -> struct vrdma_cq
  * @srqs:        srqn -> struct vrdma_srq
  * @qpn_free:    woken when a destroyed QP's number may be used again
- * @parked:      memory to be freed after the reset; under @park_lock
+ * @parked:      memory to be freed when the device is halted; under @park_lock
+ * @bounce_told: the message about bounced user memory was printed
  * @kicks:       notifications of the doorbell queue
  * @comp_irqs:   interrupts of the completion queues
  */
 struct vrdma_dev {
 	struct ib_device ibdev;
 	struct virtio_device *vdev;
+	struct device *dma_dev;
 	bool dead;
+	bool halted;
+	struct completion halt_done;
 
 	struct vrdma_ctrl ctrl;
 	struct vrdma_inq eventq;
@@ -184,6 +257,7 @@ struct vrdma_dev {
 
 	struct workqueue_struct *wq;
 	struct work_struct event_work;
+	struct delayed_work refill_work;
 	struct work_struct death_work;
 	struct work_struct flush_work;
 	struct work_struct pair_work;
@@ -194,6 +268,7 @@ struct vrdma_dev {
 	spinlock_t port_lock;		/* see @port and @netdev */
 	bool port_up;
 	struct mutex port_mutex;	/* see @port_up */
+	struct vrdma_gids gids;
 	struct net_device *netdev;
 	struct notifier_block netdev_nb;
 	bool netdev_stop;
@@ -212,29 +287,11 @@ struct vrdma_dev {
 
 	struct list_head parked;
 	spinlock_t park_lock;		/* see @parked */
+	bool bounce_told;
 
 	atomic64_t kicks;
 	atomic64_t comp_irqs;
 	atomic64_t async_events;
-};
-
-/**
- * struct vrdma_vdev - the driver's part of a bound virtio device
- * @vdev:       the virtio device
- * @lock:       protects @dev against reset, suspend and removal at once
- * @dev:        the living incarnation, or NULL
- * @reset_work: starts a new incarnation, when the device asks for it and after
- *              a resume
- * @frozen:     suspended; under @lock
- * @resumed:    resumed, and @reset_work has not run yet; under @lock
- */
-struct vrdma_vdev {
-	struct virtio_device *vdev;
-	struct mutex lock;		/* see @dev */
-	struct vrdma_dev *dev;
-	struct work_struct reset_work;
-	bool frozen;
-	bool resumed;
 };
 
 struct vrdma_ucontext {
@@ -415,25 +472,40 @@ static inline bool vrdma_dead(const struct vrdma_dev *dev)
 	return READ_ONCE(dev->dead);
 }
 
+/* The device accesses no memory any more: its last writes are visible. */
+static inline bool vrdma_halted(const struct vrdma_dev *dev)
+{
+	/* Pairs with the release in vrdma_dev_halt(). */
+	return smp_load_acquire(&dev->halted);
+}
+
 /* @feature: VIRTIO_RDMA_F_*. */
 static inline bool vrdma_has(const struct vrdma_dev *dev, unsigned int feature)
 {
 	return dev->features & BIT_ULL(feature);
 }
 
+/* device.c */
+struct vrdma_dev *vrdma_dev_create(struct virtio_device *vdev, u64 features);
+void vrdma_dev_init(struct vrdma_dev *dev, struct virtio_device *vdev);
+void vrdma_dev_destroy(struct vrdma_dev *dev);
+void vrdma_dev_halt(struct vrdma_dev *dev);
+void vrdma_death_work(struct work_struct *work);
+
 /* buf.c */
 struct vrdma_buf *vrdma_buf_pin(struct vrdma_dev *dev, u64 addr, u64 len,
 				int access);
 struct vrdma_buf *vrdma_buf_alloc(struct vrdma_dev *dev, size_t len);
-void vrdma_buf_release(struct vrdma_dev *dev, struct vrdma_buf *buf,
-		       bool confirmed);
+void vrdma_buf_free(struct vrdma_dev *dev, struct vrdma_buf *buf);
+void vrdma_buf_release(struct vrdma_dev *dev, struct vrdma_buf *buf);
 void vrdma_buf_free_parked(struct vrdma_dev *dev);
+unsigned long vrdma_buf_pfn(const struct vrdma_buf *buf);
 void *vrdma_buf_at(const struct vrdma_buf *buf, size_t offset);
 
 /**
  * struct vrdma_extent_iter - walks a buffer's pages as extents
- * @skip: pages of 4 KiB still to be left out at the front
- * @left: pages of 4 KiB still to be told
+ * @skip: pages of 4 KiB still to be skipped at the front
+ * @left: pages of 4 KiB still to be returned
  */
 struct vrdma_extent_iter {
 	const struct vrdma_buf *buf;
@@ -454,6 +526,7 @@ int vrdma_vqs_open(struct vrdma_dev *dev, u32 num_comp);
 int vrdma_vqs_fill(struct vrdma_dev *dev);
 void vrdma_vqs_close(struct vrdma_dev *dev);
 void vrdma_event_work(struct work_struct *work);
+void vrdma_refill_work(struct work_struct *work);
 
 /* netdev.c */
 int vrdma_netdev_start(struct vrdma_dev *dev);
@@ -470,14 +543,21 @@ int vrdma_get_port_immutable(struct ib_device *ibdev, u32 port,
 			     struct ib_port_immutable *immutable);
 enum rdma_link_layer vrdma_get_link_layer(struct ib_device *ibdev, u32 port);
 int vrdma_query_pkey(struct ib_device *ibdev, u32 port, u16 index, u16 *pkey);
-int vrdma_add_gid(const struct ib_gid_attr *attr, void **context);
-int vrdma_del_gid(const struct ib_gid_attr *attr, void **context);
 void vrdma_get_fw_str(struct ib_device *ibdev, char *str);
 int vrdma_port_refresh(struct vrdma_dev *dev);
 void vrdma_port_check(struct vrdma_dev *dev);
 
+/* gid.c */
+void vrdma_gids_init(struct vrdma_dev *dev);
+int vrdma_gids_alloc(struct vrdma_dev *dev);
+void vrdma_gids_cleanup(struct vrdma_dev *dev);
+void vrdma_gids_settle(struct vrdma_dev *dev);
+int vrdma_add_gid(const struct ib_gid_attr *attr, void **context);
+int vrdma_del_gid(const struct ib_gid_attr *attr, void **context);
+
 /* ucontext.c */
 int vrdma_copy_req(struct ib_udata *udata, void *req, size_t len);
+int vrdma_no_req(struct ib_udata *udata);
 int vrdma_alloc_ucontext(struct ib_ucontext *ibuc, struct ib_udata *udata);
 void vrdma_dealloc_ucontext(struct ib_ucontext *ibuc);
 int vrdma_mmap(struct ib_ucontext *ibuc, struct vm_area_struct *vma);
@@ -555,6 +635,7 @@ void vrdma_qp_stop_posts(struct vrdma_qp *qp);
 void vrdma_qp_reset_rings(struct vrdma_qp *qp);
 void vrdma_flush_work(struct work_struct *work);
 void vrdma_wake_user_cqs(struct vrdma_dev *dev);
+void vrdma_wake_srq_cqs(struct vrdma_dev *dev, struct ib_srq *ibsrq);
 
 /* stats.c */
 struct rdma_hw_stats *vrdma_alloc_hw_device_stats(struct ib_device *ibdev);

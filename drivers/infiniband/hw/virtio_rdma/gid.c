@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+/*
+ * The port's GID table.  The core's table follows the addresses of the netdev;
+ * the device's follows the core's.
+ *
+ * The core may add and delete GIDs with the RTNL held, so these operations do
+ * not wait for the device: they only note what the table should be, and a work
+ * item tells the device.  It deletes before it adds, because a GID that moved to
+ * another index exists only once.  What needs a GID in the device's table,
+ * MODIFY_QP and the creation of address handles, waits for the work item
+ * (vrdma_gids_settle()).
+ *
+ * If the device refuses a GID, the core keeps it; its use fails at the device.
+ */
+#include <rdma/ib_cache.h>
+
+#include "cmd.h"
+
+/* The GID index of an address vector is one byte. */
+#define VRDMA_MAX_GIDS		256
+
+/* Makes the device forget what it should not have.  gids->lock is held. */
+static void vrdma_gids_delete(struct vrdma_dev *dev)
+{
+	struct vrdma_gids *gids = &dev->gids;
+	struct vrdma_gid *gid;
+	u32 i;
+
+	for (i = 0; i < gids->num; i++) {
+		gid = &gids->table[i];
+		if (!gid->held || (gid->wanted && !memcmp(gid->want, gid->have,
+							  sizeof(gid->want))))
+			continue;
+		gid->held = false;
+		mutex_unlock(&gids->lock);
+		/* Without success, the device refuses the next one of @i. */
+		vrdma_cmd_del_gid(dev, i);
+		mutex_lock(&gids->lock);
+	}
+}
+
+static void vrdma_gid_report(struct vrdma_dev *dev, const u8 *gid, int error)
+{
+	if (error == -EPERM)
+		ibdev_notice_ratelimited(&dev->ibdev,
+					 "the host does not allow the address %pI6c\n",
+					 gid);
+	else if (error && !vrdma_dead(dev))
+		ibdev_notice_ratelimited(&dev->ibdev,
+					 "the host refuses the address %pI6c (%d)\n",
+					 gid, error);
+}
+
+/* Gives the device what it should have.  gids->lock is held. */
+static void vrdma_gids_add(struct vrdma_dev *dev)
+{
+	struct vrdma_gids *gids = &dev->gids;
+	struct vrdma_gid *gid;
+	u8 raw[16];
+	int ret;
+	u32 i;
+
+	for (i = 0; i < gids->num; i++) {
+		gid = &gids->table[i];
+		if (!gid->wanted || gid->held || gid->refused)
+			continue;
+		memcpy(raw, gid->want, sizeof(raw));
+		mutex_unlock(&gids->lock);
+		ret = vrdma_cmd_add_gid(dev, i, raw);
+		vrdma_gid_report(dev, raw, ret);
+		mutex_lock(&gids->lock);
+		/* Meanwhile something else may be wanted here. */
+		if (!ret) {
+			memcpy(gid->have, raw, sizeof(raw));
+			gid->held = true;
+		} else if (gid->wanted && !memcmp(gid->want, raw, sizeof(raw))) {
+			gid->refused = ret;
+		}
+	}
+}
+
+/*
+ * Only this work item sends GID commands, so @have and @held are its own.  The
+ * lock is not held while the device works: the core may wait for it under the
+ * RTNL.
+ */
+static void vrdma_gid_work(struct work_struct *work)
+{
+	struct vrdma_dev *dev = container_of(work, struct vrdma_dev,
+					     gids.work);
+	struct vrdma_gids *gids = &dev->gids;
+
+	mutex_lock(&gids->lock);
+	while (gids->changed && !vrdma_dead(dev)) {
+		gids->changed = false;
+		vrdma_gids_delete(dev);
+		vrdma_gids_add(dev);
+	}
+	mutex_unlock(&gids->lock);
+}
+
+static void vrdma_gids_change(struct vrdma_dev *dev)
+{
+	dev->gids.changed = true;
+	queue_work(dev->wq, &dev->gids.work);
+}
+
+int vrdma_add_gid(const struct ib_gid_attr *attr, void **context)
+{
+	struct vrdma_dev *dev = to_vrdma_dev(attr->device);
+	struct vrdma_gids *gids = &dev->gids;
+	struct vrdma_gid *gid;
+
+	if (attr->index >= gids->num)
+		return -EINVAL;
+	if (vrdma_dead(dev))
+		return -EIO;
+	mutex_lock(&gids->lock);
+	gid = &gids->table[attr->index];
+	memcpy(gid->want, attr->gid.raw, sizeof(gid->want));
+	gid->wanted = true;
+	gid->refused = 0;
+	vrdma_gids_change(dev);
+	mutex_unlock(&gids->lock);
+	return 0;
+}
+
+int vrdma_del_gid(const struct ib_gid_attr *attr, void **context)
+{
+	struct vrdma_dev *dev = to_vrdma_dev(attr->device);
+	struct vrdma_gids *gids = &dev->gids;
+
+	if (attr->index >= gids->num)
+		return -EINVAL;
+	mutex_lock(&gids->lock);
+	gids->table[attr->index].wanted = false;
+	vrdma_gids_change(dev);
+	mutex_unlock(&gids->lock);
+	return 0;
+}
+
+/* Waits until the device was told of every GID that the core added before. */
+void vrdma_gids_settle(struct vrdma_dev *dev)
+{
+	flush_work(&dev->gids.work);
+}
+
+void vrdma_gids_init(struct vrdma_dev *dev)
+{
+	mutex_init(&dev->gids.lock);
+	INIT_WORK(&dev->gids.work, vrdma_gid_work);
+}
+
+/* Once the port's attributes are known, before the ib_device is registered. */
+int vrdma_gids_alloc(struct vrdma_dev *dev)
+{
+	struct vrdma_gids *gids = &dev->gids;
+
+	gids->num = min_t(u32, dev->port.gid_tbl_len, VRDMA_MAX_GIDS);
+	gids->table = kcalloc(gids->num, sizeof(*gids->table), GFP_KERNEL);
+	return gids->table ? 0 : -ENOMEM;
+}
+
+/* The ib_device is not registered (any more), so nothing changes the table. */
+void vrdma_gids_cleanup(struct vrdma_dev *dev)
+{
+	cancel_work_sync(&dev->gids.work);
+	kfree(dev->gids.table);
+	dev->gids.table = NULL;
+}
