@@ -87,6 +87,14 @@ void vrd_buf_destroy(struct vrd_device *dev, struct vrd_buf *buf)
 	*buf = (struct vrd_buf) { 0 };
 }
 
+void vrd_buf_translate(struct vrd_device *dev, struct vrd_buf *buf)
+{
+	uint32_t i;
+
+	for (i = 0; i < buf->num_pages; i++)
+		translate_page(dev->mem, buf, i);
+}
+
 void vrd_buf_retranslate(struct vrd_device *dev, struct vrd_buf *buf)
 {
 	uint32_t i;

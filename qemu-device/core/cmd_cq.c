@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "control.h"
+#include "end.h"
 #include "event.h"
 #include "poller.h"
 
@@ -56,10 +57,72 @@ static int make_buf(struct vrd_device *dev, const struct layout *l, const struct
 	return vrd_buf_create(dev, buf, x, size);
 }
 
+/* ---- life -------------------------------------------------------------- */
+
+/* On a worker or under dev->lock. */
+static void cq_release(struct vrd_end *end)
+{
+	struct vrd_cq *cq = vrd_end_of(end, vrd_cq, end);
+
+	vrd_transports_cq_destroy(cq);
+}
+
+static void cq_free(struct vrd_end *end)
+{
+	struct vrd_cq *cq = vrd_end_of(end, vrd_cq, end);
+	struct vrd_device *dev = cq->dev;
+	struct vrd_ctx *ctx = cq->ctx;
+
+	/* Only now: a thread of the transport may have raised one until it was released. */
+	vrd_event_cq_forget(cq);
+	vrd_event_forget_cq(dev, cq->cqn);
+	vrd_buf_destroy(dev, &cq->buf);
+	vrd_table_release(&dev->cqs, cq->cqn);
+	free(cq);
+	vrd_end_unuse(dev, &ctx->end, &ctx->users);
+}
+
+static void cq_set_end(struct vrd_cq *cq, bool grace)
+{
+	cq->end = (struct vrd_end){
+		.release = cq_release,
+		.free = cq_free, .grace = grace,
+	};
+}
+
+static int cq_create_slow(struct vrd_cmd *cmd)
+{
+	struct vrd_cq *cq = cmd->obj;
+
+	return vrd_transports_cq_create(cq);
+}
+
+static int cq_created(struct vrd_cmd *cmd, int ret)
+{
+	struct virtio_rdma_create_cq_rsp *rsp = cmd->rsp;
+	struct vrd_cq *cq = cmd->obj;
+
+	if (ret) {
+		cq_free(&cq->end);
+		return ret;
+	}
+	if (cmd->cancelled) {
+		cq_set_end(cq, false);
+		return vrd_end_for(cmd, &cq->end, 0, false, 0);
+	}
+	vrd_table_publish(&cq->dev->cqs, cq->cqn, cq);
+	/* The memory table may have changed since, without it. */
+	if (cmd->generation != cq->dev->mem_generation) {
+		vrd_buf_translate(cq->dev, &cq->buf);
+		cq->ctrl = vrd_buf_at(&cq->buf, cq->ctrl_offset);
+	}
+	rsp->cqn = htole32(cq->cqn);
+	return 0;
+}
+
 int vrd_cmd_create_cq(struct vrd_cmd *cmd)
 {
 	const struct virtio_rdma_create_cq_req *req = cmd->req;
-	struct virtio_rdma_create_cq_rsp *rsp = cmd->rsp;
 	const struct layout l = {
 		.entries = le32toh(req->entries),
 		.ring_offset = le32toh(req->ring_offset),
@@ -94,15 +157,10 @@ int vrd_cmd_create_cq(struct vrd_cmd *cmd)
 		goto release;
 	cq->ctrl = vrd_buf_at(&cq->buf, cq->ctrl_offset);
 	vrd_cq_init(cq);
-	ret = vrd_transports_cq_create(cq);
-	if (ret)
-		goto free_buf;
 	ctx->users++;
-	vrd_table_publish(&dev->cqs, cq->cqn, cq);
-	rsp->cqn = htole32(cq->cqn);
-	return 0;
-free_buf:
-	vrd_buf_destroy(dev, &cq->buf);
+	cmd->obj = cq;
+	cmd->generation = dev->mem_generation;
+	return vrd_cmd_run(cmd, cq_create_slow, cq_created, false);
 release:
 	vrd_table_release(&dev->cqs, cq->cqn);
 free:
@@ -156,21 +214,6 @@ int vrd_cmd_resize_cq(struct vrd_cmd *cmd)
 	return ret;
 }
 
-/* Out of the table, and nobody on a poller has it any more. */
-static void cq_free(struct vrd_cq *cq)
-{
-	struct vrd_device *dev = cq->dev;
-
-	vrd_transports_cq_destroy(cq);
-	/* Then: a thread of the transport may have raised one until now. */
-	vrd_event_cq_forget(cq);
-	vrd_event_forget_cq(dev, cq->cqn);
-	cq->ctx->users--;
-	vrd_buf_destroy(dev, &cq->buf);
-	vrd_table_release(&dev->cqs, cq->cqn);
-	free(cq);
-}
-
 int vrd_cmd_destroy_cq(struct vrd_cmd *cmd)
 {
 	const struct virtio_rdma_destroy_req *req = cmd->req;
@@ -185,9 +228,8 @@ int vrd_cmd_destroy_cq(struct vrd_cmd *cmd)
 	if (cq->users)
 		return -EBUSY;
 	vrd_table_unpublish(&dev->cqs, cq->cqn);
-	vrd_engine_synchronize(dev->engine);
-	cq_free(cq);
-	return 0;
+	cq_set_end(cq, true);
+	return vrd_end_for(cmd, &cq->end, 0, false, 0);
 }
 
 void vrd_cq_destroy_all(struct vrd_device *dev)
@@ -201,6 +243,7 @@ void vrd_cq_destroy_all(struct vrd_device *dev)
 	vrd_engine_synchronize(dev->engine);
 	for (pos = 0; (cq = vrd_table_next(&dev->cqs, &pos));) {
 		vrd_table_unpublish(&dev->cqs, cq->cqn);
-		cq_free(cq);
+		cq_set_end(cq, false);
+		vrd_end(dev, &cq->end, cq->users, false);
 	}
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "control.h"
+#include "end.h"
 #include "mem.h"
 #include "poller.h"
 
@@ -28,6 +29,20 @@ static void eui64(const uint8_t mac[6], uint8_t eui[8])
 	memcpy(eui + 5, mac + 3, 3);
 }
 
+/* No memory region of the driver before is left. */
+static int init_done(struct vrd_cmd *cmd, int ret)
+{
+	const struct virtio_rdma_init_req *req = cmd->req;
+	struct vrd_device *dev = cmd->dev;
+
+	(void)ret;
+	if (cmd->cancelled)
+		return 0;
+	dev->num_vectors_used = le32toh(req->num_comp_vectors);
+	dev->initialised = true;
+	return 0;
+}
+
 int vrd_cmd_init(struct vrd_cmd *cmd)
 {
 	const struct virtio_rdma_init_req *req = cmd->req;
@@ -40,9 +55,8 @@ int vrd_cmd_init(struct vrd_cmd *cmd)
 	 * of a reset.
 	 */
 	vrd_device_clear(dev);
-	dev->num_vectors_used = vectors;
-	dev->initialised = true;
-	return 0;
+	dev->initialised = false;
+	return vrd_ends_wait_guards(cmd, init_done);
 }
 
 static uint32_t min32(uint64_t a, uint64_t b)
@@ -251,15 +265,22 @@ free:
 	return ret;
 }
 
-/* Pollers do not look contexts up: detaching is all that it takes. */
-static void ctx_destroy(struct vrd_ctx *ctx)
-{
-	struct vrd_device *dev = ctx->dev;
+/* ---- the end of a context ---------------------------------------------- */
 
-	vrd_table_unpublish(&dev->ctxs, ctx->id);
-	vrd_poller_ctx_detach(ctx);
-	vrd_table_release(&dev->ctxs, ctx->id);
+static void ctx_free(struct vrd_end *end)
+{
+	struct vrd_ctx *ctx = vrd_end_of(end, vrd_ctx, end);
+
+	vrd_table_release(&ctx->dev->ctxs, ctx->id);
 	free(ctx);
+}
+
+/* Pollers do not look contexts up: detaching is all that it takes. */
+static void ctx_take_out(struct vrd_ctx *ctx)
+{
+	vrd_table_unpublish(&ctx->dev->ctxs, ctx->id);
+	vrd_poller_ctx_detach(ctx);
+	ctx->end = (struct vrd_end){ .free = ctx_free };
 }
 
 int vrd_cmd_destroy_ctx(struct vrd_cmd *cmd)
@@ -274,8 +295,8 @@ int vrd_cmd_destroy_ctx(struct vrd_cmd *cmd)
 		return -ENOENT;
 	if (ctx->users)
 		return -EBUSY;
-	ctx_destroy(ctx);
-	return 0;
+	ctx_take_out(ctx);
+	return vrd_end_for(cmd, &ctx->end, 0, false, 0);
 }
 
 void vrd_ctx_destroy_all(struct vrd_device *dev)
@@ -283,6 +304,8 @@ void vrd_ctx_destroy_all(struct vrd_device *dev)
 	struct vrd_ctx *ctx;
 	uint32_t pos;
 
-	for (pos = 0; (ctx = vrd_table_next(&dev->ctxs, &pos));)
-		ctx_destroy(ctx);
+	for (pos = 0; (ctx = vrd_table_next(&dev->ctxs, &pos));) {
+		ctx_take_out(ctx);
+		vrd_end(dev, &ctx->end, ctx->users, false);
+	}
 }

@@ -6,8 +6,10 @@
 #include <endian.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "control.h"
+#include "end.h"
 #include "event.h"
 #include "poller.h"
 #include "qp_rules.h"
@@ -202,9 +204,119 @@ static struct vrd_qp *qp_new(struct vrd_device *dev, const struct create *c)
 	return qp;
 }
 
-int vrd_cmd_create_qp(struct vrd_cmd *cmd)
+/* ---- the end of a QP ----------------------------------------------------- */
+
+/* On a worker or under dev->lock; likewise qp_release(). */
+static void qp_retire(struct vrd_end *end)
+{
+	struct vrd_qp *qp = vrd_end_of(end, vrd_qp, end);
+
+	vrd_transports_qp_destroy(qp);
+}
+
+static void qp_release(struct vrd_end *end)
+{
+	struct vrd_qp *qp = vrd_end_of(end, vrd_qp, end);
+
+	vrd_transports_qp_free(qp);
+}
+
+static void qp_unuse_parents(struct vrd_qp *qp)
+{
+	struct vrd_device *dev = qp->dev;
+
+	vrd_end_unuse(dev, &qp->send_cq->end, &qp->send_cq->users);
+	vrd_end_unuse(dev, &qp->recv_cq->end, &qp->recv_cq->users);
+	if (qp->srq)
+		vrd_end_unuse(dev, &qp->srq->end, &qp->srq->users);
+	vrd_end_unuse(dev, &qp->pd->end, &qp->pd->users);
+	vrd_end_unuse(dev, &qp->ctx->end, &qp->ctx->users);
+}
+
+static void qp_free(struct vrd_end *end)
+{
+	struct vrd_qp *qp = vrd_end_of(end, vrd_qp, end);
+	struct vrd_device *dev = qp->dev;
+
+	/* Only now: a thread of the transport may have raised one until it was released. */
+	if (qp->numbered) {
+		vrd_event_forget_qp(dev, qp->qpn);
+		vrd_table_release(&dev->qps, qp->qpn);
+	}
+	vrd_buf_destroy(dev, &qp->buf);
+	qp_unuse_parents(qp);
+	free(qp);
+}
+
+static void qp_set_end(struct vrd_qp *qp)
+{
+	qp->end = (struct vrd_end){
+		.retire = qp_retire, .grace = true, .release = qp_release, .free = qp_free,
+	};
+}
+
+/* ---- creation ------------------------------------------------------------ */
+
+/* Takes the number that the core chooses, or a transport has chosen. */
+static int qp_number(struct vrd_qp *qp)
+{
+	int ret = vrd_transports_qp_number(qp);
+
+	qp->numbered = !ret;
+	return ret;
+}
+
+static int qp_create_slow(struct vrd_cmd *cmd)
+{
+	return vrd_transports_qp_create(cmd->obj);
+}
+
+static void qp_translate(struct vrd_qp *qp)
+{
+	vrd_buf_translate(qp->dev, &qp->buf);
+	if (qp->sq.entries)
+		qp->sq.ctrl = vrd_buf_at(&qp->buf, qp->sq.ctrl_offset);
+	if (qp->rq.entries)
+		qp->rq.ctrl = vrd_buf_at(&qp->buf, qp->rq.ctrl_offset);
+}
+
+static int qp_created(struct vrd_cmd *cmd, int ret)
 {
 	struct virtio_rdma_create_qp_rsp *rsp = cmd->rsp;
+	struct vrd_device *dev = cmd->dev;
+	struct vrd_qp *qp = cmd->obj;
+
+	if (ret) {
+		qp_free(&qp->end);
+		return ret;
+	}
+	qp_set_end(qp);
+	if (!qp->numbered) {
+		ret = qp_number(qp);
+		if (ret == -EEXIST && dev->ends.num) {
+			/* The QP that had the number before is not quite gone. */
+			vrd_cmd_wait(cmd, qp_created);
+			vrd_cmd_complete(cmd, 0);
+			return VRD_CMD_PENDING;
+		}
+	}
+	if (cmd->cancelled || ret)
+		return vrd_end_for(cmd, &qp->end, 0, false, ret);
+	if (cmd->generation != dev->mem_generation && qp->buf.num_pages)
+		qp_translate(qp);
+	ret = vrd_poller_qp_attach(qp);
+	if (ret)
+		return vrd_end_for(cmd, &qp->end, 0, false, ret);
+	vrd_table_publish(&dev->qps, qp->qpn, qp);
+	vrd_trace_qp_state(dev->name, qp->qpn, VIRTIO_RDMA_QPS_RESET, VIRTIO_RDMA_QPS_RESET);
+	rsp->qpn = htole32(qp->qpn);
+	rsp->sq_slot = htole32(qp->sq.entries ? qp->sq.slot : VIRTIO_RDMA_NONE);
+	rsp->rq_slot = htole32(qp->rq.slot);
+	return 0;
+}
+
+int vrd_cmd_create_qp(struct vrd_cmd *cmd)
+{
 	struct vrd_device *dev = cmd->dev;
 	struct create c;
 	struct vrd_qp *qp;
@@ -228,15 +340,12 @@ int vrd_cmd_create_qp(struct vrd_cmd *cmd)
 		qp->sq.ctrl = vrd_buf_at(&qp->buf, c.sq_ctrl);
 	if (c.rq_entries)
 		qp->rq.ctrl = vrd_buf_at(&qp->buf, c.rq_ctrl);
-	ret = vrd_transports_qp_create(qp);
-	if (ret)
-		goto free_buf;
-	ret = vrd_transports_qp_number(qp);
-	if (ret)
-		goto free_parts;
-	ret = vrd_poller_qp_attach(qp);
-	if (ret)
-		goto destroy;
+	/* With a transport that chooses numbers: see qp_created(). */
+	if (!dev->owner || qp->type == VIRTIO_RDMA_QPT_GSI) {
+		ret = qp_number(qp);
+		if (ret)
+			goto free_buf;
+	}
 
 	c.ctx->users++;
 	c.pd->users++;
@@ -244,18 +353,9 @@ int vrd_cmd_create_qp(struct vrd_cmd *cmd)
 	c.recv_cq->users++;
 	if (c.srq)
 		c.srq->users++;
-	vrd_table_publish(&dev->qps, qp->qpn, qp);
-	vrd_trace_qp_state(dev->name, qp->qpn, VIRTIO_RDMA_QPS_RESET, VIRTIO_RDMA_QPS_RESET);
-	rsp->qpn = htole32(qp->qpn);
-	rsp->sq_slot = htole32(qp->sq.entries ? qp->sq.slot : VIRTIO_RDMA_NONE);
-	rsp->rq_slot = htole32(qp->rq.slot);
-	return 0;
-destroy:
-	vrd_transports_qp_destroy(qp);
-	vrd_engine_synchronize(dev->engine);
-	vrd_table_release(&dev->qps, qp->qpn);
-free_parts:
-	vrd_transports_qp_free(qp);
+	cmd->obj = qp;
+	cmd->generation = dev->mem_generation;
+	return vrd_cmd_run(cmd, qp_create_slow, qp_created, false);
 free_buf:
 	vrd_buf_destroy(dev, &qp->buf);
 free:
@@ -333,46 +433,73 @@ static void qp_modify_end(struct vrd_qp *qp, struct vrd_qp_change *change, int r
 	unlock_rings(qp);
 }
 
-int vrd_cmd_modify_qp(struct vrd_cmd *cmd)
+/*
+ * Where the host's RDMA stack is asked, a worker does it, and no lock is held: a
+ * neighbour may have to be found.
+ */
+static int qp_modify_slow(struct vrd_cmd *cmd)
 {
-	const struct virtio_rdma_modify_qp_req *req = cmd->req;
-	struct vrd_qp_change change = { .mask = le32toh(req->mask), .attr = req->attr };
+	return vrd_path_modify(cmd->obj, &cmd->change);
+}
+
+static int qp_modified(struct vrd_cmd *cmd, int ret)
+{
+	struct vrd_qp_change *change = &cmd->change;
 	struct vrd_device *dev = cmd->dev;
-	struct vrd_qp *qp;
-	int ret;
+	struct vrd_qp *qp = cmd->obj;
 
-	qp = vrd_table_find(&dev->qps, le32toh(req->qpn));
-	if (!qp)
-		return -ENOENT;
-	ret = qp_modify_begin(qp, &change);
+	/* After a reset the QP is out of the table, and only this has kept it. */
+	if (cmd->cancelled)
+		goto unuse;
+	qp_modify_end(qp, change, ret);
 	if (ret)
-		return ret;
-	ret = vrd_path_modify(qp, &change);
-	qp_modify_end(qp, &change, ret);
-	if (ret)
-		return ret;
-
-	vrd_trace_qp_state(dev->name, qp->qpn, change.from, change.to);
-	vrd_dev_log(dev, VRD_LOG_DEBUG, "QP %u: state %u to %u", qp->qpn, change.from, change.to);
-	if (change.to == VIRTIO_RDMA_QPS_RESET)
+		goto unuse;
+	vrd_trace_qp_state(dev->name, qp->qpn, change->from, change->to);
+	vrd_dev_log(dev, VRD_LOG_DEBUG, "QP %u: state %u to %u", qp->qpn, change->from, change->to);
+	if (change->to == VIRTIO_RDMA_QPS_RESET)
 		vrd_event_forget_qp(dev, qp->qpn);
 	/* To flush, to drain, or to look at what was posted before RTS. */
 	vrd_qp_schedule(qp);
-	return 0;
+unuse:
+	vrd_end_unuse(dev, &qp->end, &qp->users);
+	return ret;
 }
 
-int vrd_cmd_query_qp(struct vrd_cmd *cmd)
+/* A copy: the guest may change its table while the host is asked. */
+static void find_sgid(struct vrd_qp *qp, const struct virtio_rdma_qp_attr *attr)
 {
-	const struct virtio_rdma_query_qp_req *req = cmd->req;
-	struct virtio_rdma_query_qp_rsp *rsp = cmd->rsp;
-	struct vrd_device *dev = cmd->dev;
-	struct vrd_qp *qp;
+	const uint8_t *sgid = vrd_gid_at(qp->dev, attr->av.sgid_index);
 
-	if (req->reserved)
-		return -EINVAL;
-	qp = vrd_table_find(&dev->qps, le32toh(req->qpn));
+	qp->has_sgid = sgid;
+	if (sgid)
+		memcpy(qp->sgid, sgid, sizeof(qp->sgid));
+}
+
+int vrd_cmd_modify_qp(struct vrd_cmd *cmd)
+{
+	const struct virtio_rdma_modify_qp_req *req = cmd->req;
+	struct vrd_qp *qp;
+	int ret;
+
+	qp = vrd_table_find(&cmd->dev->qps, le32toh(req->qpn));
 	if (!qp)
 		return -ENOENT;
+	cmd->change = (struct vrd_qp_change){ .mask = le32toh(req->mask), .attr = req->attr };
+	ret = qp_modify_begin(qp, &cmd->change);
+	if (ret)
+		return ret;
+	if (cmd->change.mask & VIRTIO_RDMA_QP_AV)
+		find_sgid(qp, &req->attr);
+	qp->users++;
+	cmd->obj = qp;
+	return vrd_cmd_run(cmd, qp_modify_slow, qp_modified, cmd->change.mask & VIRTIO_RDMA_QP_AV);
+}
+
+static int qp_query_slow(struct vrd_cmd *cmd)
+{
+	struct virtio_rdma_query_qp_rsp *rsp = cmd->rsp;
+	struct vrd_qp *qp = cmd->obj;
+
 	lock_rings(qp);
 	rsp->attr = qp->attr;
 	rsp->attr.state = qp->state;
@@ -383,36 +510,37 @@ int vrd_cmd_query_qp(struct vrd_cmd *cmd)
 	return 0;
 }
 
-/* ---- destroy ----------------------------------------------------------- */
-
-/* Nobody finds it any more; those who have found it may go on for their turn. */
-static void qp_take_out(struct vrd_qp *qp)
+static int qp_queried(struct vrd_cmd *cmd, int ret)
 {
-	struct vrd_device *dev = qp->dev;
+	struct vrd_qp *qp = cmd->obj;
 
-	vrd_table_unpublish(&dev->qps, qp->qpn);
-	vrd_transports_qp_destroy(qp);
-	vrd_poller_qp_detach(qp);
+	vrd_end_unuse(cmd->dev, &qp->end, &qp->users);
+	return ret;
 }
 
-/* After a grace period. */
-static void qp_free(struct vrd_qp *qp)
+int vrd_cmd_query_qp(struct vrd_cmd *cmd)
 {
-	struct vrd_device *dev = qp->dev;
+	const struct virtio_rdma_query_qp_req *req = cmd->req;
+	struct vrd_qp *qp;
 
-	vrd_transports_qp_free(qp);
-	/* Then: a thread of the transport may have raised one until now. */
-	vrd_event_forget_qp(dev, qp->qpn);
-	/* The host may give the number to another QP from now on. */
-	vrd_table_release(&dev->qps, qp->qpn);
-	qp->send_cq->users--;
-	qp->recv_cq->users--;
-	if (qp->srq)
-		qp->srq->users--;
-	qp->pd->users--;
-	qp->ctx->users--;
-	vrd_buf_destroy(dev, &qp->buf);
-	free(qp);
+	if (req->reserved)
+		return -EINVAL;
+	qp = vrd_table_find(&cmd->dev->qps, le32toh(req->qpn));
+	if (!qp)
+		return -ENOENT;
+	qp->users++;
+	cmd->obj = qp;
+	return vrd_cmd_run(cmd, qp_query_slow, qp_queried, false);
+}
+
+/* ---- destroy ----------------------------------------------------------- */
+
+/* Nobody finds it any more; those that have found it may go on for their turn. */
+static void qp_take_out(struct vrd_qp *qp)
+{
+	vrd_table_unpublish(&qp->dev->qps, qp->qpn);
+	vrd_poller_qp_detach(qp);
+	qp_set_end(qp);
 }
 
 int vrd_cmd_destroy_qp(struct vrd_cmd *cmd)
@@ -427,9 +555,7 @@ int vrd_cmd_destroy_qp(struct vrd_cmd *cmd)
 	if (!qp)
 		return -ENOENT;
 	qp_take_out(qp);
-	vrd_engine_synchronize(dev->engine);
-	qp_free(qp);
-	return 0;
+	return vrd_end_for(cmd, &qp->end, 0, false, 0);
 }
 
 void vrd_qp_destroy_all(struct vrd_device *dev)
@@ -439,6 +565,12 @@ void vrd_qp_destroy_all(struct vrd_device *dev)
 
 	for (pos = 0; (qp = vrd_table_next(&dev->qps, &pos));) {
 		qp_take_out(qp);
+		/* Without workers: all of them, then one grace period for all. */
+		if (!dev->workers) {
+			qp_retire(&qp->end);
+			qp->end.retire = NULL;
+			qp->end.grace = false;
+		}
 		qp->dead_next = list;
 		list = qp;
 	}
@@ -446,6 +578,6 @@ void vrd_qp_destroy_all(struct vrd_device *dev)
 		vrd_engine_synchronize(dev->engine);
 	while ((qp = list)) {
 		list = qp->dead_next;
-		qp_free(qp);
+		vrd_end(dev, &qp->end, qp->users, false);
 	}
 }

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "control.h"
+#include "end.h"
 #include "event.h"
 #include "poller.h"
 
@@ -59,7 +60,9 @@ static struct vrd_srq *srq_new(struct vrd_pd *pd, const struct layout *l, uint8_
 	return srq;
 }
 
-/* A limit that is above what is posted is reached at once. */
+/* ---- limit ------------------------------------------------------------- */
+
+/* May block, where the transport counts. */
 static int set_limit(struct vrd_srq *srq, uint32_t limit)
 {
 	int ret;
@@ -69,6 +72,7 @@ static int set_limit(struct vrd_srq *srq, uint32_t limit)
 	ret = vrd_transports_srq_modify(srq, limit);
 	if (ret != -EOPNOTSUPP)
 		return ret;
+	/* A limit that is above what is posted is reached at once. */
 	vrd_lock(&srq->ring.lock);
 	srq->limit = limit;
 	vrd_srq_check_limit(srq);
@@ -76,10 +80,92 @@ static int set_limit(struct vrd_srq *srq, uint32_t limit)
 	return 0;
 }
 
+/* ---- life -------------------------------------------------------------- */
+
+/* On a worker or under dev->lock. */
+static void srq_retire(struct vrd_end *end)
+{
+	struct vrd_srq *srq = vrd_end_of(end, vrd_srq, end);
+
+	vrd_transports_srq_destroy(srq);
+}
+
+static void srq_release(struct vrd_end *end)
+{
+	struct vrd_srq *srq = vrd_end_of(end, vrd_srq, end);
+
+	vrd_transports_srq_free(srq);
+}
+
+static void srq_free(struct vrd_end *end)
+{
+	struct vrd_srq *srq = vrd_end_of(end, vrd_srq, end);
+	struct vrd_device *dev = srq->dev;
+	struct vrd_ctx *ctx = srq->ctx;
+	struct vrd_pd *pd = srq->pd;
+
+	/* Only now: a thread of the transport may have raised one until it was released. */
+	vrd_event_forget_srq(dev, srq->srqn);
+	vrd_buf_destroy(dev, &srq->buf);
+	vrd_table_release(&dev->srqs, srq->srqn);
+	free(srq);
+	vrd_end_unuse(dev, &pd->end, &pd->users);
+	vrd_end_unuse(dev, &ctx->end, &ctx->users);
+}
+
+static void srq_set_end(struct vrd_srq *srq)
+{
+	srq->end = (struct vrd_end){
+		.retire = srq_retire, .grace = true, .release = srq_release, .free = srq_free,
+	};
+}
+
+static int srq_create_slow(struct vrd_cmd *cmd)
+{
+	const struct virtio_rdma_create_srq_req *req = cmd->req;
+	struct vrd_srq *srq = cmd->obj;
+	uint32_t limit = le32toh(req->limit);
+	int ret = vrd_transports_srq_create(srq);
+
+	if (ret || !limit)
+		return ret;
+	ret = set_limit(srq, limit);
+	if (ret) {
+		srq_retire(&srq->end);
+		srq_release(&srq->end);
+	}
+	return ret;
+}
+
+static int srq_created(struct vrd_cmd *cmd, int ret)
+{
+	struct virtio_rdma_create_srq_rsp *rsp = cmd->rsp;
+	struct vrd_srq *srq = cmd->obj;
+	struct vrd_device *dev = cmd->dev;
+
+	if (ret) {
+		srq_free(&srq->end);
+		return ret;
+	}
+	srq_set_end(srq);
+	if (cmd->cancelled)
+		return vrd_end_for(cmd, &srq->end, 0, false, 0);
+	if (cmd->generation != dev->mem_generation) {
+		vrd_buf_translate(dev, &srq->buf);
+		srq->ring.ctrl = vrd_buf_at(&srq->buf, srq->ring.ctrl_offset);
+	}
+	ret = vrd_poller_srq_attach(srq);
+	if (ret)
+		return vrd_end_for(cmd, &srq->end, 0, false, ret);
+	vrd_table_publish(&dev->srqs, srq->srqn, srq);
+	rsp->srqn = htole32(srq->srqn);
+	rsp->slot = htole32(srq->ring.slot);
+	return 0;
+}
+
 int vrd_cmd_create_srq(struct vrd_cmd *cmd)
 {
 	const struct virtio_rdma_create_srq_req *req = cmd->req;
-	struct virtio_rdma_create_srq_rsp *rsp = cmd->rsp;
 	struct layout l = {
 		.entries = le32toh(req->entries),
 		.max_sge = le32toh(req->max_sge),
@@ -116,35 +202,31 @@ int vrd_cmd_create_srq(struct vrd_cmd *cmd)
 	if (ret)
 		goto release;
 	srq->ring.ctrl = vrd_buf_at(&srq->buf, l.ctrl_offset);
-	ret = vrd_transports_srq_create(srq);
-	if (ret)
-		goto free_buf;
-	ret = vrd_poller_srq_attach(srq);
-	if (ret)
-		goto destroy;
-	ret = set_limit(srq, le32toh(req->limit));
-	if (ret)
-		goto detach;
-
 	ctx->users++;
 	pd->users++;
-	vrd_table_publish(&dev->srqs, srq->srqn, srq);
-	rsp->srqn = htole32(srq->srqn);
-	rsp->slot = htole32(srq->ring.slot);
-	return 0;
-detach:
-	vrd_poller_srq_detach(srq);
-destroy:
-	vrd_transports_srq_destroy(srq);
-	vrd_engine_synchronize(dev->engine);
-	vrd_transports_srq_free(srq);
-free_buf:
-	vrd_buf_destroy(dev, &srq->buf);
+	cmd->obj = srq;
+	cmd->generation = dev->mem_generation;
+	return vrd_cmd_run(cmd, srq_create_slow, srq_created, false);
 release:
 	vrd_table_release(&dev->srqs, srq->srqn);
 free:
 	free(srq);
 	return ret;
+}
+
+static int srq_unuse(struct vrd_cmd *cmd, int ret)
+{
+	struct vrd_srq *srq = cmd->obj;
+
+	vrd_end_unuse(cmd->dev, &srq->end, &srq->users);
+	return ret;
+}
+
+static int srq_modify_slow(struct vrd_cmd *cmd)
+{
+	const struct virtio_rdma_modify_srq_req *req = cmd->req;
+
+	return set_limit(cmd->obj, le32toh(req->limit));
 }
 
 int vrd_cmd_modify_srq(struct vrd_cmd *cmd)
@@ -160,23 +242,20 @@ int vrd_cmd_modify_srq(struct vrd_cmd *cmd)
 		return -ENOENT;
 	if (mask & ~VIRTIO_RDMA_SRQ_LIMIT)
 		return -EOPNOTSUPP;
-	return mask ? set_limit(srq, le32toh(req->limit)) : 0;
+	if (!mask)
+		return 0;
+	srq->users++;
+	cmd->obj = srq;
+	return vrd_cmd_run(cmd, srq_modify_slow, srq_unuse, false);
 }
 
-int vrd_cmd_query_srq(struct vrd_cmd *cmd)
+static int srq_query_slow(struct vrd_cmd *cmd)
 {
-	const struct virtio_rdma_query_srq_req *req = cmd->req;
 	struct virtio_rdma_query_srq_rsp *rsp = cmd->rsp;
-	struct vrd_device *dev = cmd->dev;
-	struct vrd_srq *srq;
+	struct vrd_srq *srq = cmd->obj;
 	uint32_t limit;
 	int ret;
 
-	if (req->reserved)
-		return -EINVAL;
-	srq = vrd_table_find(&dev->srqs, le32toh(req->srqn));
-	if (!srq)
-		return -ENOENT;
 	vrd_lock(&srq->ring.lock);
 	limit = srq->limit;
 	vrd_unlock(&srq->ring.lock);
@@ -185,31 +264,29 @@ int vrd_cmd_query_srq(struct vrd_cmd *cmd)
 	return ret == -EOPNOTSUPP ? 0 : ret;
 }
 
-/* ---- destroy ----------------------------------------------------------- */
-
-/* Its QPs are gone; who still has it in this turn may go on. */
-static void srq_take_out(struct vrd_srq *srq)
+int vrd_cmd_query_srq(struct vrd_cmd *cmd)
 {
-	struct vrd_device *dev = srq->dev;
+	const struct virtio_rdma_query_srq_req *req = cmd->req;
+	struct vrd_srq *srq;
 
-	vrd_table_unpublish(&dev->srqs, srq->srqn);
-	vrd_poller_srq_detach(srq);
-	vrd_transports_srq_destroy(srq);
+	if (req->reserved)
+		return -EINVAL;
+	srq = vrd_table_find(&cmd->dev->srqs, le32toh(req->srqn));
+	if (!srq)
+		return -ENOENT;
+	srq->users++;
+	cmd->obj = srq;
+	return vrd_cmd_run(cmd, srq_query_slow, srq_unuse, false);
 }
 
-/* After a grace period. */
-static void srq_free(struct vrd_srq *srq)
-{
-	struct vrd_device *dev = srq->dev;
+/* ---- destroy ----------------------------------------------------------- */
 
-	vrd_transports_srq_free(srq);
-	/* Then: a thread of the transport may have raised one until now. */
-	vrd_event_forget_srq(dev, srq->srqn);
-	srq->pd->users--;
-	srq->ctx->users--;
-	vrd_buf_destroy(dev, &srq->buf);
-	vrd_table_release(&dev->srqs, srq->srqn);
-	free(srq);
+/* Its QPs are gone; those that still have it in this turn may go on. */
+static void srq_take_out(struct vrd_srq *srq)
+{
+	vrd_table_unpublish(&srq->dev->srqs, srq->srqn);
+	vrd_poller_srq_detach(srq);
+	srq_set_end(srq);
 }
 
 int vrd_cmd_destroy_srq(struct vrd_cmd *cmd)
@@ -226,9 +303,7 @@ int vrd_cmd_destroy_srq(struct vrd_cmd *cmd)
 	if (srq->users)
 		return -EBUSY;
 	srq_take_out(srq);
-	vrd_engine_synchronize(dev->engine);
-	srq_free(srq);
-	return 0;
+	return vrd_end_for(cmd, &srq->end, 0, false, 0);
 }
 
 void vrd_srq_destroy_all(struct vrd_device *dev)
@@ -238,6 +313,12 @@ void vrd_srq_destroy_all(struct vrd_device *dev)
 
 	for (pos = 0; (srq = vrd_table_next(&dev->srqs, &pos));) {
 		srq_take_out(srq);
+		/* Without workers: all of them, then one grace period for all. */
+		if (!dev->workers) {
+			srq_retire(&srq->end);
+			srq->end.retire = NULL;
+			srq->end.grace = false;
+		}
 		srq->dead_next = list;
 		list = srq;
 	}
@@ -245,6 +326,6 @@ void vrd_srq_destroy_all(struct vrd_device *dev)
 		vrd_engine_synchronize(dev->engine);
 	while ((srq = list)) {
 		list = srq->dead_next;
-		srq_free(srq);
+		vrd_end(dev, &srq->end, srq->users, false);
 	}
 }

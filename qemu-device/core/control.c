@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The control thread: takes commands off the control virtqueue, one at a time
- * and in order, and refills the event and completion queues when the driver
- * kicks them.
+ * The control thread of a device, and the envelope of commands.
+ *
+ * The thread takes commands off the control virtqueue, goes on with those that
+ * were pending (cmd_queue.c), and refills the event and completion queues when
+ * the driver kicks them.  It waits for nothing but the next kick or follow-up.
  *
  * A command's bytes are copied once and never read again; what is checked here
- * (length, header, room for the answer) the commands need not look at.
+ * (length, header, room for the response) the handlers need not look at.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE		/* pthread_setname_np() */
@@ -24,11 +26,15 @@
 
 #include "control.h"
 #include "event.h"
+#include "poller.h"
 #include "request.h"
 #include "trace.h"
 #include "virtq.h"
 
-#define MAX_RESPONSE	512
+#define MAX_RESPONSE	sizeof(((struct vrd_cmd *)0)->rsp_buf)
+
+/* Commands and follow-ups that are carried out before dev->lock is released. */
+#define BATCH		16
 
 /* epoll's datum of the internal eventfd; others are queue numbers. */
 #define WAKE		UINT32_MAX
@@ -36,16 +42,17 @@
 struct vrd_control {
 	pthread_t thread;
 	int epoll_fd, wake_fd;
-	_Atomic bool stop;
+	_Atomic bool stop, abandoned;
 	_Atomic unsigned int shell_waits;	/* shell threads that want dev->lock */
-	uint64_t req[VRD_MAX_REQUEST / sizeof(uint64_t)];	/* as it came */
-	uint64_t fixed[VRD_MAX_FIXED / sizeof(uint64_t)];	/* its fixed part, as we know it */
-	uint64_t rsp[MAX_RESPONSE / sizeof(uint64_t)];
+
+	struct vrd_lock followups_lock;		/* a leaf */
+	STAILQ_HEAD(, vrd_followup) followups;
+	_Atomic bool followups_due;
 };
 
 /* ---- commands ---------------------------------------------------------- */
 
-struct command {
+struct vrd_command {
 	const char *name;
 	struct vrd_layout layout;
 	vrd_cmd_fn *fn;
@@ -62,7 +69,7 @@ struct command {
 #define EXTENTS(req, field, rsp)	{ SIZE(req), SIZE(req), SIZE(rsp), SIZE(rsp), \
 					  offsetof(struct virtio_rdma_##req, field) }
 
-static const struct command commands[] = {
+static const struct vrd_command commands[] = {
 	[VIRTIO_RDMA_CMD_INIT] = {
 		"INIT", PLAIN(init_req, rsp_hdr), vrd_cmd_init
 	},
@@ -151,7 +158,7 @@ _Static_assert(SIZE(create_qp_req) <= VRD_MAX_FIXED && SIZE(modify_qp_req) <= VR
 _Static_assert(SIZE(query_stats_rsp) <= MAX_RESPONSE && SIZE(query_device_rsp) <= MAX_RESPONSE,
 	       "the largest responses fit");
 
-static const struct command *find_command(uint32_t opcode)
+static const struct vrd_command *find_command(uint32_t opcode)
 {
 	if (opcode >= sizeof(commands) / sizeof(commands[0]) || !commands[opcode].fn)
 		return NULL;
@@ -179,97 +186,62 @@ static uint32_t status_of(int ret)
 }
 
 /* Nothing is done unless the response can be written. */
-static int check_room(struct vrd_vq *vq, const struct vrd_vq_elem *elem,
-		      const struct vrd_layout *layout, uint32_t *room)
+static int check_room(struct vrd_cmd *cmd, const struct vrd_layout *layout)
 {
-	*room = vrd_response_length(layout, elem->writable);
-	if (!*room)
+	cmd->room = vrd_response_length(layout, cmd->elem->writable);
+	if (!cmd->room)
 		return -EINVAL;
-	return vrd_vq_can_write(vq, elem, *room) ? 0 : -EFAULT;
+	return vrd_vq_can_write(cmd->dev->vqs[VIRTIO_RDMA_VQ_CONTROL], cmd->elem, cmd->room) ?
+	       0 : -EFAULT;
 }
 
-/* Returns the bytes of response. */
-static uint32_t carry_out(struct vrd_device *dev, struct vrd_vq *vq,
-			  const struct vrd_vq_elem *elem, uint32_t len)
+void vrd_command_check(struct vrd_cmd *cmd, const struct vrd_vq_elem *elem)
 {
-	struct vrd_control *ctl = dev->control;
-	const struct virtio_rdma_cmd_hdr *hdr = (const void *)ctl->req;
-	struct virtio_rdma_rsp_hdr *rsp = (void *)ctl->rsp;
-	struct vrd_cmd cmd = { .dev = dev, .req = ctl->fixed, .rsp = ctl->rsp };
-	const struct command *c = NULL;
-	uint32_t opcode = 0, room = 0, status;
-	int ret = -EINVAL;
+	const struct virtio_rdma_cmd_hdr *hdr = (const void *)cmd->raw;
+	const struct vrd_command *c;
 
-	memset(ctl->rsp, 0, sizeof(ctl->rsp));
-	if (len < sizeof(*hdr) || elem->readable > VRD_MAX_REQUEST)
-		goto answer;
-	opcode = le32toh(hdr->opcode);
-	c = find_command(opcode);
-	ret = -ENODEV;
-	if (!dev->initialised && opcode != VIRTIO_RDMA_CMD_INIT)
-		goto answer;
-	ret = -EOPNOTSUPP;
-	if (!c || c->feature & ~dev->features)
-		goto answer;
-	ret = vrd_request_parse(&c->layout, ctl->req, len, ctl->fixed, &cmd.extents);
-	if (!ret)
-		ret = check_room(vq, elem, &c->layout, &room);
-	if (!ret)
-		ret = c->fn(&cmd);
-answer:
-	status = status_of(ret);
+	cmd->req = cmd->fixed;
+	cmd->refusal = -EINVAL;
+	cmd->malformed = true;
+	if (!cmd->rsp || cmd->req_len < sizeof(*hdr) || elem->readable > VRD_MAX_REQUEST)
+		return;
+	cmd->malformed = false;
+	cmd->opcode = le32toh(hdr->opcode);
+	c = find_command(cmd->opcode);
+	cmd->command = c;
+	cmd->refusal = -EOPNOTSUPP;
+	if (!c || c->feature & ~cmd->dev->features)
+		return;
+	cmd->refusal = vrd_request_parse(&c->layout, cmd->raw, cmd->req_len, cmd->fixed,
+					 &cmd->extents);
+	if (!cmd->refusal)
+		cmd->refusal = check_room(cmd, &c->layout);
+}
+
+int vrd_command_begin(struct vrd_cmd *cmd)
+{
+	/* INIT makes the device ready; before it everything else is refused. */
+	if (!cmd->dev->initialised && cmd->opcode != VIRTIO_RDMA_CMD_INIT && !cmd->malformed)
+		return -ENODEV;
+	return cmd->refusal ? cmd->refusal : cmd->command->fn(cmd);
+}
+
+uint32_t vrd_command_end(struct vrd_cmd *cmd, int ret)
+{
+	struct virtio_rdma_rsp_hdr *rsp = cmd->rsp;
+	const struct vrd_command *c = cmd->command;
+	struct vrd_device *dev = cmd->dev;
+	uint32_t status = status_of(ret);
+
 	vrd_stat_add(dev, VIRTIO_RDMA_STAT_COMMANDS, 1);
-	vrd_trace_command(dev->name, opcode, status, len);
+	vrd_trace_command(dev->name, cmd->opcode, status, cmd->req_len);
 	vrd_dev_log(dev, VRD_LOG_DEBUG, "command %s (%u), %u bytes: status %u",
-		    c ? c->name : "?", opcode, len, status);
-	if (ret) {
-		memset(ctl->rsp, 0, sizeof(ctl->rsp));
-		rsp->status = htole32(status);
-		return sizeof(*rsp);
-	}
-	return room;
-}
-
-/* One command, under dev->lock.  False: there is none. */
-static bool run_command(struct vrd_device *dev)
-{
-	struct vrd_vq *vq = dev->vqs[VIRTIO_RDMA_VQ_CONTROL];
-	struct vrd_control *ctl = dev->control;
-	struct vrd_vq_elem *elem = vq->elem;
-	uint32_t len, written = 0;
-	enum vrd_vq_pop got;
-
-	/*
-	 * Only this thread takes chains, and whatever else changes the queue
-	 * needs dev->lock: so vq->lock, which must be the innermost, can be let
-	 * go while the command runs.
-	 */
-	vrd_lock(&vq->lock);
-	got = vrd_vq_pop_locked(vq, elem);
-	if (got == VRD_VQ_EMPTY) {
-		vrd_vq_want_kick_locked(vq, true);
-		got = vrd_vq_pop_locked(vq, elem);
-	}
-	vrd_unlock(&vq->lock);
-	if (got != VRD_VQ_GOT)
-		return false;
-
-	/* Where no status can go, nothing is done. */
-	if (elem->writable >= sizeof(struct virtio_rdma_rsp_hdr) &&
-	    vrd_vq_can_write(vq, elem, sizeof(struct virtio_rdma_rsp_hdr))) {
-		len = elem->readable < VRD_MAX_REQUEST ? (uint32_t)elem->readable : VRD_MAX_REQUEST;
-		if (!vrd_vq_read(vq, elem, ctl->req, len))
-			len = 0;
-		written = carry_out(dev, vq, elem, len);
-		if (!vrd_vq_write(vq, elem, ctl->rsp, written))
-			written = 0;
-	}
-
-	vrd_lock(&vq->lock);
-	vrd_vq_push_locked(vq, elem, written);
-	vrd_vq_notify_locked(vq);
-	vrd_unlock(&vq->lock);
-	return true;
+		    c ? c->name : "?", cmd->opcode, cmd->req_len, status);
+	if (!ret)
+		return cmd->room;
+	memset(cmd->rsp_buf, 0, sizeof(cmd->rsp_buf));
+	rsp->status = htole32(status);
+	return sizeof(*rsp);
 }
 
 /* ---- the thread -------------------------------------------------------- */
@@ -295,6 +267,63 @@ static void let_shell_in(struct vrd_control *ctl)
 		nanosleep(&moment, NULL);
 }
 
+/* The device whose control thread this is, or NULL. */
+static _Thread_local struct vrd_device *current_device;
+
+/* ---- follow-ups -------------------------------------------------------- */
+
+void vrd_control_followup(struct vrd_device *dev, struct vrd_followup *f)
+{
+	struct vrd_control *ctl = dev->control;
+	bool first;
+
+	vrd_lock(&ctl->followups_lock);
+	first = STAILQ_EMPTY(&ctl->followups);
+	STAILQ_INSERT_TAIL(&ctl->followups, f, link);
+	atomic_store(&ctl->followups_due, true);
+	/* Under the lock: once @f has run, the device may be gone. */
+	if (first && current_device != dev)
+		vrd_control_wake(dev);
+	vrd_unlock(&ctl->followups_lock);
+}
+
+/* One; dev->lock is held.  False: there is none. */
+static bool run_followup(struct vrd_device *dev)
+{
+	struct vrd_control *ctl = dev->control;
+	struct vrd_followup *f;
+
+	if (!atomic_load_explicit(&ctl->followups_due, memory_order_relaxed))
+		return false;
+	vrd_lock(&ctl->followups_lock);
+	f = STAILQ_FIRST(&ctl->followups);
+	if (f)
+		STAILQ_REMOVE_HEAD(&ctl->followups, link);
+	if (STAILQ_EMPTY(&ctl->followups))
+		atomic_store(&ctl->followups_due, false);
+	vrd_unlock(&ctl->followups_lock);
+	if (!f)
+		return false;
+	f->fn(f);
+	return true;
+}
+
+/* ---- commands ---------------------------------------------------------- */
+
+/* A few; false: there is nothing to do. */
+static bool run_batch(struct vrd_device *dev)
+{
+	unsigned int left = BATCH;
+
+	vrd_cmds_flush(dev);
+	while (left && run_followup(dev))
+		left--;
+	while (left && vrd_cmds_take(dev))
+		left--;
+	vrd_cmds_signal(dev);
+	return left < BATCH;
+}
+
 static void run_commands(struct vrd_device *dev)
 {
 	bool more = true;
@@ -302,7 +331,11 @@ static void run_commands(struct vrd_device *dev)
 	while (more && !atomic_load(&dev->control->stop)) {
 		let_shell_in(dev->control);
 		pthread_mutex_lock(&dev->lock);
-		more = run_command(dev);
+		more = run_batch(dev);
+		if (!more) {
+			vrd_cmds_want_kick(dev);
+			more = run_batch(dev);
+		}
 		pthread_mutex_unlock(&dev->lock);
 	}
 }
@@ -315,6 +348,26 @@ static void refill(struct vrd_device *dev, unsigned int index)
 		vrd_control_wake(dev);
 }
 
+static void control_free(struct vrd_control *ctl)
+{
+	close(ctl->wake_fd);
+	close(ctl->epoll_fd);
+	free(ctl);
+}
+
+/* On the control thread: nothing is under way any more. */
+static bool is_left_alone(struct vrd_device *dev)
+{
+	bool alone;
+
+	if (!atomic_load(&dev->control->abandoned))
+		return false;
+	pthread_mutex_lock(&dev->lock);
+	alone = !dev->ends.num && !dev->cmds.num_running;
+	pthread_mutex_unlock(&dev->lock);
+	return alone;
+}
+
 static void *control_main(void *opaque)
 {
 	struct vrd_device *dev = opaque;
@@ -324,6 +377,7 @@ static void *control_main(void *opaque)
 	unsigned int q;
 	int i, n;
 
+	current_device = dev;
 	while (!atomic_load(&ctl->stop)) {
 		n = epoll_wait(ctl->epoll_fd, ev, 16, -1);
 		for (i = 0; i < n; i++) {
@@ -338,6 +392,15 @@ static void *control_main(void *opaque)
 				refill(dev, q);
 		}
 		run_commands(dev);
+		if (is_left_alone(dev)) {
+			struct vrd_engine *engine = dev->engine;
+
+			control_free(ctl);
+			dev->control = NULL;
+			vrd_device_finish(dev);
+			vrd_engine_abandoned(engine, -1);
+			break;
+		}
 	}
 	return NULL;
 }
@@ -379,6 +442,8 @@ int vrd_control_create(struct vrd_device *dev, struct vrd_error *err)
 	ctl = calloc(1, sizeof(*ctl));
 	if (!ctl)
 		return vrd_fail(err, -ENOMEM, "", "out of memory");
+	vrd_lock_init(&ctl->followups_lock, VRD_LOCK_LEAF);
+	STAILQ_INIT(&ctl->followups);
 	ctl->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	ctl->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (ctl->epoll_fd < 0 || ctl->wake_fd < 0 ||
@@ -423,8 +488,18 @@ void vrd_control_destroy(struct vrd_device *dev)
 	atomic_store(&ctl->stop, true);
 	vrd_control_wake(dev);
 	pthread_join(ctl->thread, NULL);
-	close(ctl->wake_fd);
-	close(ctl->epoll_fd);
-	free(ctl);
+	control_free(ctl);
 	dev->control = NULL;
 }
+
+void vrd_control_abandon(struct vrd_device *dev)
+{
+	struct vrd_control *ctl = dev->control;
+
+	vrd_engine_abandoned(dev->engine, 1);
+	pthread_detach(ctl->thread);
+	/* After this the device is the thread's. */
+	atomic_store(&ctl->abandoned, true);
+	vrd_control_wake(dev);
+}
+

@@ -10,24 +10,9 @@
 #define VRD_CONTROL_H
 
 #include "transport.h"
+#include "cmd.h"
 #include "mr.h"
 #include "path.h"
-
-/*
- * A command at hand.  @req is a copy of the fixed part of the guest's request,
- * with the length that this device knows: what an older driver did not send is
- * zero.  @rsp is as long as the command's response and zero; the caller sets the
- * status and writes as much as the driver has room for.
- */
-struct vrd_cmd {
-	struct vrd_device *dev;
-	const void *req;
-	void *rsp;
-	struct vrd_extents extents;	/* those that follow the request */
-};
-
-/* A negative errno is turned into a status: see control.c. */
-typedef int vrd_cmd_fn(struct vrd_cmd *cmd);
 
 /* cmd_device.c */
 vrd_cmd_fn vrd_cmd_init, vrd_cmd_query_device, vrd_cmd_query_port, vrd_cmd_add_gid,
@@ -80,6 +65,13 @@ static inline uint64_t vrd_round_up_power_of_two(uint64_t n)
 
 int vrd_control_create(struct vrd_device *dev, struct vrd_error *err);
 void vrd_control_destroy(struct vrd_device *dev);
+/*
+ * In its place while calls of the host are under way: the thread goes on with
+ * what they bring, and then ends the device (vrd_device_finish()).
+ */
+void vrd_control_abandon(struct vrd_device *dev);
+/* device.c: the last part of vrd_device_destroy(); there is no control thread. */
+void vrd_device_finish(struct vrd_device *dev);
 /* Has it look at all queues; any thread. */
 void vrd_control_wake(struct vrd_device *dev);
 /* Each write to @fd has it look at queue @vq; unwatch before @fd is closed. */

@@ -17,6 +17,7 @@
 
 #include "closer.h"
 #include "control.h"
+#include "end.h"
 #include "event.h"
 #include "mem.h"
 #include "poller.h"
@@ -25,6 +26,10 @@
 #define FEATURES_REQUIRED	((1ULL << VIRTIO_F_VERSION_1) | (1ULL << VIRTIO_F_ACCESS_PLATFORM))
 #define FEATURES		(FEATURES_REQUIRED | (1ULL << VIRTIO_RING_F_INDIRECT_DESC) | \
 				 (1ULL << VIRTIO_RING_F_EVENT_IDX))
+
+/* How long a reset, and the end of a device, wait for the host's RDMA stack. */
+#define RESET_MS	2000
+#define DESTROY_MS	3000
 
 /* ---- limits ------------------------------------------------------------ */
 
@@ -159,13 +164,15 @@ static int make_parts(struct vrd_device *dev, const struct vrd_device_config *cf
 	memcpy(dev->allowed_gids, cfg->allowed_gids, sizeof(dev->allowed_gids));
 	if (make_tables(dev) || make_vqs(dev) || vrd_mr_init(dev) || vrd_event_init(dev))
 		return -ENOMEM;
-	return 0;
+	return dev->blocks ? vrd_workers_create(dev->engine, dev->name, &dev->workers) : 0;
 }
 
 static void free_parts(struct vrd_device *dev)
 {
 	unsigned int i;
 
+	vrd_workers_destroy(dev->workers);
+	vrd_ends_fini(&dev->ends);
 	vrd_closer_destroy(dev->closer);
 	vrd_event_fini(dev);
 	vrd_mr_fini(dev);
@@ -228,6 +235,8 @@ int vrd_device_create(struct vrd_engine *engine, const struct vrd_device_config 
 	dev->lost_fd = -1;
 	dev->db_kick_fd = -1;
 	pthread_mutex_init(&dev->lock, NULL);
+	vrd_cmds_init(&dev->cmds);
+	vrd_ends_init(&dev->ends);
 	atomic_store(&dev->suspended, 1);	/* until the control queue starts */
 
 	ret = vrd_transports_choose(dev, names, err);
@@ -279,6 +288,7 @@ free:
 void vrd_device_destroy(struct vrd_device *dev)
 {
 	unsigned int i;
+	bool gone;
 
 	vrd_device_reset(dev);
 	/* Kicks are not watched any more when their descriptors are closed. */
@@ -286,7 +296,23 @@ void vrd_device_destroy(struct vrd_device *dev)
 		vrd_device_vq_set_kick(dev, i, -1);
 		vrd_device_vq_set_call(dev, i, -1);
 	}
-	vrd_control_destroy(dev);
+	vrd_device_lock(dev);
+	gone = vrd_ends_wait(dev, true, DESTROY_MS);
+	vrd_device_unlock(dev);
+	if (gone) {
+		vrd_control_destroy(dev);
+		vrd_device_finish(dev);
+		return;
+	}
+	/* What it uses has to stay until then; the process goes on without it. */
+	vrd_log(dev->engine, VRD_LOG_ERROR,
+		"%s: a call of the host's RDMA stack does not return: the device is freed when it does",
+		dev->name);
+	vrd_control_abandon(dev);
+}
+
+void vrd_device_finish(struct vrd_device *dev)
+{
 	close_transports(dev);
 	vrd_engine_remove_device(dev);
 	vrd_fabric_put(dev->fabric);
@@ -381,6 +407,18 @@ unsigned int vrd_device_pending_closes(struct vrd_device *dev)
 
 /* ---- memory table ------------------------------------------------------ */
 
+void vrd_mem_unpin(struct vrd_device *dev)
+{
+	struct vrd_mem *mem;
+
+	if (--dev->mem_pins)
+		return;
+	while ((mem = dev->old_mem)) {
+		dev->old_mem = mem->next;
+		vrd_mem_destroy(mem);
+	}
+}
+
 int vrd_device_set_mem_table(struct vrd_device *dev, const struct vrd_mem_region *regions,
 			     unsigned int num, struct vrd_error *err)
 {
@@ -414,6 +452,12 @@ int vrd_device_set_mem_table(struct vrd_device *dev, const struct vrd_mem_region
 		vrd_unlock(&vq->lock);
 	}
 	vrd_device_resume(dev);
+	if (old && dev->mem_pins) {
+		/* A worker registers memory by it, but does not touch that memory. */
+		old->next = dev->old_mem;
+		dev->old_mem = old;
+		old = NULL;
+	}
 	vrd_device_unlock(dev);
 
 	vrd_mem_destroy(old);
@@ -421,6 +465,19 @@ int vrd_device_set_mem_table(struct vrd_device *dev, const struct vrd_mem_region
 	vrd_log(dev->engine, VRD_LOG_DEBUG, "%s: memory table of %u regions, %" PRIu64 " MiB",
 		dev->name, num, mem->pages >> (20 - VIRTIO_RDMA_PAGE_SHIFT));
 	return 0;
+}
+
+/*
+ * Workers deregister memory with the host.  A host that does not answer must not
+ * hold up the guest's reset for ever.
+ */
+static void wait_for_host(struct vrd_device *dev)
+{
+	if (vrd_ends_wait(dev, false, RESET_MS))
+		return;
+	vrd_log(dev->engine, VRD_LOG_ERROR,
+		"%s: the host's RDMA device does not give %u memory regions back: it may still write to them",
+		dev->name, dev->ends.num_guards);
 }
 
 /* ---- virtqueues -------------------------------------------------------- */
@@ -569,7 +626,9 @@ static void forget_driver(struct vrd_device *dev)
 	if (!dev->initialised)
 		return;
 	vrd_log(dev->engine, VRD_LOG_DEBUG, "%s: another driver took over", dev->name);
+	vrd_cmds_cancel(dev);
 	vrd_device_clear(dev);
+	wait_for_host(dev);
 	dev->initialised = false;
 	dev->num_vectors_used = 0;
 }
@@ -658,7 +717,9 @@ void vrd_device_reset(struct vrd_device *dev)
 	vrd_device_lock(dev);
 	for (i = 0; i < dev->num_vqs; i++)
 		stop_vq(dev, dev->vqs[i], NULL);
+	vrd_cmds_cancel(dev);
 	vrd_device_clear(dev);
+	wait_for_host(dev);
 	dev->initialised = false;
 	dev->num_vectors_used = 0;
 	atomic_store(&dev->broken, false);

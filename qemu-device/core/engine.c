@@ -139,10 +139,28 @@ free_engine:
 	return ret;
 }
 
+void vrd_engine_abandoned(struct vrd_engine *engine, int num)
+{
+	pthread_mutex_lock(&engine->lock);
+	engine->num_abandoned += (unsigned int)num;
+	pthread_mutex_unlock(&engine->lock);
+}
+
 void vrd_engine_destroy(struct vrd_engine *engine)
 {
+	unsigned int abandoned;
+
 	if (!engine)
 		return;
+	/* A device that waits for a call of the host uses all of it. */
+	pthread_mutex_lock(&engine->lock);
+	abandoned = engine->num_abandoned;
+	pthread_mutex_unlock(&engine->lock);
+	if (abandoned) {
+		vrd_log(engine, VRD_LOG_ERROR, "the engine stays: %u devices wait for their host",
+			abandoned);
+		return;
+	}
 	if (engine->shared)
 		engine->shared_close(engine->shared);
 	stop_pollers(engine, engine->num_pollers);

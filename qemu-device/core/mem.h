@@ -48,6 +48,7 @@ struct vrd_mem_span {
 
 struct vrd_mem {
 	struct vrd_device *dev;
+	struct vrd_mem *next;		/* dev->old_mem */
 	unsigned int num;
 	uint64_t pages;			/* of all regions together */
 	/* Where the table before had other memory, or none: sorted, disjoint. */
@@ -63,6 +64,8 @@ struct vrd_mem {
 int vrd_mem_create(struct vrd_device *dev, const struct vrd_mem_region *regions, unsigned int num,
 		   const struct vrd_mem *old, struct vrd_mem **mem, struct vrd_error *err);
 void vrd_mem_destroy(struct vrd_mem *mem);
+/* device.c: a worker that looked at dev->mem (dev->mem_pins) does so no more. */
+void vrd_mem_unpin(struct vrd_device *dev);
 
 /*
  * hva of @addr, with in *@run (may be NULL) the contiguous bytes from there, at

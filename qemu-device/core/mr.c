@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "transport.h"
+#include "end.h"
 #include "mem.h"
 #include "mr.h"
 #include "path.h"
@@ -258,12 +259,22 @@ static void mr_free(struct vrd_device *dev, struct vrd_mr *mr)
 		count_bytes(dev, 0, -1);
 	else if (mr->num_pages)
 		count_bytes(dev, -(int64_t)(mr->num_pages << PAGE_SHIFT), 0);
-	mr->pd->users--;
 	release_host_key(&dev->rkeys, &mr->host_rkey);
 	release_host_key(&dev->lkeys, &mr->host_lkey);
 	vrd_table_release(&dev->mrs, mr->index);
+	vrd_end_unuse(dev, &mr->pd->end, &mr->pd->users);
 	free(mr->runs);
 	free(mr);
+}
+
+static void end_release(struct vrd_end *end)
+{
+	vrd_transports_mr_dereg(end->dev, vrd_end_of(end, vrd_mr, end));
+}
+
+static void end_free(struct vrd_end *end)
+{
+	mr_free(end->dev, vrd_end_of(end, vrd_mr, end));
 }
 
 /* All pages have come: closes the list, and gives back what is not used of it. */
@@ -281,23 +292,68 @@ static void mr_end_runs(struct vrd_mr *mr)
 	mr->max_runs = mr->num_runs;
 }
 
-/* All pages are there: tells the transport, lets the data path see it. */
+/*
+ * All pages are there, so the transport may register them: vrd_mr_reg_slow(), then
+ * vrd_mr_registered().  Until then nobody finds the region.
+ */
 static int mr_complete(struct vrd_device *dev, struct vrd_mr *mr)
 {
-	int ret;
-
 	if (!mr->dma)
 		mr_end_runs(mr);
 	vrd_mr_retranslate(dev, mr, true);
-	ret = vrd_transports_mr_reg(dev, mr);
-	if (!ret && dev->owner) {
-		ret = publish_host_keys(dev, mr);
-		if (ret)
-			vrd_transports_mr_dereg(dev, mr);
+	mr->generation = dev->mem_generation;
+	/* A worker looks at the memory table. */
+	dev->mem_pins++;
+	mr->pinned_mem = true;
+	return VRD_MR_COMPLETE;
+}
+
+int vrd_mr_reg_slow(struct vrd_mr *mr)
+{
+	return vrd_transports_mr_reg(mr->pd->ctx->dev, mr);
+}
+
+/* It was not registered, for @ret. */
+static int not_registered(struct vrd_device *dev, struct vrd_mr *mr, int ret, bool cancelled)
+{
+	if (!mr->was_partial || cancelled) {
+		mr_free(dev, mr);
+		return ret;
+	}
+	/* As before the last command: the driver may try it again. */
+	mr->filled = mr->filled_before;
+	mr->num_runs = mr->runs_before;
+	LIST_INSERT_HEAD(&dev->partial_mrs, mr, partial_link);
+	dev->num_partial++;
+	return ret;
+}
+
+int vrd_mr_registered(struct vrd_mr *mr, int ret, bool cancelled)
+{
+	struct vrd_device *dev = mr->pd->ctx->dev;
+
+	if (mr->pinned_mem) {
+		mr->pinned_mem = false;
+		vrd_mem_unpin(dev);
 	}
 	if (ret)
-		return ret;
+		return not_registered(dev, mr, ret, cancelled);
+	mr->end = (struct vrd_end){ .release = end_release, .free = end_free };
+	mr->error = 0;
+	if (cancelled)
+		return VRD_MR_ENDS;
+	if (dev->owner) {
+		mr->error = publish_host_keys(dev, mr);
+		if (mr->error == -EEXIST && dev->ends.num)
+			return -EAGAIN;
+		if (mr->error)
+			return VRD_MR_ENDS;
+	}
+	if (mr->generation != dev->mem_generation)
+		vrd_mr_retranslate(dev, mr, true);
 	vrd_table_publish(&dev->mrs, mr->index, mr);
+	if (mr->generation != dev->mem_generation)
+		vrd_transports_mem_changed(dev);
 	return 0;
 }
 
@@ -399,19 +455,15 @@ int vrd_mr_reg(struct vrd_pd *pd, uint32_t access, uint64_t iova, uint64_t lengt
 	ret = mr_fill(dev, mr, x);
 	if (ret)
 		goto free;
-	if (mr->filled < total_pages) {
-		ret = -ENOMEM;
-		if (dev->num_partial >= MAX_PARTIAL)
-			goto free;
-		dev->num_partial++;
-		LIST_INSERT_HEAD(&dev->partial_mrs, mr, partial_link);
-	} else {
-		ret = mr_complete(dev, mr);
-		if (ret)
-			goto free;
-	}
 	*out = mr;
-	return 0;
+	if (mr->filled == total_pages)
+		return mr_complete(dev, mr);
+	ret = -ENOMEM;
+	if (dev->num_partial >= MAX_PARTIAL)
+		goto free;
+	dev->num_partial++;
+	LIST_INSERT_HEAD(&dev->partial_mrs, mr, partial_link);
+	return VRD_MR_PARTIAL;
 free:
 	mr_free(dev, mr);
 	return ret;
@@ -438,26 +490,21 @@ int vrd_mr_reg_more(struct vrd_device *dev, uint32_t handle, const struct vrd_ex
 		    struct vrd_mr **out)
 {
 	struct vrd_mr *mr = find_partial(dev, handle);
-	uint32_t num_runs;
-	uint64_t filled;
 	int ret;
 
 	if (!mr)
 		return vrd_table_find(&dev->mrs, handle) ? -EINVAL : -ENOENT;
 	*out = mr;
-	filled = mr->filled;
-	num_runs = mr->num_runs;
+	mr->filled_before = mr->filled;
+	mr->runs_before = mr->num_runs;
 	ret = mr_fill(dev, mr, x);
-	if (ret || mr->filled < mr->num_pages)
+	if (ret)
 		return ret;
-	ret = mr_complete(dev, mr);
-	if (ret) {
-		mr->filled = filled;
-		mr->num_runs = num_runs;
-		return ret;
-	}
+	if (mr->filled < mr->num_pages)
+		return VRD_MR_PARTIAL;
+	mr->was_partial = true;
 	forget_partial(dev, mr);
-	return 0;
+	return mr_complete(dev, mr);
 }
 
 int vrd_mr_reg_dma(struct vrd_pd *pd, uint32_t access, struct vrd_mr **out)
@@ -477,22 +524,18 @@ int vrd_mr_reg_dma(struct vrd_pd *pd, uint32_t access, struct vrd_mr **out)
 	mr->length = UINT64_MAX;
 	mr->dma = true;
 	count_bytes(dev, 0, 1);
-	ret = mr_complete(dev, mr);
-	if (ret) {
-		mr_free(dev, mr);
-		return ret;
-	}
 	*out = mr;
-	return 0;
+	return mr_complete(dev, mr);
 }
 
-int vrd_mr_dereg(struct vrd_device *dev, uint32_t handle)
+int vrd_mr_take_out(struct vrd_device *dev, uint32_t handle, struct vrd_mr **out)
 {
 	struct vrd_mr *mr = find_partial(dev, handle);
 
 	if (mr) {
 		forget_partial(dev, mr);
-		mr_free(dev, mr);
+		mr->end = (struct vrd_end){ .free = end_free };
+		*out = mr;
 		return 0;
 	}
 	mr = vrd_table_find(&dev->mrs, handle);
@@ -500,9 +543,11 @@ int vrd_mr_dereg(struct vrd_device *dev, uint32_t handle)
 		return -ENOENT;
 	mr_unpublish(dev, mr);
 	/* Copies that have found it end: no byte moves after the reply. */
-	vrd_engine_synchronize(dev->engine);
-	vrd_transports_mr_dereg(dev, mr);
-	mr_free(dev, mr);
+	mr->end = (struct vrd_end){
+		.release = end_release, .free = end_free,
+		.grace = true,
+	};
+	*out = mr;
 	return 0;
 }
 
@@ -524,8 +569,10 @@ void vrd_mr_dereg_all(struct vrd_device *dev)
 		vrd_engine_synchronize(dev->engine);
 	while ((mr = list)) {
 		list = mr->partial_link.le_next;
-		vrd_transports_mr_dereg(dev, mr);
-		mr_free(dev, mr);
+		mr->end = (struct vrd_end){
+			.release = end_release, .free = end_free,
+		};
+		vrd_end(dev, &mr->end, 0, true);
 	}
 }
 

@@ -27,6 +27,8 @@ int vrd_extents_check(const struct vrd_extents *x, uint64_t *pages);
 int vrd_buf_create(struct vrd_device *dev, struct vrd_buf *buf, const struct vrd_extents *x,
 		   uint64_t size);
 void vrd_buf_destroy(struct vrd_device *dev, struct vrd_buf *buf);
+/* All of it, under the memory table of the device; no poller runs on it. */
+void vrd_buf_translate(struct vrd_device *dev, struct vrd_buf *buf);
 /* Where the memory table of the device has changed; no poller runs on it. */
 void vrd_buf_retranslate(struct vrd_device *dev, struct vrd_buf *buf);
 /* Host address of an offset that is below the size and does not straddle. */
@@ -47,12 +49,29 @@ void vrd_rings_forget(struct vrd_device *dev);
 
 /* --- mr.c --- */
 
+/*
+ * Registration.  PARTIAL: more pages have to come.  COMPLETE: the caller runs
+ * vrd_mr_reg_slow(), which may block, without dev->lock, and then
+ * vrd_mr_registered() with what that returned.  Negative: an errno, and there is
+ * no region.
+ */
+enum { VRD_MR_PARTIAL, VRD_MR_COMPLETE, VRD_MR_ENDS };
+
 int vrd_mr_reg(struct vrd_pd *pd, uint32_t access, uint64_t iova, uint64_t length,
 	       uint64_t total_pages, const struct vrd_extents *x, struct vrd_mr **mr);
 int vrd_mr_reg_more(struct vrd_device *dev, uint32_t handle, const struct vrd_extents *x,
 		    struct vrd_mr **mr);
 int vrd_mr_reg_dma(struct vrd_pd *pd, uint32_t access, struct vrd_mr **mr);
-int vrd_mr_dereg(struct vrd_device *dev, uint32_t handle);
+int vrd_mr_reg_slow(struct vrd_mr *mr);
+/*
+ * 0: found from now on.  ENDS: registered, but of no use; mr->end is set, and
+ * mr->error says why.  -EAGAIN: call it again later, with @ret 0.  Another negative
+ * errno: @ret, and the region is gone or partial.
+ */
+int vrd_mr_registered(struct vrd_mr *mr, int ret, bool cancelled);
+
+/* Not found any more; mr->end is set.  -ENOENT. */
+int vrd_mr_take_out(struct vrd_device *dev, uint32_t handle, struct vrd_mr **mr);
 /* Where the memory table has changed, or all of it. */
 void vrd_mr_retranslate(struct vrd_device *dev, struct vrd_mr *mr, bool all);
 /* All of them: reset.  Takes care of the grace period. */

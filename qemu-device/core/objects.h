@@ -36,6 +36,7 @@
 
 #include "lock.h"
 #include "log.h"
+#include "pending.h"
 #include "table.h"
 #include "timer.h"
 #include "transports.h"
@@ -95,6 +96,7 @@ struct vrd_ctx {
 	uint64_t db_addr;		/* device address of the doorbell page */
 	struct virtio_rdma_db_page *db;	/* translation, or NULL */
 	uint32_t users;			/* objects that depend on it; dev->lock */
+	struct vrd_end end;
 	struct vrd_ctx_slots *slots;	/* who has which dirty byte: doorbell.c */
 };
 
@@ -102,6 +104,7 @@ struct vrd_pd {
 	uint32_t id;
 	struct vrd_ctx *ctx;
 	uint32_t users;			/* dev->lock */
+	struct vrd_end end;
 	void *priv[VRD_NUM_SLOTS];	/* see struct vrd_qp */
 };
 
@@ -140,6 +143,13 @@ struct vrd_mr {
 	uint64_t filled;		/* pages that have come; dev->lock */
 	LIST_ENTRY(vrd_mr) partial_link;	/* dev->partial_mrs until it is complete */
 	struct vrd_host_key host_lkey, host_rkey;
+	/* Registration: dev->lock */
+	bool was_partial, pinned_mem;
+	uint64_t filled_before;		/* by the last command */
+	uint32_t runs_before;
+	uint64_t generation;		/* of the memory table that it was made for */
+	int error;
+	struct vrd_end end;
 	void *priv[VRD_NUM_SLOTS];
 };
 
@@ -170,6 +180,7 @@ struct vrd_cq {
 	bool error;			/* overflowed: takes no more */
 	TAILQ_ENTRY(vrd_cq) event_link;	/* vq's waiting CQs: vq->lock */
 	uint32_t users;			/* QPs; dev->lock */
+	struct vrd_end end;
 	void *priv[VRD_NUM_SLOTS];
 };
 
@@ -193,6 +204,7 @@ struct vrd_srq {
 					 * the limit still counts them as posted */
 	bool error;			/* SRQ_ERR was raised: it gives no more receives */
 
+	struct vrd_end end;
 	struct vrd_srq *dead_next;	/* on its way out: dev->lock */
 	void *priv[VRD_NUM_SLOTS];
 };
@@ -243,6 +255,12 @@ struct vrd_qp {
 		_Atomic uint8_t error_state;	/* SQE or ERR to go to, or 0: any thread */
 	} sched;
 
+	uint32_t users;			/* host calls under way for it; dev->lock */
+	bool numbered;			/* qpn is taken in dev->qps; dev->lock */
+	/* Of the MODIFY_QP under way: the GID that its address vector names. */
+	bool has_sgid;
+	uint8_t sgid[16];
+	struct vrd_end end;
 	struct vrd_qp *dead_next;	/* on its way out: dev->lock */
 	/*
 	 * The private parts of the transports, by VRD_SLOT_*; NULL where a transport
@@ -291,6 +309,8 @@ struct vrd_device {
 	uint32_t num_vectors_used;
 	struct vrd_mem *mem;		/* replaced under quiesce */
 	uint64_t mem_generation;
+	unsigned int mem_pins;		/* workers that look at a memory table */
+	struct vrd_mem *old_mem;	/* replaced, and pinned still: list by next */
 
 	struct vrd_table ctxs, pds, mrs, cqs, srqs, qps;
 	struct vrd_table lkeys, rkeys;	/* dev->owner: regions by the host's keys */
@@ -306,6 +326,10 @@ struct vrd_device {
 	unsigned int num_vqs;
 	struct vrd_vq **vqs;
 	struct vrd_control *control;	/* control.c: the thread */
+	bool blocks;			/* the transports' operations may */
+	struct vrd_workers *workers;	/* for the transport's calls that may block, or NULL */
+	struct vrd_cmds cmds;		/* cmd_queue.c */
+	struct vrd_ends ends;		/* end.c */
 	struct vrd_events *events;	/* event.c: what waits for a buffer */
 	struct vrd_ratelimit log_limit;
 

@@ -20,6 +20,8 @@
  */
 int vrd_engine_add_device(struct vrd_device *dev);
 void vrd_engine_remove_device(struct vrd_device *dev);
+/* @num more devices (or less) that vrd_device_destroy() left to their control threads. */
+void vrd_engine_abandoned(struct vrd_engine *engine, int num);
 
 /*
  * Chooses ctx->poller and has it scan the doorbell page, of which ctx->db is

@@ -203,6 +203,7 @@ struct vrd_engine {
 	pthread_mutex_t lock;
 	LIST_HEAD(, vrd_device) devices;
 	unsigned int num_devices;
+	unsigned int num_abandoned;
 	LIST_HEAD(, vrd_fabric) fabrics;
 	void *shared;				/* vrd_engine_share() */
 	void (*shared_close)(void *shared);

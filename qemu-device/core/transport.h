@@ -127,6 +127,13 @@ struct vrd_transport_ops {
 	 * (qp_create, mr_reg).  At most one transport of a device may.
 	 */
 	bool owns_numbers;
+	/*
+	 * Operations on objects and a path's modify() and query() may block, as calls
+	 * of the host's RDMA stack do.  For a device with such a transport they run on
+	 * a worker, without dev->lock: several at a time, but one for each object.
+	 * Not so gid_add, gid_del and mem_changed.
+	 */
+	bool blocks;
 	/* Another transport that every device with this one has as well, or NULL. */
 	const struct vrd_transport_ops *companion;
 	const struct vrd_path_ops *path;

@@ -138,6 +138,7 @@ static void sum_up(struct vrd_device *dev)
 		carriers += carries_data(*t);
 		if ((*t)->owns_numbers)
 			dev->owner = *t;
+		dev->blocks |= (*t)->blocks;
 		dev->polled |= (*t)->poll != NULL;
 		dev->host_cqs |= (*t)->cq_create != NULL;
 		dev->maps_memory |= (*t)->mem_changed != NULL;

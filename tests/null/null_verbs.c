@@ -95,6 +95,42 @@ static bool fails(void)
 	return true;
 }
 
+/* ---- calls that do not return ---------------------------------------------------- */
+
+static struct null_gate {
+	_Atomic bool closed;
+	_Atomic uint32_t qpn;
+	_Atomic unsigned int waiting;
+} gates[NULL_CALLS];
+
+void null_hold(enum null_call call, uint32_t qpn)
+{
+	gates[call].qpn = qpn;
+	gates[call].closed = true;
+}
+
+void null_release(enum null_call call)
+{
+	gates[call].closed = false;
+}
+
+unsigned int null_held(enum null_call call)
+{
+	return gates[call].waiting;
+}
+
+static void pass(enum null_call call, uint32_t qpn)
+{
+	struct null_gate *gate = &gates[call];
+
+	if (!gate->closed || (gate->qpn && gate->qpn != qpn))
+		return;
+	gate->waiting++;
+	while (gate->closed)
+		usleep(500);
+	gate->waiting--;
+}
+
 long null_objects(void)
 {
 	return objects;
@@ -277,8 +313,10 @@ int ibv_dealloc_pd(struct ibv_pd *pd)
 static struct ibv_mr *reg(struct ibv_pd *pd, void *addr, size_t length)
 {
 	static _Atomic uint32_t key;
-	struct ibv_mr *mr = make(sizeof(*mr));
+	struct ibv_mr *mr;
 
+	pass(NULL_REG_MR, 0);
+	mr = make(sizeof(*mr));
 	if (!mr)
 		return NULL;
 	*mr = (struct ibv_mr){
@@ -316,6 +354,7 @@ struct ibv_mr *ibv_reg_mr_iova(struct ibv_pd *pd, void *addr, size_t length, uin
 
 int ibv_dereg_mr(struct ibv_mr *mr)
 {
+	pass(NULL_DEREG_MR, 0);
 	return drop(mr);
 }
 
@@ -442,6 +481,7 @@ struct ibv_cq *ibv_create_cq(struct ibv_context *ctx, int cqe, void *context,
 
 int ibv_destroy_cq(struct ibv_cq *cq)
 {
+	pass(NULL_DESTROY_CQ, 0);
 	drop_events((struct null_cq *)cq);
 	return drop(cq);
 }
@@ -508,9 +548,11 @@ struct ibv_qp *null_qp(uint32_t qpn)
 struct ibv_qp *ibv_create_qp(struct ibv_pd *pd, struct ibv_qp_init_attr *init)
 {
 	uint32_t rq = init->cap.max_recv_wr ? init->cap.max_recv_wr : 1;
-	struct null_qp *nqp = make(sizeof(*nqp) + rq * sizeof(struct null_recv));
+	struct null_qp *nqp;
 	unsigned int i;
 
+	pass(NULL_CREATE_QP, 0);
+	nqp = make(sizeof(*nqp) + rq * sizeof(struct null_recv));
 	if (!nqp)
 		return NULL;
 	init_ring(&nqp->rq, rq, nqp + 1);
@@ -553,6 +595,7 @@ static void forget_completions(struct ibv_qp *qp)
 
 int ibv_destroy_qp(struct ibv_qp *qp)
 {
+	pass(NULL_DESTROY_QP, qp->qp_num);
 	pthread_mutex_lock(&lock);
 	qps[qp->qp_num - FIRST_QPN] = NULL;
 	pthread_mutex_unlock(&lock);
@@ -678,6 +721,7 @@ int ibv_modify_qp(struct ibv_qp *qp, struct ibv_qp_attr *attr, int mask)
 {
 	struct null_qp *nqp = (struct null_qp *)qp;
 
+	pass(NULL_MODIFY_QP, qp->qp_num);
 	if (fails())
 		return ENOMEM;
 	if (!(mask & IBV_QP_STATE))

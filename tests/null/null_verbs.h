@@ -27,6 +27,20 @@ extern const uint8_t null_gids[2][16];
 void null_fail(long nth);
 bool null_failed(void);
 
+/*
+ * Calls that do not return: while such a kind is held, each of these calls waits
+ * before it does anything; modify: of the QP with number @qpn alone, unless that
+ * is zero.
+ */
+enum null_call {
+	NULL_MODIFY_QP, NULL_CREATE_QP, NULL_DESTROY_QP, NULL_REG_MR, NULL_DEREG_MR,
+	NULL_DESTROY_CQ, NULL_CALLS,
+};
+void null_hold(enum null_call call, uint32_t qpn);
+void null_release(enum null_call call);
+/* Calls that wait now. */
+unsigned int null_held(enum null_call call);
+
 /* Objects that exist: PDs, MRs, CQs, SRQs, QPs, AHs, channels, contexts. */
 long null_objects(void);
 

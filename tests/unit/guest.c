@@ -205,7 +205,7 @@ static void alloc_queue(struct guest *g, unsigned int i)
 {
 	struct guest_vq *vq = &g->vqs[i];
 
-	vq->num = 64;
+	vq->num = i == VIRTIO_RDMA_VQ_CONTROL ? 256 : 64;
 	vq->desc = guest_alloc(g, 16 * vq->num);
 	vq->avail = guest_alloc(g, 6 + 2 * vq->num);
 	vq->used = guest_alloc(g, 6 + 8 * vq->num);
@@ -285,10 +285,11 @@ void guest_start_queues(struct guest *g)
 			.avail = guest_addr(g, vq->avail),
 			.used = guest_addr(g, vq->used),
 			/*
-			 * The device has used all that it took, although this side may not have
-			 * read the used ring yet.
+			 * Where it stopped; or, after a reset, behind all that the device took
+			 * and used, although this side may not have read the used ring yet.
 			 */
-			.last_avail = vrd_load16((__le16 *)(vq->used + 2)),
+			.last_avail = vq->stopped ? vq->stopped_at :
+						    vrd_load16((__le16 *)(vq->used + 2)),
 		};
 		struct vrd_error err;
 
@@ -298,6 +299,7 @@ void guest_start_queues(struct guest *g)
 		if (vrd_device_vq_start(g->dev, i, &cfg, &err))
 			guest_fatal("queue %u: %s (%s)", i, err.msg, err.hint);
 		vq->running = true;
+		vq->stopped = false;
 	}
 }
 
@@ -309,6 +311,8 @@ void guest_stop_queues(struct guest *g)
 		if (vrd_device_vq_stop(g->dev, i, &last_avail))
 			guest_fatal("queue %u does not stop", i);
 		g->vqs[i].running = false;
+		g->vqs[i].stopped = true;
+		g->vqs[i].stopped_at = last_avail;
 	}
 }
 

@@ -46,6 +46,8 @@ struct guest_vq {
 	uint8_t *buf;				/* event queues: num buffers */
 	uint32_t buf_size;
 	bool running;
+	bool stopped;				/* by guest_stop_queues(), at: */
+	uint16_t stopped_at;
 	uint64_t interrupts;			/* call signals seen */
 };
 

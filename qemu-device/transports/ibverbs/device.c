@@ -432,6 +432,7 @@ const struct vrd_transport_ops vrd_ibverbs_transport = {
 	.slot		= VRD_SLOT_IBVERBS,
 	.qp_types	= VRD_QPT_DATA,
 	.owns_numbers	= true,
+	.blocks		= true,
 	.companion	= &vrd_mad_transport,	/* QP 1 of the host's port is not ours to use */
 	.path		= &vrd_ibv_path,
 	.device_open	= vrd_ibv_device_open,

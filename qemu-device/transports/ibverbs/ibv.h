@@ -144,7 +144,7 @@ struct vrd_ibv_dev {
 	struct ibv_ah *own_ah;			/* to ourselves, of that PD as well */
 
 	_Atomic uint32_t generation;		/* those given out */
-	uint64_t maps;				/* mappings of its regions; dev->lock */
+	_Atomic uint64_t maps;			/* mappings of its regions */
 	struct vrd_ibv_poll *polls;		/* by poller */
 
 	/* The port, as last asked; worker writes, any thread reads. */

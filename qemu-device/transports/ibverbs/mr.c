@@ -16,7 +16,7 @@
  * else the process needs.  One of several devices may have as many as it leaves to
  * the others, so that no guest can take them all.
  *
- * Control and shell threads, dev->lock.
+ * Workers, without dev->lock, several at a time; mem_changed: front end, dev->lock.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -180,30 +180,29 @@ static int map_pieces(struct vrd_ibv_mr *vmr, uint64_t lead, uint64_t trail)
 	return 0;
 }
 
+static void give_maps(struct vrd_ibv_dev *vdev, uint64_t num)
+{
+	atomic_fetch_sub(&vdev->maps, num);
+	atomic_fetch_sub(vrd_engine_alias_maps(vdev->dev->engine), num);
+}
+
 /* Takes @num of the mappings that this process may have. */
 static int take_maps(struct vrd_ibv_dev *vdev, uint64_t num)
 {
 	_Atomic uint64_t *used = vrd_engine_alias_maps(vdev->dev->engine);
 	uint64_t max = vdev->ibdev->max_map_count;
 	uint64_t room = max - max / 8, before = atomic_fetch_add(used, num);
+	uint64_t mine = atomic_fetch_add(&vdev->maps, num) + num;
 	bool alone = vrd_engine_device_count(vdev->dev->engine) == 1;
 
-	if (before + num <= room && (alone || vdev->maps + num <= room - before - num)) {
-		vdev->maps += num;
+	if (before + num <= room && (alone || mine <= room - before - num))
 		return 0;
-	}
-	atomic_fetch_sub(used, num);
+	give_maps(vdev, num);
 	vrd_dev_log(vdev->dev, VRD_LOG_WARN,
 		    "a memory region of %llu pieces does not fit: %llu of %llu mappings of this process are in use, and no guest may have more than it leaves to others; raise it on the host (sysctl -w vm.max_map_count=%llu), or give the guest huge pages",
 		    (unsigned long long)num, (unsigned long long)before,
 		    (unsigned long long)room, (unsigned long long)max * 4);
 	return -ENOMEM;
-}
-
-static void give_maps(struct vrd_ibv_dev *vdev, uint64_t num)
-{
-	vdev->maps -= num;
-	atomic_fetch_sub(vrd_engine_alias_maps(vdev->dev->engine), num);
 }
 
 static int make_alias(struct vrd_ibv_dev *vdev, struct vrd_ibv_mr *vmr, uint64_t *lead)

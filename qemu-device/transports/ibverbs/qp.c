@@ -6,7 +6,8 @@
  * with CQs that are the guest's as well, and with the host's number.  QP 1 is
  * not: the transport mad has it.
  *
- * Control thread under dev->lock, but for the timer.
+ * Workers, without dev->lock; several at a time, but one for each QP.  Not so the
+ * timer.
  */
 #include <endian.h>
 #include <errno.h>
@@ -179,12 +180,11 @@ int vrd_ibv_qp_create(struct vrd_qp *qp)
 static int fill_av(struct vrd_qp *qp, const struct virtio_rdma_av *av, struct ibv_ah_attr *to)
 {
 	struct vrd_ibv_dev *vdev = vrd_ibv_dev(qp->dev);
-	const uint8_t *sgid = vrd_gid_at(qp->dev, av->sgid_index);
 	int index;
 
-	if (!sgid)
+	if (!qp->has_sgid)
 		return -EINVAL;
-	index = vrd_ibv_gid_index(vdev, sgid);
+	index = vrd_ibv_gid_index(vdev, qp->sgid);
 	if (index < 0)
 		return index;
 	*to = (struct ibv_ah_attr){

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The objects that a command names, which decide what it has to wait for: see
+ * cmd.h.
+ *
+ * A command changes the object that it is about (MODIFY_QP its QP, DESTROY_CQ its
+ * CQ), and refers to others (CREATE_QP to its PD and CQs).  Two that only refer to
+ * the same object run side by side: a registration of 100 GiB does not hold up
+ * a QP of the same PD.  A destroy waits for all earlier ones that refer to its
+ * object, and whatever refers to the object later waits for the destroy, and
+ * finds nothing.
+ *
+ * Control thread, dev->lock.  The requests are the guest's, and have been copied.
+ */
+#include <endian.h>
+
+#include "control.h"
+
+static void name(struct vrd_cmd *cmd, enum vrd_ref_kind kind, bool changes, uint32_t number)
+{
+	if (cmd->num_refs < VRD_MAX_CMD_REFS)
+		cmd->refs[cmd->num_refs++] = (struct vrd_cmd_ref){
+			.kind = kind, .changes = changes, .number = number,
+		};
+}
+
+/* Field @field of the request, a __le32. */
+#define FIELD(type, field) \
+	le32toh(((const struct virtio_rdma_##type *)cmd->req)->field)
+
+static void name_qp_parents(struct vrd_cmd *cmd)
+{
+	name(cmd, VRD_REF_CTX, false, FIELD(create_qp_req, ctx));
+	name(cmd, VRD_REF_PD, false, FIELD(create_qp_req, pd));
+	name(cmd, VRD_REF_CQ, false, FIELD(create_qp_req, send_cqn));
+	name(cmd, VRD_REF_CQ, false, FIELD(create_qp_req, recv_cqn));
+	name(cmd, VRD_REF_SRQ, false, FIELD(create_qp_req, srqn));
+}
+
+static void name_objects(struct vrd_cmd *cmd)
+{
+	switch (cmd->opcode) {
+	case VIRTIO_RDMA_CMD_ADD_GID:
+		return name(cmd, VRD_REF_GID, true, FIELD(add_gid_req, index));
+	case VIRTIO_RDMA_CMD_DEL_GID:
+		return name(cmd, VRD_REF_GID, true, FIELD(del_gid_req, index));
+	case VIRTIO_RDMA_CMD_DESTROY_CTX:
+		return name(cmd, VRD_REF_CTX, true, FIELD(destroy_req, handle));
+	case VIRTIO_RDMA_CMD_ALLOC_PD:
+		return name(cmd, VRD_REF_CTX, false, FIELD(alloc_pd_req, ctx));
+	case VIRTIO_RDMA_CMD_DEALLOC_PD:
+		return name(cmd, VRD_REF_PD, true, FIELD(destroy_req, handle));
+	case VIRTIO_RDMA_CMD_REG_MR:
+		return name(cmd, VRD_REF_PD, false, FIELD(reg_mr_req, pd));
+	case VIRTIO_RDMA_CMD_REG_MR_MORE:
+		return name(cmd, VRD_REF_MR, true, FIELD(reg_mr_more_req, mr));
+	case VIRTIO_RDMA_CMD_REG_DMA_MR:
+		return name(cmd, VRD_REF_PD, false, FIELD(reg_dma_mr_req, pd));
+	case VIRTIO_RDMA_CMD_DEREG_MR:
+		return name(cmd, VRD_REF_MR, true, FIELD(destroy_req, handle));
+	case VIRTIO_RDMA_CMD_CREATE_CQ:
+		return name(cmd, VRD_REF_CTX, false, FIELD(create_cq_req, ctx));
+	case VIRTIO_RDMA_CMD_RESIZE_CQ:
+		return name(cmd, VRD_REF_CQ, true, FIELD(resize_cq_req, cqn));
+	case VIRTIO_RDMA_CMD_DESTROY_CQ:
+		return name(cmd, VRD_REF_CQ, true, FIELD(destroy_req, handle));
+	case VIRTIO_RDMA_CMD_CREATE_QP:
+		return name_qp_parents(cmd);
+	case VIRTIO_RDMA_CMD_MODIFY_QP:
+		return name(cmd, VRD_REF_QP, true, FIELD(modify_qp_req, qpn));
+	case VIRTIO_RDMA_CMD_QUERY_QP:
+		return name(cmd, VRD_REF_QP, true, FIELD(query_qp_req, qpn));
+	case VIRTIO_RDMA_CMD_DESTROY_QP:
+		return name(cmd, VRD_REF_QP, true, FIELD(destroy_req, handle));
+	case VIRTIO_RDMA_CMD_CREATE_SRQ:
+		name(cmd, VRD_REF_CTX, false, FIELD(create_srq_req, ctx));
+		return name(cmd, VRD_REF_PD, false, FIELD(create_srq_req, pd));
+	case VIRTIO_RDMA_CMD_MODIFY_SRQ:
+		return name(cmd, VRD_REF_SRQ, true, FIELD(modify_srq_req, srqn));
+	case VIRTIO_RDMA_CMD_QUERY_SRQ:
+		return name(cmd, VRD_REF_SRQ, true, FIELD(query_srq_req, srqn));
+	case VIRTIO_RDMA_CMD_DESTROY_SRQ:
+		return name(cmd, VRD_REF_SRQ, true, FIELD(destroy_req, handle));
+	}
+}
+
+void vrd_cmd_find_names(struct vrd_cmd *cmd)
+{
+	name(cmd, VRD_REF_DEVICE, cmd->opcode == VIRTIO_RDMA_CMD_INIT, 0);
+	if (!cmd->refusal)
+		name_objects(cmd);
+}
+
+static bool refs_conflict(const struct vrd_cmd_ref *a, const struct vrd_cmd_ref *b)
+{
+	return a->kind == b->kind && a->number == b->number && (a->changes || b->changes);
+}
+
+bool vrd_cmd_conflict(const struct vrd_cmd *a, const struct vrd_cmd *b)
+{
+	for (unsigned int i = 0; i < a->num_refs; i++) {
+		/* A host call that a reset left behind does not hold up INIT. */
+		if (a->cancelled && a->refs[i].kind == VRD_REF_DEVICE)
+			continue;
+		for (unsigned int j = 0; j < b->num_refs; j++)
+			if (refs_conflict(&a->refs[i], &b->refs[j]))
+				return true;
+	}
+	return false;
+}

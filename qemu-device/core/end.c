@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The end of objects.  See end.h.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <time.h>
+
+#include "control.h"
+#include "end.h"
+
+void vrd_ends_init(struct vrd_ends *ends)
+{
+	pthread_condattr_t attr;
+
+	TAILQ_INIT(&ends->due);
+	TAILQ_INIT(&ends->after);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&ends->gone, &attr);
+	pthread_condattr_destroy(&attr);
+}
+
+void vrd_ends_fini(struct vrd_ends *ends)
+{
+	pthread_cond_destroy(&ends->gone);
+}
+
+/* The transport's part is gone. */
+static void end_free(struct vrd_end *end)
+{
+	struct vrd_device *dev = end->dev;
+	struct vrd_ends *ends = &dev->ends;
+	struct vrd_cmd *cmd = end->cmd;
+	int ret = end->ret;
+
+	ends->num--;
+	ends->num_guards -= end->guards_memory;
+	end->free(end);
+	if (cmd)
+		vrd_cmd_complete(cmd, ret);
+	pthread_cond_broadcast(&ends->gone);
+}
+
+static void run_due(struct vrd_device *dev);
+
+static void released(struct vrd_followup *f)
+{
+	struct vrd_end *end = vrd_end_of(f, vrd_end, followup);
+	struct vrd_device *dev = end->dev;
+
+	end_free(end);
+	run_due(dev);
+}
+
+/* May block. */
+static void give_back(struct vrd_end *end)
+{
+	if (end->retire)
+		end->retire(end);
+	if (end->grace)
+		vrd_engine_synchronize(end->dev->engine);
+	if (end->release)
+		end->release(end);
+}
+
+static void work(struct vrd_work *work)
+{
+	struct vrd_end *end = vrd_end_of(work, vrd_end, work);
+
+	give_back(end);
+	vrd_control_followup(end->dev, &end->followup);
+}
+
+static void start(struct vrd_end *end)
+{
+	struct vrd_device *dev = end->dev;
+
+	if (dev->workers && (end->retire || end->grace || end->release)) {
+		end->work = (struct vrd_work){ .fn = work };
+		end->followup.fn = released;
+		vrd_work_submit(dev->workers, &end->work);
+		return;
+	}
+	give_back(end);
+	end_free(end);
+}
+
+static void wake_init(struct vrd_ends *ends)
+{
+	struct vrd_cmd *cmd;
+
+	while (!ends->num_guards && (cmd = TAILQ_FIRST(&ends->after))) {
+		TAILQ_REMOVE(&ends->after, cmd, ready_link);
+		vrd_cmd_complete(cmd, 0);
+	}
+}
+
+static void run_due(struct vrd_device *dev)
+{
+	struct vrd_ends *ends = &dev->ends;
+	struct vrd_end *end;
+
+	/* What ends may have been the last to use another: one loop does for all. */
+	if (ends->running)
+		return;
+	ends->running = true;
+	while ((end = TAILQ_FIRST(&ends->due))) {
+		TAILQ_REMOVE(&ends->due, end, link);
+		start(end);
+	}
+	ends->running = false;
+	wake_init(ends);
+}
+
+static void begin(struct vrd_device *dev, struct vrd_end *end, uint32_t users,
+		  bool guards_memory)
+{
+	end->dev = dev;
+	end->guards_memory = guards_memory;
+	end->waits = users != 0;
+	dev->ends.num++;
+	dev->ends.num_guards += guards_memory;
+	if (!users)
+		TAILQ_INSERT_TAIL(&dev->ends.due, end, link);
+}
+
+void vrd_end(struct vrd_device *dev, struct vrd_end *end, uint32_t users, bool guards_memory)
+{
+	end->cmd = NULL;
+	begin(dev, end, users, guards_memory);
+	run_due(dev);
+}
+
+int vrd_end_for(struct vrd_cmd *cmd, struct vrd_end *end, uint32_t users, bool guards_memory,
+		int ret)
+{
+	struct vrd_device *dev = cmd->dev;
+
+	/* Without workers it has ended when vrd_end() returns. */
+	if (!dev->workers && !users && !dev->ends.running) {
+		vrd_end(dev, end, users, guards_memory);
+		return ret;
+	}
+	end->cmd = cmd;
+	end->ret = ret;
+	vrd_cmd_wait(cmd, NULL);
+	begin(dev, end, users, guards_memory);
+	run_due(dev);
+	return VRD_CMD_PENDING;
+}
+
+void vrd_end_unuse(struct vrd_device *dev, struct vrd_end *end, uint32_t *users)
+{
+	if (--*users || !end->waits)
+		return;
+	end->waits = false;
+	TAILQ_INSERT_TAIL(&dev->ends.due, end, link);
+	run_due(dev);
+}
+
+int vrd_ends_wait_guards(struct vrd_cmd *cmd, vrd_cmd_step_fn *step)
+{
+	struct vrd_ends *ends = &cmd->dev->ends;
+
+	if (!ends->num_guards)
+		return step(cmd, 0);
+	vrd_cmd_wait(cmd, step);
+	TAILQ_INSERT_TAIL(&ends->after, cmd, ready_link);
+	return VRD_CMD_PENDING;
+}
+
+static bool is_over(const struct vrd_device *dev, bool all)
+{
+	return all ? !dev->ends.num && !dev->cmds.num_running : !dev->ends.num_guards;
+}
+
+bool vrd_ends_wait(struct vrd_device *dev, bool all, unsigned int timeout_ms)
+{
+	struct timespec until;
+	int ret = 0;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += timeout_ms / 1000;
+	until.tv_nsec += timeout_ms % 1000 * 1000000;
+	if (until.tv_nsec >= 1000000000) {
+		until.tv_nsec -= 1000000000;
+		until.tv_sec++;
+	}
+	while (!is_over(dev, all) && !ret)
+		ret = pthread_cond_timedwait(&dev->ends.gone, &dev->lock, &until);
+	return is_over(dev, all);
+}

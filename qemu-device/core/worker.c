@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Worker threads of a device.  See worker.h.
+ *
+ * Two queues: calls that may wait for the network, and all others.  The first
+ * never get all threads, so that a guest that connects to hosts which do not
+ * answer can still register memory and destroy objects.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE		/* pthread_setname_np() */
+#endif
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <time.h>
+
+#include "transport.h"
+#include "worker.h"
+
+/* A thread that was idle for so long ends. */
+#define IDLE_SECONDS	2
+
+STAILQ_HEAD(work_list, vrd_work);
+
+struct vrd_workers {
+	struct vrd_engine *engine;
+	char name[16];
+	pthread_mutex_t lock;		/* all below; a leaf */
+	pthread_cond_t work;		/* there is work, or stop */
+	pthread_cond_t ended;		/* a thread has ended */
+	struct work_list net, other;
+	unsigned int queued;		/* works in both lists */
+	unsigned int num, idle, in_net;	/* threads; idle ones; those in calls with @net */
+	bool stop;
+};
+
+void vrd_workers_destroy(struct vrd_workers *ws)
+{
+	if (!ws)
+		return;
+	pthread_mutex_lock(&ws->lock);
+	ws->stop = true;
+	pthread_cond_broadcast(&ws->work);
+	while (ws->num)
+		pthread_cond_wait(&ws->ended, &ws->lock);
+	pthread_mutex_unlock(&ws->lock);
+	pthread_cond_destroy(&ws->ended);
+	pthread_cond_destroy(&ws->work);
+	pthread_mutex_destroy(&ws->lock);
+	free(ws);
+}
+
+static struct vrd_work *next_locked(struct vrd_workers *ws)
+{
+	struct vrd_work *work = STAILQ_FIRST(&ws->other);
+
+	if (work) {
+		STAILQ_REMOVE_HEAD(&ws->other, link);
+		ws->queued--;
+		return work;
+	}
+	work = STAILQ_FIRST(&ws->net);
+	if (!work || ws->in_net == VRD_MAX_NET_WORKERS)
+		return NULL;
+	STAILQ_REMOVE_HEAD(&ws->net, link);
+	ws->queued--;
+	return work;
+}
+
+/* False: nothing came for a while, or the pool is to end. */
+static bool wait_locked(struct vrd_workers *ws)
+{
+	struct timespec until;
+	int ret;
+
+	if (ws->stop)
+		return false;
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += IDLE_SECONDS;
+	ws->idle++;
+	ret = pthread_cond_timedwait(&ws->work, &ws->lock, &until);
+	ws->idle--;
+	return ret != ETIMEDOUT || ws->queued || ws->num == 1;
+}
+
+static void *worker_main(void *arg)
+{
+	struct vrd_workers *ws = arg;
+	struct vrd_work *work;
+
+	prctl(PR_SET_NAME, ws->name);
+	pthread_mutex_lock(&ws->lock);
+	for (;;) {
+		bool net;
+
+		work = next_locked(ws);
+		if (!work) {
+			if (!wait_locked(ws))
+				break;
+			continue;
+		}
+		net = work->net;
+		ws->in_net += net;
+		pthread_mutex_unlock(&ws->lock);
+		work->fn(work);
+		pthread_mutex_lock(&ws->lock);
+		ws->in_net -= net;
+	}
+	/* After this the pool may be gone. */
+	ws->num--;
+	pthread_cond_signal(&ws->ended);
+	pthread_mutex_unlock(&ws->lock);
+	return NULL;
+}
+
+/* Signals belong to the front end's threads, except for faults. */
+static int start_thread(struct vrd_workers *ws)
+{
+	pthread_attr_t attr;
+	sigset_t all, old;
+	pthread_t thread;
+	int ret;
+
+	sigfillset(&all);
+	sigdelset(&all, SIGBUS);
+	sigdelset(&all, SIGSEGV);
+	pthread_attr_init(&attr);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	ret = pthread_create(&thread, &attr, worker_main, ws);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	pthread_attr_destroy(&attr);
+	return ret;
+}
+
+/* One more thread, if there is more to do than those that are idle will do. */
+static void find_thread_locked(struct vrd_workers *ws)
+{
+	int ret;
+
+	if (ws->idle)
+		pthread_cond_signal(&ws->work);
+	/* Calls that wait for their turn among those with @net need no thread. */
+	if (ws->queued <= ws->idle || ws->num == VRD_MAX_WORKERS ||
+	    (STAILQ_EMPTY(&ws->other) && ws->in_net == VRD_MAX_NET_WORKERS))
+		return;
+	ret = start_thread(ws);
+	if (!ret)
+		ws->num++;
+	else
+		vrd_log(ws->engine, VRD_LOG_WARN, "cannot start a worker thread: %s",
+			strerror(ret));
+}
+
+void vrd_work_submit(struct vrd_workers *ws, struct vrd_work *work)
+{
+	pthread_mutex_lock(&ws->lock);
+	if (work->net)
+		STAILQ_INSERT_TAIL(&ws->net, work, link);
+	else
+		STAILQ_INSERT_TAIL(&ws->other, work, link);
+	ws->queued++;
+	find_thread_locked(ws);
+	pthread_mutex_unlock(&ws->lock);
+}
+
+int vrd_workers_create(struct vrd_engine *engine, const char *name, struct vrd_workers **out)
+{
+	struct vrd_workers *ws = calloc(1, sizeof(*ws));
+	pthread_condattr_t attr;
+	int ret;
+
+	if (!ws)
+		return -ENOMEM;
+	ws->engine = engine;
+	snprintf(ws->name, sizeof(ws->name), "vrd-wrk %.7s", name);
+	pthread_mutex_init(&ws->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&ws->work, &attr);
+	pthread_cond_init(&ws->ended, &attr);
+	pthread_condattr_destroy(&attr);
+	STAILQ_INIT(&ws->net);
+	STAILQ_INIT(&ws->other);
+
+	pthread_mutex_lock(&ws->lock);
+	ret = start_thread(ws);
+	ws->num = !ret;
+	pthread_mutex_unlock(&ws->lock);
+	if (ret) {
+		vrd_workers_destroy(ws);
+		return -ret;
+	}
+	*out = ws;
+	return 0;
+}

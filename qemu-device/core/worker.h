@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Worker threads of a device: calls that may block, which the control thread,
+ * the front end and the pollers must not make themselves.
+ *
+ * Each device whose transport makes such calls has a pool of its own, so that
+ * calls which hang cost no other device anything.  The first thread lives as long
+ * as the pool.  Another one is started when there is more work than idle threads,
+ * and ends when it has been idle for a while.
+ */
+#ifndef VRD_WORKER_H
+#define VRD_WORKER_H
+
+#include <stdbool.h>
+#include <sys/queue.h>
+
+struct vrd_engine;
+struct vrd_workers;
+
+/* Threads of a pool, at most. */
+#define VRD_MAX_WORKERS		16
+/* Of these, so many may be in calls that wait for the network. */
+#define VRD_MAX_NET_WORKERS	12
+
+/*
+ * One call.  The owner keeps it until @fn is called; @fn may free it.  @fn runs
+ * on a worker, without locks, and may take dev->lock.
+ */
+struct vrd_work {
+	void (*fn)(struct vrd_work *work);
+	bool net;			/* may wait for the network: see VRD_MAX_NET_WORKERS */
+	STAILQ_ENTRY(vrd_work) link;	/* the pool's */
+};
+
+/* 0 or a negative errno. */
+int vrd_workers_create(struct vrd_engine *engine, const char *name, struct vrd_workers **out);
+/* No work is queued or running.  Waits for the threads to end. */
+void vrd_workers_destroy(struct vrd_workers *ws);
+
+/* Any thread, any lock.  If no thread can be started, an existing one takes it later. */
+void vrd_work_submit(struct vrd_workers *ws, struct vrd_work *work);
+
+#endif /* VRD_WORKER_H */
