@@ -22,6 +22,7 @@
 
 #include <linux/completion.h>
 #include <linux/delay.h>
+#include <linux/dma-mapping.h>
 #include <linux/module.h>
 
 #include "connect.h"
@@ -437,8 +438,8 @@ static void kv_destroy(struct kv_test *t)
 		t->dev->ops.dereg_mr(t->mr, NULL);
 	for (i = 0; i < 2; i++) {
 		if (t->buf[i])
-			ib_dma_free_coherent(t->dev, KV_BUF, t->buf[i],
-					     t->dma[i]);
+			dma_free_coherent(t->dev->dma_device, KV_BUF,
+					  t->buf[i], t->dma[i]);
 	}
 	if (t->pd)
 		ib_dealloc_pd(t->pd);
@@ -479,8 +480,8 @@ static int kv_create(struct kv_test *t)
 	init.recv_cq = t->cq;
 	for (i = 0; i < 2; i++) {
 		/* Both sides use it at any time: nothing is synchronised. */
-		t->buf[i] = ib_dma_alloc_coherent(t->dev, KV_BUF, &t->dma[i],
-						  GFP_KERNEL);
+		t->buf[i] = dma_alloc_coherent(t->dev->dma_device, KV_BUF,
+					       &t->dma[i], GFP_KERNEL);
 		if (!t->buf[i])
 			return -ENOMEM;
 		t->qp[i] = ib_create_qp(t->pd, &init);
