@@ -2,7 +2,6 @@
 /*
  * The header in front of a datagram.  Pure functions; any thread.
  */
-#include <stdbool.h>
 #include <string.h>
 
 #include "grh.h"
@@ -73,4 +72,15 @@ uint8_t vrd_grh_fill(uint8_t out[VRD_GRH_LEN], const struct vrd_grh *grh, uint32
 	}
 	fill_v6(out, grh, length);
 	return VIRTIO_RDMA_CQE_GRH;
+}
+
+bool vrd_grh_is_v4(const uint8_t header[VRD_GRH_LEN])
+{
+	const uint8_t *ip = header + 20;
+
+	/* Without a look at the checksum, which Soft-RoCE leaves out if both ends are local. */
+	if (header[0] >> 4 != 6)
+		return ip[0] >> 4 == 4;
+	/* RoCE v2 allows no IP options.  The sum over a header with its checksum is 0xffff. */
+	return ip[0] == 0x45 && ip[9] == IP_PROTO_UDP && !ip_checksum(ip);
 }

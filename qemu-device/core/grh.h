@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The 40 bytes that a datagram's receive begins with, as RoCE v2 has them: the
- * IPv6 header, or 20 bytes of nothing and the IPv4 header.  For transports that
- * deliver datagrams themselves.
+ * IPv6 header, or 20 bytes of nothing and the IPv4 header.
  */
 #ifndef VRD_GRH_H
 #define VRD_GRH_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <linux/virtio_rdma.h>
@@ -25,5 +25,11 @@ struct vrd_grh {
  * included).  Returns the flags of the CQE.
  */
 uint8_t vrd_grh_fill(uint8_t out[VRD_GRH_LEN], const struct vrd_grh *grh, uint32_t length);
+
+/*
+ * Whether a header that another device wrote is IPv4's.  The 20 bytes in front of an IPv4
+ * header are undefined (IBTA A17.4.5.2): they may look like an IPv6 header.
+ */
+bool vrd_grh_is_v4(const uint8_t header[VRD_GRH_LEN]);
 
 #endif /* VRD_GRH_H */

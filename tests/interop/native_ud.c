@@ -41,7 +41,8 @@ static void delivered(uint8_t opcode, uint32_t length)
 	is(mem_status(&p.a.scq), 0, "UD: %u bytes are sent", length);
 	status = mem_cqe(&p.b.rcq, &cqe);
 	ok(!status && le32toh(cqe.byte_len) == GRH + length && le32toh(cqe.src_qp) == p.a.qp.qpn &&
-	   cqe.flags & VIRTIO_RDMA_CQE_GRH && mem_has_pattern(p.b.buf + GRH, length, MEM_SEED_A),
+	   cqe.flags & VIRTIO_RDMA_CQE_GRH && cqe.flags & VIRTIO_RDMA_CQE_IPV4 &&
+	   mem_has_pattern(p.b.buf + GRH, length, MEM_SEED_A),
 	   "they arrive, with their header");
 	ok(opcode != SENDI || (cqe.flags & VIRTIO_RDMA_CQE_IMM && cqe.imm == htobe32(0xabad1dea)),
 	   "and the immediate data");

@@ -126,6 +126,8 @@ def main():
             # Errors are Soft-RoCE's own, where it carries the QP: only data there.
             only = '' if b in (server, client) else '-c "0 B to 64 MiB"'
             pair.verify(tap, name, server, client, f'-g 1 -q 9 {only}', timeout=900)
+            if only:
+                pair.verify(tap, name, server, client, '-g 1 -q 9 -c "network header"')
     tap.end()
 
 

@@ -101,5 +101,6 @@ struct virtio_rdma_av av_to(const struct mem_end *from, const struct mem_end *to
 void datagram(uint8_t *to, uint32_t payload, uint32_t seed)
 {
 	mem_pattern(to, GRH, seed + 1);
+	to[0] = 0x60;			/* of an IPv6 header */
 	mem_pattern(to + GRH, payload, seed);
 }

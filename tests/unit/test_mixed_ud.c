@@ -2,6 +2,7 @@
 /*
  * The mixed transport: datagrams, which take their path one by one, and come on both.
  */
+#include "grh.h"
 #include "mixed.h"
 
 static bool is_signaled(uint32_t i, uint32_t total)
@@ -78,7 +79,7 @@ static void test_ud_receive(void)
 	uint64_t rx = guest_stat(p.a.g, "host_rx_bytes"), bytes = 0, drops;
 	struct virtio_rdma_av to_x;
 	struct virtio_rdma_cqe cqe;
-	uint8_t data[4096 + GRH];
+	uint8_t data[4096 + GRH], header[GRH];
 	bool good = true;
 	uint32_t first;
 
@@ -104,7 +105,8 @@ static void test_ud_receive(void)
 			le32toh(cqe.src_qp) == (host ? NULL_SRC_QP : y.qp.qpn) &&
 			le32toh(cqe.byte_len) == GRH + length && cqe.flags & VIRTIO_RDMA_CQE_GRH &&
 			mem_has_pattern(x.buf + slot + GRH, length, i) &&
-			(!host || mem_has_pattern(x.buf + slot, GRH, i + 1));
+			(!host || (cqe.flags == VIRTIO_RDMA_CQE_GRH &&
+				   !memcmp(x.buf + slot, data, GRH)));
 	}
 	ok(good, "UD: 600 datagrams of both paths take the receives in order, with their headers");
 	is(guest_stat(p.a.g, "host_rx_bytes") - rx, bytes, "UD: the host's are counted");
@@ -123,6 +125,16 @@ static void test_ud_receive(void)
 	datagram(data, 4096, 5);
 	ok(arrives(&x, IBV_WC_SUCCESS, data, GRH + 4096) && mem_in_order(&x.rcq, 0, first + 1, 1) &&
 	   mem_has_pattern(x.buf + GRH, 4096, 5), "UD: the longest one");
+
+	/* The host's device wrote an IPv4 header, and left what was in front of it. */
+	memset(data, 0x66, GRH);
+	vrd_grh_fill(header, &(struct vrd_grh){ .sgid = null_gids[1], .dgid = null_gids[1] }, 64);
+	memcpy(data + 20, header + 20, 20);
+	mem_recv(&x, 0, 1024);
+	ok(arrives(&x, IBV_WC_SUCCESS, data, GRH + 64) && mem_cqe(&x.rcq, &cqe) == 0 &&
+	   cqe.flags == (VIRTIO_RDMA_CQE_GRH | VIRTIO_RDMA_CQE_IPV4) &&
+	   !memcmp(x.buf, header, GRH), "UD: an IPv4 header from the host is told as such");
+	first++;
 
 	/* A receive without registered memory: an error of the receiver. */
 	struct guest_sge bad = { x.mr.iova, 1024, x.mr.lkey ^ 0x55 };

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "grh.h"
 #include "ibv.h"
 #include "log.h"
 
@@ -112,6 +113,11 @@ static void deliver(struct vrd_ibv_qp *vq, uint8_t *data, const struct ibv_wc *w
 	uint32_t length = wc->byte_len - GRH_LEN;
 
 	vrd_ibv_fill_recv(&cqe, wc);
+	if (vrd_grh_is_v4(data)) {
+		cqe.flags |= VIRTIO_RDMA_CQE_IPV4;
+		/* What earlier datagrams left there; the host's device need not write it. */
+		memset(data, 0, 20);
+	}
 	atomic_fetch_add_explicit(&vq->vdev->rx_bytes, length, memory_order_relaxed);
 	vrd_path_deliver(vq->qp, data, length, &cqe);
 }

@@ -36,12 +36,12 @@ static uint8_t status_of(enum ibv_wc_status status)
 	}
 }
 
+/* But for CQE_IPV4.  RoCE has no service level; some hosts report other things as such. */
 void vrd_ibv_fill_recv(struct virtio_rdma_cqe *cqe, const struct ibv_wc *wc)
 {
 	cqe->byte_len = htole32(wc->byte_len);
 	cqe->src_qp = htole32(wc->src_qp);
 	cqe->pkey_index = htole16(wc->pkey_index);
-	cqe->sl = wc->sl;
 	if (wc->wc_flags & IBV_WC_GRH)
 		cqe->flags |= VIRTIO_RDMA_CQE_GRH;
 	if (wc->wc_flags & IBV_WC_WITH_IMM) {
@@ -101,6 +101,14 @@ static void complete_error(struct vrd_ibv_cq *vcq, struct vrd_ibv_qp *vq, const 
 	follow_error(vq, recv);
 }
 
+static const struct vrd_ibv_places *places_of(const struct vrd_ibv_qp *vq)
+{
+	const struct vrd_srq *srq = vq->qp->srq;
+
+	return srq ? atomic_load_explicit(&vrd_ibv_srq(srq)->places, memory_order_acquire) :
+		     vq->places;
+}
+
 void vrd_ibv_complete(struct vrd_ibv_cq *vcq, const struct ibv_wc *wc)
 {
 	struct vrd_device *dev = vcq->cq->dev;
@@ -148,7 +156,12 @@ void vrd_ibv_complete(struct vrd_ibv_cq *vcq, const struct ibv_wc *wc)
 		return;
 	}
 	vrd_ibv_fill_recv(&cqe, wc);
-	bytes = qp->type == VIRTIO_RDMA_QPT_UD ? wc->byte_len - GRH_LEN : wc->byte_len;
+	bytes = wc->byte_len;
+	if (qp->type == VIRTIO_RDMA_QPT_UD) {
+		bytes -= GRH_LEN;
+		if (vrd_ibv_header_is_v4(qp, places_of(vq), index))
+			cqe.flags |= VIRTIO_RDMA_CQE_IPV4;
+	}
 	vrd_stat_add(dev, VIRTIO_RDMA_STAT_RECV, 1);
 	vrd_stat_add(dev, VIRTIO_RDMA_STAT_RX_BYTES, bytes);
 	atomic_fetch_add_explicit(&vdev->rx_bytes, bytes, memory_order_relaxed);

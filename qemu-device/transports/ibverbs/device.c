@@ -18,9 +18,9 @@
 #include "ibv.h"
 #include "log.h"
 
-/* A limit below this holds no guest's memory. */
 /* IBTA's longest message, for hosts that report none or a longer one. */
 #define MAX_MSG		(1U << 31)
+/* A limit below this holds no guest's memory. */
 #define SMALL_MEMLOCK	(64ULL << 20)
 
 int vrd_ibv_errno(int host)

@@ -16,6 +16,7 @@
  *   mr.c         alias mappings
  *   cq.c         polling, and waking the poller
  *   complete.c   a host completion becomes the guest's
+ *   header.c     is a datagram's header IPv4's?
  *   qp.c         queue pairs: life and states
  *   send.c       a send queue's turn
  *   recv.c       receives, of QPs and of SRQs
@@ -231,6 +232,8 @@ struct vrd_ibv_qp {
 	uint32_t ah_done;
 	struct vrd_ibv_ah *last_ah;		/* of the last WQE; with a reference */
 
+	struct vrd_ibv_places *places;		/* UD with an RQ of its own, not shared: header.c */
+
 	/* vdev->lock */
 	LIST_ENTRY(vrd_ibv_qp) ah_link;
 	struct vrd_ibv_ah *waits_for;
@@ -256,6 +259,8 @@ struct vrd_ibv_srq {
 	uint32_t window;		/* receives that the host may have in advance */
 	uint32_t host_qps;		/* QPs on this path that take from it */
 	struct vrd_ibv_lent *lent;	/* @window of them, made for the first such QP */
+	/* Else, made for the first UD QP: header.c.  Its entries: ring.lock, and the poller. */
+	struct vrd_ibv_places *_Atomic places;
 };
 
 static inline struct vrd_ibv_srq *vrd_ibv_srq(const struct vrd_srq *srq)
@@ -341,6 +346,13 @@ static inline void vrd_ibv_cq_expect(struct vrd_ibv_cq *vcq)
 	if (!vcq->active)
 		vrd_ibv_cq_activate(vcq);
 }
+
+/* header.c */
+struct vrd_ibv_places *vrd_ibv_places_alloc(uint32_t entries);
+/* The host gets the receive. */
+void vrd_ibv_place_set(struct vrd_ibv_places *p, const struct vrd_recv_wr *wr);
+/* The header that a datagram for this receive brought.  @p may be NULL. */
+bool vrd_ibv_header_is_v4(struct vrd_qp *qp, const struct vrd_ibv_places *p, uint32_t index);
 
 /* complete.c */
 void vrd_ibv_fill_recv(struct virtio_rdma_cqe *cqe, const struct ibv_wc *wc);

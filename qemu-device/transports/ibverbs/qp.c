@@ -105,6 +105,7 @@ static void free_parts(struct vrd_ibv_qp *vq)
 		vrd_ibv_vcq_destroy(vq->send_vcq);
 	free(vq->bounce);
 	free(vq->slot_ah);
+	free(vq->places);
 	/* It may still have events of one that it keeps: they find it dead. */
 	vq->dead = true;
 	if (!ret)
@@ -123,6 +124,24 @@ static int make_cqs(struct vrd_ibv_qp *vq)
 	vq->send_vcq = vrd_ibv_vcq_create(qp->send_cq, qp->sq.entries + vrd_ibv_bounces(qp));
 	vq->recv_vcq = vq->send_vcq;
 	return vq->send_vcq ? 0 : vrd_ibv_errno(errno ? errno : EIO);
+}
+
+/* An SRQ has them from its first UD QP on, and forgets the receives of before. */
+static int make_places(struct vrd_ibv_qp *vq)
+{
+	struct vrd_srq *srq = vq->qp->srq;
+	struct vrd_ibv_places *places, *none = NULL;
+
+	if (srq ? vrd_ibv_srq(srq)->places != NULL : !vq->qp->rq.entries)
+		return 0;
+	places = vrd_ibv_places_alloc(srq ? srq->ring.entries : vq->qp->rq.entries);
+	if (!places)
+		return -ENOMEM;
+	if (!srq)
+		vq->places = places;
+	else if (!atomic_compare_exchange_strong(&vrd_ibv_srq(srq)->places, &none, places))
+		free(places);
+	return 0;
 }
 
 static int make_parts(struct vrd_ibv_dev *vdev, struct vrd_ibv_qp *vq)
@@ -145,6 +164,8 @@ static int make_parts(struct vrd_ibv_dev *vdev, struct vrd_ibv_qp *vq)
 	}
 	if (!ret && vq->shared)
 		ret = vrd_ibv_bounce_create(vq);
+	else if (!ret && qp->type == VIRTIO_RDMA_QPT_UD)
+		ret = make_places(vq);
 	return ret;
 }
 

@@ -110,10 +110,12 @@ static void run_locked(struct vrd_qp *qp)
 				vrd_qp_error(qp, VIRTIO_RDMA_QPS_ERR, VRD_HELD_RQ);
 			return;
 		}
-		if (fetch == VRD_FETCH_OK)
+		if (fetch == VRD_FETCH_OK) {
 			add(&c, &wr, wr_id);
-		else
+			vrd_ibv_place_set(vrd_ibv_qp(qp)->places, &wr);
+		} else {
 			add_failing(&c, vrd_ibv_dev(qp->dev), wr_id);
+		}
 		if (is_full(&c)) {
 			if (!post(qp, &c))
 				return;
@@ -238,6 +240,7 @@ void vrd_ibv_srq_free(struct vrd_srq *srq)
 		vrd_dev_log(srq->dev, VRD_LOG_ERROR, "the host keeps a shared receive queue: %s",
 			    strerror(ret));
 	free(vsrq->lent);
+	free(vsrq->places);
 	free(vsrq);
 	srq->priv[VRD_SLOT_IBVERBS] = NULL;
 }
@@ -278,10 +281,12 @@ void vrd_ibv_srq_run(struct vrd_srq *srq)
 		if (fetch != VRD_FETCH_OK && fetch != VRD_FETCH_BAD)
 			break;
 		vrd_srq_advance(srq);
-		if (fetch == VRD_FETCH_OK)
+		if (fetch == VRD_FETCH_OK) {
 			add(&c, &wr, wr_id);
-		else
+			vrd_ibv_place_set(vrd_ibv_srq(srq)->places, &wr);
+		} else {
 			add_failing(&c, vrd_ibv_dev(srq->dev), wr_id);
+		}
 		if (is_full(&c)) {
 			bool taken = post_srq(srq, &c);
 
