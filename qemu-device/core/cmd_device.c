@@ -10,6 +10,7 @@
 
 #include "control.h"
 #include "end.h"
+#include "gid.h"
 #include "mem.h"
 #include "poller.h"
 
@@ -18,16 +19,6 @@
 #define PART_ID		(0x1040 + VIRTIO_ID_RDMA)
 #define HW_VERSION	1
 #define FW_VERSION	(1ULL << 32)		/* 1.0.0 */
-
-/* EUI-64 of the MAC: interface identifier of its link-local address. */
-static void eui64(const uint8_t mac[6], uint8_t eui[8])
-{
-	memcpy(eui, mac, 3);
-	eui[0] ^= 2;
-	eui[3] = 0xff;
-	eui[4] = 0xfe;
-	memcpy(eui + 5, mac + 3, 3);
-}
 
 /* No memory region of the driver before is left. */
 static int init_done(struct vrd_cmd *cmd, int ret)
@@ -72,7 +63,7 @@ int vrd_cmd_query_device(struct vrd_cmd *cmd)
 	struct vrd_caps caps = vrd_device_caps(dev);
 	uint64_t guid;
 
-	eui64(dev->config.mac, (uint8_t *)&guid);
+	vrd_eui64(dev->config.mac, (uint8_t *)&guid);
 
 	rsp->node_guid = htole64(be64toh(guid));
 	rsp->fw_ver = htole64(FW_VERSION);
@@ -140,22 +131,6 @@ int vrd_cmd_query_stats(struct vrd_cmd *cmd)
 
 /* ---- GIDs -------------------------------------------------------------- */
 
-/* What the owner allows; the link-local address of the MAC always is. */
-static bool gid_allowed(const struct vrd_device *dev, const uint8_t gid[16])
-{
-	uint8_t own[16] = { 0xfe, 0x80 };
-	unsigned int i;
-
-	eui64(dev->config.mac, own + 8);
-	if (!memcmp(gid, own, 16) || !dev->num_allowed_gids)
-		return true;
-	for (i = 0; i < dev->num_allowed_gids; i++) {
-		if (!memcmp(gid, dev->allowed_gids[i], 16))
-			return true;
-	}
-	return false;
-}
-
 static bool gid_usable(const uint8_t gid[16])
 {
 	static const uint8_t zero[16];
@@ -175,7 +150,7 @@ int vrd_cmd_add_gid(struct vrd_cmd *cmd)
 	if (dev->gids[index].valid)
 		return -EEXIST;
 	/* Twice is fine: a VLAN of the netdev has its link-local address as well. */
-	if (!gid_allowed(dev, req->gid))
+	if (!vrd_gid_is_allowed(dev, req->gid))
 		return -EPERM;
 	ret = vrd_transports_gid_add(dev, index, req->gid);
 	if (ret)

@@ -160,6 +160,7 @@ static int make_parts(struct vrd_device *dev, const struct vrd_device_config *cf
 		return -ENOMEM;
 	memcpy(dev->config.mac, cfg->mac, sizeof(dev->config.mac));
 	dev->config.num_comp_vectors = htole16(cfg->num_comp_vectors);
+	dev->own_gids_only = cfg->own_gids_only;
 	dev->num_allowed_gids = cfg->num_allowed_gids;
 	memcpy(dev->allowed_gids, cfg->allowed_gids, sizeof(dev->allowed_gids));
 	if (make_tables(dev) || make_vqs(dev) || vrd_mr_init(dev) || vrd_event_init(dev))

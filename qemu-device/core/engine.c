@@ -66,6 +66,23 @@ unsigned int vrd_engine_device_count(struct vrd_engine *engine)
 	return num;
 }
 
+bool vrd_engine_any_device(struct vrd_engine *engine,
+			   bool (*match)(const struct vrd_device *dev, const void *opaque),
+			   const void *opaque)
+{
+	const struct vrd_device *dev;
+	bool found = false;
+
+	pthread_mutex_lock(&engine->lock);
+	LIST_FOREACH(dev, &engine->devices, engine_link) {
+		found = match(dev, opaque);
+		if (found)
+			break;
+	}
+	pthread_mutex_unlock(&engine->lock);
+	return found;
+}
+
 unsigned int vrd_poller_index(const struct vrd_poller *poller)
 {
 	return poller->index;

@@ -296,6 +296,7 @@ struct vrd_device {
 	char *fabric_name;
 	struct virtio_rdma_config config;
 	struct vrd_limits limits;
+	bool own_gids_only;		/* no list of GIDs, and no others either */
 	unsigned int num_allowed_gids;
 	uint8_t allowed_gids[VRD_MAX_ALLOWED_GIDS][16];
 

@@ -423,6 +423,10 @@ static inline void *vrd_mr_at(struct vrd_device *dev, const struct vrd_mr *mr, u
 _Atomic uint64_t *vrd_engine_alias_maps(struct vrd_engine *engine);
 /* Devices of all transports, as of now. */
 unsigned int vrd_engine_device_count(struct vrd_engine *engine);
+/* True if @match says so of one device; the engine's lock is held meanwhile. */
+bool vrd_engine_any_device(struct vrd_engine *engine,
+			   bool (*match)(const struct vrd_device *dev, const void *opaque),
+			   const void *opaque);
 
 /* --- events (event.c) --- */
 

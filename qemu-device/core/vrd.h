@@ -101,9 +101,11 @@ struct vrd_device_config {
 	const char *fabric;		/* devices of one fabric reach each other; NULL: "default" */
 	struct vrd_limits limits;
 	/*
-	 * GIDs that the guest may use, besides the link-local GID of its MAC:
-	 * if num_allowed_gids is 0, any that no other device of the fabric has.
+	 * GIDs that the guest may use, besides the link-local GID of its MAC.  If
+	 * num_allowed_gids is 0 and own_gids_only is not set: any that no other
+	 * device of the fabric uses, and that is not reserved for one (gid.c).
 	 */
+	bool own_gids_only;
 	unsigned int num_allowed_gids;
 	uint8_t allowed_gids[VRD_MAX_ALLOWED_GIDS][16];
 

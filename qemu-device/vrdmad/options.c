@@ -74,7 +74,7 @@ void vrdmad_options_help(void)
 	     "      name=NAME         in messages and statistics (default: from PATH)\n"
 	     "      fabric=NAME       devices of one fabric reach each other (default: default)\n"
 	     "      vectors=N         completion vectors, best one per vCPU (default: 8)\n"
-	     "      allow-gid=IP      an address that the guest may use; repeat it\n"
+	     "      allow-gid=IP      an address that the guest may use, or none; repeat it\n"
 	     "                        (default: any that no other guest has)\n"
 	     "      unsealed=on       accept memory files that may shrink (UML)\n"
 	     "      ibdev=NAME        use this RDMA device of the host: peers are then those of\n"

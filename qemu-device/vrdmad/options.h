@@ -31,6 +31,7 @@ struct vrdmad_socket_options {
 	unsigned int vectors;
 	bool unsealed;			/* accept guest memory that its owner may shrink */
 	struct vrd_limits limits;
+	bool own_gids_only;
 	unsigned int num_gids;
 	uint8_t gids[VRD_MAX_ALLOWED_GIDS][16];
 	struct vrdmad_ibdev_options ibdev;

@@ -96,11 +96,15 @@ static bool set_key(struct vrdmad_socket_options *sock, const char *key, const c
 	if (!strcmp(key, "unsealed"))
 		return vrdmad_parse_bool(value, &sock->unsealed) ||
 			bad_value(log, key, value, "on or off");
+	if (!strcmp(key, "allow-gid") && !strcmp(value, "none")) {
+		sock->own_gids_only = true;
+		return true;
+	}
 	if (!strcmp(key, "allow-gid")) {
 		if (sock->num_gids == VRD_MAX_ALLOWED_GIDS)
 			return bad_value(log, key, value, "at most 32 of them for one socket");
 		if (!vrdmad_parse_gid(value, sock->gids[sock->num_gids]))
-			return bad_value(log, key, value, "an IPv4 or IPv6 address");
+			return bad_value(log, key, value, "an IPv4 or IPv6 address, or none");
 		sock->num_gids++;
 		return true;
 	}

@@ -119,6 +119,7 @@ static int vm_create_device(struct vrdmad_vm *vm, struct vrd_engine *engine)
 		.fabric = opt->fabric,
 		.transports = opt->ibdev.local ? "memory,ibverbs" : NULL,
 		.limits = opt->limits,
+		.own_gids_only = opt->own_gids_only,
 		.num_allowed_gids = opt->num_gids,
 		.ibdev = opt->ibdev.name[0] ? opt->ibdev.name : NULL,
 		.ibdev_port = opt->ibdev.port,

@@ -150,7 +150,7 @@ static void gids(struct raw *r)
 	is(raw_add_gid(r, UINT32_MAX, other), S(INVAL), "the largest index");
 	is(raw_add_gid(r, 1, other), S(OK), "any other GID, nothing being forbidden");
 	is(raw_add_gid(peer, 0, other), S(EXIST), "which no other device may have then");
-	is(raw_add_gid(peer, 0, own), S(EXIST), "nor its link-local one");
+	is(raw_add_gid(peer, 0, own), S(PERM), "nor its link-local one");
 	del.index = 1;
 	is(raw_cmd(r, &del, sizeof(del), &rsp, sizeof(rsp)), S(OK), "DEL_GID");
 	is(raw_cmd(r, &del, sizeof(del), &rsp, sizeof(rsp)), S(NOENT), "twice");
@@ -160,6 +160,51 @@ static void gids(struct raw *r)
 	is(raw_init(r), S(OK), "INIT");
 	is(raw_add_gid(r, 5, own), S(OK), "forgets the GIDs");
 	raw_free(peer);
+}
+
+/* GIDs of a device are reserved from its creation on, whether or not its guest runs. */
+static void reserved_gids(struct raw *r)
+{
+	struct raw *peer = raw_new_peer(r, NULL, FEATURES);
+	uint8_t own[16], mine[16], global[16], listed[16] = { 0xfd, 9 }, other[16] = { 0xfd, 10 };
+	unsigned int count;
+
+	raw_recover(r);
+	raw_link_local(peer, own);
+	raw_link_local(r, mine);
+	memcpy(global, own, 16);
+	memcpy(global, (uint8_t []) { 0x20, 1, 0xd, 0xb8 }, 4);
+	is(raw_add_gid(r, 1, own), S(PERM), "the link-local GID of a device that does not run");
+	is(raw_add_gid(r, 1, global), S(PERM), "another GID that is made from its MAC");
+	peer->dev->num_allowed_gids = 1;
+	memcpy(peer->dev->allowed_gids[0], listed, 16);
+	is(raw_add_gid(r, 1, listed), S(PERM), "a GID that its owner listed for it");
+	raw_recover(peer);
+	is(raw_add_gid(peer, 0, own), S(OK), "its link-local GID is its own");
+	is(raw_add_gid(peer, 1, listed), S(OK), "and so is the listed one");
+	is(raw_add_gid(peer, 2, other), S(PERM), "others are not");
+	is(raw_add_gid(peer, 3, global), S(PERM), "nor, beside a list, another one of its MAC");
+	peer->dev->num_allowed_gids = 0;
+	is(raw_add_gid(peer, 3, global), S(OK), "which without a list it may have");
+	r->dev->own_gids_only = true;
+	is(raw_add_gid(r, 1, other), S(PERM), "a device without any list of others");
+	is(raw_add_gid(r, 2, mine), S(OK), "has its own");
+	r->dev->own_gids_only = false;
+	raw_free(peer);
+	is(raw_add_gid(r, 3, global), S(OK), "a device that is gone reserves nothing");
+	is(raw_add_gid(r, 4, own), S(OK), "not even its link-local GID");
+
+	/* Hot-plug: the owner comes after the GID was taken. */
+	count = raw_stat(r, "commands");
+	peer = raw_new_peer(r, NULL, FEATURES);
+	raw_recover(peer);
+	is(raw_add_gid(peer, 0, own), S(OK), "its owner gets it all the same");
+	is(raw_add_gid(r, 5, own), S(PERM), "and the other one not again");
+	is(raw_destroy(r, VIRTIO_RDMA_CMD_DEL_GID, 4), S(OK), "which may delete what it had");
+	is(raw_destroy(r, VIRTIO_RDMA_CMD_DEL_GID, 4), S(NOENT), "once");
+	ok(raw_stat(r, "commands") > count, "its guest goes on");
+	raw_free(peer);
+	raw_recover(r);
 }
 
 /* An owner who lists GIDs: the guest gets these and its link-local GID. */
@@ -773,6 +818,7 @@ int main(void)
 	before_init(r);
 	queries(r);
 	gids(r);
+	reserved_gids(r);
 	newer_driver(r);
 	anti_spoofing(r);
 	contexts(r);

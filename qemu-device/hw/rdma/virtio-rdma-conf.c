@@ -113,6 +113,10 @@ static bool virtio_rdma_conf_gids(const VirtIORDMAConf *conf,
     if (!conf->gids) {
         return true;
     }
+    if (!strcmp(conf->gids, "none")) {
+        cfg->own_gids_only = true;
+        return true;
+    }
     list = g_strsplit(conf->gids, "+", -1);
     for (i = 0; list[i]; i++) {
         if (i == VRD_MAX_ALLOWED_GIDS) {

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "gid.h"
 #include "log.h"
 #include "memory.h"
 
@@ -102,6 +103,33 @@ static struct vrd_mem_gid *vrd_mem_gid_find(struct vrd_mem_fabric *mf, const uin
 	return entry;
 }
 
+/* Takes an entry out of its bucket; readers that stand on it still get on from it. */
+static void vrd_mem_gid_unlink(struct vrd_mem_fabric *mf, struct vrd_mem_gid *entry)
+{
+	struct vrd_mem_gid **link = &mf->gids[vrd_mem_gid_hash(entry->gid)];
+
+	while (*link && *link != entry)
+		link = &(*link)->next;
+	if (*link)
+		__atomic_store_n(link, entry->next, __ATOMIC_RELEASE);
+}
+
+/*
+ * The device that owns @gid adds it; another one took it before the owner was
+ * created.  The other one keeps its entries, which it deletes itself, but is not
+ * found by them and cannot send from them any more.
+ */
+static void vrd_mem_gid_revoke(struct vrd_mem_fabric *mf, const uint8_t gid[16])
+{
+	struct vrd_mem_gid *entry;
+
+	while ((entry = vrd_mem_gid_find(mf, gid))) {
+		__atomic_store_n(&entry->revoked, true, __ATOMIC_RELAXED);
+		vrd_mem_gid_unlink(mf, entry);
+	}
+	vrd_mem_fabric_changed(mf);
+}
+
 int vrd_mem_gid_add(struct vrd_device *dev, uint32_t index, const uint8_t gid[16])
 {
 	struct vrd_mem_port *port = vrd_mem_port(dev);
@@ -120,6 +148,10 @@ int vrd_mem_gid_add(struct vrd_device *dev, uint32_t index, const uint8_t gid[16
 	pthread_mutex_lock(&mf->lock);
 	/* The same port may have it twice: two netdevs of one address. */
 	other = vrd_mem_gid_find(mf, gid);
+	if (other && other->port != port && vrd_gid_is_own(dev, gid)) {
+		vrd_mem_gid_revoke(mf, gid);
+		other = NULL;
+	}
 	if (other && other->port != port) {
 		pthread_mutex_unlock(&mf->lock);
 		free(entry);
@@ -137,7 +169,7 @@ void vrd_mem_gid_del(struct vrd_device *dev, uint32_t index, const uint8_t gid[1
 {
 	struct vrd_mem_port *port = vrd_mem_port(dev);
 	struct vrd_mem_fabric *mf = port->fabric;
-	struct vrd_mem_gid *entry, **link;
+	struct vrd_mem_gid *entry;
 
 	(void)gid;
 	if (index >= VRD_GID_TABLE_LEN || !port->gids[index])
@@ -145,10 +177,7 @@ void vrd_mem_gid_del(struct vrd_device *dev, uint32_t index, const uint8_t gid[1
 	entry = port->gids[index];
 
 	pthread_mutex_lock(&mf->lock);
-	for (link = &mf->gids[vrd_mem_gid_hash(entry->gid)]; *link != entry; link = &(*link)->next)
-		;
-	/* Readers that stand on the entry still get on from it. */
-	__atomic_store_n(link, entry->next, __ATOMIC_RELEASE);
+	vrd_mem_gid_unlink(mf, entry);
 	__atomic_store_n(&port->gids[index], NULL, __ATOMIC_RELEASE);
 	pthread_mutex_unlock(&mf->lock);
 
@@ -159,9 +188,12 @@ void vrd_mem_gid_del(struct vrd_device *dev, uint32_t index, const uint8_t gid[1
 
 const struct vrd_mem_gid *vrd_mem_sgid(const struct vrd_mem_port *port, uint8_t index)
 {
+	const struct vrd_mem_gid *entry;
+
 	if (index >= VRD_GID_TABLE_LEN)
 		return NULL;
-	return __atomic_load_n(&port->gids[index], __ATOMIC_ACQUIRE);
+	entry = __atomic_load_n(&port->gids[index], __ATOMIC_ACQUIRE);
+	return entry && !__atomic_load_n(&entry->revoked, __ATOMIC_RELAXED) ? entry : NULL;
 }
 
 struct vrd_mem_port *vrd_mem_port_by_gid(struct vrd_mem_fabric *mf, const uint8_t gid[16])

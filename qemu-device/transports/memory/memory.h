@@ -58,6 +58,7 @@ struct vrd_mem_gid {
 	uint8_t gid[16];
 	struct vrd_mem_port *port;
 	struct vrd_mem_gid *next;		/* in the bucket; RCU */
+	bool revoked;				/* in no bucket: its owner has it; relaxed */
 };
 
 #define VRD_MEM_GID_BUCKETS	256
