@@ -16,7 +16,7 @@
 
 /*
  * Before anything else uses @dev, after everything else is gone.  add gives
- * the device its home poller, which calls ops->poll and watches the kick.
+ * the device its home poller, which watches the doorbell kick.
  */
 int vrd_engine_add_device(struct vrd_device *dev);
 void vrd_engine_remove_device(struct vrd_device *dev);
@@ -42,7 +42,7 @@ int vrd_poller_qp_attach(struct vrd_qp *qp);
 void vrd_poller_qp_detach(struct vrd_qp *qp);
 
 /* The same for the ring of an SRQ, whose need_db becomes what want_db says; after
- * detach nobody calls ops->srq_run.
+ * detach no transport sees the ring again.
  */
 int vrd_poller_srq_attach(struct vrd_srq *srq);
 void vrd_poller_srq_detach(struct vrd_srq *srq);

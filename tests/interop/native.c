@@ -84,16 +84,16 @@ static void usage(const char *name)
 	exit(2);
 }
 
-static void open_guests(bool mixed, bool huge)
+static void open_guests(bool paths, bool huge)
 {
 	struct guest_config a = { .ibdev = ibdev, .huge_pages = huge }, b;
 
-	if (mixed) {
+	if (paths) {
 		a.transports = "memory,ibverbs";
 		a.fabric = fabric_a;
 	}
 	b = a;
-	if (mixed)
+	if (paths)
 		b.fabric = fabric_b;
 	memcpy(a.gid, gid_a, 16);
 	memcpy(b.gid, gid_b, 16);
@@ -117,11 +117,11 @@ int main(int argc, char **argv)
 	} tests[] = {
 		{ "data", test_data, false }, { "datagrams", test_datagrams, false },
 		{ "errors", test_errors, false }, { "memory", test_memory, false },
-		{ "life", test_life, false }, { "mixed", test_mixed, true },
+		{ "life", test_life, false }, { "paths", test_both_paths, true },
 		{ "huge", test_huge, true }, { "bench", bench, true },
 	};
 	const char *name = argv[0];
-	bool mixed = false, huge = false;
+	bool paths = false, huge = false;
 	char *second;
 	int opt;
 
@@ -132,7 +132,7 @@ int main(int argc, char **argv)
 		}
 		if (opt != 'm' || sscanf(optarg, "%63[^,],%63s", fabric_a, fabric_b) != 2)
 			usage(name);
-		mixed = true;
+		paths = true;
 	}
 	argc -= optind;
 	argv += optind;
@@ -146,13 +146,13 @@ int main(int argc, char **argv)
 		parse_gid(second + 1, gid_c);
 	}
 	parse_gid(argv[2], gid_b);
-	by_memory = mixed && !strcmp(fabric_a, fabric_b);
+	by_memory = paths && !strcmp(fabric_a, fabric_b);
 
-	open_guests(mixed, huge);
+	open_guests(paths, huge);
 	for (unsigned int i = 0; i < sizeof(tests) / sizeof(tests[0]); i++)
 		if (argc > 3 ? is_named(tests[i].name, argv + 3) : !tests[i].by_name)
 			tests[i].fn();
-	if (mixed && !is_named("mixed", argv + 3)) {
+	if (paths && !is_named("paths", argv + 3)) {
 		uint64_t host = guest_stat(p.a.g, "host_tx_bytes");
 
 		ok(by_memory ? !guest_stat(p.a.g, "qps_ibverbs") && host < (1 << 20) :

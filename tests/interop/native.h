@@ -5,8 +5,8 @@
  *
  *   native [-H] [-m FABRIC-A,FABRIC-B] IBDEV IP-A IP-B[,IP-C] [TEST...]
  *
- * With -m both devices are mixed, in these fabrics; in one fabric they reach each other by
- * memory. The test "mixed" has a third guest.  With -H the guests' memory is in huge pages,
+ * With -m both devices have the memory transport as well, in these fabrics; in one fabric
+ * they reach each other by memory.  The test "paths" has a third guest.  With -H the guests' memory is in huge pages,
  * 96 of 2 MiB each.
  */
 #ifndef NATIVE_H
@@ -56,6 +56,6 @@ void test_memory(void);		/* native_memory.c */
 void test_life(void);		/* native_life.c */
 void test_huge(void);		/* native_huge.c */
 void bench(void);		/* native_bench.c */
-void test_mixed(void);		/* native_mixed.c */
+void test_both_paths(void);		/* native_paths.c */
 
 #endif /* NATIVE_H */

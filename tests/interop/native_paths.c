@@ -480,7 +480,7 @@ static void test_memory_guest(void)
 	guest_destroy(d.g);
 }
 
-void test_mixed(void)
+void test_both_paths(void)
 {
 	struct guest_config cfg = {
 		.name = "c", .id = 3, .ibdev = ibdev, .transports = "memory,ibverbs", .fabric = "elsewhere",

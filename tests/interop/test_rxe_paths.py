@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The mixed backend on Soft-RoCE: the test guest (native.c) on devices of one fabric, which
+"""Memory and Soft-RoCE as two paths: the test guest (native.c) on devices of one fabric, which
 reach each other by memory, of two fabrics, which do so through the host's device, and both at
 once."""
 
@@ -14,7 +14,7 @@ from pair import TOP, Tap, guest    # noqa: E402
 OTHERS = ['192.168.77.101', '192.168.77.102']
 PROGRAM = os.environ.get('NATIVE', TOP / 'build' / 'tests' / 'interop' / 'native')
 TESTS = 'data datagrams errors memory'
-RUNS = [('one fabric', 'x,x', TESTS), ('two fabrics', 'x,y', TESTS), ('both', 'x,x', 'mixed')]
+RUNS = [('one fabric', 'x,x', TESTS), ('two fabrics', 'x,y', TESTS), ('both', 'x,x', 'paths')]
 
 
 def main():

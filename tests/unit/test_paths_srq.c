@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The mixed transport: shared receive queues, of which the host is lent some.
+ * Devices with both transports: shared receive queues, of which the host has some receives.
  */
 #include <limits.h>
 
-#include "mixed.h"
+#include "paths.h"
 
 static bool limit_event(struct guest *g, uint32_t srqn, int ms)
 {
@@ -208,7 +208,7 @@ static void test_srq_churn(const char *name)
 
 int main(void)
 {
-	mixed_open(2, "f", "f");
+	paths_open(2, "f", "f");
 	test_srq();
 	test_srq_malformed();
 	test_srq_churn("of which completions stay");

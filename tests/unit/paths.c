@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* Two test guests whose devices are on both paths.  See mixed.h. */
-#include "mixed.h"
+/* Two test guests whose devices are on both paths.  See paths.h. */
+#include "paths.h"
 
 struct mem_pair p;
 
 /* A GID that no guest of a fabric has. */
 static const uint8_t elsewhere[16] = { [10] = 0xff, 0xff, 10, 0, 0, 99 };
 
-void mixed_open(unsigned int pollers, const char *fabric_a, const char *fabric_b)
+void paths_open(unsigned int pollers, const char *fabric_a, const char *fabric_b)
 {
 	struct guest_config a = {
 		.host_mapped = MEM_HOST_MAPPED, .ibdev = NULL_IBDEV, .transports = "memory,ibverbs",

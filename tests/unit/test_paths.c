@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The mixed transport on a host's device that does nothing: which path a connection
+ * Devices with both transports, on a host device that does nothing: which path a connection
  * takes, what it does there, and host calls that fail.  Both paths of a real device
  * are tests/interop's.
  */
 #include "host_calls.h"
-#include "mixed.h"
+#include "paths.h"
 
 /* ---- host calls that fail -------------------------------------------------------------- */
 
@@ -111,7 +111,7 @@ static void test_two_fabrics(void)
 	struct mem_end x, y;
 	struct mem_wr w;
 
-	mixed_open(1, "f", "g");
+	paths_open(1, "f", "g");
 	x = p.a;
 	y = p.b;
 	open_end(&x, VIRTIO_RDMA_QPT_RC);
@@ -331,7 +331,7 @@ int main(void)
 {
 	test_two_fabrics();
 	is(null_objects(), 0, "the host has no object");
-	mixed_open(2, "f", "f");
+	paths_open(2, "f", "f");
 	test_open();
 	test_objects(VIRTIO_RDMA_QPT_RC, "RC");
 	test_objects(VIRTIO_RDMA_QPT_UD, "UD");

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The mixed transport: datagrams, which take their path one by one, and come on both.
+ * Devices with both transports: datagrams, each of which has its path, and which arrive on both.
  */
 #include "grh.h"
-#include "mixed.h"
+#include "paths.h"
 
 static bool is_signaled(uint32_t i, uint32_t total)
 {
@@ -299,7 +299,7 @@ static void test_srq_ud(void)
 
 int main(void)
 {
-	mixed_open(2, "f", "f");
+	paths_open(2, "f", "f");
 	test_ud_send();
 	test_ud_receive();
 	test_ud_states();

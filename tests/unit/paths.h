@@ -3,8 +3,8 @@
  * What the tests of devices with both paths share: guests a and b on a host device that does
  * nothing (tests/null), and in fabrics.  null_receive() makes messages arrive from the host.
  */
-#ifndef MIXED_H
-#define MIXED_H
+#ifndef PATHS_H
+#define PATHS_H
 
 #include <stdlib.h>
 #include <string.h>
@@ -30,7 +30,7 @@
 extern struct mem_pair p;
 
 /* Both on the host's device, each in its own fabric. */
-void mixed_open(unsigned int pollers, const char *fabric_a, const char *fabric_b);
+void paths_open(unsigned int pollers, const char *fabric_a, const char *fabric_b);
 
 /* ---- ends, beside those of the pair ---- */
 
@@ -56,4 +56,4 @@ struct virtio_rdma_av av_to(const struct mem_end *from, const struct mem_end *to
 /* Format that the host writes: header and payload. */
 void datagram(uint8_t *to, uint32_t payload, uint32_t seed);
 
-#endif /* MIXED_H */
+#endif /* PATHS_H */

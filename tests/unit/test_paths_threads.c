@@ -6,7 +6,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "mixed.h"
+#include "paths.h"
 
 /* Source of sends and target of WRITEs: separate from receives. */
 #define FROM	(512U << 10)
@@ -333,7 +333,7 @@ int main(void)
 	struct guest_srq srq;
 
 	test_reset();
-	mixed_open(2, "f", "f");
+	paths_open(2, "f", "f");
 	test_destroy(VIRTIO_RDMA_QPT_UD, NULL, "UD");
 	test_destroy(VIRTIO_RDMA_QPT_RC, NULL, "RC");
 	if (guest_srq_create(&p.a.ctx, p.a.pd, SRQ_ENTRIES, 1, &srq))
