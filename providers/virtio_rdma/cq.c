@@ -170,6 +170,9 @@ static struct vrdma_cq *vrdma_cq_create(struct ibv_context *ibvctx,
 
 	cq->vcq.cq.cqe = entries;
 	cq->cached_qpn = VIRTIO_RDMA_NONE;
+	pthread_mutex_lock(&ctx->tables_mutex);
+	list_add_tail(&ctx->cqs, &cq->link);
+	pthread_mutex_unlock(&ctx->tables_mutex);
 	if (attr->comp_mask & IBV_CQ_INIT_ATTR_MASK_PD) {
 		cq->parent = to_vpd(attr->parent_domain);
 		atomic_fetch_add(&cq->parent->refcount, 1);
@@ -338,12 +341,17 @@ err_unlock:
 
 int vrdma_destroy_cq(struct ibv_cq *ibvcq)
 {
+	struct vrdma_context *ctx = to_vctx(ibvcq->context);
+	struct vrdma_cq *cq = to_vcq(ibvcq);
 	int ret;
 
 	ret = ibv_cmd_destroy_cq(ibvcq);
 	if (ret)
 		return ret;
-	vrdma_cq_free(to_vcq(ibvcq));
+	pthread_mutex_lock(&ctx->tables_mutex);
+	list_del(&cq->link);
+	pthread_mutex_unlock(&ctx->tables_mutex);
+	vrdma_cq_free(cq);
 	return 0;
 }
 
@@ -367,40 +375,34 @@ int vrdma_req_notify_cq(struct ibv_cq *ibvcq, int solicited_only)
 	return 0;
 }
 
-/* The entries of its SRQ that a QP's completions in the ring name are free. */
-static void vrdma_cq_free_srq_entries(const struct vrdma_cq_ring *ring,
-				      struct vrdma_qp *qp)
-{
-	uint32_t end = vrdma_cq_ring_producer(ring);
-	struct virtio_rdma_cqe *cqe;
-	uint32_t i, word;
-	uint64_t wr_id;
-
-	for (i = ring->consumer; i != end; i++) {
-		cqe = vrdma_cq_ring_peek(ring, i, &word);
-		if (le32toh(cqe->qpn) == qp->vqp.qp.qp_num &&
-		    (VRDMA_CQE_OPCODE(word) & VIRTIO_RDMA_WC_RECV_BIT))
-			vrdma_srq_complete(qp->srq, le32toh(cqe->wqe_index),
-					   &wr_id);
-	}
-}
-
 /*
- * Forgets a QP's completions.  The caller holds the CQ's lock, and the device
- * makes no more of them.
+ * Forgets a QP's completions, but for receives from an SRQ: those belong to the
+ * SRQ, and are delivered.  The caller holds the CQ's lock, and the device makes
+ * no more of them.
  */
 void vrdma_cq_purge_locked(struct vrdma_cq *cq, struct vrdma_qp *qp)
 {
 	uint32_t qpn = qp->vqp.qp.qp_num;
 	struct vrdma_cq_gen *gen;
 
-	for (gen = cq->cur; gen; gen = gen->next) {
-		if (qp->srq)
-			vrdma_cq_free_srq_entries(&gen->ring, qp);
-		vrdma_cq_ring_purge(&gen->ring, qpn);
-	}
+	for (gen = cq->cur; gen; gen = gen->next)
+		vrdma_cq_ring_purge(&gen->ring, qpn, 0);
 	if (cq->cached_qpn == qpn) {
 		cq->cached_qpn = VIRTIO_RDMA_NONE;
 		cq->cached_qp = NULL;
+	}
+}
+
+/* The number of a destroyed SRQ may be another's soon.  Under tables_mutex. */
+void vrdma_cqs_purge_srq(struct vrdma_context *ctx, uint32_t srqn)
+{
+	struct vrdma_cq_gen *gen;
+	struct vrdma_cq *cq;
+
+	list_for_each(&ctx->cqs, cq, link) {
+		vrdma_lock(&cq->lock);
+		for (gen = cq->cur; gen; gen = gen->next)
+			vrdma_cq_ring_purge(&gen->ring, VIRTIO_RDMA_NONE, srqn);
+		vrdma_unlock(&cq->lock);
 	}
 }

@@ -149,12 +149,22 @@ static inline void vrdma_cqe_move(struct virtio_rdma_cqe *to,
 }
 
 /*
- * Takes a QP's CQEs out; the device makes no more of them.  Survivors slide
- * towards the newest entry, so that the consumer index can pass the room that
- * the QP's entries took.  All of these slots are ours.
+ * Whose completion a CQE is: a receive from an SRQ is the SRQ's, whatever has
+ * become of the QP; all else is the QP's.
+ */
+static inline uint32_t vrdma_cqe_srqn(const struct virtio_rdma_cqe *cqe)
+{
+	return cqe->opcode & VIRTIO_RDMA_WC_RECV_BIT ? le32toh(cqe->srqn) : 0;
+}
+
+/*
+ * Takes a QP's own CQEs out, or with @srqn not 0 those of an SRQ; the device
+ * makes no more of them.  Survivors slide towards the newest entry, so that the
+ * consumer index can pass the room that these entries took.  All of these slots
+ * are ours.
  */
 static inline void vrdma_cq_ring_purge(struct vrdma_cq_ring *ring,
-				       uint32_t qpn)
+				       uint32_t qpn, uint32_t srqn)
 {
 	uint32_t index = vrdma_cq_ring_producer(ring);
 	struct virtio_rdma_cqe *cqe;
@@ -163,7 +173,8 @@ static inline void vrdma_cq_ring_purge(struct vrdma_cq_ring *ring,
 	while (index != ring->consumer) {
 		index--;
 		cqe = vrdma_cq_ring_entry(ring, index);
-		if (le32toh(cqe->qpn) == qpn)
+		if (vrdma_cqe_srqn(cqe) == srqn &&
+		    (srqn || le32toh(cqe->qpn) == qpn))
 			freed++;
 		else if (freed)
 			vrdma_cqe_move(vrdma_cq_ring_entry(ring, index + freed),

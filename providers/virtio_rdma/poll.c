@@ -54,7 +54,25 @@ static struct vrdma_qp *vrdma_cq_find_qp(struct vrdma_cq *cq, uint32_t qpn)
 }
 
 /*
- * Takes the next CQE that belongs to a QP of ours, completes its request and
+ * A receive from an SRQ, which is known by its number: its QP may be gone, or
+ * belong to another process.
+ */
+static bool vrdma_cq_take_srq(struct vrdma_cq *cq,
+			      const struct virtio_rdma_cqe *cqe, uint64_t *wr_id)
+{
+	struct vrdma_qp *qp = vrdma_cq_find_qp(cq, le32toh(cqe->qpn));
+	uint32_t srqn = le32toh(cqe->srqn);
+	uint32_t cookie = le32toh(cqe->wqe_index);
+
+	/* Its SRQ lives as long as the QP. */
+	if (likely(qp && qp->srq && qp->srq->srqn == srqn))
+		return vrdma_srq_complete(qp->srq, cookie, wr_id);
+	return vrdma_srq_complete_by_number(to_vctx(cq->vcq.cq.context), srqn,
+					    cookie, wr_id);
+}
+
+/*
+ * Takes the next CQE that belongs to a QP or SRQ of ours, completes its request and
  * all earlier ones of its queue, and yields the wr_id.  The slot stays ours
  * until the consumer index is stored.  NULL if the CQ is empty.  Of a dead
  * device it is a CQE made up, as long as work is outstanding.
@@ -85,19 +103,19 @@ vrdma_cq_take(struct vrdma_cq *cq, uint32_t *word, uint64_t *wr_id)
 		}
 		ring->consumer++;
 
+		if ((VRDMA_CQE_OPCODE(*word) & VIRTIO_RDMA_WC_RECV_BIT) &&
+		    cqe->srqn) {
+			if (likely(vrdma_cq_take_srq(cq, cqe, wr_id)))
+				return cqe;
+			continue;
+		}
 		qp = vrdma_cq_find_qp(cq, le32toh(cqe->qpn));
 		if (unlikely(!qp))
 			continue;
 		index = le32toh(cqe->wqe_index);
-		if (!(VRDMA_CQE_OPCODE(*word) & VIRTIO_RDMA_WC_RECV_BIT)) {
-			wq = &qp->sq;
-			break;
-		}
-		wq = &qp->rq;
-		if (!qp->srq)
-			break;
-		if (likely(vrdma_srq_complete(qp->srq, index, wr_id)))
-			return cqe;
+		wq = VRDMA_CQE_OPCODE(*word) & VIRTIO_RDMA_WC_RECV_BIT ?
+		     &qp->rq : &qp->sq;
+		break;
 	}
 
 	*wr_id = wq->wr_ids[index & wq->ring.mask];

@@ -3,7 +3,7 @@
  * Queue pairs: their rings' layout, making, changing and destroying them, and
  * the table that completions find them by.  Posting is in post.c and wr.c.
  *
- * Threading: the table is changed under qp_table_mutex; a QP's creation and
+ * Threading: the table is changed under tables_mutex; a QP's creation and
  * destruction are the caller's alone, as verbs demand.
  */
 #include <errno.h>
@@ -29,7 +29,7 @@ static int vrdma_qp_table_insert(struct vrdma_context *ctx, struct vrdma_qp *qp)
 	if (qpn >> VRDMA_QP_LEAF_SHIFT >= VRDMA_QP_LEAVES)
 		return EINVAL;
 
-	pthread_mutex_lock(&ctx->qp_table_mutex);
+	pthread_mutex_lock(&ctx->tables_mutex);
 	leaf = &ctx->qp_table[qpn >> VRDMA_QP_LEAF_SHIFT];
 	if (!*leaf)
 		*leaf = calloc(1, sizeof(**leaf));
@@ -39,7 +39,7 @@ static int vrdma_qp_table_insert(struct vrdma_context *ctx, struct vrdma_qp *qp)
 	} else {
 		ret = ENOMEM;
 	}
-	pthread_mutex_unlock(&ctx->qp_table_mutex);
+	pthread_mutex_unlock(&ctx->tables_mutex);
 	return ret;
 }
 
@@ -477,10 +477,10 @@ int vrdma_destroy_qp(struct ibv_qp *ibvqp)
 	struct vrdma_qp *qp = to_vqp(ibvqp);
 	int ret;
 
-	pthread_mutex_lock(&ctx->qp_table_mutex);
+	pthread_mutex_lock(&ctx->tables_mutex);
 	ret = ibv_cmd_destroy_qp(ibvqp);
 	if (ret) {
-		pthread_mutex_unlock(&ctx->qp_table_mutex);
+		pthread_mutex_unlock(&ctx->tables_mutex);
 		return ret;
 	}
 	vrdma_qp_lock_cqs(qp);
@@ -489,7 +489,7 @@ int vrdma_destroy_qp(struct ibv_qp *ibvqp)
 	list_del(&qp->recv_link);
 	vrdma_qp_table_remove_locked(ctx, ibvqp->qp_num);
 	vrdma_qp_unlock_cqs(qp);
-	pthread_mutex_unlock(&ctx->qp_table_mutex);
+	pthread_mutex_unlock(&ctx->tables_mutex);
 
 	if (qp->parent)
 		atomic_fetch_sub(&qp->parent->refcount, 1);

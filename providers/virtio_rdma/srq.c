@@ -13,6 +13,52 @@
 #include "wqe.h"
 #include "vrdma-abi.h"
 
+/* ---------------- by number ---------------- */
+
+static struct list_head *vrdma_srq_bucket(struct vrdma_context *ctx,
+					  uint32_t srqn)
+{
+	return &ctx->srqs[srqn % VRDMA_SRQ_BUCKETS];
+}
+
+static void vrdma_srq_insert(struct vrdma_context *ctx, struct vrdma_srq *srq)
+{
+	pthread_mutex_lock(&ctx->tables_mutex);
+	pthread_spin_lock(&ctx->srqs_lock);
+	list_add(vrdma_srq_bucket(ctx, srq->srqn), &srq->link);
+	pthread_spin_unlock(&ctx->srqs_lock);
+	pthread_mutex_unlock(&ctx->tables_mutex);
+}
+
+/* Under the mutex. */
+static void vrdma_srq_remove_locked(struct vrdma_context *ctx,
+				    struct vrdma_srq *srq)
+{
+	pthread_spin_lock(&ctx->srqs_lock);
+	list_del(&srq->link);
+	pthread_spin_unlock(&ctx->srqs_lock);
+}
+
+/*
+ * As vrdma_srq_complete(), for a CQE whose QP is not known here, or gone; false
+ * if there is no such SRQ or entry.
+ */
+bool vrdma_srq_complete_by_number(struct vrdma_context *ctx, uint32_t srqn,
+				  uint32_t cookie, uint64_t *wr_id)
+{
+	struct vrdma_srq *srq;
+	bool held = false;
+
+	pthread_spin_lock(&ctx->srqs_lock);
+	list_for_each(vrdma_srq_bucket(ctx, srqn), srq, link)
+		if (srq->srqn == srqn) {
+			held = vrdma_srq_complete(srq, cookie, wr_id);
+			break;
+		}
+	pthread_spin_unlock(&ctx->srqs_lock);
+	return held;
+}
+
 /* ---------------- creation ---------------- */
 
 /* The ring first, then its control words on lines of their own. */
@@ -70,7 +116,8 @@ static int vrdma_srq_create_cmd(struct ibv_pd *ibvpd, struct vrdma_srq *srq,
 	if (ret)
 		return ret;
 	srq->ring.slot = resp.slot;
-	if (srq->ring.slot >= VIRTIO_RDMA_DB_SLOTS) {
+	srq->srqn = resp.srqn;
+	if (srq->ring.slot >= VIRTIO_RDMA_DB_SLOTS || !srq->srqn) {
 		ibv_cmd_destroy_srq(&srq->vsrq.srq);
 		return EIO;
 	}
@@ -115,6 +162,7 @@ struct ibv_srq *vrdma_create_srq(struct ibv_pd *ibvpd,
 	ret = vrdma_srq_create_cmd(ibvpd, srq, attr, &cmd);
 	if (ret)
 		goto err;
+	vrdma_srq_insert(ctx, srq);
 	attr->attr.max_wr = srq->ring.entries;
 	attr->attr.max_sge = srq->max_sge;
 	if (to_vpd(ibvpd)->protection) {
@@ -146,12 +194,19 @@ int vrdma_query_srq(struct ibv_srq *ibvsrq, struct ibv_srq_attr *attr)
 
 int vrdma_destroy_srq(struct ibv_srq *ibvsrq)
 {
+	struct vrdma_context *ctx = to_vctx(ibvsrq->context);
 	struct vrdma_srq *srq = to_vsrq(ibvsrq);
 	int ret;
 
+	pthread_mutex_lock(&ctx->tables_mutex);
 	ret = ibv_cmd_destroy_srq(ibvsrq);
-	if (ret)
+	if (ret) {
+		pthread_mutex_unlock(&ctx->tables_mutex);
 		return ret;
+	}
+	vrdma_cqs_purge_srq(ctx, srq->srqn);
+	vrdma_srq_remove_locked(ctx, srq);
+	pthread_mutex_unlock(&ctx->tables_mutex);
 	if (srq->parent)
 		atomic_fetch_sub(&srq->parent->refcount, 1);
 	vrdma_srq_free(srq);

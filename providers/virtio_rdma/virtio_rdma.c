@@ -108,6 +108,7 @@ static struct verbs_context *vrdma_alloc_context(struct ibv_device *ibvdev,
 	struct vrdma_alloc_ucontext_resp resp = {};
 	struct ibv_get_context cmd = {};
 	struct vrdma_context *ctx;
+	unsigned int i;
 	int ret;
 
 	ctx = verbs_init_and_alloc_context(ibvdev, cmd_fd, ctx, ibvctx,
@@ -135,7 +136,11 @@ static struct verbs_context *vrdma_alloc_context(struct ibv_device *ibvdev,
 	if (ret)
 		goto err_unmap;
 
-	pthread_mutex_init(&ctx->qp_table_mutex, NULL);
+	pthread_mutex_init(&ctx->tables_mutex, NULL);
+	pthread_spin_init(&ctx->srqs_lock, PTHREAD_PROCESS_PRIVATE);
+	list_head_init(&ctx->cqs);
+	for (i = 0; i < VRDMA_SRQ_BUCKETS; i++)
+		list_head_init(&ctx->srqs[i]);
 	verbs_set_ops(&ctx->ibvctx, &vrdma_ctx_ops);
 	return &ctx->ibvctx;
 
@@ -159,7 +164,8 @@ static void vrdma_free_context(struct ibv_context *ibvctx)
 	/* Not empty if QPs were left: their numbers mean nothing any more. */
 	for (i = 0; i < VRDMA_QP_LEAVES; i++)
 		free(ctx->qp_table[i]);
-	pthread_mutex_destroy(&ctx->qp_table_mutex);
+	pthread_spin_destroy(&ctx->srqs_lock);
+	pthread_mutex_destroy(&ctx->tables_mutex);
 	munmap(ctx->db, ctx->db_size);
 	verbs_uninit_context(&ctx->ibvctx);
 	free(ctx);

@@ -2,10 +2,11 @@
 /*
  * The provider's objects and the functions of its files.
  *
- * Locks, outer to inner: the context's qp_table_mutex; then the locks of at
- * most two CQs, the one with the lower address first; then an SQ's, then an
- * RQ's or SRQ's.  The data path takes one lock only: its SQ's, RQ's, SRQ's or
- * CQ's; but polls take an SRQ's for the moment in which they give an entry back.
+ * Locks, outer to inner: the context's tables_mutex; then the locks of at most
+ * two CQs, the one with the lower address first; then the context's srqs_lock;
+ * then an SQ's, then an RQ's or SRQ's.  The data path takes one lock only: its
+ * SQ's, RQ's, SRQ's or CQ's; but polls take an SRQ's for the moment in which
+ * they give an entry back, and srqs_lock if they do not know the QP.
  */
 #ifndef VRDMA_H
 #define VRDMA_H
@@ -26,10 +27,13 @@
 #define VRDMA_QP_LEAF_SIZE	(1U << VRDMA_QP_LEAF_SHIFT)
 #define VRDMA_QP_LEAVES		(1U << (24 - VRDMA_QP_LEAF_SHIFT))
 
+/* Buckets of the table of SRQs. */
+#define VRDMA_SRQ_BUCKETS	64
+
 struct vrdma_qp;
 
 struct vrdma_qp_leaf {
-	unsigned int used;	/* by qp_table_mutex */
+	unsigned int used;	/* by tables_mutex */
 	struct vrdma_qp *qps[VRDMA_QP_LEAF_SIZE];
 };
 
@@ -59,14 +63,19 @@ struct vrdma_context {
 	atomic_bool dead;
 
 	/*
-	 * Held from before a QP is destroyed until its number is out of the
-	 * table and its CQEs are out of its CQs: the device may hand the number
-	 * out again at once.  Pollers read the table under a CQ's lock only;
+	 * Held from before a QP or SRQ is destroyed until its number is out of
+	 * its table and its CQEs are out of the CQs: the device may hand the
+	 * number out again at once.  Pollers read the table under a CQ's lock only;
 	 * they look for QPs of that CQ, and vrdma_destroy_qp() takes the locks
 	 * of both CQs to remove one.
 	 */
-	pthread_mutex_t qp_table_mutex;
+	pthread_mutex_t tables_mutex;
 	struct vrdma_qp_leaf *qp_table[VRDMA_QP_LEAVES];
+	struct list_head cqs;		/* by tables_mutex */
+
+	/* SRQs by number.  Changed under both locks, read under either. */
+	pthread_spinlock_t srqs_lock;
+	struct list_head srqs[VRDMA_SRQ_BUCKETS];
 };
 
 /* A spinlock that objects of one thread go without. */
@@ -109,6 +118,7 @@ struct vrdma_cq_gen {
 
 struct vrdma_cq {
 	struct verbs_cq vcq;
+	struct list_node link;		/* vrdma_context.cqs */
 	struct vrdma_lock lock;
 	struct vrdma_cq_gen *cur;	/* the oldest ring that may hold CQEs */
 	struct vrdma_cq_gen *last;	/* the ring that the device writes */
@@ -141,6 +151,8 @@ struct vrdma_wq {
 
 struct vrdma_srq {
 	struct verbs_srq vsrq;
+	struct list_node link;		/* a bucket of vrdma_context.srqs */
+	uint32_t srqn;
 	struct vrdma_lock lock;
 	struct vrdma_ring ring;		/* without its tail: see cookie.h */
 	struct vrdma_cookies cookies;
@@ -305,6 +317,7 @@ int vrdma_destroy_cq(struct ibv_cq *ibvcq);
 int vrdma_req_notify_cq(struct ibv_cq *ibvcq, int solicited_only);
 struct vrdma_cq_gen *vrdma_cq_next_gen(struct vrdma_cq *cq);
 void vrdma_cq_purge_locked(struct vrdma_cq *cq, struct vrdma_qp *qp);
+void vrdma_cqs_purge_srq(struct vrdma_context *ctx, uint32_t srqn);
 
 /* poll.c */
 int vrdma_poll_cq(struct ibv_cq *ibvcq, int num, struct ibv_wc *wc);
@@ -331,6 +344,8 @@ int vrdma_post_srq_recv(struct ibv_srq *ibvsrq, struct ibv_recv_wr *wr,
 			struct ibv_recv_wr **bad_wr);
 bool vrdma_srq_complete(struct vrdma_srq *srq, uint32_t cookie,
 			uint64_t *wr_id);
+bool vrdma_srq_complete_by_number(struct vrdma_context *ctx, uint32_t srqn,
+				  uint32_t cookie, uint64_t *wr_id);
 bool vrdma_srq_flush(struct vrdma_srq *srq, uint32_t *cookie, uint64_t *wr_id);
 
 /* post.c */

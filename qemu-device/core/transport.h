@@ -9,6 +9,8 @@
 #ifndef VRD_TRANSPORT_H
 #define VRD_TRANSPORT_H
 
+#include <endian.h>
+
 #include "objects.h"
 #include "reclaim.h"
 
@@ -345,6 +347,12 @@ void vrd_path_deliver(struct vrd_qp *qp, uint8_t *data, uint32_t length,
 		      struct virtio_rdma_cqe *cqe);
 
 /* --- completions (cq.c) --- */
+
+/* The number for the CQEs of the QP's receives, little-endian; 0: it has no SRQ. */
+static inline uint32_t vrd_qp_srqn(const struct vrd_qp *qp)
+{
+	return qp->srq ? htole32(qp->srq->srqn) : 0;
+}
 
 /*
  * Writes a CQE (its phase is set here) and an event if the CQ is armed for it;

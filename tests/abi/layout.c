@@ -147,6 +147,7 @@ SIZE(virtio_rdma_cqe, 32);
 AT(virtio_rdma_cqe, imm, 12);
 AT(virtio_rdma_cqe, src_qp, 16);
 AT(virtio_rdma_cqe, vendor_err, 23);
+AT(virtio_rdma_cqe, srqn, 24);
 AT(virtio_rdma_cqe, opcode, 28);
 AT(virtio_rdma_cqe, status, 29);
 AT(virtio_rdma_cqe, phase, 31);

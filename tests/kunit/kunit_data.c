@@ -26,6 +26,7 @@ struct data {
 	u64 wr_id[SQ_ENTRIES];
 	u64 rq_wr_id[SQ_ENTRIES];
 	u32 cq_head;		/* the device's */
+	u32 srqn;		/* in its CQEs */
 	u64 next;		/* wr_id of the next post */
 };
 
@@ -135,6 +136,7 @@ static void data_complete_op(struct data *d, u32 wqe_index, u8 opcode)
 
 	cqe->qpn = cpu_to_le32(QPN);
 	cqe->wqe_index = cpu_to_le32(wqe_index);
+	cqe->srqn = cpu_to_le32(d->srqn);
 	cqe->opcode = opcode;
 	cqe->status = 0;
 	/* The phase comes last. */
@@ -279,6 +281,7 @@ static void test_srq_of_dying_qp(struct kunit *test)
 	spin_lock_init(&srq->ring.lock);
 	srq->ring.wr_id = d->rq_wr_id;
 	vrdma_cookies_init(&srq->cookies, next, ARRAY_SIZE(next));
+	srq->srqn = 5;
 	d->qp.ibqp.srq = &srq->ibsrq;
 
 	cookie = vrdma_cookie_take(&srq->cookies);
@@ -286,6 +289,12 @@ static void test_srq_of_dying_qp(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, srq->cookies.free, VRDMA_COOKIE_NONE);
 	/* As vrdma_destroy_qp() before it sends the command. */
 	xa_erase_irq(&d->f->dev.qps, QPN);
+	/* A CQE that names another SRQ frees nothing. */
+	d->srqn = 6;
+	data_complete_op(d, cookie, VIRTIO_RDMA_WC_RECV);
+	KUNIT_EXPECT_EQ(test, vrdma_poll_cq(&d->cq.ibcq, 2, wc), 0);
+	KUNIT_EXPECT_EQ(test, srq->cookies.free, VRDMA_COOKIE_NONE);
+	d->srqn = 5;
 	data_complete_op(d, cookie, VIRTIO_RDMA_WC_RECV);
 	KUNIT_EXPECT_EQ(test, vrdma_poll_cq(&d->cq.ibcq, 2, wc), 0);
 	KUNIT_EXPECT_EQ(test, srq->cookies.free, cookie);

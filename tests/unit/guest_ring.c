@@ -177,7 +177,7 @@ bool guest_poll(struct guest_cq *cq, struct virtio_rdma_cqe *cqe)
 
 	if (!cqe_ready(cq, &last_word))
 		return false;
-	vrd_copy_in(cqe, from, 24);
+	vrd_copy_in(cqe, from, sizeof(*cqe));
 	memcpy(&cqe->opcode, &last_word, 4);
 	cq->consumer++;
 	vrd_store32_release(&cq->ctrl->consumer, cq->consumer);

@@ -58,7 +58,7 @@ bool srq_received(uint32_t qpn, uint32_t cookie, uint32_t length, uint8_t status
 {
 	struct virtio_rdma_cqe cqe;
 
-	return mem_cqe(&b->rcq, &cqe) == status &&
+	return mem_cqe(&b->rcq, &cqe) == status && le32toh(cqe.srqn) == srq.srqn &&
 	       le32toh(cqe.qpn) == qpn && le32toh(cqe.wqe_index) == cookie &&
 	       cqe.opcode & VIRTIO_RDMA_WC_RECV_BIT &&
 	       (status || le32toh(cqe.byte_len) == length);

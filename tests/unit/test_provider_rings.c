@@ -75,7 +75,8 @@ static void rig_free(struct rig *r)
 }
 
 /* The device writes a CQE as the specification says (6.1, 6.4.2). */
-static void dev_complete(struct rig *r, uint32_t qpn, uint32_t index)
+static void dev_complete_as(struct rig *r, uint32_t qpn, uint32_t index, uint8_t opcode,
+			    uint32_t srqn)
 {
 	struct virtio_rdma_cqe *cqe = &r->cq.cqes[r->cq_pos & r->cq.mask];
 	uint32_t phase = ~(r->cq_pos >> r->cq.shift) & 1;
@@ -84,8 +85,9 @@ static void dev_complete(struct rig *r, uint32_t qpn, uint32_t index)
 	cqe->qpn = htole32(qpn);
 	cqe->wqe_index = htole32(index);
 	cqe->byte_len = htole32(index * 3);
+	cqe->srqn = htole32(srqn);
 	__atomic_store_n((vrdma_cqe_word *)(void *)&cqe->opcode,
-			 htole32(phase << 24), __ATOMIC_RELEASE);
+			 htole32(phase << 24 | opcode), __ATOMIC_RELEASE);
 	r->cq_pos++;
 
 	vrdma_full_barrier();
@@ -95,6 +97,16 @@ static void dev_complete(struct rig *r, uint32_t qpn, uint32_t index)
 		vrdma_store(&r->cq.ctrl->fired, arm);
 		__atomic_fetch_add(&r->events, 1, __ATOMIC_RELEASE);
 	}
+}
+
+static void dev_complete(struct rig *r, uint32_t qpn, uint32_t index)
+{
+	dev_complete_as(r, qpn, index, VIRTIO_RDMA_WC_SEND, 0);
+}
+
+static void dev_complete_recv(struct rig *r, uint32_t qpn, uint32_t index, uint32_t srqn)
+{
+	dev_complete_as(r, qpn, index, VIRTIO_RDMA_WC_RECV, srqn);
 }
 
 static struct virtio_rdma_cqe *take(struct rig *r)
@@ -187,7 +199,7 @@ static void test_purge(void)
 				}
 				for (i = 0; i < fill; i++)
 					dev_complete(&r, mix >> i & 1 ? 7 : 9, i);
-				vrdma_cq_ring_purge(&r.cq, 7);
+				vrdma_cq_ring_purge(&r.cq, 7, 0);
 				for (i = 0; i < fill; i++) {
 					struct virtio_rdma_cqe *cqe;
 
@@ -209,6 +221,40 @@ static void test_purge(void)
 				rig_free(&r);
 			}
 	ok(good, "purge of a QP's completions");
+}
+
+/* A receive from an SRQ is the SRQ's: it outlives its QP, whose number is another's soon. */
+static void test_purge_srq(void)
+{
+	struct virtio_rdma_cqe *cqe[3];
+	struct rig r;
+	int i;
+
+	rig_init(&r, 8, 0);
+	dev_complete(&r, 7, 0);
+	dev_complete_recv(&r, 7, 1, 3);
+	dev_complete_recv(&r, 7, 2, 0);
+	dev_complete_recv(&r, 9, 3, 4);
+	dev_complete_recv(&r, 7, 4, 4);
+	vrdma_cq_ring_purge(&r.cq, 7, 0);
+	for (i = 0; i < 3; i++)
+		cqe[i] = take(&r);
+	ok(cqe[2] && le32toh(cqe[0]->wqe_index) == 1 && le32toh(cqe[1]->wqe_index) == 3 &&
+	   le32toh(cqe[2]->wqe_index) == 4 && !take(&r),
+	   "the purge of a QP leaves the receives from SRQs");
+	ok(cqe[0] && vrdma_cqe_srqn(cqe[0]) == 3 && le32toh(cqe[0]->qpn) == 7,
+	   "with the numbers of both");
+	dev_complete_recv(&r, 7, 5, 4);
+	dev_complete_recv(&r, 7, 6, 3);
+	dev_complete(&r, 4, 7);
+	dev_complete_recv(&r, 4, 8, 0);
+	dev_complete_recv(&r, 9, 9, 4);
+	vrdma_cq_ring_purge(&r.cq, VIRTIO_RDMA_NONE, 4);
+	for (i = 0; i < 3; i++)
+		cqe[i] = take(&r);
+	ok(cqe[2] && le32toh(cqe[0]->wqe_index) == 6 && le32toh(cqe[1]->wqe_index) == 7 &&
+	   le32toh(cqe[2]->wqe_index) == 8 && !take(&r), "the purge of an SRQ takes its own only");
+	rig_free(&r);
 }
 
 static void test_arm(void)
@@ -293,7 +339,7 @@ static void test_death(void)
 		vrdma_cq_ring_close(&r.cq);
 		good &= !take(&r) &&
 			vrdma_cq_ring_producer(&r.cq) == r.cq.consumer;
-		vrdma_cq_ring_purge(&r.cq, 1);
+		vrdma_cq_ring_purge(&r.cq, 1, 0);
 		vrdma_cq_ring_consume(&r.cq);
 		r.cq.cqes = cqes;
 		rig_free(&r);
@@ -484,6 +530,7 @@ int main(void)
 	test_wrap(0xffffffd0U, "a send ring across the end of the index");
 	test_phases();
 	test_purge();
+	test_purge_srq();
 	test_cookies();
 	test_header_type();
 	test_arm();

@@ -582,7 +582,7 @@ struct virtio_rdma_create_srq_req {
 
 struct virtio_rdma_create_srq_rsp {
 	struct virtio_rdma_rsp_hdr hdr;
-	__le32 srqn;			/* 24 bits; also the SRQ's handle */
+	__le32 srqn;			/* 1..2^24 - 1; also the SRQ's handle */
 	__le32 slot;			/* its dirty byte in the doorbell page */
 };
 
@@ -903,7 +903,9 @@ struct virtio_rdma_recv_wqe {
  * @pkey_index: index of the P_Key (GSI)
  * @sl:         service level of the datagram (UD); zero where the transport has none
  * @vendor_err: detail of an error, for people to read
- * @reserved:   zero
+ * @srqn:       the SRQ whose receive is complete, or 0: the receive is one of the
+ *              QP's own ring, or this is no receive.  A receive of an SRQ is told
+ *              by @srqn and @wqe_index alone: @qpn may be a QP that is gone
  * @opcode:     VIRTIO_RDMA_WC_*; on an error only its RECV_BIT counts
  * @status:     VIRTIO_RDMA_WC_* status
  * @flags:      VIRTIO_RDMA_CQE_*
@@ -925,7 +927,7 @@ struct virtio_rdma_cqe {
 	__le16 pkey_index;
 	__u8   sl;
 	__u8   vendor_err;
-	__le32 reserved;
+	__le32 srqn;
 	__u8   opcode;
 	__u8   status;
 	__u8   flags;

@@ -134,6 +134,8 @@ void vrd_ibv_complete(struct vrd_ibv_cq *vcq, const struct ibv_wc *wc)
 	}
 	cqe.qpn = htole32(qp->qpn);
 	cqe.wqe_index = htole32(index);
+	if (kind == VRD_IBV_SRQ_RECV || kind == VRD_IBV_LENT)
+		cqe.srqn = vrd_qp_srqn(qp);
 	if (kind == VRD_IBV_SEND || kind == VRD_IBV_QUIET || kind == VRD_IBV_FAILING) {
 		vq->sq_done = (uint32_t)wc->wr_id + 1;
 		if (vq->blocked)

@@ -69,6 +69,7 @@ void vrd_mem_complete_recv(struct vrd_qp *qp, const struct vrd_recv_wr *recv, ui
 	struct virtio_rdma_cqe cqe = {
 		.qpn = htole32(qp->qpn),
 		.wqe_index = htole32(recv->index),
+		.srqn = vrd_qp_srqn(qp),
 		.opcode = VIRTIO_RDMA_WC_RECV,
 		.status = status,
 	};

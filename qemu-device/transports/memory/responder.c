@@ -92,6 +92,7 @@ static void vrd_mem_put_receive(struct vrd_mem_burst *b, const struct vrd_wr *wr
 	struct virtio_rdma_cqe cqe = {
 		.qpn = htole32(peer->qpn),
 		.wqe_index = htole32(recv->index),
+		.srqn = vrd_qp_srqn(peer),
 		.byte_len = htole32(wr->length),
 		.opcode = vrd_mem_is_send(wr) ? VIRTIO_RDMA_WC_RECV
 					      : VIRTIO_RDMA_WC_RECV_RDMA_WITH_IMM,

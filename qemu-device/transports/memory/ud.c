@@ -121,6 +121,7 @@ static enum vrd_mem_step vrd_mem_ud_put(struct vrd_mem_burst *b, struct vrd_mem_
 		return vrd_mem_recv_failed(b, &b->recv, VIRTIO_RDMA_WC_LOC_PROT_ERR, 0);
 	cqe->qpn = htole32(peer->qpn);
 	cqe->wqe_index = htole32(b->recv.index);
+	cqe->srqn = vrd_qp_srqn(peer);
 	cqe->byte_len = htole32(length);
 	b->peer_recv++;
 	b->peer_rx += payload_len;

@@ -628,6 +628,7 @@ static const struct {
 	{ "SRQ: empty, two senders wait; RNR_RETRY_EXC_ERR", case_srq_rnr },
 	{ "SRQ: the limit event, once", case_srq_limit },
 	{ "SRQ: a QP fails: LAST_WQE_REACHED, no flush", case_srq_error },
+	{ "SRQ: a receive outlives its QP, not its SRQ", case_srq_qp_gone },
 	{ "SRQ: sizes, EBUSY, ENOMEM, EINVAL", case_srq_limits },
 	{ "unknown rkey: REM_ACCESS_ERR, flush, event", case_bad_rkey },
 	{ "beyond the end of a region: nothing moved", case_out_of_bounds },

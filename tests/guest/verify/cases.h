@@ -66,6 +66,7 @@ int case_srq_shared(struct peer *p);
 int case_srq_rnr(struct peer *p);
 int case_srq_limit(struct peer *p);
 int case_srq_error(struct peer *p);
+int case_srq_qp_gone(struct peer *p);
 int case_srq_limits(struct peer *p);
 
 #endif /* CASES_H */

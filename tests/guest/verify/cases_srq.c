@@ -138,6 +138,80 @@ int case_srq_error(struct peer *p)
 	return 0;
 }
 
+/* Two RC QPs of this process, each with a CQ, the second with an SRQ. */
+static int own_pair(struct peer *p, struct side *t)
+{
+	struct ibv_srq_init_attr srq = { .attr = { .max_wr = 8, .max_sge = 1 } };
+	struct ibv_qp_init_attr init = {
+		.qp_type = IBV_QPT_RC,
+		.cap = { .max_send_wr = 8, .max_recv_wr = 8, .max_send_sge = 1, .max_recv_sge = 1 },
+	};
+
+	t->srq = ibv_create_srq(t->pd, &srq);
+	WANT(p, t->srq, "no SRQ: %s", strerror(errno));
+	for (int i = 0; i < 2; i++) {
+		t->cq[i] = ibv_create_cq(t->ctx, 64, NULL, NULL, 0);
+		WANT(p, t->cq[i], "no CQ: %s", strerror(errno));
+		init.send_cq = init.recv_cq = t->cq[i];
+		t->qp[i] = ibv_create_qp(t->pd, &init);
+		WANT(p, t->qp[i], "no QP: %s", strerror(errno));
+		init.srq = t->srq;
+	}
+	for (int i = 0; i < 2; i++) {
+		TRY(p, side_reset_qp(t, i));
+		TRY(p, side_connect_qp(t, i, 0, t->qp[1 - i]->qp_num, 0, &t->gid, 14, 7, 7));
+	}
+	return 0;
+}
+
+static int own_send(struct peer *p, struct side *t, uint64_t wr_id)
+{
+	struct ibv_sge sge = { (uintptr_t)t->buf, 64, t->mr->lkey };
+	struct ibv_recv_wr recv = { .wr_id = wr_id, .sg_list = &sge, .num_sge = 1 }, *bad_recv;
+	struct ibv_send_wr send = {
+		.opcode = IBV_WR_SEND, .send_flags = IBV_SEND_SIGNALED, .sg_list = &sge, .num_sge = 1,
+	}, *bad;
+
+	TRY(p, -ibv_post_srq_recv(t->srq, &recv, &bad_recv));
+	return -ibv_post_send(t->qp[0], &send, &bad);
+}
+
+/* A receive from an SRQ is delivered though its QP is gone, and is gone with its SRQ. */
+int case_srq_qp_gone(struct peer *p)
+{
+	struct side t = *p->s;
+	struct ibv_wc wc;
+	uint32_t qpn;
+	int ret;
+
+	if (!p->s->srq)
+		return SKIPPED;
+	TRY(p, own_pair(p, &t));
+	qpn = t.qp[1]->qp_num;
+	for (int i = 0; i < 2; i++) {
+		TRY(p, own_send(p, &t, 1000 + i));
+		TRY(p, side_poll(&t, 0, POLL_MS, &wc));
+		WANT(p, !wc.status, "SEND: %s", ibv_wc_status_str(wc.status));
+	}
+	ret = ibv_destroy_qp(t.qp[1]);
+	WANT(p, !ret, "ibv_destroy_qp: %s", strerror(ret));
+	TRY(p, side_poll(&t, 1, POLL_MS, &wc));
+	WANT(p, !wc.status && wc.opcode == IBV_WC_RECV && wc.qp_num == qpn && wc.wr_id == 1000 &&
+	     wc.byte_len == 64, "the receive of a QP that is gone: status %u, QP %u, wr_id %lu",
+	     wc.status, wc.qp_num, (long)wc.wr_id);
+	ret = ibv_destroy_srq(t.srq);
+	WANT(p, !ret, "ibv_destroy_srq: %s", strerror(ret));
+	WANT(p, !ibv_poll_cq(t.cq[1], 1, &wc), "a receive of an SRQ that is gone: wr_id %lu",
+	     (long)wc.wr_id);
+	ret = ibv_destroy_qp(t.qp[0]);
+	WANT(p, !ret, "ibv_destroy_qp: %s", strerror(ret));
+	for (int i = 0; i < 2; i++) {
+		ret = ibv_destroy_cq(t.cq[i]);
+		WANT(p, !ret, "ibv_destroy_cq: %s", strerror(ret));
+	}
+	return 0;
+}
+
 int case_srq_limits(struct peer *p)
 {
 	struct ibv_srq_init_attr init = { .attr = { .max_wr = 10, .max_sge = 2 } };

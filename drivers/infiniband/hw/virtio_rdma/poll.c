@@ -62,13 +62,15 @@ static bool vrdma_qp_complete(struct vrdma_qp *qp,
 			      const struct virtio_rdma_cqe *cqe, u64 *wr_id)
 {
 	u32 index = le32_to_cpu(cqe->wqe_index);
+	struct vrdma_srq *srq;
 
 	if (!(cqe->opcode & VIRTIO_RDMA_WC_RECV_BIT))
 		return vrdma_ring_complete(&qp->sq, index, wr_id);
-	if (qp->ibqp.srq)
-		return vrdma_srq_complete(to_vrdma_srq(qp->ibqp.srq), index,
-					  wr_id);
-	return vrdma_ring_complete(&qp->rq, index, wr_id);
+	if (!qp->ibqp.srq)
+		return vrdma_ring_complete(&qp->rq, index, wr_id);
+	srq = to_vrdma_srq(qp->ibqp.srq);
+	return le32_to_cpu(cqe->srqn) == srq->srqn &&
+	       vrdma_srq_complete(srq, index, wr_id);
 }
 
 /*
