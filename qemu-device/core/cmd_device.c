@@ -138,6 +138,17 @@ static bool gid_usable(const uint8_t gid[16])
 	return gid[0] != 0xff && memcmp(gid, zero, 16);	/* no multicast, not unspecified */
 }
 
+static bool smac_usable(const uint8_t mac[6])
+{
+	static const uint8_t zero[6];
+
+	return !(mac[0] & 1) && memcmp(mac, zero, 6);
+}
+
+/*
+ * No transport makes frames itself, so that there is no use for the source MAC
+ * yet, and none can tag a frame: VIRTIO_RDMA_F_VLAN_GID is not offered.
+ */
 int vrd_cmd_add_gid(struct vrd_cmd *cmd)
 {
 	const struct virtio_rdma_add_gid_req *req = cmd->req;
@@ -145,11 +156,15 @@ int vrd_cmd_add_gid(struct vrd_cmd *cmd)
 	uint32_t index = le32toh(req->index);
 	int ret;
 
-	if (index >= VRD_GID_TABLE_LEN || req->reserved || !gid_usable(req->gid))
+	if (index >= VRD_GID_TABLE_LEN || req->reserved0 || req->reserved1[0] ||
+	    req->reserved1[1] || !gid_usable(req->gid) || !smac_usable(req->smac))
 		return -EINVAL;
+	if (req->gid_type != VIRTIO_RDMA_GID_ROCE_V2 ||
+	    le16toh(req->vlan_id) != VIRTIO_RDMA_VLAN_NONE)
+		return -EOPNOTSUPP;
 	if (dev->gids[index].valid)
 		return -EEXIST;
-	/* Twice is fine: a VLAN of the netdev has its link-local address as well. */
+	/* Two entries may have one GID: that of a macvlan of the netdev, for example. */
 	if (!vrd_gid_is_allowed(dev, req->gid))
 		return -EPERM;
 	ret = vrd_transports_gid_add(dev, index, req->gid);

@@ -250,8 +250,13 @@ static void do_gid(struct fuzz_in *in, struct side *s)
 
 	req.gid = (struct virtio_rdma_add_gid_req){
 		.index = htole32(fuzz_pick32(in, how >> 3 & 31)),
+		.gid_type = VIRTIO_RDMA_GID_ROCE_V2,
+		.vlan_id = htole16(VIRTIO_RDMA_VLAN_NONE),
+		.smac = { 2, 0, 0, 0, 0, how },
 	};
 	if (how & 1) {
+		req.gid.gid_type = 0;
+		req.gid.vlan_id = 0;
 		send(in, s, VIRTIO_RDMA_CMD_DEL_GID, sizeof(struct virtio_rdma_del_gid_req),
 		     sizeof(rsp.hdr));
 		return;

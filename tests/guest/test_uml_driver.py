@@ -219,11 +219,17 @@ def gids_follow(g):
 
 
 def never_an_upper(g):
-    """A VLAN shares the MAC address of the netdev below, and is not the one to pair with."""
-    g.run('ip link add link eth0 name vl5 type vlan id 5; ip link set vl5 up')
+    """A VLAN shares the MAC address of the netdev below: it is not the one to pair with, and its
+    addresses make no GIDs."""
+    g.run('ip link add link eth0 name vl5 type vlan id 5; ip link set vl5 up;'
+          ' ip addr add 10.9.5.1/24 dev vl5')
     time.sleep(0.5)
     out = g.run('rdma link').stdout
+    gids = g.run('ibv_devinfo -v | grep "GID\\["').stdout
     g.run('ip link del vl5')
+    # The device has not offered VLAN GIDs: frames would go out without the tag.
+    if '10.9.5.1' in gids:
+        return f'the GID of a VLAN:\n{gids}'
     return None if 'netdev eth0' in out else out
 
 

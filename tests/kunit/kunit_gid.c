@@ -4,6 +4,7 @@
  * and refuses a GID that it has at another index.
  */
 #include <linux/delay.h>
+#include <linux/etherdevice.h>
 #include <rdma/ib_cache.h>
 
 #include "fakedev.h"
@@ -14,6 +15,9 @@ struct table {
 	u8 gid[NUM_GIDS][16];
 	bool used[NUM_GIDS];
 	int refused;
+	struct net_device *ndev;	/* of the core's GIDs */
+	u16 vlan_id;			/* of the last ADD_GID */
+	u8 smac[ETH_ALEN];
 };
 
 static bool table_has(const struct table *t, const u8 *gid)
@@ -42,6 +46,10 @@ static void serve_gid(struct fakedev *f, struct fakedev_cmd *cmd)
 			return;
 		}
 		memcpy(t->gid[i], add->gid, 16);
+		memcpy(t->smac, add->smac, ETH_ALEN);
+		t->vlan_id = le16_to_cpu(add->vlan_id);
+		KUNIT_EXPECT_EQ(f->test, add->gid_type,
+				VIRTIO_RDMA_GID_ROCE_V2);
 		t->used[i] = true;
 		break;
 	case VIRTIO_RDMA_CMD_DEL_GID:
@@ -62,6 +70,9 @@ static struct fakedev *gid_open(struct kunit *test, struct table *t,
 	struct fakedev *f = fakedev_open(test, 16, serve);
 
 	f->priv = t;
+	t->ndev = alloc_etherdev(0);
+	KUNIT_ASSERT_NOT_NULL(test, t->ndev);
+	eth_hw_addr_random(t->ndev);
 	f->dev.port.gid_tbl_len = NUM_GIDS;
 	KUNIT_ASSERT_EQ(test, vrdma_gids_alloc(&f->dev), 0);
 	return f;
@@ -69,14 +80,20 @@ static struct fakedev *gid_open(struct kunit *test, struct table *t,
 
 static void gid_close(struct fakedev *f)
 {
+	struct table *t = f->priv;
+
 	vrdma_gids_cleanup(&f->dev);
+	free_netdev(t->ndev);
 	fakedev_close(f);
 }
 
 static void gid_attr(struct fakedev *f, struct ib_gid_attr *attr, u32 index,
 		     u8 last)
 {
+	const struct table *t = f->priv;
+
 	memset(attr, 0, sizeof(*attr));
+	RCU_INIT_POINTER(attr->ndev, t->ndev);
 	attr->device = &f->dev.ibdev;
 	attr->index = index;
 	memset(attr->gid.raw, 0xfe, sizeof(attr->gid.raw));
@@ -188,6 +205,25 @@ static void test_gid_refused(struct kunit *test)
 	gid_close(f);
 }
 
+/* The device hears of the address of the netdev. */
+static void test_gid_l2(struct kunit *test)
+{
+	struct table t = {};
+	struct fakedev *f = gid_open(test, &t, serve_gid);
+
+	add(f, 1, 10);
+	vrdma_gids_settle(&f->dev);
+	KUNIT_EXPECT_TRUE(test, ether_addr_equal(t.smac, t.ndev->dev_addr));
+	KUNIT_EXPECT_EQ(test, t.vlan_id, VIRTIO_RDMA_VLAN_NONE);
+	/* The same GID with another address is another one. */
+	eth_hw_addr_random(t.ndev);
+	add(f, 1, 10);
+	vrdma_gids_settle(&f->dev);
+	KUNIT_EXPECT_TRUE(test, ether_addr_equal(t.smac, t.ndev->dev_addr));
+	KUNIT_EXPECT_EQ(test, t.refused, 0);
+	gid_close(f);
+}
+
 /* A silent device is found dead, and the core's changes go on. */
 static void test_gid_dead(struct kunit *test)
 {
@@ -207,6 +243,7 @@ static struct kunit_case gid_cases[] = {
 	KUNIT_CASE(test_no_wait),
 	KUNIT_CASE(test_moves),
 	KUNIT_CASE(test_gid_refused),
+	KUNIT_CASE(test_gid_l2),
 	KUNIT_CASE(test_gid_dead),
 	{}
 };

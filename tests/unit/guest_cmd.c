@@ -18,10 +18,14 @@ uint32_t guest_init(struct guest *g)
 
 uint32_t guest_add_gid(struct guest *g, uint32_t index, const uint8_t gid[16])
 {
-	struct virtio_rdma_add_gid_req req = { .index = htole32(index) };
+	struct virtio_rdma_add_gid_req req = {
+		.index = htole32(index), .gid_type = VIRTIO_RDMA_GID_ROCE_V2,
+		.vlan_id = htole16(VIRTIO_RDMA_VLAN_NONE),
+	};
 	struct virtio_rdma_rsp_hdr rsp;
 
 	memcpy(req.gid, gid, 16);
+	memcpy(req.smac, g->mac, 6);
 	return guest_command(g, VIRTIO_RDMA_CMD_ADD_GID, &req, &rsp);
 }
 

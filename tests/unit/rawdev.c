@@ -399,14 +399,23 @@ int raw_modify(struct raw *r, uint32_t qpn, uint32_t mask, const struct virtio_r
 	return raw_cmd(r, &req, sizeof(req), &rsp, sizeof(rsp));
 }
 
-int raw_add_gid(struct raw *r, uint32_t index, const uint8_t gid[16])
+struct virtio_rdma_add_gid_req raw_gid_fill(struct raw *r, uint32_t index, const uint8_t gid[16])
 {
 	struct virtio_rdma_add_gid_req req = {
 		.hdr.opcode = VIRTIO_RDMA_CMD_ADD_GID, .index = index,
+		.gid_type = VIRTIO_RDMA_GID_ROCE_V2, .vlan_id = VIRTIO_RDMA_VLAN_NONE,
 	};
-	struct virtio_rdma_rsp_hdr rsp;
 
 	memcpy(req.gid, gid, 16);
+	vrd_device_get_config(r->dev, 0, req.smac, sizeof(req.smac));
+	return req;
+}
+
+int raw_add_gid(struct raw *r, uint32_t index, const uint8_t gid[16])
+{
+	struct virtio_rdma_add_gid_req req = raw_gid_fill(r, index, gid);
+	struct virtio_rdma_rsp_hdr rsp;
+
 	return raw_cmd(r, &req, sizeof(req), &rsp, sizeof(rsp));
 }
 

@@ -98,6 +98,7 @@ uint32_t raw_qp(struct raw *r, uint8_t type, uint32_t ctx, uint32_t pd, uint32_t
 		uint32_t rcq);
 int raw_destroy(struct raw *r, uint32_t opcode, uint32_t handle);
 int raw_modify(struct raw *r, uint32_t qpn, uint32_t mask, const struct virtio_rdma_qp_attr *a);
+struct virtio_rdma_add_gid_req raw_gid_fill(struct raw *r, uint32_t index, const uint8_t gid[16]);
 int raw_add_gid(struct raw *r, uint32_t index, const uint8_t gid[16]);
 void raw_link_local(struct raw *r, uint8_t gid[16]);
 int raw_reg_mr(struct raw *r, uint32_t pd, uint32_t access, uint64_t iova, uint64_t length,

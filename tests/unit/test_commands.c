@@ -207,6 +207,34 @@ static void reserved_gids(struct raw *r)
 	raw_recover(r);
 }
 
+/* What a GID stands for beside its number. */
+static void gid_fields(struct raw *r)
+{
+	uint8_t own[16];
+	struct virtio_rdma_add_gid_req good, q;
+	struct virtio_rdma_rsp_hdr rsp;
+
+	raw_recover(r);
+	raw_link_local(r, own);
+	good = raw_gid_fill(r, 0, own);
+#define TRY(change, want, what)							\
+	do {									\
+		q = good;							\
+		change;								\
+		is(raw_cmd(r, &q, sizeof(q), &rsp, sizeof(rsp)), S(want), "GID: " what);	\
+	} while (0)
+	TRY(q.gid_type = 1, UNSUPPORTED, "RoCE v1");
+	TRY(q.gid_type = 0, UNSUPPORTED, "type 0");
+	TRY(q.vlan_id = 5, UNSUPPORTED, "a VLAN, which was not negotiated");
+	TRY(q.vlan_id = 0, UNSUPPORTED, "VLAN 0");
+	TRY(q.reserved0 = 1, INVAL, "reserved0");
+	TRY(q.reserved1[1] = 1, INVAL, "reserved1");
+	TRY(q.smac[0] |= 1, INVAL, "a multicast source MAC");
+	TRY(memset(q.smac, 0, 6), INVAL, "no source MAC");
+	TRY(q.smac[5] ^= 1, OK, "another MAC than the netdev's, as a macvlan has it");
+#undef TRY
+}
+
 /* An owner who lists GIDs: the guest gets these and its link-local GID. */
 static void anti_spoofing(struct raw *r)
 {
@@ -819,6 +847,7 @@ int main(void)
 	queries(r);
 	gids(r);
 	reserved_gids(r);
+	gid_fields(r);
 	newer_driver(r);
 	anti_spoofing(r);
 	contexts(r);

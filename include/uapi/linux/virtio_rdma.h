@@ -66,6 +66,7 @@
 #define VIRTIO_RDMA_F_DMA_KEY		5	/* RC, UC and UD QPs in CTX_KERNEL contexts;
 						 * REG_DMA_MR */
 #define VIRTIO_RDMA_F_RNR_NAK		6	/* RC has receiver-not-ready timing */
+#define VIRTIO_RDMA_F_VLAN_GID		7	/* GIDs of VLANs: ADD_GID.vlan_id */
 
 /**
  * struct virtio_rdma_config - device configuration space (spec 3.2), read-only
@@ -266,12 +267,34 @@ struct virtio_rdma_query_port_rsp {
 	__le32 max_msg_sz;		/* bytes */
 };
 
-/* The device may refuse a GID that its owner did not allow (PERM). */
+/* Types of GIDs: those of enum ib_uverbs_gid_type. */
+#define VIRTIO_RDMA_GID_ROCE_V2		2
+
+/* virtio_rdma_add_gid_req.vlan_id: frames carry no VLAN tag */
+#define VIRTIO_RDMA_VLAN_NONE		0xffff
+
+/**
+ * struct virtio_rdma_add_gid_req - ADD_GID (spec 4.6)
+ * @index:     entry of the port's table, below gid_tbl_len, that has no GID now
+ * @gid_type:  VIRTIO_RDMA_GID_*, else UNSUPPORTED
+ * @reserved0: zero
+ * @vlan_id:   VLAN of the netdev that has the address, 0..4094, with F_VLAN_GID;
+ *             else VIRTIO_RDMA_VLAN_NONE
+ * @gid:       RoCE v2: the IPv6 address, or the IPv4 address mapped into one
+ * @smac:      source MAC of frames with this GID: unicast, not zero
+ * @reserved1: zero
+ *
+ * PERM: the device's owner does not allow the GID.  EXIST: another device has it.
+ */
 struct virtio_rdma_add_gid_req {
 	struct virtio_rdma_cmd_hdr hdr;
-	__le32 index;			/* below gid_tbl_len */
-	__le32 reserved;
-	__u8   gid[16];			/* RoCE v2: an IPv6 or IPv4-mapped address */
+	__le32 index;
+	__u8   gid_type;
+	__u8   reserved0;
+	__le16 vlan_id;
+	__u8   gid[16];
+	__u8   smac[6];
+	__u8   reserved1[2];
 };
 
 struct virtio_rdma_del_gid_req {

@@ -85,7 +85,8 @@ int vrdma_cmd_init(struct vrdma_dev *dev, u32 num_comp);
 int vrdma_cmd_query_device(struct vrdma_dev *dev, struct vrdma_attr *attr);
 int vrdma_cmd_query_port(struct vrdma_dev *dev, struct vrdma_port_attr *attr);
 int vrdma_cmd_query_stats(struct vrdma_dev *dev, u64 *counters, u32 num);
-int vrdma_cmd_add_gid(struct vrdma_dev *dev, u32 index, const u8 *gid);
+int vrdma_cmd_add_gid(struct vrdma_dev *dev, u32 index,
+		      const struct vrdma_gid_params *p);
 int vrdma_cmd_del_gid(struct vrdma_dev *dev, u32 index);
 int vrdma_cmd_create_ctx(struct vrdma_dev *dev, u32 flags,
 			 struct vrdma_buf *db_page, u32 *ctx);

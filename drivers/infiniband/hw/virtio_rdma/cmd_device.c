@@ -134,7 +134,8 @@ out:
 	return ret;
 }
 
-int vrdma_cmd_add_gid(struct vrdma_dev *dev, u32 index, const u8 *gid)
+int vrdma_cmd_add_gid(struct vrdma_dev *dev, u32 index,
+		      const struct vrdma_gid_params *p)
 {
 	struct virtio_rdma_add_gid_req *req;
 	struct vrdma_cmd *cmd;
@@ -146,7 +147,10 @@ int vrdma_cmd_add_gid(struct vrdma_dev *dev, u32 index, const u8 *gid)
 		return -ENOMEM;
 	req = cmd->req;
 	req->index = cpu_to_le32(index);
-	memcpy(req->gid, gid, sizeof(req->gid));
+	req->gid_type = VIRTIO_RDMA_GID_ROCE_V2;
+	req->vlan_id = cpu_to_le16(p->vlan_id);
+	memcpy(req->gid, p->gid, sizeof(req->gid));
+	memcpy(req->smac, p->smac, sizeof(req->smac));
 	ret = vrdma_cmd_exec(dev, cmd);
 	vrdma_cmd_put(cmd);
 	return ret;

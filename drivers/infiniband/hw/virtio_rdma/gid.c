@@ -12,12 +12,19 @@
  *
  * If the device refuses a GID, the core keeps it; its use fails at the device.
  */
+#include <linux/if_vlan.h>
 #include <rdma/ib_cache.h>
 
 #include "cmd.h"
 
 /* The GID index of an address vector is one byte. */
 #define VRDMA_MAX_GIDS		256
+
+static bool vrdma_gid_same(const struct vrdma_gid_params *a,
+			   const struct vrdma_gid_params *b)
+{
+	return !memcmp(a, b, sizeof(*a));
+}
 
 /* Makes the device forget what it should not have.  gids->lock is held. */
 static void vrdma_gids_delete(struct vrdma_dev *dev)
@@ -28,8 +35,8 @@ static void vrdma_gids_delete(struct vrdma_dev *dev)
 
 	for (i = 0; i < gids->num; i++) {
 		gid = &gids->table[i];
-		if (!gid->held || (gid->wanted && !memcmp(gid->want, gid->have,
-							  sizeof(gid->want))))
+		if (!gid->held ||
+		    (gid->wanted && vrdma_gid_same(&gid->want, &gid->have)))
 			continue;
 		gid->held = false;
 		mutex_unlock(&gids->lock);
@@ -55,8 +62,8 @@ static void vrdma_gid_report(struct vrdma_dev *dev, const u8 *gid, int error)
 static void vrdma_gids_add(struct vrdma_dev *dev)
 {
 	struct vrdma_gids *gids = &dev->gids;
+	struct vrdma_gid_params p;
 	struct vrdma_gid *gid;
-	u8 raw[16];
 	int ret;
 	u32 i;
 
@@ -64,16 +71,16 @@ static void vrdma_gids_add(struct vrdma_dev *dev)
 		gid = &gids->table[i];
 		if (!gid->wanted || gid->held || gid->refused)
 			continue;
-		memcpy(raw, gid->want, sizeof(raw));
+		p = gid->want;
 		mutex_unlock(&gids->lock);
-		ret = vrdma_cmd_add_gid(dev, i, raw);
-		vrdma_gid_report(dev, raw, ret);
+		ret = vrdma_cmd_add_gid(dev, i, &p);
+		vrdma_gid_report(dev, p.gid, ret);
 		mutex_lock(&gids->lock);
 		/* Meanwhile something else may be wanted here. */
 		if (!ret) {
-			memcpy(gid->have, raw, sizeof(raw));
+			gid->have = p;
 			gid->held = true;
-		} else if (gid->wanted && !memcmp(gid->want, raw, sizeof(raw))) {
+		} else if (gid->wanted && vrdma_gid_same(&gid->want, &p)) {
 			gid->refused = ret;
 		}
 	}
@@ -105,19 +112,46 @@ static void vrdma_gids_change(struct vrdma_dev *dev)
 	queue_work(dev->wq, &dev->gids.work);
 }
 
+/* Reads what the device needs to know of the GID beside its number. */
+static int vrdma_gid_params(struct vrdma_dev *dev,
+			    const struct ib_gid_attr *attr,
+			    struct vrdma_gid_params *p)
+{
+	u16 vlan_id;
+	int ret;
+
+	ret = rdma_read_gid_l2_fields(attr, &vlan_id, p->smac);
+	if (ret)
+		return ret;
+	p->vlan_id = VIRTIO_RDMA_VLAN_NONE;
+	if (vlan_id < VLAN_N_VID) {
+		/* The device would send its frames without a tag. */
+		if (!vrdma_has(dev, VIRTIO_RDMA_F_VLAN_GID))
+			return -EOPNOTSUPP;
+		p->vlan_id = vlan_id;
+	}
+	memcpy(p->gid, attr->gid.raw, sizeof(p->gid));
+	return 0;
+}
+
 int vrdma_add_gid(const struct ib_gid_attr *attr, void **context)
 {
 	struct vrdma_dev *dev = to_vrdma_dev(attr->device);
 	struct vrdma_gids *gids = &dev->gids;
+	struct vrdma_gid_params p;
 	struct vrdma_gid *gid;
+	int ret;
 
 	if (attr->index >= gids->num)
 		return -EINVAL;
 	if (vrdma_dead(dev))
 		return -EIO;
+	ret = vrdma_gid_params(dev, attr, &p);
+	if (ret)
+		return ret;
 	mutex_lock(&gids->lock);
 	gid = &gids->table[attr->index];
-	memcpy(gid->want, attr->gid.raw, sizeof(gid->want));
+	gid->want = p;
 	gid->wanted = true;
 	gid->refused = 0;
 	vrdma_gids_change(dev);

@@ -168,6 +168,22 @@ struct vrdma_port_attr {
 };
 
 /**
+ * struct vrdma_gid_params - what the device is told of a GID
+ * @gid:     the address
+ * @smac:    source MAC of frames with it
+ * @vlan_id: or VIRTIO_RDMA_VLAN_NONE
+ *
+ * Without padding, so that it can be compared as bytes.
+ */
+struct vrdma_gid_params {
+	u8 gid[16];
+	u8 smac[ETH_ALEN];
+	u16 vlan_id;
+};
+
+static_assert(sizeof(struct vrdma_gid_params) == 16 + ETH_ALEN + 2);
+
+/**
  * struct vrdma_gid - one entry of the port's GID table
  * @want:     the GID that the core put there
  * @have:     the GID that the device was given
@@ -176,8 +192,8 @@ struct vrdma_port_attr {
  * @refused:  errno of the device's refusal of @want, or 0
  */
 struct vrdma_gid {
-	u8 want[16];
-	u8 have[16];
+	struct vrdma_gid_params want;
+	struct vrdma_gid_params have;
 	bool wanted;
 	bool held;
 	int refused;
