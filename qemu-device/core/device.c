@@ -112,7 +112,7 @@ static int make_tables(struct vrd_device *dev)
 	/* Zero is no object; QP 0 and 1 are special. */
 	if (vrd_table_init(&dev->ctxs, l->max_ctx, 1, 0) ||
 	    vrd_table_init(&dev->pds, l->max_pd, 1, 0) ||
-	    vrd_table_init(&dev->mrs, l->max_mr, 1, 0) ||
+	    vrd_table_init(&dev->mrs, l->max_mr, 0, VRD_TABLE_RANDOM) ||
 	    vrd_table_init(&dev->cqs, l->max_cq, 1, 0) ||
 	    vrd_table_init(&dev->srqs, l->max_srq, 1, 0) ||
 	    vrd_table_init(&dev->qps, l->max_qp, 2,

@@ -14,6 +14,7 @@
 #include <endian.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #include "transport.h"
@@ -159,6 +160,48 @@ static bool needs_write(const struct vrd_mr *mr)
 	return mr->access & VIRTIO_RDMA_ACCESS_LOCAL_WRITE;
 }
 
+static int get_random(struct vrd_device *dev, uint32_t *value)
+{
+	/* Up to 256 bytes come without interruption. */
+	if (!dev->num_random) {
+		if (getrandom(dev->random, sizeof(dev->random), 0) != sizeof(dev->random))
+			return -EIO;
+		dev->num_random = sizeof(dev->random) / sizeof(dev->random[0]);
+	}
+	*value = dev->random[--dev->num_random];
+	return 0;
+}
+
+/* More attempts than this mean that something is wrong: each succeeds in half of all cases. */
+#define KEY_ATTEMPTS	64
+
+/*
+ * A key cannot be guessed from another one: its lowest byte and its number, by
+ * which the table finds the region, are random.
+ */
+static int mr_take_key(struct vrd_device *dev, struct vrd_mr *mr)
+{
+	unsigned int i;
+	uint32_t key;
+	int ret;
+
+	for (i = 0; i < KEY_ATTEMPTS; i++) {
+		ret = get_random(dev, &key);
+		if (ret)
+			return ret;
+		/* Handle 0 is none. */
+		if (!vrd_key_index(key) || key == VIRTIO_RDMA_LOCAL_DMA_LKEY)
+			continue;
+		ret = vrd_table_claim(&dev->mrs, vrd_key_index(key));
+		if (ret == -EEXIST)
+			continue;
+		mr->index = vrd_key_index(key);
+		mr->key = key;
+		return ret;
+	}
+	return -ENOMEM;
+}
+
 static int mr_new(struct vrd_pd *pd, uint32_t access, struct vrd_mr **out)
 {
 	struct vrd_device *dev = pd->ctx->dev;
@@ -168,14 +211,11 @@ static int mr_new(struct vrd_pd *pd, uint32_t access, struct vrd_mr **out)
 	mr = calloc(1, sizeof(*mr));
 	if (!mr)
 		return -ENOMEM;
-	ret = vrd_table_reserve(&dev->mrs, &mr->index);
+	ret = mr_take_key(dev, mr);
 	if (ret) {
 		free(mr);
 		return ret;
 	}
-	do {
-		mr->key = mr->index << 8 | dev->key_seq++;
-	} while (mr->key == VIRTIO_RDMA_LOCAL_DMA_LKEY);
 	mr->lkey = mr->key;
 	mr->rkey = mr->key;
 	mr->access = access;

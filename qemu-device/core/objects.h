@@ -321,7 +321,8 @@ struct vrd_device {
 	_Atomic uint64_t mr_bytes;	/* of registered regions */
 	_Atomic uint32_t dma_mrs;	/* regions that cover all memory */
 	uint64_t ring_pages;		/* that buffers of rings name */
-	uint8_t key_seq;		/* lowest byte of the next key */
+	uint32_t random[64];		/* for keys: the first @num_random are not used yet */
+	unsigned int num_random;
 	struct vrd_gid_entry gids[VRD_GID_TABLE_LEN];
 
 	unsigned int num_vqs;

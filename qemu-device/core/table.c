@@ -37,6 +37,10 @@ int vrd_table_init(struct vrd_table *t, uint32_t max, uint32_t first, unsigned i
 	*t = (struct vrd_table) { .max = max, .first = first };
 	if (flags & VRD_TABLE_FOREIGN) {
 		t->slot_bits = VRD_TABLE_BITS;
+	} else if (flags & VRD_TABLE_RANDOM) {
+		if (max > VRD_TABLE_MASK / 2 + 1)
+			return -ENOMEM;
+		t->slot_bits = bits_for(2 * max);
 	} else {
 		if (first >= VRD_TABLE_MASK || max > VRD_TABLE_MASK - first)
 			return -ENOMEM;

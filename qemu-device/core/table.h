@@ -49,6 +49,12 @@ struct vrd_table {
 };
 
 #define VRD_TABLE_FOREIGN	(1U << 0)	/* numbers come from the host */
+/*
+ * Numbers are chosen by the caller, at random (vrd_table_claim()).  -EEXIST also
+ * means that another number has the slot; there are twice as many slots as
+ * objects, so that every second attempt succeeds.
+ */
+#define VRD_TABLE_RANDOM	(1U << 1)
 
 /*
  * @max objects; numbers start at @first (0 and 1 are special in some spaces).

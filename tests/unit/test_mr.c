@@ -424,6 +424,36 @@ static void concurrent(void)
 /* ---- keys of the host's ---------------------------------------------------- */
 
 static struct vrd_transport_ops host_ops;
+/* A peer that was given one key must not know others. */
+static void random_keys(void)
+{
+	struct virtio_rdma_extent x = { .addr = raw_alloc(r, 1), .pages = 1 };
+	uint32_t pd = raw_pd(r, raw_ctx(r, 0)), sequential = 0, same_byte = 0, bits = 0;
+	struct virtio_rdma_reg_mr_rsp rsp[64];
+	unsigned int i, j;
+	bool distinct = true;
+
+	for (i = 0; i < 64; i++) {
+		if (raw_reg_mr(r, pd, 1, 0, 64, &x, 1, 1, &rsp[i])) {
+			ok(false, "64 regions");
+			return;
+		}
+		for (j = 0; j < i; j++)
+			distinct = distinct && rsp[i].lkey != rsp[j].lkey;
+		if (!i)
+			continue;
+		sequential += (rsp[i].lkey >> 8) - (rsp[i - 1].lkey >> 8) == 1;
+		same_byte += (uint8_t)(rsp[i].lkey - rsp[i - 1].lkey) <= 1;
+		bits |= rsp[i].lkey ^ rsp[0].lkey;
+	}
+	ok(distinct, "64 regions have 64 keys");
+	ok(sequential < 4, "which do not follow each other: %u do", sequential);
+	ok(same_byte < 8, "nor do their lowest bytes: %u do", same_byte);
+	is(bits, UINT32_MAX, "every bit of a key changes");
+	for (i = 0; i < 64; i++)
+		raw_destroy(r, VIRTIO_RDMA_CMD_DEREG_MR, rsp[i].mr);
+}
+
 static uint32_t host_lkey, host_rkey;
 static int deregs;
 
@@ -516,6 +546,7 @@ int main(void)
 	dma();
 	tables();
 	concurrent();
+	random_keys();
 	host_keys();
 	raw_free(r);
 	quota();

@@ -87,12 +87,47 @@ static void host_numbers(void)
 	vrd_table_destroy(&t);
 }
 
+static void random_numbers(void)
+{
+	static struct obj o[1000];
+	unsigned int i, attempts = 0;
+	struct vrd_table t;
+	uint32_t pos, seen = 0;
+	bool good = true;
+	int ret;
+
+	is(vrd_table_init(&t, 1000, 0, VRD_TABLE_RANDOM), 0, "a table of 1000 random numbers");
+	for (i = 0; i < 1000; i++) {
+		do {
+			o[i].number = (uint32_t)random() & VRD_TABLE_MASK;
+			ret = vrd_table_claim(&t, o[i].number);
+			attempts++;
+		} while (ret == -EEXIST);
+		good = good && !ret;
+		vrd_table_publish(&t, o[i].number, &o[i]);
+	}
+	for (i = 0; i < 1000; i++)
+		good = good && vrd_table_find(&t, o[i].number) == &o[i] &&
+		       !vrd_table_find(&t, o[i].number ^ (1U << 23));
+	ok(good, "are found, and no other with the same slot");
+	ok(attempts < 2000, "with less than two attempts each: %u", attempts);
+	is(vrd_table_claim(&t, o[0].number ^ (1U << 23)), -ENOMEM, "no more than 1000");
+	vrd_table_unpublish(&t, o[1].number);
+	vrd_table_release(&t, o[1].number);
+	is(vrd_table_claim(&t, o[0].number ^ (1U << 23)), -EEXIST, "a slot is used once");
+	for (pos = 0; vrd_table_next(&t, &pos);)
+		seen++;
+	is(seen, 999, "all are walked over");
+	vrd_table_destroy(&t);
+}
+
 int main(void)
 {
 	struct vrd_table t = { 0 };
 
 	own_numbers();
 	host_numbers();
+	random_numbers();
 	is(vrd_table_init(&t, 1U << 24, 1, 0), -ENOMEM, "too many for 24 bits");
 	vrd_table_destroy(&t);
 	ok(true, "a table of zeroes may be destroyed");
