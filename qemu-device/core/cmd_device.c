@@ -124,8 +124,7 @@ int vrd_cmd_query_stats(struct vrd_cmd *cmd)
 		       "all counters fit");
 	rsp->count = htole32(VIRTIO_RDMA_STAT_COUNT);
 	for (i = 0; i < VIRTIO_RDMA_STAT_COUNT; i++)
-		rsp->counters[i] = htole64(atomic_load_explicit(&cmd->dev->stats[i],
-								memory_order_relaxed));
+		rsp->counters[i] = htole64(vrd_stat_read(cmd->dev, i));
 	return 0;
 }
 

@@ -6,8 +6,9 @@
  * instruction and each barrier after a CQE waits until that line has come over.
  * So the completions of one burst of a send queue are staged, up to eight, and
  * written under one lock; a burst that is over, an error, or a request that
- * will take long writes them at once.  (Receives are not staged: who completes
- * them holds the peer's rq.lock, and the order of completions is that lock's.)
+ * will take long writes them at once.  The same for the receives that the burst
+ * completes; they are written before the responder's rq.lock is released, because
+ * the order of receive completions is that lock's.
  *
  * Whether the CQ is armed is looked at after a full barrier, as the ABI demands;
  * a poller makes one for all CQs that its last bursts touched, or when it has
@@ -88,15 +89,8 @@ void vrd_cq_flush_touched(struct vrd_poller *poller)
 	poller->burst_bytes = 0;
 }
 
-static void touch(struct vrd_cq *cq, bool solicited)
+static inline void touch(struct vrd_poller *poller, struct vrd_cq *cq, bool solicited)
 {
-	struct vrd_poller *poller = vrd_poller_current();
-
-	if (!poller) {
-		vrd_full_barrier();
-		check_arm(cq, solicited);
-		return;
-	}
 	for (unsigned int i = poller->num_touched; i; i--) {
 		if (poller->touched[i - 1].cq == cq) {
 			poller->touched[i - 1].solicited |= solicited;
@@ -110,7 +104,7 @@ static void touch(struct vrd_cq *cq, bool solicited)
 
 /* ---- entries ---------------------------------------------------------------- */
 
-static void *cqe_at(const struct vrd_cq *cq, uint32_t index)
+static inline void *cqe_at(const struct vrd_cq *cq, uint32_t index)
 {
 	uint32_t offset = cq->offset + (index & (cq->entries - 1)) *
 			  (uint32_t)sizeof(struct virtio_rdma_cqe);
@@ -122,7 +116,7 @@ static void *cqe_at(const struct vrd_cq *cq, uint32_t index)
 /* True if the ring has room.  The consumer index is the guest's; a wrong one
  * makes its own CQ overflow, or overwrites its own entries.
  */
-static bool has_room(struct vrd_cq *cq)
+static inline bool has_room(struct vrd_cq *cq)
 {
 	if (cq->producer - cq->consumer < cq->entries)
 		return true;
@@ -133,19 +127,21 @@ static bool has_room(struct vrd_cq *cq)
 	return cq->producer - cq->consumer < cq->entries;
 }
 
-static void write_cqe(struct vrd_cq *cq, void *entry, const struct virtio_rdma_cqe *cqe)
+static inline void write_cqe(struct vrd_cq *cq, void *entry, const struct virtio_rdma_cqe *cqe)
 {
-	const vrd_shm32 *from = (const void *)cqe;
-	vrd_shm32 *to = entry;
-	uint32_t phase = !(cq->producer & cq->entries);
+	const uint64_t phase = !(cq->producer & cq->entries);
+	const vrd_shm64 *from = (const void *)cqe;
+	vrd_shm64 *to = entry;
 
-	for (unsigned int i = 0; i < 7; i++)
-		__atomic_store_n(&to[i], from[i], __ATOMIC_RELAXED);
-	__atomic_store_n(&to[7], htole32(cqe->opcode | cqe->status << 8 | cqe->flags << 16 |
-					 phase << 24), __ATOMIC_RELEASE);
+	_Static_assert(sizeof(*cqe) == 32 && offsetof(struct virtio_rdma_cqe, phase) == 31, "");
+	__atomic_store_n(&to[0], from[0], __ATOMIC_RELAXED);
+	__atomic_store_n(&to[1], from[1], __ATOMIC_RELAXED);
+	__atomic_store_n(&to[2], from[2], __ATOMIC_RELAXED);
+	/* The last eight bytes with the phase, which is zero in *@cqe. */
+	__atomic_store_n(&to[3], from[3] | htole64(phase << 56), __ATOMIC_RELEASE);
 }
 
-static void fail(struct vrd_cq *cq)
+static VRD_NOINLINE void fail(struct vrd_cq *cq)
 {
 	__atomic_store_n(&cq->error, true, __ATOMIC_RELAXED);
 	atomic_store(&cq->ctx->slots->cq_failed, true);
@@ -153,59 +149,77 @@ static void fail(struct vrd_cq *cq)
 	vrd_poller_attend(cq->ctx->poller);
 }
 
-/* Writes @num entries; false: the CQ has failed now. */
-static bool write_locked(struct vrd_cq *cq, const struct virtio_rdma_cqe *cqe, unsigned int num)
+/*
+ * Writes @num entries.  False: the CQ has failed, now or before, and what is left is
+ * lost.
+ */
+static VRD_INLINE bool post(struct vrd_cq *cq, const struct virtio_rdma_cqe *cqe, unsigned int num)
 {
-	for (; num; num--, cqe++) {
+	vrd_lock(&cq->lock);
+	for (; num && vrd_likely(!cq->error); num--, cqe++) {
 		void *to = cqe_at(cq, cq->producer);
 
-		if (!to || !has_room(cq)) {
+		if (vrd_unlikely(!to || !has_room(cq))) {
 			fail(cq);
+			vrd_unlock(&cq->lock);
+			vrd_event_raise(cq->dev, VIRTIO_RDMA_EVENT_CQ_ERR, cq->cqn);
 			return false;
 		}
 		write_cqe(cq, to, cqe);
 		cq->producer++;
 		vrd_trace_completion(cq->cqn, cqe->qpn, cqe->wqe_index, cqe->status);
 	}
-	return true;
-}
-
-static void post(struct vrd_cq *cq, const struct virtio_rdma_cqe *cqe, unsigned int num,
-		 bool solicited)
-{
-	bool failed = false, written = false;
-
-	vrd_lock(&cq->lock);
-	if (!cq->error) {
-		written = write_locked(cq, cqe, num);
-		failed = !written;
-	}
 	vrd_unlock(&cq->lock);
-
-	if (failed)
-		vrd_event_raise(cq->dev, VIRTIO_RDMA_EVENT_CQ_ERR, cq->cqn);
-	if (written)
-		touch(cq, solicited);
+	return !num;
 }
 
 void vrd_cq_post(struct vrd_cq *cq, const struct virtio_rdma_cqe *cqe, bool solicited)
 {
+	struct vrd_poller *poller = vrd_poller_current();
+
 	if (cqe->status != VIRTIO_RDMA_WC_SUCCESS) {
 		solicited = true;
 		vrd_stat_add(cq->dev, VIRTIO_RDMA_STAT_ERRORS, 1);
 	}
-	post(cq, cqe, 1, solicited);
+	/* Earlier completions of the same queue first. */
+	if (poller)
+		vrd_cq_flush_staged(poller);
+	if (!post(cq, cqe, 1))
+		return;
+	if (poller) {
+		touch(poller, cq, solicited);
+	} else {
+		vrd_full_barrier();
+		check_arm(cq, solicited);
+	}
 }
 
-/* ---- sends ------------------------------------------------------------------- */
+/* ---- bursts ------------------------------------------------------------------ */
 
-void vrd_cq_flush_staged(struct vrd_poller *poller)
+void vrd_cq_flush_batch(struct vrd_poller *poller, struct vrd_cq_batch *batch)
 {
-	unsigned int num = poller->num_staged;
+	bool solicited = batch->solicited;
+	unsigned int num = batch->num;
 
-	poller->num_staged = 0;
-	if (num)
-		post(poller->staged_cq, poller->staged, num, false);
+	batch->num = 0;
+	batch->solicited = false;
+	if (post(batch->cq, batch->cqe, num))
+		touch(poller, batch->cq, solicited);
+}
+
+void vrd_cq_flush_receives(struct vrd_poller *poller)
+{
+	if (poller->receives.num)
+		vrd_cq_flush_batch(poller, &poller->receives);
+}
+
+struct virtio_rdma_cqe *vrd_complete_recv(struct vrd_poller *poller, struct vrd_cq *cq,
+					  bool solicited)
+{
+	struct virtio_rdma_cqe *cqe = vrd_cq_stage(poller, &poller->receives, cq);
+
+	poller->receives.solicited |= solicited;
+	return cqe;
 }
 
 static const uint8_t send_wc[] = {
@@ -222,32 +236,26 @@ static const uint8_t send_wc[] = {
 	[VIRTIO_RDMA_WR_REG_MR] = VIRTIO_RDMA_WC_REG_MR,
 };
 
-void vrd_complete_send(struct vrd_qp *qp, const struct vrd_wr *wr, uint8_t status,
-		       uint32_t byte_len)
+void vrd_complete_signaled(struct vrd_qp *qp, const struct vrd_wr *wr, uint32_t byte_len)
 {
-	struct vrd_poller *poller = vrd_poller_current();
-	struct virtio_rdma_cqe cqe = {
+	struct vrd_poller *poller = qp->poller;
+
+	*vrd_cq_stage(poller, &poller->sends, qp->send_cq) = (struct virtio_rdma_cqe){
 		.qpn = htole32(qp->qpn),
 		.wqe_index = htole32(wr->index),
 		.byte_len = htole32(byte_len),
+		.opcode = send_wc[wr->req.opcode],
+	};
+}
+
+void vrd_complete_send_error(struct vrd_qp *qp, const struct vrd_wr *wr, uint8_t status)
+{
+	struct virtio_rdma_cqe cqe = {
+		.qpn = htole32(qp->qpn),
+		.wqe_index = htole32(wr->index),
+		.opcode = VIRTIO_RDMA_WC_SEND,
 		.status = status,
 	};
 
-	if (status == VIRTIO_RDMA_WC_SUCCESS) {
-		if (!(wr->flags & VIRTIO_RDMA_WQE_SIGNALED))
-			return;
-		cqe.opcode = send_wc[wr->opcode];
-	}
-	if (!poller || status != VIRTIO_RDMA_WC_SUCCESS) {
-		/* Those before it first. */
-		if (poller)
-			vrd_cq_flush_staged(poller);
-		vrd_cq_post(qp->send_cq, &cqe, false);
-		return;
-	}
-	if (poller->num_staged == VRD_STAGED_CQES)
-		vrd_cq_flush_staged(poller);
-	/* A burst is of one QP, so all of them are for one CQ. */
-	poller->staged_cq = qp->send_cq;
-	poller->staged[poller->num_staged++] = cqe;
+	vrd_cq_post(qp->send_cq, &cqe, true);
 }

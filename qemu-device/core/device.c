@@ -163,6 +163,11 @@ static int make_parts(struct vrd_device *dev, const struct vrd_device_config *cf
 	dev->own_gids_only = cfg->own_gids_only;
 	dev->num_allowed_gids = cfg->num_allowed_gids;
 	memcpy(dev->allowed_gids, cfg->allowed_gids, sizeof(dev->allowed_gids));
+	dev->counters = aligned_alloc(_Alignof(struct vrd_counters),
+				      vrd_engine_poller_count(dev->engine) * sizeof(dev->counters[0]));
+	if (!dev->counters)
+		return -ENOMEM;
+	memset(dev->counters, 0, vrd_engine_poller_count(dev->engine) * sizeof(dev->counters[0]));
 	if (make_tables(dev) || make_vqs(dev) || vrd_mr_init(dev) || vrd_event_init(dev))
 		return -ENOMEM;
 	return dev->blocks ? vrd_workers_create(dev->engine, dev->name, &dev->workers) : 0;
@@ -189,6 +194,7 @@ static void free_parts(struct vrd_device *dev)
 	vrd_table_destroy(&dev->pds);
 	vrd_table_destroy(&dev->ctxs);
 	vrd_mem_destroy(dev->mem);
+	free(dev->counters);
 	free(dev->fabric_name);
 	free(dev->name);
 	if (dev->pin_fd >= 0)

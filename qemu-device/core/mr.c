@@ -33,55 +33,20 @@
 
 /* ---- data path --------------------------------------------------------- */
 
-/* Keys that are not our own: the host's, and the reserved one. */
-static const struct vrd_mr *find_other(const struct vrd_qp *qp, const struct vrd_pd *pd,
+const struct vrd_mr *vrd_mr_find_other(const struct vrd_qp *qp, const struct vrd_pd *pd,
 				       uint32_t key, bool remote)
 {
 	const struct vrd_device *dev = qp->dev;
 	const struct vrd_host_key *hk;
 
-	hk = vrd_table_find(remote ? &dev->rkeys : &dev->lkeys, vrd_key_index(key));
+	/* Only where a transport chooses the keys are there tables of them. */
+	hk = !dev->lkeys.num_chunks ? NULL :
+	     vrd_table_find(remote ? &dev->rkeys : &dev->lkeys, vrd_key_index(key));
 	if (hk && (remote ? hk->mr->rkey : hk->mr->lkey) == key)
 		return hk->mr->pd == pd ? hk->mr : NULL;
 	if (key != VIRTIO_RDMA_LOCAL_DMA_LKEY || remote || !qp->kernel)
 		return NULL;
 	return dev->local_dma;
-}
-
-static inline const struct vrd_mr *find(struct vrd_qp *qp, const struct vrd_pd *pd, uint32_t key,
-					uint64_t addr, uint64_t length, uint32_t access,
-					bool remote)
-{
-	const struct vrd_mr *mr;
-
-	mr = vrd_table_find(&qp->dev->mrs, vrd_key_index(key));
-	if (mr && mr->key == key) {
-		if (mr->pd != pd)
-			return NULL;
-	} else {
-		mr = find_other(qp, pd, key, remote);
-		if (!mr)
-			return NULL;
-	}
-	if ((mr->access & access) != access)
-		return NULL;
-	if (mr->dma)	/* device addresses: the memory table is the bound */
-		return qp->kernel && addr + length >= addr ? mr : NULL;
-	if (addr < mr->iova || length > mr->length || addr - mr->iova > mr->length - length)
-		return NULL;
-	return mr;
-}
-
-const struct vrd_mr *vrd_mr_find(struct vrd_qp *qp, uint32_t key, uint64_t addr, uint64_t length,
-				 uint32_t access, bool remote)
-{
-	return find(qp, qp->pd, key, addr, length, access, remote);
-}
-
-const struct vrd_mr *vrd_mr_find_pd(struct vrd_qp *qp, const struct vrd_pd *pd, uint32_t key,
-				    uint64_t addr, uint64_t length, uint32_t access, bool remote)
-{
-	return find(qp, pd, key, addr, length, access, remote);
 }
 
 /*

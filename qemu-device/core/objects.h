@@ -46,6 +46,7 @@ struct vrd_transport_ops;
 struct vrd_path_ops;
 struct vrd_poller;
 struct vrd_mem;
+struct vrd_held_recv;
 struct vrd_vq;
 struct vrd_fabric;
 
@@ -244,6 +245,12 @@ struct vrd_qp {
 	struct vrd_ring sq;
 	struct vrd_ring rq;
 
+	struct {			/* responder.c: rq.lock */
+		bool established;	/* COMM_EST was raised */
+		bool last_wqe_told;	/* in ERR: no receive of the SRQ is held any more */
+		struct vrd_held_recv *held;	/* made when the first is needed, or NULL */
+	} resp;
+
 	struct vrd_sched {		/* sched.c; the poller's own unless it says otherwise */
 		TAILQ_ENTRY(vrd_qp) link;	/* its run queue */
 		bool queued;
@@ -276,6 +283,11 @@ struct vrd_gid_entry {
 };
 
 #define VRD_GID_TABLE_LEN	32
+
+/* VIRTIO_RDMA_STAT_* of a device, as one poller counted them: it alone writes. */
+struct vrd_counters {
+	_Alignas(64) _Atomic uint64_t n[VIRTIO_RDMA_STAT_COUNT];
+};
 
 struct vrd_device {
 	struct vrd_engine *engine;
@@ -346,7 +358,11 @@ struct vrd_device {
 	uint64_t num_maps;		/* of its memory regions; front end's thread */
 	struct vrd_closer *closer;	/* of descriptors that the front end's client gave */
 
-	/* VIRTIO_RDMA_STAT_*; relaxed atomics, added to once per burst. */
+	/*
+	 * VIRTIO_RDMA_STAT_*.  Of the data path: in @counters, by poller, plain stores.
+	 * All else: in @stats, relaxed atomics.  vrd_stat_read() adds them up.
+	 */
+	struct vrd_counters *counters;
 	_Atomic uint64_t stats[VIRTIO_RDMA_STAT_COUNT];
 
 	LIST_ENTRY(vrd_device) engine_link;	/* engine.c: engine lock */
@@ -379,5 +395,8 @@ static inline void vrd_stat_add(struct vrd_device *dev, unsigned int stat, uint6
 {
 	atomic_fetch_add_explicit(&dev->stats[stat], n, memory_order_relaxed);
 }
+
+/* stats.c: any thread */
+uint64_t vrd_stat_read(const struct vrd_device *dev, unsigned int stat);
 
 #endif /* VRD_OBJECTS_H */

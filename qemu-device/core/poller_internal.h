@@ -40,10 +40,7 @@
 #define VRD_TOUCHED_CQS		16
 #define VRD_TOUCHED_BURSTS	8
 #define VRD_TOUCHED_BYTES	32768
-/* Completions of a burst that are written together. */
-#define VRD_STAGED_CQES		8
-/* A request of this length has all earlier completions written first. */
-#define VRD_LONG_BYTES		4096
+/* Before a request of VRD_LONG_BYTES earlier completions are written. */
 /* And with so many bytes since the last look at armings, there is another. */
 #define VRD_UNTOLD_BYTES	(1U << 20)
 
@@ -100,6 +97,16 @@ struct vrd_poller_dev {
 	int kick_fd;				/* in the epoll set, or -1 */
 };
 
+/* Completions for one CQ that are written together, under one lock. */
+#define VRD_CQ_BATCH		8
+
+struct vrd_cq_batch {
+	struct vrd_cq *cq;			/* if @num is not zero */
+	unsigned int num;
+	bool solicited;				/* one of them is */
+	struct virtio_rdma_cqe cqe[VRD_CQ_BATCH];
+};
+
 struct vrd_hot_ring {
 	const __le32 *producer;
 	uint32_t seen;				/* value that the QP was scheduled for */
@@ -133,9 +140,7 @@ struct vrd_poller {
 
 	unsigned int bursts;			/* since the last look at armings */
 	uint64_t burst_bytes;			/* that they moved */
-	unsigned int num_staged;		/* cq.c */
-	struct vrd_cq *staged_cq;
-	struct virtio_rdma_cqe staged[VRD_STAGED_CQES];
+	struct vrd_cq_batch sends, receives;	/* of the burst: cq.c */
 	unsigned int num_touched;
 	struct vrd_touched {
 		struct vrd_cq *cq;
@@ -320,8 +325,27 @@ void vrd_timers_run(struct vrd_poller *poller);
 /* True if @cq (may be NULL) overflowed; without its lock. */
 bool vrd_cq_failed(const struct vrd_cq *cq);
 
-/* Writes the completions of sends that wait for the end of their burst. */
-void vrd_cq_flush_staged(struct vrd_poller *poller);
+/* Writes the completions that wait for the end of the burst. */
+void vrd_cq_flush_batch(struct vrd_poller *poller, struct vrd_cq_batch *batch);
+
+static inline void vrd_cq_flush_staged(struct vrd_poller *poller)
+{
+	if (poller->receives.num)
+		vrd_cq_flush_batch(poller, &poller->receives);
+	if (poller->sends.num)
+		vrd_cq_flush_batch(poller, &poller->sends);
+}
+
+/* Room for one more completion of @cq, which the caller fills at once. */
+static inline struct virtio_rdma_cqe *vrd_cq_stage(struct vrd_poller *poller,
+						   struct vrd_cq_batch *batch, struct vrd_cq *cq)
+{
+	if (batch->num && (batch->num == VRD_CQ_BATCH || batch->cq != cq))
+		vrd_cq_flush_batch(poller, batch);
+	batch->cq = cq;
+	return &batch->cqe[batch->num++];
+}
+
 /* Looks at the arming of the CQs that got completions since the last call. */
 void vrd_cq_flush_touched(struct vrd_poller *poller);
 /* True if one of them is seen to be armed, without the barrier that makes sure. */

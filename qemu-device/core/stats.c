@@ -28,6 +28,15 @@ static const char *const stat_names[] = {
 _Static_assert(sizeof(stat_names) / sizeof(stat_names[0]) == VIRTIO_RDMA_STAT_COUNT,
 	       "each counter has a name");
 
+uint64_t vrd_stat_read(const struct vrd_device *dev, unsigned int stat)
+{
+	uint64_t sum = atomic_load_explicit(&dev->stats[stat], memory_order_relaxed);
+
+	for (unsigned int i = 0; i < vrd_engine_poller_count(dev->engine); i++)
+		sum += atomic_load_explicit(&dev->counters[i].n[stat], memory_order_relaxed);
+	return sum;
+}
+
 void vrd_device_stats(struct vrd_device *dev,
 		      void (*fn)(void *opaque, const char *name, uint64_t value), void *opaque)
 {
@@ -35,8 +44,7 @@ void vrd_device_stats(struct vrd_device *dev,
 	unsigned int i;
 
 	for (i = 0; i < VIRTIO_RDMA_STAT_COUNT; i++)
-		fn(opaque, stat_names[i],
-		   atomic_load_explicit(&dev->stats[i], memory_order_relaxed));
+		fn(opaque, stat_names[i], vrd_stat_read(dev, i));
 
 	vrd_device_lock(dev);
 	ctxs = dev->ctxs.count;

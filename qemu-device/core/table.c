@@ -50,6 +50,7 @@ int vrd_table_init(struct vrd_table *t, uint32_t max, uint32_t first, unsigned i
 		t->slots = slots;
 		t->slot_bits = bits_for(first + slots);
 	}
+	t->slot_mask = (1U << t->slot_bits) - 1;
 	t->num_chunks = ((1U << t->slot_bits) + VRD_TABLE_CHUNK - 1) >> VRD_TABLE_CHUNK_SHIFT;
 	t->chunks = calloc(t->num_chunks, sizeof(t->chunks[0]));
 	return t->chunks ? 0 : -ENOMEM;
@@ -72,7 +73,7 @@ void vrd_table_destroy(struct vrd_table *t)
 /* Makes the chunk of @number, if it is not there. */
 static int make_chunk(struct vrd_table *t, uint32_t number)
 {
-	uint32_t i = (number & ((1U << t->slot_bits) - 1)) >> VRD_TABLE_CHUNK_SHIFT;
+	uint32_t i = (number & t->slot_mask) >> VRD_TABLE_CHUNK_SHIFT;
 	struct vrd_table_chunk *chunk;
 
 	if (t->chunks[i])
@@ -170,7 +171,7 @@ void vrd_table_publish(struct vrd_table *t, uint32_t number, void *obj)
 
 static bool is_claimed(const struct vrd_table *t, uint32_t number)
 {
-	return !t->slots || (number & ((1U << t->slot_bits) - 1)) < t->first;
+	return !t->slots || (number & t->slot_mask) < t->first;
 }
 
 void vrd_table_unpublish(struct vrd_table *t, uint32_t number)
@@ -189,7 +190,7 @@ void vrd_table_release(struct vrd_table *t, uint32_t number)
 		__atomic_store_n(vrd_table_slot(t, number), 0, __ATOMIC_RELEASE);
 		return;
 	}
-	slot = (number & ((1U << t->slot_bits) - 1)) - t->first;
+	slot = (number & t->slot_mask) - t->first;
 	t->generation[slot]++;
 	t->free[(t->free_head + t->free_len) % t->free_size] = slot;
 	t->free_len++;

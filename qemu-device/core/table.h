@@ -36,7 +36,8 @@ struct vrd_table {
 	uint32_t count;			/* numbers in use */
 	uint32_t first;			/* smallest slot that is handed out */
 	uint32_t slot_bits;
-	uint32_t num_chunks;
+	uint32_t slot_mask;		/* of that many bits */
+	uint32_t num_chunks;		/* for all slots of the mask */
 	struct vrd_table_chunk **chunks;	/* pointers written once */
 
 	/* The allocator's part; not there in foreign tables. */
@@ -92,16 +93,14 @@ void *vrd_table_next(struct vrd_table *t, uint32_t *pos);
 
 static inline void **vrd_table_slot(const struct vrd_table *t, uint32_t number)
 {
-	uint32_t slot = number & ((1U << t->slot_bits) - 1);
+	uint32_t slot = number & t->slot_mask;
 	struct vrd_table_chunk *chunk;
 
-	if (number > VRD_TABLE_MASK || slot >> VRD_TABLE_CHUNK_SHIFT >= t->num_chunks)
-		return 0;
 	chunk = __atomic_load_n(&t->chunks[slot >> VRD_TABLE_CHUNK_SHIFT], __ATOMIC_ACQUIRE);
 	return chunk ? &chunk->obj[slot & (VRD_TABLE_CHUNK - 1)] : 0;
 }
 
-/* The object with this number, or NULL. */
+/* The object with this number, or NULL.  Not in a table of zeroes. */
 static inline void *vrd_table_find(const struct vrd_table *t, uint32_t number)
 {
 	void **slot = vrd_table_slot(t, number);

@@ -12,36 +12,43 @@
 
 #include <endian.h>
 
+#include "key.h"
 #include "objects.h"
 #include "transport_ops.h"
 #include "reclaim.h"
 
-/* A work request: a checked copy of a send WQE.  Nothing in it is read from
- * shared memory again.
- */
 struct vrd_sge {
 	uint64_t addr;
 	uint32_t length;
 	uint32_t lkey;
 };
 
+/*
+ * What a request asks of the responder: in this process a part of the requester's
+ * WQE, for a transport over packets what it finds in their headers.
+ */
+struct vrd_request {
+	uint8_t opcode;			/* VIRTIO_RDMA_WR_*, allowed on this QP type */
+	uint16_t flags;			/* VIRTIO_RDMA_WQE_*; the responder wants SOLICITED */
+	uint32_t imm;			/* wire order; or the key to invalidate (CPU order) */
+	uint32_t length;		/* bytes of the message */
+	struct vrd_sge range;		/* RDMA, atomics: the responder's memory; lkey is the rkey */
+	uint64_t swap_add, compare;	/* atomics */
+};
+
+/* A work request: a checked copy of a send WQE.  Nothing in it is read from
+ * shared memory again.
+ */
 struct vrd_wr {
 	uint32_t index;			/* producer index: goes into the CQE */
-	uint8_t opcode;			/* VIRTIO_RDMA_WR_*, allowed on this QP type */
-	uint8_t num_sge;		/* at most the QP's max_send_sge */
-	uint16_t flags;			/* VIRTIO_RDMA_WQE_* */
-	uint32_t inline_len;
-	uint32_t length;		/* sum of SGE lengths, or inline_len; valid if length_ok */
-	bool length_ok;			/* false: the sum exceeds max_msg_sz */
-	uint32_t imm;			/* wire order; or the key to invalidate (CPU order) */
-	uint32_t rkey;
-	uint64_t remote_addr;
-	uint64_t swap_add, compare;
-	uint16_t pkey_index;
+	struct vrd_request req;
+	bool length_ok;			/* false: more than max_msg_sz, and req.length is not it */
+	uint8_t num_sge;		/* at most the QP's max_send_sge; 0 with WQE_INLINE */
+	uint16_t pkey_index;		/* UD, GSI */
 	struct virtio_rdma_av av;	/* UD, GSI */
 	union {
 		struct vrd_sge sge[VRD_MAX_SGE];
-		uint8_t inline_data[VRD_MAX_INLINE];
+		uint8_t inline_data[VRD_MAX_INLINE];	/* req.length bytes with WQE_INLINE */
 	};
 };
 
@@ -67,6 +74,15 @@ enum vrd_fetch {
  * sq.broken.
  */
 enum vrd_fetch vrd_sq_peek(struct vrd_qp *qp, struct vrd_wr *wr);
+/*
+ * A transport that uses vrd_sq_fetch() of wqe.h in its place calls vrd_sq_long() before
+ * it carries out a request of VRD_LONG_BYTES or more, and vrd_sq_moved() for all bytes
+ * that a burst moves.
+ */
+void vrd_sq_long(struct vrd_poller *poller);
+void vrd_sq_moved(struct vrd_poller *poller, uint64_t bytes);
+#define VRD_LONG_BYTES		4096U
+
 static inline void vrd_sq_advance(struct vrd_qp *qp)
 {
 	qp->sq.head++;
@@ -129,12 +145,6 @@ void vrd_path_deliver(struct vrd_qp *qp, uint8_t *data, uint32_t length,
 
 /* --- completions (cq.c) --- */
 
-/* The number for the CQEs of the QP's receives, little-endian; 0: it has no SRQ. */
-static inline uint32_t vrd_qp_srqn(const struct vrd_qp *qp)
-{
-	return qp->srq ? htole32(qp->srq->srqn) : 0;
-}
-
 /*
  * Writes a CQE (its phase is set here) and an event if the CQ is armed for it;
  * @solicited: the event condition of a receive (errors always count).  Takes
@@ -143,50 +153,36 @@ static inline uint32_t vrd_qp_srqn(const struct vrd_qp *qp)
  */
 void vrd_cq_post(struct vrd_cq *cq, const struct virtio_rdma_cqe *cqe, bool solicited);
 
-/* Completion of a send WQE: makes a CQE if it was signaled or @status is not
- * SUCCESS.  @byte_len counts for READ and atomics.
- */
-void vrd_complete_send(struct vrd_qp *qp, const struct vrd_wr *wr, uint8_t status,
-		       uint32_t byte_len);
-
-/* --- memory (mr.c, mem.c) --- */
-
 /*
- * The region that @key names, if [addr, addr + length) of it may be accessed
- * by @qp in its PD with all of @access (0: local read).  The reserved DMA key
- * and DMA regions work for kernel QPs only.  NULL otherwise.  Good until the
- * end of the caller's turn; look it up again for each slice.
- * @remote: @key came from a peer (the reserved local key is then refused).
+ * A send WQE has succeeded: makes a CQE if it was signaled, which is written at the end
+ * of the burst.  @byte_len counts for READ and atomics.  The QP's poller, sq.lock.
  */
-const struct vrd_mr *vrd_mr_find(struct vrd_qp *qp, uint32_t key, uint64_t addr, uint64_t length,
-				 uint32_t access, bool remote);
-/* The same in another PD of the QP's context: the keys of an SRQ's entries. */
-const struct vrd_mr *vrd_mr_find_pd(struct vrd_qp *qp, const struct vrd_pd *pd, uint32_t key,
-				    uint64_t addr, uint64_t length, uint32_t access, bool remote);
+void vrd_complete_signaled(struct vrd_qp *qp, const struct vrd_wr *wr, uint32_t byte_len);
 
-/* In which the keys of the QP's receives are looked up. */
-static inline const struct vrd_pd *vrd_qp_recv_pd(const struct vrd_qp *qp)
+static inline void vrd_complete_send(struct vrd_qp *qp, const struct vrd_wr *wr, uint32_t byte_len)
 {
-	return qp->srq ? qp->srq->pd : qp->pd;
+	if (wr->req.flags & VIRTIO_RDMA_WQE_SIGNALED)
+		vrd_complete_signaled(qp, wr, byte_len);
 }
 
+/* It has failed: always makes a CQE, which is written at once. */
+void vrd_complete_send_error(struct vrd_qp *qp, const struct vrd_wr *wr, uint8_t status);
 /*
- * The short cut for regions that are contiguous in host memory, as most are:
- * both at once.  NULL: it is not such a one, or the access is not allowed; the
- * functions tell.
+ * A receive of a burst on @poller: staged as sends are.  The caller fills all of what
+ * is returned, at once.  Before the rq.lock that is held is released,
+ * vrd_cq_flush_receives() writes it.
  */
-static inline uint8_t *vrd_mr_linear(const struct vrd_device *dev, const struct vrd_pd *pd,
-				     uint32_t key, uint64_t addr, uint64_t length,
-				     uint32_t access)
-{
-	const struct vrd_mr *mr = vrd_table_find(&dev->mrs, vrd_key_index(key));
+struct virtio_rdma_cqe *vrd_complete_recv(struct vrd_poller *poller, struct vrd_cq *cq,
+					  bool solicited);
+void vrd_cq_flush_receives(struct vrd_poller *poller);
 
-	if (!mr || !mr->linear || mr->key != key || mr->pd != pd || (mr->access & access) != access)
-		return NULL;
-	if (addr < mr->iova || length > mr->length || addr - mr->iova > mr->length - length)
-		return NULL;
-	return mr->linear + (addr - mr->iova);
+/* The number for the CQEs of the QP's receives, little-endian; 0: it has no SRQ. */
+static inline uint32_t vrd_qp_srqn(const struct vrd_qp *qp)
+{
+	return qp->srq ? htole32(qp->srq->srqn) : 0;
 }
+
+/* --- memory (key.h: what a key gives access to; mr.c, mem.c) --- */
 
 /*
  * The hva of @addr in a region that vrd_mr_find() returned, with in *@run the bytes
@@ -210,12 +206,12 @@ static inline void *vrd_mr_at(struct vrd_device *dev, const struct vrd_mr *mr, u
 
 /* Mappings of guest memory that all transports' devices made beside the core's. */
 _Atomic uint64_t *vrd_engine_alias_maps(struct vrd_engine *engine);
-/* Devices of all transports, as of now. */
-unsigned int vrd_engine_device_count(struct vrd_engine *engine);
 /* True if @match says so of one device; the engine's lock is held meanwhile. */
 bool vrd_engine_any_device(struct vrd_engine *engine,
 			   bool (*match)(const struct vrd_device *dev, const void *opaque),
 			   const void *opaque);
+/* Devices of all transports, as of now. */
+unsigned int vrd_engine_device_count(struct vrd_engine *engine);
 
 /* --- events (event.c) --- */
 
@@ -239,6 +235,16 @@ void vrd_timer_cancel_sync(struct vrd_timer *timer);
 unsigned int vrd_engine_poller_count(const struct vrd_engine *engine);
 struct vrd_poller *vrd_engine_poller(const struct vrd_engine *engine, unsigned int index);
 unsigned int vrd_poller_index(const struct vrd_poller *poller);
+
+/* vrd_stat_add() on the poller of this index, by a plain store. */
+static inline void vrd_count(struct vrd_device *dev, unsigned int poller, unsigned int stat,
+			     uint64_t n)
+{
+	_Atomic uint64_t *counter = &dev->counters[poller].n[stat];
+
+	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n,
+			      memory_order_relaxed);
+}
 
 /*
  * Messages: functions that run on a poller at the start of a turn, without a

@@ -13,61 +13,49 @@
 
 #include "transport.h"
 #include "poller_internal.h"
-#include "shm.h"
-
-#define WQE_LINE	64
+#include "wqe.h"
 
 /* ---- rings ----------------------------------------------------------------- */
 
-/* Where entry @index lies, or NULL if that page is no RAM now. */
-static inline const uint8_t *entry_at(const struct vrd_buf *buf, const struct vrd_ring *ring,
-				      uint32_t index)
-{
-	uint32_t offset = ring->offset + ((index & (ring->entries - 1)) << ring->stride_shift);
-	const uint8_t *page = buf->host[offset / VIRTIO_RDMA_PAGE_SIZE];
-
-	return page ? page + offset % VIRTIO_RDMA_PAGE_SIZE : NULL;
-}
-
-enum look { LOOK_EMPTY, LOOK_READY, LOOK_BROKEN };
-
-/* Is there an entry at head?  The producer index is read when the last value
- * has been used up.
- */
-static inline enum look ring_look(struct vrd_ring *ring)
+static inline enum vrd_fetch ring_look(struct vrd_ring *ring)
 {
 	uint32_t producer;
 
 	/* First, because head moves past the entry that was reported as bad. */
 	if (ring->broken)
-		return LOOK_BROKEN;
+		return VRD_FETCH_BAD;
 	if (ring->head != ring->tail)
-		return LOOK_READY;
+		return VRD_FETCH_OK;
 	if (!ring->entries || !ring->ctrl)
-		return LOOK_EMPTY;
+		return VRD_FETCH_EMPTY;
 	/* pairs with the driver's release after it wrote the entries */
 	producer = vrd_load32_acquire(&ring->ctrl->producer);
 	if (producer - ring->head > ring->entries) {
 		ring->broken = true;
-		return LOOK_BROKEN;
+		return VRD_FETCH_BAD;
 	}
 	ring->tail = producer;
-	return producer == ring->head ? LOOK_EMPTY : LOOK_READY;
+	return producer == ring->head ? VRD_FETCH_EMPTY : VRD_FETCH_OK;
+}
+
+enum vrd_fetch vrd_ring_look(struct vrd_ring *ring)
+{
+	return ring_look(ring);
 }
 
 bool vrd_sq_has_work(struct vrd_qp *qp)
 {
-	return ring_look(&qp->sq) != LOOK_EMPTY;
+	return ring_look(&qp->sq) != VRD_FETCH_EMPTY;
 }
 
 bool vrd_rq_has_work(struct vrd_qp *qp)
 {
-	return ring_look(&qp->rq) != LOOK_EMPTY;
+	return ring_look(&qp->rq) != VRD_FETCH_EMPTY;
 }
 
 bool vrd_srq_has_work(struct vrd_srq *srq)
 {
-	return ring_look(&srq->ring) != LOOK_EMPTY;
+	return ring_look(&srq->ring) != VRD_FETCH_EMPTY;
 }
 
 static void want_doorbell(struct vrd_ring *ring, bool want)
@@ -96,18 +84,17 @@ void vrd_srq_want_doorbell(struct vrd_srq *srq, bool want)
 
 /* The first line, under each of its names. */
 union line {
-	uint64_t words[WQE_LINE / 8];
+	uint64_t words[VRD_WQE_LINE / 8];
 	struct virtio_rdma_wqe_ctrl ctrl;
 	struct virtio_rdma_rc_wqe rc;
 	struct virtio_rdma_atomic_wqe atomic;
 	struct virtio_rdma_ud_wqe ud;
-	uint8_t bytes[WQE_LINE];
+	uint8_t bytes[VRD_WQE_LINE];
 };
 
 #define BIT(n)		(1U << (n))
-#define OPS_SEND	(BIT(VIRTIO_RDMA_WR_SEND) | BIT(VIRTIO_RDMA_WR_SEND_WITH_IMM))
-#define OPS_WRITE	(BIT(VIRTIO_RDMA_WR_RDMA_WRITE) | \
-			 BIT(VIRTIO_RDMA_WR_RDMA_WRITE_WITH_IMM))
+#define OPS_SEND	VRD_WR_SENDS
+#define OPS_WRITE	VRD_WR_WRITES
 #define OPS_ATOMIC	(BIT(VIRTIO_RDMA_WR_ATOMIC_CMP_AND_SWP) | \
 			 BIT(VIRTIO_RDMA_WR_ATOMIC_FETCH_AND_ADD))
 #define OPS_READ	BIT(VIRTIO_RDMA_WR_RDMA_READ)
@@ -120,8 +107,6 @@ static const uint32_t allowed_ops[] = {
 	[VIRTIO_RDMA_QPT_GSI] = OPS_SEND,
 };
 
-#define KNOWN_FLAGS	(VIRTIO_RDMA_WQE_SIGNALED | VIRTIO_RDMA_WQE_SOLICITED | \
-			 VIRTIO_RDMA_WQE_FENCE | VIRTIO_RDMA_WQE_INLINE)
 
 static inline uint64_t add_sge(struct vrd_sge *to, const struct virtio_rdma_sge *from)
 {
@@ -143,53 +128,53 @@ static inline void take_sges(const struct vrd_qp *qp, struct vrd_wr *wr, const u
 	for (unsigned int i = 0; i < wr->num_sge; i++, offset += sizeof(struct virtio_rdma_sge)) {
 		struct virtio_rdma_sge sge;
 
-		if (offset < WQE_LINE)
+		if (offset < VRD_WQE_LINE)
 			memcpy(&sge, &line->bytes[offset], sizeof(sge));
 		else
 			vrd_copy_in(&sge, entry + offset, sizeof(sge));
 		sum += add_sge(&wr->sge[i], &sge);
 	}
-	wr->length = sum;
-	wr->length_ok = sum <= qp->max_msg_sz;
+	vrd_wr_set_length(qp, wr, sum);
 }
 
 /* May copy up to 31 bytes that follow in the entry; they are not looked at. */
 static inline void take_inline(struct vrd_wr *wr, const union line *line, const uint8_t *entry,
 			       uint32_t offset)
 {
-	uint32_t here = WQE_LINE - offset;
+	uint32_t here = VRD_WQE_LINE - offset;
 
 	memcpy(wr->inline_data, &line->bytes[offset], here);
 	/* Whole words: entries and buffer end at multiples of 8. */
-	if (wr->inline_len > here)
-		vrd_copy_in(wr->inline_data + here, entry + WQE_LINE,
-			    (wr->inline_len - here + 7) & ~7U);
-	wr->length = wr->inline_len;
-	wr->length_ok = true;
+	if (wr->req.length > here)
+		vrd_copy_in(wr->inline_data + here, entry + VRD_WQE_LINE,
+			    (wr->req.length - here + 7) & ~7U);
 }
 
 /* What both kinds of entry have in their first 16 bytes. */
 static inline bool take_ctrl(const struct vrd_qp *qp, struct vrd_wr *wr,
 			     const struct virtio_rdma_wqe_ctrl *ctrl)
 {
-	wr->opcode = ctrl->opcode;
+	struct vrd_request *req = &wr->req;
+	uint32_t inline_len = le32toh(ctrl->inline_len);
+
+	req->opcode = ctrl->opcode;
+	req->flags = le16toh(ctrl->flags);
+	req->imm = ctrl->imm;
 	wr->num_sge = ctrl->num_sge;
-	wr->flags = le16toh(ctrl->flags);
-	wr->inline_len = le32toh(ctrl->inline_len);
-	wr->imm = ctrl->imm;
 	wr->pkey_index = le16toh(ctrl->pkey_index);
 
-	if (wr->opcode > 31 || !(allowed_ops[qp->type] & BIT(wr->opcode)))
+	if (req->opcode > 31 || !(allowed_ops[qp->type] & BIT(req->opcode)))
 		return false;
-	if (wr->flags & ~KNOWN_FLAGS || ctrl->reserved)
+	if (req->flags & ~VRD_WQE_FLAGS || ctrl->reserved)
 		return false;
 	if (wr->pkey_index && qp->type != VIRTIO_RDMA_QPT_GSI)
 		return false;
-	if (wr->flags & VIRTIO_RDMA_WQE_INLINE)
-		return !wr->num_sge && wr->inline_len <= qp->max_inline &&
-		       wr->inline_len <= VRD_MAX_INLINE &&
-		       BIT(wr->opcode) & (OPS_SEND | OPS_WRITE);
-	return !wr->inline_len && wr->num_sge <= qp->max_send_sge && wr->num_sge <= VRD_MAX_SGE;
+	if (req->flags & VIRTIO_RDMA_WQE_INLINE) {
+		vrd_wr_set_length(qp, wr, inline_len);
+		return !wr->num_sge && inline_len <= qp->max_inline &&
+		       inline_len <= VRD_MAX_INLINE && BIT(req->opcode) & (OPS_SEND | OPS_WRITE);
+	}
+	return !inline_len && wr->num_sge <= qp->max_send_sge && wr->num_sge <= VRD_MAX_SGE;
 }
 
 static bool take_av(struct vrd_wr *wr, const struct virtio_rdma_av *av)
@@ -207,11 +192,10 @@ static bool take_atomic(const struct vrd_qp *qp, struct vrd_wr *wr,
 {
 	if (wr->num_sge != 1 || !qp->dev->atomics)
 		return false;
-	wr->swap_add = le64toh(wqe->swap_add);
-	wr->compare = le64toh(wqe->compare);
-	wr->length = add_sge(&wr->sge[0], &wqe->sge);
-	wr->length_ok = true;
-	return wr->length == 8;
+	wr->req.swap_add = le64toh(wqe->swap_add);
+	wr->req.compare = le64toh(wqe->compare);
+	vrd_wr_set_length(qp, wr, add_sge(&wr->sge[0], &wqe->sge));
+	return wr->req.length == 8;
 }
 
 /* SGEs or inline data; @offset is a constant in each caller. */
@@ -220,8 +204,8 @@ static inline bool take_payload(const struct vrd_qp *qp, struct vrd_wr *wr,
 {
 	uint32_t room = (1U << qp->sq.stride_shift) - offset;
 
-	if (wr->flags & VIRTIO_RDMA_WQE_INLINE) {
-		if (wr->inline_len > room)
+	if (wr->req.flags & VIRTIO_RDMA_WQE_INLINE) {
+		if (wr->req.length > room)
 			return false;
 		take_inline(wr, line, entry, offset);
 	} else {
@@ -232,95 +216,43 @@ static inline bool take_payload(const struct vrd_qp *qp, struct vrd_wr *wr,
 	return true;
 }
 
-/* What most work is made of, by QP type. */
-static const uint32_t plain_ops[] = {
-	[VIRTIO_RDMA_QPT_RC] = OPS_SEND | OPS_WRITE | OPS_READ,
-	[VIRTIO_RDMA_QPT_UC] = OPS_SEND | OPS_WRITE,
-	[VIRTIO_RDMA_QPT_UD] = 0,
-	[VIRTIO_RDMA_QPT_GSI] = 0,
-};
-
-/*
- * The short cut for most entries: one SGE, or inline data that the line holds,
- * with the checks of take_ctrl() a word at a time.  False: the entry is another
- * one or wrong, the general way finds out.
- */
-static inline bool take_plain(const struct vrd_qp *qp, struct vrd_wr *wr, const union line *line)
-{
-	const uint64_t flags = (uint64_t)(KNOWN_FLAGS & ~VIRTIO_RDMA_WQE_INLINE) << 16;
-	uint64_t word = le64toh(line->words[0]);
-	uint8_t opcode = word;
-
-	/* pkey_index and reserved */
-	if (le64toh(line->words[1]) >> 32 || line->rc.reserved)
-		return false;
-	if (opcode > 31 || !(plain_ops[qp->type] & BIT(opcode)))
-		return false;
-	wr->opcode = opcode;
-	wr->flags = word >> 16;
-	wr->imm = line->ctrl.imm;
-	wr->pkey_index = 0;
-	wr->remote_addr = le64toh(line->rc.remote_addr);
-	wr->rkey = le32toh(line->rc.rkey);
-
-	/* num_sge 1, inline_len 0, no other flags */
-	if ((word & ~(flags | 0xff)) == 1U << 8 && qp->max_send_sge) {
-		wr->num_sge = 1;
-		wr->inline_len = 0;
-		wr->length = add_sge(&wr->sge[0], &line->rc.sge[0]);
-		wr->length_ok = wr->length <= qp->max_msg_sz;
-		return true;
-	}
-	/* num_sge 0, INLINE */
-	if ((word & 0xffffffff & ~(flags | 0xff)) != (uint64_t)VIRTIO_RDMA_WQE_INLINE << 16 ||
-	    word >> 32 > WQE_LINE - sizeof(line->rc) || word >> 32 > qp->max_inline ||
-	    opcode == VIRTIO_RDMA_WR_RDMA_READ)
-		return false;
-	wr->num_sge = 0;
-	wr->inline_len = word >> 32;
-	memcpy(wr->inline_data, line->rc.sge, WQE_LINE - sizeof(line->rc));
-	wr->length = wr->inline_len;
-	wr->length_ok = true;
-	return true;
-}
-
-static inline bool take_wqe(const struct vrd_qp *qp, struct vrd_wr *wr, const uint8_t *entry)
+bool vrd_wqe_any(const struct vrd_qp *qp, struct vrd_wr *wr, const uint8_t *entry)
 {
 	union line line;
 
 	vrd_copy_in(line.words, entry, sizeof(line));
-	if (take_plain(qp, wr, &line))
-		return true;
 	if (!take_ctrl(qp, wr, &line.ctrl))
 		return false;
 
 	if (qp->type == VIRTIO_RDMA_QPT_UD || qp->type == VIRTIO_RDMA_QPT_GSI)
-		return 1U << qp->sq.stride_shift >= 2 * WQE_LINE && take_av(wr, &line.ud.av) &&
+		return 1U << qp->sq.stride_shift >= 2 * VRD_WQE_LINE && take_av(wr, &line.ud.av) &&
 		       take_payload(qp, wr, &line, entry, sizeof(struct virtio_rdma_ud_wqe));
 
-	wr->remote_addr = le64toh(line.rc.remote_addr);
-	wr->rkey = le32toh(line.rc.rkey);
+	wr->req.range.addr = le64toh(line.rc.remote_addr);
+	wr->req.range.lkey = le32toh(line.rc.rkey);
 	if (line.rc.reserved)
 		return false;
-	if (BIT(wr->opcode) & OPS_ATOMIC)
+	if (BIT(wr->req.opcode) & OPS_ATOMIC)
 		return take_atomic(qp, wr, &line.atomic);
 	return take_payload(qp, wr, &line, entry, sizeof(struct virtio_rdma_rc_wqe));
 }
 
 /*
- * What is done before is told before a long copy begins: completions are
- * written.  Their events wait for the barrier if nobody seems to be waiting for
- * them, because it takes as long as the line that the guest polls needs to come.
+ * Completions of what was done before are written before a long copy begins.  Their
+ * events wait for the barrier if nobody seems to be waiting for them, because it takes
+ * as long as the line that the guest polls needs to come.
  */
-static inline void note_length(struct vrd_poller *poller, const struct vrd_wr *wr)
+void vrd_sq_long(struct vrd_poller *poller)
 {
-	poller->burst_bytes += wr->length;
-	if (wr->length < VRD_LONG_BYTES)
-		return;
 	vrd_cq_flush_staged(poller);
 	if (poller->num_touched &&
 	    (poller->burst_bytes > VRD_UNTOLD_BYTES || vrd_cq_touched_armed(poller)))
 		vrd_cq_flush_touched(poller);
+}
+
+void vrd_sq_moved(struct vrd_poller *poller, uint64_t bytes)
+{
+	poller->burst_bytes += bytes;
 }
 
 /*
@@ -330,55 +262,39 @@ static inline void note_length(struct vrd_poller *poller, const struct vrd_wr *w
  * again so soon would only take it from the guest's CPU, which most likely is
  * about to write it.
  */
-static inline enum look sq_look(struct vrd_qp *qp)
+enum vrd_fetch vrd_sq_look(struct vrd_qp *qp)
 {
 	struct vrd_ring *sq = &qp->sq;
 	struct vrd_hot_ring *hot;
-	enum look look;
+	enum vrd_fetch look;
 
 	if (sq->head != sq->tail || qp->sched.hot < 0)
 		return ring_look(sq);
 	hot = &qp->poller->hot[qp->sched.hot];
 	if (hot->seen == sq->tail && !sq->broken)
-		return LOOK_EMPTY;
+		return VRD_FETCH_EMPTY;
 	look = ring_look(sq);
-	if (look == LOOK_READY)
+	if (look == VRD_FETCH_OK)
 		hot->seen = sq->tail;
 	return look;
 }
 
 enum vrd_fetch vrd_sq_peek(struct vrd_qp *qp, struct vrd_wr *wr)
 {
-	struct vrd_ring *sq = &qp->sq;
-	const uint8_t *entry;
+	enum vrd_fetch fetch = vrd_sq_fetch(qp, wr);
 
-	wr->index = sq->head;
-	switch (sq_look(qp)) {
-	case LOOK_EMPTY:
-		return VRD_FETCH_EMPTY;
-	case LOOK_BROKEN:
-		return VRD_FETCH_BAD;
-	case LOOK_READY:
-		break;
-	}
-	entry = entry_at(&qp->buf, sq, sq->head);
-	/* The guest's CPU wrote the line; fetch one that is needed soon as well. */
-	if (sq->tail - sq->head > 2) {
-		const uint8_t *ahead = entry_at(&qp->buf, sq, sq->head + 2);
-
-		if (ahead)
-			__builtin_prefetch(ahead);
-	}
-	if (!entry || !take_wqe(qp, wr, entry))
-		return VRD_FETCH_BAD;
-	note_length(qp->poller, wr);
-	return VRD_FETCH_OK;
+	if (fetch != VRD_FETCH_OK)
+		return fetch;
+	vrd_sq_moved(qp->poller, wr->req.length);
+	if (wr->req.length >= VRD_LONG_BYTES)
+		vrd_sq_long(qp->poller);
+	return fetch;
 }
 
 void vrd_sq_prefetch(const struct vrd_qp *qp, uint32_t index)
 {
 	if (qp->sq.entries)
-		__builtin_prefetch(entry_at(&qp->buf, &qp->sq, index));
+		__builtin_prefetch(vrd_ring_entry(&qp->buf, &qp->sq, index));
 }
 
 /* ---- receive WQEs -------------------------------------------------------------- */
@@ -390,26 +306,30 @@ union recv_line {
 	uint8_t bytes[32];
 };
 
-/* The rest of an entry whose beginning is @first. */
-static inline bool take_recv(const struct vrd_ring *ring, uint32_t max_sge,
-			     struct vrd_recv_wr *wr, const union recv_line *first,
-			     const uint8_t *entry)
+/* An entry of any kind. */
+bool vrd_recv_any(const struct vrd_ring *ring, uint32_t max_sge, struct vrd_recv_wr *wr,
+		  const void *entry)
 {
 	uint32_t offset = sizeof(struct virtio_rdma_recv_wqe);
 	uint32_t stride = 1U << ring->stride_shift;
+	union recv_line first;
 
-	wr->num_sge = le32toh(first->wqe.num_sge);
+	vrd_copy_in(first.words, entry, sizeof(first));
+	/* The cookie of an SRQ's entry is valid in any case. */
+	if (ring->srq)
+		wr->index = le32toh(first.wqe.cookie);
+	wr->num_sge = le32toh(first.wqe.num_sge);
 	wr->length = 0;
-	if (first->wqe.reserved || wr->num_sge > max_sge || wr->num_sge > VRD_MAX_SGE ||
+	if (first.wqe.reserved || wr->num_sge > max_sge || wr->num_sge > VRD_MAX_SGE ||
 	    offset + wr->num_sge * sizeof(struct virtio_rdma_sge) > stride)
 		return false;
 	for (unsigned int i = 0; i < wr->num_sge; i++, offset += sizeof(struct virtio_rdma_sge)) {
 		struct virtio_rdma_sge sge;
 
 		if (!i)
-			memcpy(&sge, &first->bytes[offset], sizeof(sge));
+			memcpy(&sge, &first.bytes[offset], sizeof(sge));
 		else
-			vrd_copy_in(&sge, entry + offset, sizeof(sge));
+			vrd_copy_in(&sge, (const uint8_t *)entry + offset, sizeof(sge));
 		wr->length += add_sge(&wr->sge[i], &sge);
 	}
 	return true;
@@ -417,25 +337,7 @@ static inline bool take_recv(const struct vrd_ring *ring, uint32_t max_sge,
 
 enum vrd_fetch vrd_rq_take(struct vrd_qp *qp, struct vrd_recv_wr *wr)
 {
-	struct vrd_ring *rq = &qp->rq;
-	union recv_line first;
-	const uint8_t *entry;
-
-	wr->index = rq->head;
-	switch (ring_look(rq)) {
-	case LOOK_EMPTY:
-		return VRD_FETCH_EMPTY;
-	case LOOK_BROKEN:
-		return VRD_FETCH_BAD;
-	case LOOK_READY:
-		break;
-	}
-	entry = entry_at(&qp->buf, rq, rq->head);
-	rq->head++;
-	if (!entry)
-		return VRD_FETCH_BAD;
-	vrd_copy_in(first.words, entry, sizeof(first));
-	return take_recv(rq, qp->max_recv_sge, wr, &first, entry) ? VRD_FETCH_OK : VRD_FETCH_BAD;
+	return vrd_rq_fetch(qp, wr);
 }
 
 /* ---- shared receive queues ----------------------------------------------------- */
@@ -452,25 +354,22 @@ static enum vrd_fetch srq_dead(struct vrd_srq *srq)
 enum vrd_fetch vrd_srq_peek(struct vrd_srq *srq, struct vrd_recv_wr *wr)
 {
 	struct vrd_ring *ring = &srq->ring;
-	union recv_line first;
 	const uint8_t *entry;
 
 	if (srq->error)
 		return VRD_FETCH_DEAD;
 	switch (ring_look(ring)) {
-	case LOOK_EMPTY:
+	case VRD_FETCH_EMPTY:
 		return VRD_FETCH_EMPTY;
-	case LOOK_BROKEN:
-		return srq_dead(srq);
-	case LOOK_READY:
+	case VRD_FETCH_OK:
 		break;
+	default:
+		return srq_dead(srq);
 	}
-	entry = entry_at(&srq->buf, ring, ring->head);
+	entry = vrd_ring_entry(&srq->buf, ring, ring->head);
 	if (!entry)
 		return srq_dead(srq);
-	vrd_copy_in(first.words, entry, sizeof(first));
-	wr->index = le32toh(first.wqe.cookie);
-	return take_recv(ring, srq->max_sge, wr, &first, entry) ? VRD_FETCH_OK : VRD_FETCH_BAD;
+	return vrd_recv_any(ring, srq->max_sge, wr, entry) ? VRD_FETCH_OK : VRD_FETCH_BAD;
 }
 
 uint32_t vrd_srq_posted(struct vrd_srq *srq)
@@ -526,11 +425,8 @@ static bool flush(struct vrd_qp *qp, struct vrd_ring *ring, struct vrd_cq *cq, u
 		.status = VIRTIO_RDMA_WC_WR_FLUSH_ERR,
 	};
 
-	/* Earlier completions of the same queue first. */
-	if (vrd_poller_current())
-		vrd_cq_flush_staged(vrd_poller_current());
 	/* A broken ring ends here: nobody knows what was posted. */
-	while (ring_look(ring) == LOOK_READY) {
+	while (ring_look(ring) == VRD_FETCH_OK) {
 		if (!budget--)
 			return true;
 		cqe.wqe_index = htole32(ring->head);

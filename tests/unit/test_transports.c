@@ -144,7 +144,7 @@ static enum vrd_run wire_sq_run(struct vrd_qp *qp, unsigned int budget)
 
 	while (!wire_holds && wq->num_held) {
 		for (uint32_t i = 0; i < wq->num_held; i++)
-			vrd_complete_send(qp, &wq->held[i], 0, wq->held[i].length);
+			vrd_complete_send(qp, &wq->held[i], wq->held[i].req.length);
 		wq->num_held = 0;
 	}
 	if (qp->state == QPS(ERR))

@@ -43,15 +43,15 @@ static const enum ibv_wr_opcode opcodes[] = {
 
 static void count(struct chain *c, const struct vrd_wr *wr)
 {
-	switch (wr->opcode) {
+	switch (wr->req.opcode) {
 	case VIRTIO_RDMA_WR_RDMA_WRITE:
 	case VIRTIO_RDMA_WR_RDMA_WRITE_WITH_IMM:
 		c->write++;
-		c->tx += wr->length;
+		c->tx += wr->req.length;
 		break;
 	case VIRTIO_RDMA_WR_RDMA_READ:
 		c->read++;
-		c->rx += wr->length;
+		c->rx += wr->req.length;
 		break;
 	case VIRTIO_RDMA_WR_ATOMIC_CMP_AND_SWP:
 	case VIRTIO_RDMA_WR_ATOMIC_FETCH_AND_ADD:
@@ -59,7 +59,7 @@ static void count(struct chain *c, const struct vrd_wr *wr)
 		break;
 	default:
 		c->send++;
-		c->tx += wr->length;
+		c->tx += wr->req.length;
 	}
 }
 
@@ -69,7 +69,7 @@ static void fill_inline(struct chain *c, struct ibv_send_wr *to, const struct vr
 	uint8_t *data = c->inline_data[c->num];
 
 	to->sg_list = sge;
-	to->num_sge = wr->inline_len ? 1 : 0;
+	to->num_sge = wr->req.length ? 1 : 0;
 	if (c->vq->host_inline) {
 		to->send_flags |= IBV_SEND_INLINE;
 		sge->lkey = 0;
@@ -79,9 +79,9 @@ static void fill_inline(struct chain *c, struct ibv_send_wr *to, const struct vr
 		       (size_t)c->qp->max_inline;
 		sge->lkey = c->vq->bounce_mr->lkey;
 	}
-	memcpy(data, wr->inline_data, wr->inline_len);
+	memcpy(data, wr->inline_data, wr->req.length);
 	sge->addr = (uintptr_t)data;
-	sge->length = wr->inline_len;
+	sge->length = wr->req.length;
 	c->num_sges += (unsigned int)to->num_sge;
 }
 
@@ -99,22 +99,22 @@ static void fill_sges(struct chain *c, struct ibv_send_wr *to, const struct vrd_
 
 static void fill_operation(struct ibv_send_wr *to, const struct vrd_wr *wr)
 {
-	to->imm_data = wr->imm;
-	switch (wr->opcode) {
+	to->imm_data = wr->req.imm;
+	switch (wr->req.opcode) {
 	case VIRTIO_RDMA_WR_ATOMIC_CMP_AND_SWP:
-		to->wr.atomic.compare_add = wr->compare;
-		to->wr.atomic.swap = wr->swap_add;
-		to->wr.atomic.remote_addr = wr->remote_addr;
-		to->wr.atomic.rkey = wr->rkey;
+		to->wr.atomic.compare_add = wr->req.compare;
+		to->wr.atomic.swap = wr->req.swap_add;
+		to->wr.atomic.remote_addr = wr->req.range.addr;
+		to->wr.atomic.rkey = wr->req.range.lkey;
 		break;
 	case VIRTIO_RDMA_WR_ATOMIC_FETCH_AND_ADD:
-		to->wr.atomic.compare_add = wr->swap_add;
-		to->wr.atomic.remote_addr = wr->remote_addr;
-		to->wr.atomic.rkey = wr->rkey;
+		to->wr.atomic.compare_add = wr->req.swap_add;
+		to->wr.atomic.remote_addr = wr->req.range.addr;
+		to->wr.atomic.rkey = wr->req.range.lkey;
 		break;
 	default:
-		to->wr.rdma.remote_addr = wr->remote_addr;
-		to->wr.rdma.rkey = wr->rkey;
+		to->wr.rdma.remote_addr = wr->req.range.addr;
+		to->wr.rdma.rkey = wr->req.range.lkey;
 	}
 }
 
@@ -222,7 +222,7 @@ static bool must_fail(const struct chain *c, const struct vrd_wr *wr, uint8_t *s
 	if (!wr->length_ok)
 		return true;
 	*status = VIRTIO_RDMA_WC_REM_INV_REQ_ERR;
-	if (is_atomic(wr->opcode) && wr->remote_addr & 7)
+	if (is_atomic(wr->req.opcode) && wr->req.range.addr & 7)
 		return true;
 	*status = VIRTIO_RDMA_WC_LOC_QP_OP_ERR;
 	return c->vq->refused && c->vq->refused_index == wr->index;
@@ -238,10 +238,10 @@ static enum step add(struct chain *c, const struct vrd_wr *wr)
 
 	*to = (struct ibv_send_wr){
 		.wr_id = vrd_ibv_wr_id(VRD_IBV_SEND, c->vq->generation, wr->index),
-		.opcode = opcodes[wr->opcode],
-		.send_flags = host_flags(wr->flags),
+		.opcode = opcodes[wr->req.opcode],
+		.send_flags = host_flags(wr->req.flags),
 	};
-	if (c->vq->shared && !(wr->flags & VIRTIO_RDMA_WQE_SIGNALED)) {
+	if (c->vq->shared && !(wr->req.flags & VIRTIO_RDMA_WQE_SIGNALED)) {
 		to->wr_id = vrd_ibv_wr_id(VRD_IBV_QUIET, c->vq->generation, wr->index);
 		to->send_flags |= IBV_SEND_SIGNALED;
 	}
@@ -252,7 +252,7 @@ static enum step add(struct chain *c, const struct vrd_wr *wr)
 	}
 	if (ud) {
 		step = fill_ud(c, to, wr);
-		to->imm_data = wr->imm;
+		to->imm_data = wr->req.imm;
 	} else {
 		fill_operation(to, wr);
 	}
@@ -261,7 +261,7 @@ static enum step add(struct chain *c, const struct vrd_wr *wr)
 	if (step == STEP_FAIL) {
 		fill_failing(c, to, wr->index, VIRTIO_RDMA_WC_LOC_QP_OP_ERR);
 	} else {
-		if (wr->flags & VIRTIO_RDMA_WQE_INLINE)
+		if (wr->req.flags & VIRTIO_RDMA_WQE_INLINE)
 			fill_inline(c, to, wr);
 		else
 			fill_sges(c, to, wr);

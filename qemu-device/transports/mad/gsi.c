@@ -18,7 +18,7 @@
 #include "cm_msg.h"
 #include "grh.h"
 #include "mads.h"
-#include "memory/memory.h"
+#include "sg.h"
 
 #define GSI_QKEY	0x80010000U
 #define RECV_LEN	(VRD_GRH_LEN + VRD_MAD_LEN)
@@ -108,16 +108,15 @@ static bool recv_fill(struct vrd_qp *qp, const struct vrd_recv_wr *recv,
 		.tclass = mad->tclass, .hop_limit = mad->hop_limit,
 	};
 	uint8_t bytes[RECV_LEN];
-	struct vrd_mem_side src, dst;
+	struct vrd_sg src, dst;
 
-	vrd_mem_side_sges(&dst, qp, recv->sge, recv->num_sge, sizeof(bytes),
-			  VIRTIO_RDMA_ACCESS_LOCAL_WRITE, false);
-	if (!vrd_mem_side_check(&dst))
+	if (!vrd_sg_open(&dst, qp, qp->pd, recv->sge, recv->num_sge, sizeof(bytes),
+			 VIRTIO_RDMA_ACCESS_LOCAL_WRITE, false, false))
 		return false;
 	*flags = vrd_grh_fill(bytes, &grh, VRD_MAD_LEN);
 	memcpy(bytes + VRD_GRH_LEN, mad->data, VRD_MAD_LEN);
-	vrd_mem_side_host(&src, bytes, sizeof(bytes));
-	return !vrd_mem_copy(&dst, &src, sizeof(bytes), false);
+	vrd_sg_host(&src, bytes, sizeof(bytes));
+	return !vrd_sg_copy(&dst, &src, sizeof(bytes), false);
 }
 
 /* rq.lock is held.  If no receive fits, the MAD is dropped. */
@@ -204,18 +203,18 @@ static bool within_quota(struct vrd_gsi_port *port, uint64_t now)
 /* Returns VIRTIO_RDMA_WC_*: errors of the sender. */
 static uint8_t make_mad(struct vrd_qp *qp, const struct vrd_wr *wr, struct vrd_mad *mad)
 {
-	struct vrd_mem_side src, dst;
+	struct vrd_sg src, dst;
 	const uint8_t *sgid;
 	uint32_t qpn;
 
-	if (wr->opcode != VIRTIO_RDMA_WR_SEND || le32toh(wr->av.pd) != qp->pd->id ||
+	if (wr->req.opcode != VIRTIO_RDMA_WR_SEND || le32toh(wr->av.pd) != qp->pd->id ||
 	    wr->pkey_index)
 		return VIRTIO_RDMA_WC_LOC_QP_OP_ERR;
 	/* The source GID must be in the sender's own table. */
 	sgid = vrd_gid_at(qp->dev, wr->av.sgid_index);
 	if (!sgid)
 		return VIRTIO_RDMA_WC_LOC_QP_OP_ERR;
-	if (!wr->length_ok || wr->length != VRD_MAD_LEN)
+	if (!wr->length_ok || wr->req.length != VRD_MAD_LEN)
 		return VIRTIO_RDMA_WC_LOC_LEN_ERR;
 
 	memcpy(mad->sgid, sgid, 16);
@@ -224,12 +223,12 @@ static uint8_t make_mad(struct vrd_qp *qp, const struct vrd_wr *wr, struct vrd_m
 	mad->tclass = wr->av.tclass;
 	mad->hop_limit = wr->av.hop_limit;
 	mad->sl = wr->av.sl;
-	if (wr->flags & VIRTIO_RDMA_WQE_INLINE)
-		vrd_mem_side_host(&src, (void *)wr->inline_data, VRD_MAD_LEN);
+	if (wr->req.flags & VIRTIO_RDMA_WQE_INLINE)
+		vrd_sg_host(&src, (void *)wr->inline_data, VRD_MAD_LEN);
 	else
-		vrd_mem_side_sges(&src, qp, wr->sge, wr->num_sge, VRD_MAD_LEN, 0, false);
-	vrd_mem_side_host(&dst, mad->data, VRD_MAD_LEN);
-	if (!vrd_mem_side_check(&src) || vrd_mem_copy(&dst, &src, VRD_MAD_LEN, false))
+		vrd_sg_init(&src, qp, qp->pd, wr->sge, wr->num_sge, VRD_MAD_LEN, 0, false);
+	vrd_sg_host(&dst, mad->data, VRD_MAD_LEN);
+	if (!vrd_sg_check(&src) || vrd_sg_copy(&dst, &src, VRD_MAD_LEN, false))
 		return VIRTIO_RDMA_WC_LOC_PROT_ERR;
 	mad->own_qpn = !vrd_cm_names_qpn(mad->data, &qpn) || vrd_table_find(&qp->dev->qps, qpn);
 	return VIRTIO_RDMA_WC_SUCCESS;
@@ -278,7 +277,10 @@ static enum vrd_run send_burst(struct vrd_qp *qp, unsigned int budget)
 			break;
 		}
 		status = fetch == VRD_FETCH_OK ? send_one(qp, &wr) : VIRTIO_RDMA_WC_LOC_QP_OP_ERR;
-		vrd_complete_send(qp, &wr, status, 0);
+		if (status)
+			vrd_complete_send_error(qp, &wr, status);
+		else
+			vrd_complete_send(qp, &wr, 0);
 		vrd_sq_advance(qp);
 		if (status) {
 			vrd_qp_error(qp, qp->sq.broken ? VIRTIO_RDMA_QPS_ERR : VIRTIO_RDMA_QPS_SQE,

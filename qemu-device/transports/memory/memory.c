@@ -51,8 +51,8 @@ static void vrd_mem_qp_free(struct vrd_qp *qp)
 {
 	struct vrd_mem_qp *mq = vrd_mem_qp(qp);
 
+	vrd_resp_fini(qp);
 	free(mq->progress);
-	free(mq->recv);
 	free(mq);
 	qp->priv[VRD_SLOT_MEMORY] = NULL;
 }
@@ -69,15 +69,8 @@ static void vrd_mem_qp_reset(struct vrd_qp *qp)
 	free(mq->progress);
 	mq->progress = NULL;
 	mq->drain_told = false;
-	mq->established = false;
-	mq->last_wqe_told = false;
-	vrd_mem_srq_give_back(qp);
-	free(mq->recv);
-	mq->recv = NULL;
-	if (mq->rq_doorbell) {
-		vrd_rq_want_doorbell(qp, false);
-		mq->rq_doorbell = false;
-	}
+	vrd_resp_give_back(qp);
+	vrd_resp_reset(qp);
 }
 
 static void vrd_mem_path_commit(struct vrd_qp *qp, const struct vrd_qp_change *change)
@@ -106,7 +99,7 @@ static void vrd_mem_path_commit(struct vrd_qp *qp, const struct vrd_qp_change *c
 					   attr->en_sqd_async_notify);
 		break;
 	case VIRTIO_RDMA_QPS_RTR:
-		mq->established = false;
+		qp->resp.established = false;
 		/* The peer may have sent already: it waits for us, not longer than needed. */
 		if (!vrd_mem_is_datagram(qp))
 			vrd_mem_wake(mq->port->fabric, attr->av.dgid, le32toh(attr->dest_qpn));
@@ -130,7 +123,7 @@ static void vrd_mem_qp_destroy(struct vrd_qp *qp)
 	vrd_lock(&qp->sq.lock);
 	vrd_lock(&qp->rq.lock);
 	mq->dead = true;		/* no turn sets the timer again, no peer is served */
-	vrd_mem_srq_give_back(qp);
+	vrd_resp_give_back(qp);
 	vrd_unlock(&qp->rq.lock);
 	vrd_unlock(&qp->sq.lock);
 	vrd_timer_cancel_sync(&mq->timer);

@@ -5,17 +5,15 @@
  * the QP that initiates it.  There are no packets: "the responder" is code that
  * runs on the requester's thread, under the lock of the peer's receive side.
  *
- *   memory.c          the operations that the core calls; capabilities
- *   fabric.c   ports and GIDs; who is reached by a GID and a QP number
+ *   memory.c   the operations that the core calls; capabilities
+ *   fabric.c   ports and GIDs; which QP a GID and a QP number name
  *   sq.c       a send queue's turn: states, drain, flush
- *   requester.c       requester of a connected QP
- *   responder.c     responder of a connected QP
- *   atomic.c   compare-and-swap, fetch-and-add
+ *   requester.c  requester of a connected QP
  *   ud.c       datagrams: UD and QP 1
- *   srq.c      shared receive queues, and who waits for them
- *   copy.c     the copy engine (move.h: one run)
+ *   srq.c      senders that wait for a receive of a shared receive queue
  *   wait.c     what a send queue waits for: RNR, retries, suspension
- *   error.c    error completions and events
+ *
+ * What is done at the responder is core/responder.c, the copy core/sg.c.
  *
  * Locks: those of objects.h, plus mem_fabric.lock, the innermost but for the
  * scheduler's own.
@@ -29,7 +27,9 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
+#include "responder.h"
 #include "transport.h"
+#include "wqe.h"
 
 /* Half of IBTA's longest message: 2^31 is negative to careless programs. */
 #define VRD_MEM_MAX_MSG		(1U << 30)
@@ -93,111 +93,18 @@ static inline uint64_t vrd_mem_generation(struct vrd_mem_fabric *mf)
 	return atomic_load_explicit(&mf->generation, memory_order_acquire);
 }
 
-/* ---- copies ------------------------------------------------------------ */
-
-/*
- * One side of a copy: a list of SGEs in the memory of @qp's device, or plain
- * host memory (@sge NULL).  Holds what was looked up in this turn; see
- * vrd_mem_side_forget().
- */
-struct vrd_mem_side {
-	struct vrd_qp *qp;		/* whose keys they are */
-	const struct vrd_pd *pd;	/* in which they are looked up */
-	const struct vrd_sge *sge;
-	uint32_t num, idx;
-	uint32_t offset;		/* in sge[idx] */
-	uint32_t access;		/* MR rights that it takes */
-	bool remote, write;
-	const struct vrd_mr *mr;	/* of sge[idx], or NULL: look it up */
-	uint8_t *host;			/* next byte, if run is not zero */
-	uint64_t run;			/* contiguous bytes at host */
-	uint32_t cursor;		/* of vrd_mr_at_cursor() */
-	uint64_t left;			/* bytes of the message that this side still has */
-};
-
-enum vrd_mem_fault {
-	VRD_MEM_OK,
-	VRD_MEM_FAULT_DST,
-	VRD_MEM_FAULT_SRC,
-};
-
-void vrd_mem_side_host(struct vrd_mem_side *side, void *host, uint64_t length);
-void vrd_mem_side_sges(struct vrd_mem_side *side, struct vrd_qp *qp, const struct vrd_sge *sge,
-		       uint32_t num, uint64_t length, uint32_t access, bool remote);
-/* The first @length bytes of what a receive of @qp names. */
-void vrd_mem_side_recv(struct vrd_mem_side *side, struct vrd_qp *qp,
-		       const struct vrd_recv_wr *recv, uint64_t length);
-
-/*
- * True if all that @side has left may be accessed; nothing is moved.  Its
- * first run is looked up by the way.
- */
-bool vrd_mem_side_check(struct vrd_mem_side *side);
-
-/* At the start of another turn: pointers and regions have to be looked up again. */
-static inline void vrd_mem_side_forget(struct vrd_mem_side *side)
-{
-	side->mr = NULL;
-	if (side->sge)
-		side->run = 0;
-}
-
-/*
- * Copies @length bytes; both sides have so many left.  @last: the message ends
- * with them, and whoever polls on its last byte sees it after all others.
- */
-enum vrd_mem_fault vrd_mem_copy(struct vrd_mem_side *dst, struct vrd_mem_side *src,
-				uint64_t length, bool last);
-
-/* Host address of all of @length bytes of @mr (or NULL), if they are contiguous. */
-static inline uint8_t *vrd_mem_whole(struct vrd_device *dev, const struct vrd_mr *mr,
-				     uint64_t addr, uint64_t length, bool write)
-{
-	uint8_t *host;
-	uint64_t run;
-
-	if (!mr)
-		return NULL;
-	host = vrd_mr_at(dev, mr, addr, length, write, &run);
-	return host && run >= length ? host : NULL;
-}
-
-/* The same, if they are allowed. */
-static inline uint8_t *vrd_mem_single_run(struct vrd_qp *qp, uint32_t key, uint64_t addr,
-					  uint64_t length, uint32_t access, bool remote, bool write)
-{
-	uint8_t *host = vrd_mr_linear(qp->dev, qp->pd, key, addr, length, access);
-
-	if (host)
-		return host;
-	return vrd_mem_whole(qp->dev, vrd_mr_find(qp, key, addr, length, access, remote), addr,
-			     length, write);
-}
-
 /* ---- queue pairs ------------------------------------------------------- */
-
-/* A message being carried out. */
-struct vrd_mem_xfer {
-	struct vrd_mem_side local, remote;
-	struct vrd_sge range;		/* remote range of WRITE and READ */
-	struct vrd_recv_wr *recv;	/* that SEND and WRITE_WITH_IMM took, or NULL */
-	uint64_t left;
-};
 
 /*
  * A message that takes several turns.  Made when a QP first has one, so that
- * idle QPs stay small; owned by the requester, sq.lock.
+ * idle QPs stay small; sq.lock.
  */
 struct vrd_mem_progress {
 	bool active;
 	struct vrd_wr wr;		/* at sq.head, where the guest may change it */
-	struct vrd_mem_xfer xfer;
-};
-
-/* The receive that such a message took, owned by the responder; rq.lock. */
-struct vrd_mem_recv {
-	bool active;
-	struct vrd_recv_wr wr;
+	struct vrd_sg local;
+	struct vrd_resp_message msg;
+	uint64_t left;
 };
 
 enum vrd_mem_wait {
@@ -222,12 +129,6 @@ struct vrd_mem_qp {
 	uint8_t rnr_tries, retries;	/* of the message at sq.head */
 	bool drain_told;		/* in SQD: it has drained, and was told */
 	bool dead;			/* destroyed: leave it alone; written with rq.lock as well */
-
-	/* Responder: rq.lock. */
-	bool established;		/* COMM_EST was raised */
-	bool rq_doorbell;		/* dirty bytes were asked for */
-	bool last_wqe_told;		/* in ERR: no receive of the SRQ is held any more */
-	struct vrd_mem_recv *recv;
 
 	/* fabric.lock */
 	struct vrd_mem_parked *parked;	/* the list that it is in, or NULL */
@@ -259,15 +160,15 @@ static inline bool vrd_mem_is_datagram(const struct vrd_qp *qp)
 struct vrd_mem_burst {
 	struct vrd_qp *qp;
 	struct vrd_mem_qp *mq;
-	struct vrd_qp *peer;		/* with its rq.lock held, or NULL */
+	unsigned int poller;		/* index of the one that runs this */
 	uint64_t whole;			/* a slice of this burst: VRD_MEM_SLICE or ..._ALONE */
 	uint64_t slice;			/* bytes that may be copied before asking again */
+	/* Of the requests so far, not in the counters yet. */
+	uint64_t bytes, not_sent;	/* of these those that others sent */
+	uint32_t writes, sends;
 	uint8_t status;			/* of the request that failed: VIRTIO_RDMA_WC_* */
-	/* Counted here, added to the devices' statistics once. */
-	uint64_t send, write, read, atomic, tx, rx, rnr, retry, ud_drops;
-	uint64_t peer_recv, peer_tx, peer_rx;
+	struct vrd_resp resp;		/* resp.qp: the peer, with its rq.lock held, or NULL */
 	struct vrd_wr wr;
-	struct vrd_recv_wr recv;
 };
 
 enum vrd_mem_step {
@@ -307,29 +208,62 @@ void vrd_mem_unpark(struct vrd_mem_qp *mq);
 void vrd_mem_retry_parked(struct vrd_mem_fabric *mf, struct vrd_mem_parked *list);
 void vrd_mem_wake_parked(struct vrd_mem_fabric *mf, struct vrd_mem_parked *list);
 
+/* wait.c: sq.lock */
+void vrd_mem_wait_end(struct vrd_mem_qp *mq);
+
 /* sq.c */
-void vrd_mem_burst_begin(struct vrd_mem_burst *b, struct vrd_qp *qp);
-void vrd_mem_burst_end(struct vrd_mem_burst *b);
+void vrd_mem_count_other(struct vrd_mem_burst *b, const struct vrd_wr *wr);
 bool vrd_mem_next_slice(struct vrd_mem_burst *b);
+enum vrd_mem_step vrd_mem_fail(struct vrd_mem_burst *b, uint8_t status);
+enum vrd_run vrd_mem_stop(struct vrd_mem_burst *b, const struct vrd_wr *wr,
+			  enum vrd_mem_step step);
 enum vrd_run vrd_mem_sq_run(struct vrd_qp *qp, unsigned int budget);
 void vrd_mem_rq_run(struct vrd_qp *qp);
 
+static inline void vrd_mem_attach_peer(struct vrd_mem_burst *b, struct vrd_qp *peer)
+{
+	vrd_resp_attach(&b->resp, peer, b->qp->poller, b->poller);
+}
+
+static inline void vrd_mem_unlock_peer(struct vrd_mem_burst *b)
+{
+	if (!b->resp.qp)
+		return;
+	vrd_resp_detach(&b->resp);
+	vrd_unlock(&b->resp.qp->rq.lock);
+	b->resp.qp = NULL;
+}
+
+/*
+ * The request has succeeded: completes it.  VRD_RUN_IDLE, or what the turn ends with.
+ */
+static VRD_INLINE enum vrd_run vrd_mem_complete(struct vrd_mem_burst *b, const struct vrd_wr *wr)
+{
+	b->bytes += wr->req.length;
+	switch (wr->req.opcode) {
+	case VIRTIO_RDMA_WR_RDMA_WRITE:
+	case VIRTIO_RDMA_WR_RDMA_WRITE_WITH_IMM:
+		b->writes++;
+		break;
+	case VIRTIO_RDMA_WR_SEND:
+	case VIRTIO_RDMA_WR_SEND_WITH_IMM:
+		b->sends++;
+		break;
+	default:
+		vrd_mem_count_other(b, wr);
+	}
+	if (vrd_unlikely(b->mq->wait != VRD_MEM_WAIT_NONE || b->mq->rnr_tries))
+		vrd_mem_wait_end(b->mq);
+	vrd_complete_send(b->qp, wr, wr->req.length);
+	vrd_sq_advance(b->qp);
+	return vrd_likely(b->slice) || vrd_mem_next_slice(b) ? VRD_RUN_IDLE : VRD_RUN_MORE;
+}
+
 /* requester.c */
-enum vrd_mem_step vrd_mem_rc_step(struct vrd_mem_burst *b, const struct vrd_wr *wr);
-void vrd_mem_unlock_peer(struct vrd_mem_burst *b);
-
-/* responder.c: b->peer is locked */
-enum vrd_mem_step vrd_mem_respond(struct vrd_mem_burst *b, const struct vrd_wr *wr,
-				  struct vrd_mem_xfer *x, bool sliced);
-enum vrd_mem_step vrd_mem_respond_more(struct vrd_mem_burst *b, const struct vrd_wr *wr,
-				       struct vrd_mem_xfer *x);
-
-/* atomic.c: b->peer is locked and has given the right */
-enum vrd_mem_step vrd_mem_atomic(struct vrd_mem_burst *b, const struct vrd_wr *wr,
-				 struct vrd_mem_xfer *x);
+enum vrd_run vrd_mem_rc_run(struct vrd_mem_burst *b, unsigned int budget);
 
 /* ud.c */
-enum vrd_mem_step vrd_mem_ud_step(struct vrd_mem_burst *b, const struct vrd_wr *wr);
+enum vrd_run vrd_mem_ud_run(struct vrd_mem_burst *b, unsigned int budget);
 bool vrd_mem_path_carries(const struct vrd_qp *qp, const struct vrd_wr *wr);
 void vrd_mem_path_deliver(struct vrd_qp *qp, uint8_t *data, uint32_t length,
 			  struct virtio_rdma_cqe *cqe);
@@ -339,29 +273,13 @@ int vrd_mem_srq_create(struct vrd_srq *srq);
 void vrd_mem_srq_destroy(struct vrd_srq *srq);
 void vrd_mem_srq_free(struct vrd_srq *srq);
 void vrd_mem_srq_run(struct vrd_srq *srq);
-enum vrd_mem_step vrd_mem_srq_take(struct vrd_mem_burst *b, struct vrd_recv_wr *recv, bool *taken);
-enum vrd_mem_step vrd_mem_srq_dead(struct vrd_mem_burst *b);
-enum vrd_fetch vrd_mem_srq_peek(struct vrd_srq *srq, struct vrd_recv_wr *recv);
-void vrd_mem_srq_decide(struct vrd_srq *srq, bool take);
-void vrd_mem_srq_give_back(struct vrd_qp *qp);
+void vrd_mem_srq_park(struct vrd_mem_qp *mq, struct vrd_srq *srq);
 
 /* wait.c: sq.lock */
 enum vrd_mem_step vrd_mem_wait_rnr(struct vrd_mem_burst *b);
 enum vrd_mem_step vrd_mem_wait_peer(struct vrd_mem_burst *b);
 enum vrd_mem_step vrd_mem_wait_host(struct vrd_mem_burst *b);
 enum vrd_mem_step vrd_mem_wait_resume(struct vrd_mem_burst *b, struct vrd_device *dev);
-void vrd_mem_wait_end(struct vrd_mem_qp *mq);
 void vrd_mem_timer_fired(struct vrd_timer *timer);
-
-/* error.c */
-enum vrd_mem_step vrd_mem_fail(struct vrd_mem_burst *b, uint8_t status);
-enum vrd_mem_step vrd_mem_refuse(struct vrd_mem_burst *b, uint8_t status, uint32_t event);
-enum vrd_mem_step vrd_mem_peer_failed(struct vrd_mem_burst *b, uint8_t status);
-enum vrd_mem_step vrd_mem_recv_failed(struct vrd_mem_burst *b, const struct vrd_recv_wr *recv,
-				      uint8_t recv_status, uint8_t status);
-enum vrd_mem_step vrd_mem_recv_bad(struct vrd_mem_burst *b, const struct vrd_recv_wr *recv);
-void vrd_mem_complete_recv(struct vrd_qp *qp, const struct vrd_recv_wr *recv, uint8_t status);
-enum vrd_run vrd_mem_flush(struct vrd_qp *qp, unsigned int budget);
-void vrd_mem_flush_rq(struct vrd_qp *qp);
 
 #endif /* VRD_TRANSPORTS_MEMORY_H */

@@ -3,27 +3,21 @@
  * Memory transport: the requester of a connected QP (RC; UC where it differs).
  *
  * A request is checked on its own side first, then the peer is found and its
- * receive side locked, which stays locked for the burst, and the responder's
- * code does the rest.  Runs on the QP's poller with sq.lock held, in an RCU
- * read section.
+ * receive side locked, which stays locked for the burst; the responder
+ * (core/responder.c) checks its side, and the bytes are copied.  Runs on the QP's
+ * poller with sq.lock held, in an RCU read section.
  */
 #include <stdlib.h>
-#include <string.h>
 
 #include "memory.h"
-#include "move.h"
 
 /* ---- the peer ------------------------------------------------------------ */
 
-/* States of a responder that takes requests. */
-static bool vrd_mem_responds(const struct vrd_qp *qp)
+/* True if @peer, whose rq.lock is held, answers requests by memory. */
+static inline bool vrd_mem_answers(const struct vrd_qp *peer)
 {
 	/* A connection on another path does not answer on this one. */
-	if (vrd_mem_qp(qp)->dead || qp->path != &vrd_mem_path || vrd_qp_error_due(qp))
-		return false;
-	return qp->state == VIRTIO_RDMA_QPS_RTR || qp->state == VIRTIO_RDMA_QPS_RTS ||
-	       qp->state == VIRTIO_RDMA_QPS_SQD ||
-	       (qp->state == VIRTIO_RDMA_QPS_SQE && qp->type == VIRTIO_RDMA_QPT_UC);
+	return vrd_resp_answers(peer) && peer->path == &vrd_mem_path && !vrd_mem_qp(peer)->dead;
 }
 
 /* True if @peer, whose rq.lock is held, is connected to @qp. */
@@ -31,177 +25,200 @@ static bool vrd_mem_is_connected(const struct vrd_qp *peer, const struct vrd_qp 
 {
 	const struct vrd_mem_port *port = vrd_mem_port(qp->dev);
 
-	return vrd_mem_responds(peer) && le32toh(peer->attr.dest_qpn) == qp->qpn &&
+	return vrd_mem_answers(peer) && le32toh(peer->attr.dest_qpn) == qp->qpn &&
 	       vrd_mem_port_by_gid(port->fabric, peer->attr.av.dgid) == port;
 }
 
-/*
- * The QP that ours is connected to, or NULL.  What is found is remembered: as
- * long as the fabric's generation stays, a QP that was in the tables has not
- * been taken out before this turn's RCU read section began, so it is there
- * until the end of the turn.
- */
-static struct vrd_qp *vrd_mem_resolve(struct vrd_mem_qp *mq, uint64_t generation)
+/* Finds the peer, locks it and sees whether it is connected to us. */
+static VRD_NOINLINE enum vrd_mem_step vrd_mem_find_peer(struct vrd_mem_burst *b, uint64_t generation)
 {
-	struct vrd_qp *qp = mq->qp, *peer;
+	struct vrd_mem_qp *mq = b->mq;
+	struct vrd_qp *qp = b->qp, *peer;
 
-	if (mq->peer && mq->peer_generation == generation)
-		return mq->peer;
 	mq->peer = NULL;
+	/* The source address has to be one of our own still. */
+	if (!vrd_mem_sgid(mq->port, qp->attr.av.sgid_index))
+		return vrd_mem_fail(b, VIRTIO_RDMA_WC_LOC_QP_OP_ERR);
 	peer = vrd_mem_find_qp(mq->port->fabric, qp->attr.av.dgid, le32toh(qp->attr.dest_qpn));
-	return peer && peer->type == qp->type ? peer : NULL;
+	if (!peer || peer->type != qp->type)
+		return vrd_mem_wait_peer(b);
+	if (vrd_device_suspended(peer->dev))
+		return vrd_mem_wait_resume(b, peer->dev);
+	vrd_lock(&peer->rq.lock);
+	if (!vrd_mem_is_connected(peer, qp)) {
+		vrd_unlock(&peer->rq.lock);
+		return vrd_mem_wait_peer(b);
+	}
+	mq->peer = peer;
+	mq->peer_generation = generation;
+	vrd_mem_attach_peer(b, peer);
+	vrd_resp_established(peer);
+	return VRD_MEM_DONE;
 }
 
 /*
- * Sets and locks burst.peer, or leaves it NULL and says what becomes of the
+ * Sets and locks burst.resp.qp, or leaves it NULL and says what becomes of the
  * request: an unreliable one is DONE when nobody is there.
+ *
+ * A peer that was found is remembered: as long as the fabric's generation stays, a QP
+ * that was in the tables has not been taken out before this turn's RCU read section
+ * began, so it is there until the end of the turn.  And a thread that connects the
+ * peer to another QP raises the generation under the lock that we take here.
  */
-static enum vrd_mem_step vrd_mem_lock_peer(struct vrd_mem_burst *b)
+static VRD_INLINE enum vrd_mem_step vrd_mem_lock_peer(struct vrd_mem_burst *b)
 {
 	struct vrd_mem_qp *mq = b->mq;
 	struct vrd_mem_fabric *mf = mq->port->fabric;
 	uint64_t generation = vrd_mem_generation(mf);
-	struct vrd_qp *peer = vrd_mem_resolve(mq, generation);
+	struct vrd_qp *peer = mq->peer;
 
-	/* The source address has to be one of our own still. */
-	if (!mq->peer && !vrd_mem_sgid(mq->port, b->qp->attr.av.sgid_index))
-		return vrd_mem_fail(b, VIRTIO_RDMA_WC_LOC_QP_OP_ERR);
-	if (!peer)
-		return vrd_mem_wait_peer(b);
-	if (vrd_device_suspended(peer->dev))
+	if (!peer || mq->peer_generation != generation)
+		return vrd_mem_find_peer(b, generation);
+	if (vrd_unlikely(vrd_device_suspended(peer->dev)))
 		return vrd_mem_wait_resume(b, peer->dev);
-
 	vrd_lock(&peer->rq.lock);
-	/*
-	 * Whoever connects the peer to somebody else raises the generation under
-	 * the lock that we hold now.
-	 */
-	if (mq->peer != peer || vrd_mem_generation(mf) != generation) {
-		if (!vrd_mem_is_connected(peer, b->qp)) {
-			vrd_unlock(&peer->rq.lock);
-			return vrd_mem_wait_peer(b);
-		}
-		mq->peer = peer;
-		mq->peer_generation = generation;
-	} else if (!vrd_mem_responds(peer)) {
+	if (vrd_unlikely(!vrd_mem_answers(peer) || vrd_mem_generation(mf) != generation)) {
 		vrd_unlock(&peer->rq.lock);
-		return vrd_mem_wait_peer(b);
+		return vrd_mem_find_peer(b, vrd_mem_generation(mf));
 	}
-	b->peer = peer;
-	if (peer->state == VIRTIO_RDMA_QPS_RTR && !vrd_mem_qp(peer)->established) {
-		vrd_mem_qp(peer)->established = true;
-		vrd_event_raise(peer->dev, VIRTIO_RDMA_EVENT_COMM_EST, peer->qpn);
-	}
+	vrd_mem_attach_peer(b, peer);
+	vrd_resp_established(peer);
 	return VRD_MEM_DONE;
 }
 
 /* ---- the request --------------------------------------------------------- */
 
-static bool vrd_mem_is_atomic(const struct vrd_wr *wr)
+#define OPS_ATOMIC	(1U << VIRTIO_RDMA_WR_ATOMIC_CMP_AND_SWP | \
+			 1U << VIRTIO_RDMA_WR_ATOMIC_FETCH_AND_ADD)
+#define OPS_TO_US	(1U << VIRTIO_RDMA_WR_RDMA_READ | OPS_ATOMIC)
+
+static inline bool vrd_mem_is_op(const struct vrd_wr *wr, uint32_t ops)
 {
-	return wr->opcode == VIRTIO_RDMA_WR_ATOMIC_CMP_AND_SWP ||
-	       wr->opcode == VIRTIO_RDMA_WR_ATOMIC_FETCH_AND_ADD;
+	return ops >> wr->req.opcode & 1;
 }
 
 /* Fills the local side and checks it: VIRTIO_RDMA_WC_*. */
-static uint8_t vrd_mem_check_local(struct vrd_mem_burst *b, const struct vrd_wr *wr,
-				   struct vrd_mem_xfer *x)
+static VRD_INLINE uint8_t vrd_mem_check_local(struct vrd_mem_burst *b, const struct vrd_wr *wr,
+					      struct vrd_sg *local, bool hold)
 {
-	bool to_us = wr->opcode == VIRTIO_RDMA_WR_RDMA_READ || vrd_mem_is_atomic(wr);
+	uint32_t access = 0;
 
-	if (to_us && !b->qp->attr.max_rd_atomic)
-		return VIRTIO_RDMA_WC_LOC_QP_OP_ERR;
-	if (vrd_mem_is_atomic(wr) && wr->length != 8)
-		return VIRTIO_RDMA_WC_LOC_LEN_ERR;
-	if (wr->flags & VIRTIO_RDMA_WQE_INLINE) {
-		vrd_mem_side_host(&x->local, (void *)wr->inline_data, wr->inline_len);
+	if (wr->req.flags & VIRTIO_RDMA_WQE_INLINE) {
+		vrd_sg_host(local, (void *)wr->inline_data, wr->req.length);
 		return VIRTIO_RDMA_WC_SUCCESS;
 	}
-	vrd_mem_side_sges(&x->local, b->qp, wr->sge, wr->num_sge, wr->length,
-			  to_us ? VIRTIO_RDMA_ACCESS_LOCAL_WRITE : 0, false);
-	return vrd_mem_side_check(&x->local) ? VIRTIO_RDMA_WC_SUCCESS
-					     : VIRTIO_RDMA_WC_LOC_PROT_ERR;
-}
-
-/*
- * The short cut for most WRITEs and READs: one piece, contiguous on both sides,
- * nothing wrong.  False: it is not such a one, nothing has been done, and the
- * general way finds out what it is.  True: *@step says what became of it.
- */
-static bool vrd_mem_rc_quick(struct vrd_mem_burst *b, const struct vrd_wr *wr,
-			     enum vrd_mem_step *step)
-{
-	bool read = wr->opcode == VIRTIO_RDMA_WR_RDMA_READ;
-	uint32_t length = wr->length, right;
-	uint8_t *local, *remote;
-
-	if ((wr->opcode != VIRTIO_RDMA_WR_RDMA_WRITE && !read) || !length || length > b->slice)
-		return false;
-	if (wr->flags & VIRTIO_RDMA_WQE_INLINE)
-		local = (uint8_t *)wr->inline_data;
-	else if (wr->num_sge != 1 || (read && !b->qp->attr.max_rd_atomic))
-		return false;
-	else
-		local = vrd_mem_single_run(b->qp, wr->sge[0].lkey, wr->sge[0].addr, length,
-					   read ? VIRTIO_RDMA_ACCESS_LOCAL_WRITE : 0, false, read);
-	if (!local)
-		return false;
-
-	if (!b->peer) {
-		*step = vrd_mem_lock_peer(b);
-		if (!b->peer)
-			return true;
+	if (vrd_mem_is_op(wr, OPS_TO_US)) {
+		if (!b->qp->attr.max_rd_atomic)
+			return VIRTIO_RDMA_WC_LOC_QP_OP_ERR;
+		access = VIRTIO_RDMA_ACCESS_LOCAL_WRITE;
 	}
-	right = read ? VIRTIO_RDMA_ACCESS_REMOTE_READ : VIRTIO_RDMA_ACCESS_REMOTE_WRITE;
-	if (!(le32toh(b->peer->attr.access_flags) & right) ||
-	    (read && !b->peer->attr.max_dest_rd_atomic))
-		return false;
-	remote = vrd_mem_single_run(b->peer, wr->rkey, wr->remote_addr, length, right, true, !read);
-	if (!remote)
-		return false;
-
-	vrd_mem_move_last(read ? local : remote, read ? remote : local, length);
-	b->slice -= length;
-	if (read)
-		b->peer_tx += length;
-	else
-		b->peer_rx += length;
-	*step = VRD_MEM_DONE;
-	return true;
+	return vrd_sg_open(local, b->qp, b->qp->pd, wr->sge, wr->num_sge, wr->req.length, access,
+			   false, hold) ? VIRTIO_RDMA_WC_SUCCESS : VIRTIO_RDMA_WC_LOC_PROT_ERR;
 }
 
-/* Goes on with a message that has taken turns before this one. */
-static enum vrd_mem_step vrd_mem_rc_more(struct vrd_mem_burst *b, struct vrd_mem_progress *p)
+/* What the responder's answer means to the request. */
+static VRD_NOINLINE enum vrd_mem_step vrd_mem_answer(struct vrd_mem_burst *b, enum vrd_resp_result result)
 {
 	enum vrd_mem_step step;
 
-	if (!b->peer) {
+	switch (result) {
+	case VRD_RESP_OK:
+		return VRD_MEM_DONE;
+	case VRD_RESP_RNR:
+		step = vrd_mem_wait_rnr(b);
+		if (step == VRD_MEM_WAIT && b->resp.qp->srq)
+			vrd_mem_srq_park(b->mq, b->resp.qp->srq);
+		return step;
+	case VRD_RESP_NO_MEMORY:
+		return vrd_mem_wait_host(b);
+	case VRD_RESP_INVALID:
+		return vrd_mem_fail(b, VIRTIO_RDMA_WC_REM_INV_REQ_ERR);
+	case VRD_RESP_ACCESS:
+		return vrd_mem_fail(b, VIRTIO_RDMA_WC_REM_ACCESS_ERR);
+	case VRD_RESP_OP_ERR:
+		return vrd_mem_fail(b, VIRTIO_RDMA_WC_REM_OP_ERR);
+	default:
+		/* Dropped.  It may have failed: it is looked at again before it is used. */
+		vrd_mem_unlock_peer(b);
+		return VRD_MEM_DONE;
+	}
+}
+
+static VRD_NOINLINE enum vrd_mem_step vrd_mem_rc_atomic(struct vrd_mem_burst *b, const struct vrd_wr *wr,
+					   struct vrd_sg *local, struct vrd_resp_message *msg)
+{
+	enum vrd_resp_result result;
+	struct vrd_sg from;
+	uint64_t old;
+
+	result = vrd_resp_atomic(&b->resp, msg, &wr->req, &old);
+	if (result)
+		return vrd_mem_answer(b, result);
+	vrd_sg_host(&from, &old, sizeof(old));
+	if (vrd_sg_copy(local, &from, sizeof(old), true))
+		return vrd_mem_fail(b, VIRTIO_RDMA_WC_LOC_PROT_ERR);
+	b->slice -= b->slice < sizeof(old) ? b->slice : sizeof(old);
+	return VRD_MEM_DONE;
+}
+
+/* A region or page has gone since it was checked. */
+static VRD_NOINLINE enum vrd_mem_step vrd_mem_copy_failed(struct vrd_mem_burst *b,
+							  const struct vrd_wr *wr,
+							  struct vrd_resp_message *msg,
+							  enum vrd_sg_fault fault)
+{
+	if ((fault == VRD_SG_FAULT_DST) == (wr->req.opcode == VIRTIO_RDMA_WR_RDMA_READ))
+		return vrd_mem_fail(b, VIRTIO_RDMA_WC_LOC_PROT_ERR);
+	return vrd_mem_answer(b, vrd_resp_fault(&b->resp, msg, &wr->req));
+}
+
+/* ---- messages of several turns --------------------------------------------- */
+
+/* Copies what is left of the message, as far as the turn goes. */
+static enum vrd_mem_step vrd_mem_rc_slices(struct vrd_mem_burst *b, struct vrd_mem_progress *p)
+{
+	bool read = p->wr.req.opcode == VIRTIO_RDMA_WR_RDMA_READ;
+	struct vrd_sg *dst = read ? &p->local : &p->msg.mem;
+	struct vrd_sg *src = read ? &p->msg.mem : &p->local;
+	enum vrd_sg_fault fault;
+	uint64_t n;
+
+	for (;;) {
+		n = p->left < b->slice ? p->left : b->slice;
+		fault = vrd_sg_copy(dst, src, n, n == p->left);
+		if (fault)
+			return vrd_mem_copy_failed(b, &p->wr, &p->msg, fault);
+		p->left -= n;
+		b->slice -= n;
+		if (!p->left)
+			break;
+		if (!vrd_mem_next_slice(b))
+			return VRD_MEM_MORE;
+	}
+	vrd_resp_end(&b->resp, &p->msg, &p->wr.req);
+	return VRD_MEM_DONE;
+}
+
+/* Goes on with a message that has taken turns before this one. */
+static VRD_NOINLINE enum vrd_mem_step vrd_mem_rc_more(struct vrd_mem_burst *b, struct vrd_mem_progress *p)
+{
+	enum vrd_mem_step step;
+
+	if (!b->resp.qp) {
 		step = vrd_mem_lock_peer(b);
-		if (!b->peer) {
+		if (!b->resp.qp) {
 			/* Nobody there: try from the start when there is somebody. */
 			if (b->mq->wait != VRD_MEM_WAIT_RESUME)
 				p->active = false;
 			return step;
 		}
 	}
-	if (p->xfer.recv) {
-		struct vrd_mem_recv *taken = vrd_mem_qp(b->peer)->recv;
-
-		/* Its peer was reset and connected again: so from the start. */
-		if (!taken || !taken->active) {
-			p->active = false;
-			return VRD_MEM_MORE;
-		}
-		p->xfer.recv = &taken->wr;
-		if (p->xfer.remote.sge != &p->xfer.range)
-			p->xfer.remote.sge = taken->wr.sge;
+	if (!vrd_resp_resume(&b->resp, &p->msg)) {
+		p->active = false;
+		return VRD_MEM_MORE;
 	}
-	p->xfer.remote.qp = b->peer;
-	p->xfer.remote.pd = p->xfer.remote.sge == &p->xfer.range ? b->peer->pd
-								 : vrd_qp_recv_pd(b->peer);
-	vrd_mem_side_forget(&p->xfer.local);
-	vrd_mem_side_forget(&p->xfer.remote);
-	step = vrd_mem_respond_more(b, &p->wr, &p->xfer);
+	vrd_sg_forget(&p->local);
+	step = vrd_mem_rc_slices(b, p);
 	p->active = step == VRD_MEM_MORE;
 	return step;
 }
@@ -213,6 +230,7 @@ static enum vrd_mem_step vrd_mem_rc_more(struct vrd_mem_burst *b, struct vrd_mem
 static enum vrd_mem_step vrd_mem_rc_sliced(struct vrd_mem_burst *b, const struct vrd_wr *wr)
 {
 	struct vrd_mem_progress *p = b->mq->progress;
+	enum vrd_resp_result result;
 	enum vrd_mem_step step;
 	uint8_t status;
 
@@ -224,44 +242,108 @@ static enum vrd_mem_step vrd_mem_rc_sliced(struct vrd_mem_burst *b, const struct
 		b->mq->progress = p;
 	}
 	p->wr = *wr;
-	status = vrd_mem_check_local(b, &p->wr, &p->xfer);
+	status = vrd_mem_check_local(b, &p->wr, &p->local, true);
 	if (status)
 		return vrd_mem_fail(b, status);
-	if (!b->peer) {
+	if (!b->resp.qp) {
 		step = vrd_mem_lock_peer(b);
-		if (!b->peer)
+		if (!b->resp.qp)
 			return step;
 	}
-	step = vrd_mem_respond(b, &p->wr, &p->xfer, true);
+	result = vrd_resp_begin(&b->resp, &p->msg, &p->wr.req, true);
+	if (result)
+		return vrd_mem_answer(b, result);
+	p->left = p->wr.req.length;
+	step = vrd_mem_rc_slices(b, p);
 	p->active = step == VRD_MEM_MORE;
 	return step;
 }
 
-enum vrd_mem_step vrd_mem_rc_step(struct vrd_mem_burst *b, const struct vrd_wr *wr)
+/* ---- all requests ------------------------------------------------------------- */
+
+/* A message that ends in this turn. */
+static VRD_INLINE enum vrd_mem_step vrd_mem_rc_whole(struct vrd_mem_burst *b,
+						     const struct vrd_wr *wr)
 {
-	struct vrd_mem_progress *p = b->mq->progress;
-	struct vrd_mem_xfer x;
+	struct vrd_resp_message msg;
+	enum vrd_resp_result result;
+	enum vrd_sg_fault fault;
 	enum vrd_mem_step step;
+	struct vrd_sg local;
 	uint8_t status;
 
-	if (p && p->active)
-		return vrd_mem_rc_more(b, p);
-	if (!wr->length_ok)
-		return vrd_mem_fail(b, VIRTIO_RDMA_WC_LOC_LEN_ERR);
-	if (wr->length > b->slice && wr->length <= b->whole && !vrd_mem_next_slice(b))
-		return VRD_MEM_MORE;
-	if (vrd_mem_rc_quick(b, wr, &step))
-		return step;
-	if (wr->length > b->slice)
-		return vrd_mem_rc_sliced(b, wr);
-
-	status = vrd_mem_check_local(b, wr, &x);
-	if (status)
+	status = vrd_mem_check_local(b, wr, &local, false);
+	if (vrd_unlikely(status))
 		return vrd_mem_fail(b, status);
-	if (!b->peer) {
+	if (vrd_unlikely(!b->resp.qp)) {
 		step = vrd_mem_lock_peer(b);
-		if (!b->peer)
+		if (!b->resp.qp)
 			return step;
 	}
-	return vrd_mem_respond(b, wr, &x, false);
+	result = vrd_resp_begin(&b->resp, &msg, &wr->req, false);
+	if (vrd_unlikely(result))
+		return vrd_mem_answer(b, result);
+	if (vrd_unlikely(vrd_mem_is_op(wr, OPS_ATOMIC)))
+		return vrd_mem_rc_atomic(b, wr, &local, &msg);
+	if (wr->req.opcode == VIRTIO_RDMA_WR_RDMA_READ)
+		fault = vrd_sg_copy_whole(&local, &msg.mem, wr->req.length);
+	else
+		fault = vrd_sg_copy_whole(&msg.mem, &local, wr->req.length);
+	if (vrd_unlikely(fault))
+		return vrd_mem_copy_failed(b, wr, &msg, fault);
+	b->slice -= wr->req.length;
+	vrd_resp_end(&b->resp, &msg, &wr->req);
+	return VRD_MEM_DONE;
+}
+
+/* One of VRD_LONG_BYTES or more, or longer than what is left of the slice. */
+static VRD_NOINLINE enum vrd_mem_step vrd_mem_rc_long(struct vrd_mem_burst *b,
+						      const struct vrd_wr *wr)
+{
+	if (!wr->length_ok)
+		return vrd_mem_fail(b, VIRTIO_RDMA_WC_LOC_LEN_ERR);
+	if (wr->req.length >= VRD_LONG_BYTES)
+		vrd_sq_long(b->qp->poller);
+	if (wr->req.length > b->whole)
+		return vrd_mem_rc_sliced(b, wr);
+	if (wr->req.length > b->slice && !vrd_mem_next_slice(b))
+		return VRD_MEM_MORE;
+	return vrd_mem_rc_whole(b, wr);
+}
+
+enum vrd_run vrd_mem_rc_run(struct vrd_mem_burst *b, unsigned int budget)
+{
+	struct vrd_mem_progress *p = b->mq->progress;
+	enum vrd_mem_step step;
+	enum vrd_run run;
+
+	if (vrd_unlikely(p && p->active)) {
+		step = vrd_mem_rc_more(b, p);
+		if (step != VRD_MEM_DONE)
+			return vrd_mem_stop(b, &p->wr, step);
+		run = vrd_mem_complete(b, &p->wr);
+		if (run != VRD_RUN_IDLE)
+			return run;
+		budget--;
+	}
+	while (budget--) {
+		const struct vrd_wr *wr = &b->wr;
+		enum vrd_fetch fetch = vrd_sq_fetch(b->qp, &b->wr);
+
+		if (fetch == VRD_FETCH_EMPTY)
+			return VRD_RUN_IDLE;
+		if (vrd_unlikely(fetch != VRD_FETCH_OK))
+			step = vrd_mem_fail(b, VIRTIO_RDMA_WC_LOC_QP_OP_ERR);
+		else if (vrd_unlikely(!wr->length_ok || wr->req.length >= VRD_LONG_BYTES ||
+				      wr->req.length > b->slice))
+			step = vrd_mem_rc_long(b, wr);
+		else
+			step = vrd_mem_rc_whole(b, wr);
+		if (vrd_unlikely(step != VRD_MEM_DONE))
+			return vrd_mem_stop(b, wr, step);
+		run = vrd_mem_complete(b, wr);
+		if (vrd_unlikely(run != VRD_RUN_IDLE))
+			return run;
+	}
+	return VRD_RUN_MORE;
 }

@@ -9,78 +9,44 @@
  */
 #include "memory.h"
 
-static void vrd_mem_count(struct vrd_device *dev, unsigned int stat, uint64_t n)
+enum vrd_mem_step vrd_mem_fail(struct vrd_mem_burst *b, uint8_t status)
 {
-	if (n)
-		vrd_stat_add(dev, stat, n);
+	b->status = status;
+	return VRD_MEM_FAILED;
 }
 
-/* Adds up what happened to the peer, which changes from datagram to datagram. */
-static void vrd_mem_count_peer(struct vrd_mem_burst *b)
-{
-	vrd_mem_count(b->peer->dev, VIRTIO_RDMA_STAT_RECV, b->peer_recv);
-	vrd_mem_count(b->peer->dev, VIRTIO_RDMA_STAT_TX_BYTES, b->peer_tx);
-	vrd_mem_count(b->peer->dev, VIRTIO_RDMA_STAT_RX_BYTES, b->peer_rx);
-	b->peer_recv = 0;
-	b->peer_tx = 0;
-	b->peer_rx = 0;
-}
-
-void vrd_mem_unlock_peer(struct vrd_mem_burst *b)
-{
-	if (!b->peer)
-		return;
-	vrd_unlock(&b->peer->rq.lock);
-	vrd_mem_count_peer(b);
-	b->peer = NULL;
-}
-
-static void vrd_mem_count_burst(struct vrd_mem_burst *b)
+/* READ or an atomic. */
+void vrd_mem_count_other(struct vrd_mem_burst *b, const struct vrd_wr *wr)
 {
 	struct vrd_device *dev = b->qp->dev;
 
-	vrd_mem_count(dev, VIRTIO_RDMA_STAT_SEND, b->send);
-	vrd_mem_count(dev, VIRTIO_RDMA_STAT_WRITE, b->write);
-	vrd_mem_count(dev, VIRTIO_RDMA_STAT_READ, b->read);
-	vrd_mem_count(dev, VIRTIO_RDMA_STAT_ATOMIC, b->atomic);
-	vrd_mem_count(dev, VIRTIO_RDMA_STAT_TX_BYTES, b->tx);
-	vrd_mem_count(dev, VIRTIO_RDMA_STAT_RX_BYTES, b->rx);
-	vrd_mem_count(dev, VIRTIO_RDMA_STAT_RNR, b->rnr);
-	vrd_mem_count(dev, VIRTIO_RDMA_STAT_RETRY, b->retry);
-	vrd_mem_count(dev, VIRTIO_RDMA_STAT_UD_DROPS, b->ud_drops);
-}
-
-/* The request has succeeded. */
-static void vrd_mem_complete(struct vrd_mem_burst *b, const struct vrd_wr *wr)
-{
-	uint32_t byte_len = wr->length;
-
-	switch (wr->opcode) {
-	case VIRTIO_RDMA_WR_RDMA_WRITE:
-	case VIRTIO_RDMA_WR_RDMA_WRITE_WITH_IMM:
-		b->write++;
-		b->tx += byte_len;
-		break;
-	case VIRTIO_RDMA_WR_RDMA_READ:
-		b->read++;
-		b->rx += byte_len;
-		break;
-	case VIRTIO_RDMA_WR_ATOMIC_CMP_AND_SWP:
-	case VIRTIO_RDMA_WR_ATOMIC_FETCH_AND_ADD:
-		b->atomic++;
-		break;
-	default:
-		b->send++;
-		b->tx += byte_len;
+	b->not_sent += wr->req.length;
+	if (wr->req.opcode != VIRTIO_RDMA_WR_RDMA_READ) {
+		vrd_count(dev, b->poller, VIRTIO_RDMA_STAT_ATOMIC, 1);
+		return;
 	}
-	if (b->mq->wait != VRD_MEM_WAIT_NONE || b->mq->rnr_tries)
-		vrd_mem_wait_end(b->mq);
-	if (wr->flags & VIRTIO_RDMA_WQE_SIGNALED)
-		vrd_complete_send(b->qp, wr, VIRTIO_RDMA_WC_SUCCESS, byte_len);
-	vrd_sq_advance(b->qp);
+	vrd_count(dev, b->poller, VIRTIO_RDMA_STAT_READ, 1);
+	vrd_count(dev, b->poller, VIRTIO_RDMA_STAT_RX_BYTES, wr->req.length);
 }
 
-/* The request has failed with burst.status; no other lock is held. */
+static inline void vrd_mem_count(struct vrd_mem_burst *b)
+{
+	struct vrd_device *dev = b->qp->dev;
+
+	if (b->writes)
+		vrd_count(dev, b->poller, VIRTIO_RDMA_STAT_WRITE, b->writes);
+	if (b->sends)
+		vrd_count(dev, b->poller, VIRTIO_RDMA_STAT_SEND, b->sends);
+	if (b->bytes) {
+		vrd_count(dev, b->poller, VIRTIO_RDMA_STAT_TX_BYTES, b->bytes - b->not_sent);
+		vrd_sq_moved(b->qp->poller, b->bytes);
+	}
+}
+
+/*
+ * The request has failed with burst.status; no other lock is held.  The error is
+ * completed in its place among the send completions.
+ */
 static void vrd_mem_complete_error(struct vrd_mem_burst *b, const struct vrd_wr *wr)
 {
 	struct vrd_qp *qp = b->qp;
@@ -88,7 +54,7 @@ static void vrd_mem_complete_error(struct vrd_mem_burst *b, const struct vrd_wr 
 	vrd_mem_wait_end(b->mq);
 	if (b->mq->progress)
 		b->mq->progress->active = false;
-	vrd_complete_send(qp, wr, b->status, 0);
+	vrd_complete_send_error(qp, wr, b->status);
 	vrd_sq_advance(qp);
 	/*
 	 * IBTA 10.3.1: an unreliable send queue alone fails; receiving goes on.
@@ -99,63 +65,25 @@ static void vrd_mem_complete_error(struct vrd_mem_burst *b, const struct vrd_wr 
 		     VIRTIO_RDMA_QPS_ERR : VIRTIO_RDMA_QPS_SQE, VRD_HELD_SQ);
 }
 
-/* The next request: one under way, or a copy of the one at sq.head. */
-static enum vrd_fetch vrd_mem_next(struct vrd_mem_burst *b, const struct vrd_wr **wr)
-{
-	struct vrd_mem_progress *progress = b->mq->progress;
-
-	if (progress && progress->active) {
-		*wr = &progress->wr;
-		return VRD_FETCH_OK;
-	}
-	*wr = &b->wr;
-	return vrd_sq_peek(b->qp, &b->wr);
-}
-
 /* The slice is used up: true if the turn may go on with another. */
 bool vrd_mem_next_slice(struct vrd_mem_burst *b)
 {
 	if (vrd_poller_has_other_work(b->qp->poller, b->qp) || vrd_device_suspended(b->qp->dev) ||
-	    (b->peer && vrd_device_suspended(b->peer->dev)))
+	    (b->resp.qp && vrd_device_suspended(b->resp.qp->dev)))
 		return false;
 	b->slice = b->whole;
 	return true;
 }
 
-static enum vrd_run vrd_mem_burst_run(struct vrd_mem_burst *b, unsigned int budget)
+/* The request did not succeed, or not in this turn. */
+enum vrd_run vrd_mem_stop(struct vrd_mem_burst *b, const struct vrd_wr *wr,
+			  enum vrd_mem_step step)
 {
-	bool datagram = vrd_mem_is_datagram(b->qp);
-
-	while (budget--) {
-		const struct vrd_wr *wr;
-		enum vrd_mem_step step;
-
-		switch (vrd_mem_next(b, &wr)) {
-		case VRD_FETCH_EMPTY:
-			return VRD_RUN_IDLE;
-		case VRD_FETCH_OK:
-			step = datagram ? vrd_mem_ud_step(b, wr) : vrd_mem_rc_step(b, wr);
-			break;
-		default:
-			step = vrd_mem_fail(b, VIRTIO_RDMA_WC_LOC_QP_OP_ERR);
-		}
-		switch (step) {
-		case VRD_MEM_DONE:
-			vrd_mem_complete(b, wr);
-			break;
-		case VRD_MEM_FAILED:
-			vrd_mem_unlock_peer(b);
-			vrd_mem_complete_error(b, wr);
-			return VRD_RUN_MORE;
-		case VRD_MEM_MORE:
-			return VRD_RUN_MORE;
-		case VRD_MEM_WAIT:
-			return VRD_RUN_WAIT;
-		}
-		if (!b->slice && !vrd_mem_next_slice(b))
-			break;
+	if (step == VRD_MEM_FAILED) {
+		vrd_mem_unlock_peer(b);
+		vrd_mem_complete_error(b, wr);
 	}
-	return VRD_RUN_MORE;
+	return step == VRD_MEM_WAIT ? VRD_RUN_WAIT : VRD_RUN_MORE;
 }
 
 /*
@@ -175,34 +103,39 @@ static bool vrd_mem_drained(struct vrd_qp *qp)
 	return true;
 }
 
-static inline void burst_begin(struct vrd_mem_burst *b, struct vrd_qp *qp)
+/* QP in ERR or SQE; sq.lock. */
+static enum vrd_run vrd_mem_flush(struct vrd_qp *qp, unsigned int budget)
 {
-	/* Not the buffers: they are long, and filled before they are read. */
-	b->qp = qp;
-	b->mq = vrd_mem_qp(qp);
-	b->peer = NULL;
-	b->whole = vrd_poller_is_alone(qp->poller) ? VRD_MEM_SLICE_ALONE : VRD_MEM_SLICE;
-	b->slice = b->whole;
-	b->send = b->write = b->read = b->atomic = 0;
-	b->tx = b->rx = b->rnr = b->retry = b->ud_drops = 0;
-	b->peer_recv = b->peer_tx = b->peer_rx = 0;
+	struct vrd_mem_qp *mq = vrd_mem_qp(qp);
+	bool more;
+
+	/* What was under way is still at sq.head and is flushed with the rest. */
+	vrd_mem_wait_end(mq);
+	if (mq->progress)
+		mq->progress->active = false;
+
+	more = vrd_sq_flush(qp, budget);
+	if (qp->state == VIRTIO_RDMA_QPS_ERR) {
+		vrd_lock(&qp->rq.lock);
+		more |= vrd_resp_flush(qp, budget);
+		vrd_unlock(&qp->rq.lock);
+	}
+	return more ? VRD_RUN_MORE : VRD_RUN_IDLE;
 }
 
-static inline void burst_end(struct vrd_mem_burst *b)
+/* Receives were posted in ERR, or a sender waits for them. */
+void vrd_mem_rq_run(struct vrd_qp *qp)
 {
-	vrd_mem_unlock_peer(b);
-	vrd_mem_count_burst(b);
-}
-
-/* For who delivers otherwise, without a turn of a send queue. */
-void vrd_mem_burst_begin(struct vrd_mem_burst *b, struct vrd_qp *qp)
-{
-	burst_begin(b, qp);
-}
-
-void vrd_mem_burst_end(struct vrd_mem_burst *b)
-{
-	burst_end(b);
+	vrd_lock(&qp->rq.lock);
+	if (qp->state == VIRTIO_RDMA_QPS_ERR) {
+		vrd_qp_schedule(qp);
+	} else if (qp->rq.want_db) {
+		/* (If not, the guest rang for nothing, and disturbs nobody else.) */
+		vrd_rq_want_doorbell(qp, false);
+		if (!vrd_mem_is_datagram(qp))
+			vrd_mem_wake_peer(qp);
+	}
+	vrd_unlock(&qp->rq.lock);
 }
 
 enum vrd_run vrd_mem_sq_run(struct vrd_qp *qp, unsigned int budget)
@@ -231,9 +164,18 @@ enum vrd_run vrd_mem_sq_run(struct vrd_qp *qp, unsigned int budget)
 		return VRD_RUN_WAIT;
 	}
 
-	burst_begin(&b, qp);
-	ret = vrd_mem_burst_run(&b, budget);
-	burst_end(&b);
+	/* Not the buffers: they are long, and filled before they are read. */
+	b.qp = qp;
+	b.mq = mq;
+	b.poller = vrd_poller_index(qp->poller);
+	b.whole = vrd_poller_is_alone(qp->poller) ? VRD_MEM_SLICE_ALONE : VRD_MEM_SLICE;
+	b.slice = b.whole;
+	b.resp.qp = NULL;
+	b.bytes = b.not_sent = 0;
+	b.writes = b.sends = 0;
+	ret = vrd_mem_is_datagram(qp) ? vrd_mem_ud_run(&b, budget) : vrd_mem_rc_run(&b, budget);
+	vrd_mem_unlock_peer(&b);
+	vrd_mem_count(&b);
 	if (qp->state == VIRTIO_RDMA_QPS_SQD && vrd_mem_drained(qp))
 		ret = VRD_RUN_WAIT;
 	return ret;

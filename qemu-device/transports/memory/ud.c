@@ -28,15 +28,15 @@ static uint8_t vrd_mem_header(uint8_t out[VRD_MEM_GRH_LEN], const uint8_t sgid[1
 	};
 
 	/* Immediate data has a header of its own, four bytes. */
-	return vrd_grh_fill(out, &grh, ((wr->length + 3) & ~3U) +
-			    (wr->opcode == VIRTIO_RDMA_WR_SEND_WITH_IMM ? 4 : 0));
+	return vrd_grh_fill(out, &grh, ((wr->req.length + 3) & ~3U) +
+			    (wr->req.opcode == VIRTIO_RDMA_WR_SEND_WITH_IMM ? 4 : 0));
 }
 
 /* ---- receiving ------------------------------------------------------------------ */
 
 static enum vrd_mem_step vrd_mem_drop(struct vrd_mem_burst *b)
 {
-	b->ud_drops++;
+	vrd_count(b->qp->dev, b->poller, VIRTIO_RDMA_STAT_UD_DROPS, 1);
 	return VRD_MEM_DONE;
 }
 
@@ -53,114 +53,45 @@ static uint32_t vrd_mem_send_qkey(const struct vrd_qp *qp, const struct vrd_wr *
 	return qkey & 0x80000000U ? le32toh(qp->attr.qkey) : qkey;
 }
 
-/* It takes datagrams; rq.lock. */
-static bool vrd_mem_ud_listens(const struct vrd_qp *qp)
-{
-	return vrd_mem_is_datagram(qp) && !vrd_mem_qp(qp)->dead && !vrd_qp_error_due(qp) &&
-	       qp->state >= VIRTIO_RDMA_QPS_RTR && qp->state <= VIRTIO_RDMA_QPS_SQE;
-}
-
-/* The next receive; unless EMPTY or DEAD, vrd_mem_ud_decide() has to follow. */
-static enum vrd_fetch vrd_mem_ud_look(struct vrd_qp *qp, struct vrd_recv_wr *recv)
-{
-	return qp->srq ? vrd_mem_srq_peek(qp->srq, recv) : vrd_rq_take(qp, recv);
-}
-
-/* It is used up, or stays where it is. */
-static void vrd_mem_ud_decide(struct vrd_qp *qp, bool take)
-{
-	if (qp->srq)
-		vrd_mem_srq_decide(qp->srq, take);
-	else if (!take)
-		qp->rq.head--;
-}
-
-/*
- * A datagram for burst.peer, which is locked and takes it: @header and @payload
- * go into its next receive, and @cqe, but for what is known here, into its CQ.
- */
-static enum vrd_mem_step vrd_mem_ud_put(struct vrd_mem_burst *b, struct vrd_mem_side *header,
-					struct vrd_mem_side *payload, struct virtio_rdma_cqe *cqe,
-					bool solicited)
-{
-	uint64_t payload_len = payload->left, length = VRD_MEM_GRH_LEN + payload_len;
-	struct vrd_qp *peer = b->peer;
-	enum vrd_mem_fault fault;
-	struct vrd_mem_side dst;
-
-	switch (vrd_mem_ud_look(peer, &b->recv)) {
-	case VRD_FETCH_EMPTY:
-		return vrd_mem_drop(b);
-	case VRD_FETCH_OK:
-		break;
-	case VRD_FETCH_DEAD:
-		return vrd_mem_srq_dead(b);
-	default:
-		vrd_mem_ud_decide(peer, true);
-		return vrd_mem_recv_bad(b, &b->recv);
-	}
-	if (b->recv.length < length) {
-		/* Dropped without a trace, so the receive is not lost either. */
-		vrd_mem_ud_decide(peer, false);
-		return vrd_mem_drop(b);
-	}
-	vrd_mem_side_recv(&dst, peer, &b->recv, length);
-	if (!vrd_mem_side_check(&dst)) {
-		vrd_mem_ud_decide(peer, true);
-		return vrd_mem_recv_failed(b, &b->recv, VIRTIO_RDMA_WC_LOC_PROT_ERR, 0);
-	}
-
-	fault = vrd_mem_copy(&dst, header, VRD_MEM_GRH_LEN, false);
-	if (!fault)
-		fault = vrd_mem_copy(&dst, payload, payload_len, false);
-	/* If the sender's page left its memory table, nothing was sent. */
-	vrd_mem_ud_decide(peer, fault != VRD_MEM_FAULT_SRC);
-	if (fault == VRD_MEM_FAULT_SRC)
-		return vrd_mem_fail(b, VIRTIO_RDMA_WC_LOC_PROT_ERR);
-	if (fault)
-		return vrd_mem_recv_failed(b, &b->recv, VIRTIO_RDMA_WC_LOC_PROT_ERR, 0);
-	cqe->qpn = htole32(peer->qpn);
-	cqe->wqe_index = htole32(b->recv.index);
-	cqe->srqn = vrd_qp_srqn(peer);
-	cqe->byte_len = htole32(length);
-	b->peer_recv++;
-	b->peer_rx += payload_len;
-	vrd_cq_post(peer->recv_cq, cqe, solicited);
-	return VRD_MEM_DONE;
-}
-
-/* burst.peer is the locked receiver. */
+/* burst.resp.qp is the locked receiver. */
 static enum vrd_mem_step vrd_mem_ud_deliver(struct vrd_mem_burst *b, const struct vrd_wr *wr,
-					    struct vrd_mem_side *payload, const uint8_t sgid[16])
+					    struct vrd_sg *payload, const uint8_t sgid[16])
 {
 	struct virtio_rdma_cqe cqe = {
 		.src_qp = htole32(b->qp->qpn),
 		.sl = wr->av.sl,
-		.opcode = VIRTIO_RDMA_WC_RECV,
-		.status = VIRTIO_RDMA_WC_SUCCESS,
 	};
+	const struct vrd_qp *peer = b->resp.qp;
 	uint8_t grh[VRD_MEM_GRH_LEN];
-	struct vrd_mem_side header;
+	struct vrd_sg header;
 
-	if (!vrd_mem_ud_listens(b->peer) ||
-	    le32toh(b->peer->attr.qkey) != vrd_mem_send_qkey(b->qp, wr))
+	if (vrd_mem_qp(peer)->dead || !vrd_resp_listens(peer) ||
+	    le32toh(peer->attr.qkey) != vrd_mem_send_qkey(b->qp, wr))
 		return vrd_mem_drop(b);
 	cqe.flags = vrd_mem_header(grh, sgid, wr);
-	if (wr->opcode == VIRTIO_RDMA_WR_SEND_WITH_IMM) {
-		cqe.imm = wr->imm;
+	if (wr->req.opcode == VIRTIO_RDMA_WR_SEND_WITH_IMM) {
+		cqe.imm = wr->req.imm;
 		cqe.flags |= VIRTIO_RDMA_CQE_IMM;
 	}
-	vrd_mem_side_host(&header, grh, sizeof(grh));
-	return vrd_mem_ud_put(b, &header, payload, &cqe, wr->flags & VIRTIO_RDMA_WQE_SOLICITED);
+	vrd_sg_host(&header, grh, sizeof(grh));
+	switch (vrd_resp_datagram(&b->resp, &header, payload, &cqe,
+				  wr->req.flags & VIRTIO_RDMA_WQE_SOLICITED)) {
+	case VRD_RESP_OK:
+		return VRD_MEM_DONE;
+	case VRD_RESP_SOURCE:
+		return vrd_mem_fail(b, VIRTIO_RDMA_WC_LOC_PROT_ERR);
+	default:
+		return vrd_mem_drop(b);
+	}
 }
 
 /* ---- sending ---------------------------------------------------------------------- */
 
 /* What the sender itself did wrong: VIRTIO_RDMA_WC_*. */
 static uint8_t vrd_mem_ud_check(struct vrd_mem_burst *b, const struct vrd_wr *wr,
-				struct vrd_mem_side *payload, const struct vrd_mem_gid **sgid)
+				struct vrd_sg *payload, const struct vrd_mem_gid **sgid)
 {
-	if (wr->opcode != VIRTIO_RDMA_WR_SEND && wr->opcode != VIRTIO_RDMA_WR_SEND_WITH_IMM)
+	if (wr->req.opcode != VIRTIO_RDMA_WR_SEND && wr->req.opcode != VIRTIO_RDMA_WR_SEND_WITH_IMM)
 		return VIRTIO_RDMA_WC_LOC_QP_OP_ERR;
 	if (le32toh(wr->av.pd) != b->qp->pd->id || wr->pkey_index)
 		return VIRTIO_RDMA_WC_LOC_QP_OP_ERR;
@@ -168,19 +99,20 @@ static uint8_t vrd_mem_ud_check(struct vrd_mem_burst *b, const struct vrd_wr *wr
 	*sgid = vrd_mem_sgid(b->mq->port, wr->av.sgid_index);
 	if (!*sgid)
 		return VIRTIO_RDMA_WC_LOC_QP_OP_ERR;
-	if (!wr->length_ok || wr->length > VRD_MEM_MTU)
+	if (!wr->length_ok || wr->req.length > VRD_MEM_MTU)
 		return VIRTIO_RDMA_WC_LOC_LEN_ERR;
-	if (wr->flags & VIRTIO_RDMA_WQE_INLINE)
-		vrd_mem_side_host(payload, (void *)wr->inline_data, wr->inline_len);
+	if (wr->req.flags & VIRTIO_RDMA_WQE_INLINE)
+		vrd_sg_host(payload, (void *)wr->inline_data, wr->req.length);
 	else
-		vrd_mem_side_sges(payload, b->qp, wr->sge, wr->num_sge, wr->length, 0, false);
-	return vrd_mem_side_check(payload) ? VIRTIO_RDMA_WC_SUCCESS : VIRTIO_RDMA_WC_LOC_PROT_ERR;
+		vrd_sg_init(payload, b->qp, b->qp->pd, wr->sge, wr->num_sge, wr->req.length, 0,
+			    false);
+	return vrd_sg_check(payload) ? VIRTIO_RDMA_WC_SUCCESS : VIRTIO_RDMA_WC_LOC_PROT_ERR;
 }
 
-enum vrd_mem_step vrd_mem_ud_step(struct vrd_mem_burst *b, const struct vrd_wr *wr)
+static enum vrd_mem_step vrd_mem_ud_step(struct vrd_mem_burst *b, const struct vrd_wr *wr)
 {
 	const struct vrd_mem_gid *sgid;
-	struct vrd_mem_side payload;
+	struct vrd_sg payload;
 	enum vrd_mem_step step;
 	struct vrd_qp *peer;
 	uint8_t status;
@@ -190,7 +122,7 @@ enum vrd_mem_step vrd_mem_ud_step(struct vrd_mem_burst *b, const struct vrd_wr *
 	status = vrd_mem_ud_check(b, wr, &payload, &sgid);
 	if (status)
 		return vrd_mem_fail(b, status);
-	b->slice -= wr->length < b->slice ? wr->length : b->slice;
+	b->slice -= wr->req.length < b->slice ? wr->req.length : b->slice;
 
 	peer = vrd_mem_find_qp(b->mq->port->fabric, wr->av.dgid, le32toh(wr->av.dqpn));
 	/*
@@ -201,10 +133,30 @@ enum vrd_mem_step vrd_mem_ud_step(struct vrd_mem_burst *b, const struct vrd_wr *
 		return vrd_mem_drop(b);
 
 	vrd_lock(&peer->rq.lock);
-	b->peer = peer;
+	vrd_mem_attach_peer(b, peer);
 	step = vrd_mem_ud_deliver(b, wr, &payload, sgid->gid);
 	vrd_mem_unlock_peer(b);
 	return step;
+}
+
+enum vrd_run vrd_mem_ud_run(struct vrd_mem_burst *b, unsigned int budget)
+{
+	while (budget--) {
+		enum vrd_fetch fetch = vrd_sq_fetch(b->qp, &b->wr);
+		enum vrd_mem_step step;
+		enum vrd_run run;
+
+		if (fetch == VRD_FETCH_EMPTY)
+			return VRD_RUN_IDLE;
+		step = fetch == VRD_FETCH_OK ? vrd_mem_ud_step(b, &b->wr)
+					     : vrd_mem_fail(b, VIRTIO_RDMA_WC_LOC_QP_OP_ERR);
+		if (step != VRD_MEM_DONE)
+			return vrd_mem_stop(b, &b->wr, step);
+		run = vrd_mem_complete(b, &b->wr);
+		if (run != VRD_RUN_IDLE)
+			return run;
+	}
+	return VRD_RUN_MORE;
 }
 
 /* ---- paths ----------------------------------------------------------------------- */
@@ -218,16 +170,17 @@ bool vrd_mem_path_carries(const struct vrd_qp *qp, const struct vrd_wr *wr)
 void vrd_mem_path_deliver(struct vrd_qp *qp, uint8_t *data, uint32_t length,
 			  struct virtio_rdma_cqe *cqe)
 {
-	struct vrd_mem_side header, payload;
-	struct vrd_mem_burst b;
+	struct vrd_sg header, payload;
+	struct vrd_resp resp;
 
-	vrd_mem_side_host(&header, data, VRD_MEM_GRH_LEN);
-	vrd_mem_side_host(&payload, data + VRD_MEM_GRH_LEN, length);
-	vrd_mem_burst_begin(&b, qp);
+	vrd_sg_host(&header, data, VRD_MEM_GRH_LEN);
+	vrd_sg_host(&payload, data + VRD_MEM_GRH_LEN, length);
 	vrd_lock(&qp->rq.lock);
-	b.peer = qp;
+	vrd_resp_attach(&resp, qp, qp->poller, vrd_poller_index(qp->poller));
 	/* The other transport may not know whether a solicited event was asked for. */
-	if (vrd_mem_ud_listens(qp))
-		vrd_mem_ud_put(&b, &header, &payload, cqe, true);
-	vrd_mem_burst_end(&b);
+	if (!vrd_mem_qp(qp)->dead && vrd_resp_listens(qp) &&
+	    vrd_resp_datagram(&resp, &header, &payload, cqe, true))
+		vrd_count(qp->dev, resp.index, VIRTIO_RDMA_STAT_UD_DROPS, 1);
+	vrd_resp_detach(&resp);
+	vrd_unlock(&qp->rq.lock);
 }

@@ -64,11 +64,11 @@ enum vrd_mem_step vrd_mem_wait_rnr(struct vrd_mem_burst *b)
 {
 	struct vrd_mem_qp *mq = b->mq;
 	uint8_t limit = b->qp->attr.rnr_retry & 7;
-	uint64_t delay = vrd_mem_rnr_delay[b->peer->attr.min_rnr_timer & 31] * 10000ULL;
+	uint64_t delay = vrd_mem_rnr_delay[b->resp.qp->attr.min_rnr_timer & 31] * 10000ULL;
 
 	if (vrd_mem_is_early(mq, VRD_MEM_WAIT_RNR))
 		return VRD_MEM_WAIT;
-	b->rnr++;
+	vrd_count(b->qp->dev, b->poller, VIRTIO_RDMA_STAT_RNR, 1);
 	if (limit != 7 && mq->rnr_tries >= limit)
 		return vrd_mem_fail(b, VIRTIO_RDMA_WC_RNR_RETRY_EXC_ERR);
 	if (limit == 7 && delay < vrd_mem_backoff(mq->rnr_tries))
@@ -96,7 +96,7 @@ enum vrd_mem_step vrd_mem_wait_peer(struct vrd_mem_burst *b)
 			return vrd_mem_fail(b, VIRTIO_RDMA_WC_RETRY_EXC_ERR);
 		if (mq->retries < UINT8_MAX)
 			mq->retries++;
-		b->retry++;
+		vrd_count(b->qp->dev, b->poller, VIRTIO_RDMA_STAT_RETRY, 1);
 	}
 	if (!exponent)
 		timeout = vrd_mem_backoff(mq->retries);

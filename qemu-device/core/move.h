@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Memory transport: how the bytes of one contiguous run are moved, when a guest's
+ * How the bytes of one contiguous run are moved, when a guest's
  * CPU may be watching.
  *
  * The bytes themselves are moved by memmove(): the sides may overlap, when a
  * QP is connected to one of the same guest, and glibc's streams large copies
  * past the caches by itself.
  */
-#ifndef VRD_TRANSPORTS_MEMORY_MOVE_H
-#define VRD_TRANSPORTS_MEMORY_MOVE_H
+#ifndef VRD_MOVE_H
+#define VRD_MOVE_H
 
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+
+#include "compiler.h"
 
 /*
  * Moves the last run of a message, of at least one byte: what precedes its last
@@ -21,7 +23,7 @@
  * the rest when it sees it.  The release also covers the earlier runs.  (The
  * word is loaded before anything is stored: the runs may overlap.)
  */
-static inline void vrd_mem_move_last(uint8_t *dst, const uint8_t *src, size_t n)
+static VRD_INLINE void vrd_move_last(uint8_t *dst, const uint8_t *src, size_t n)
 {
 	uintptr_t end = (uintptr_t)dst + n;
 
@@ -61,4 +63,4 @@ static inline void vrd_mem_move_last(uint8_t *dst, const uint8_t *src, size_t n)
 	}
 }
 
-#endif /* VRD_TRANSPORTS_MEMORY_MOVE_H */
+#endif /* VRD_MOVE_H */

@@ -1,0 +1,441 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The responder: see responder.h.
+ *
+ * Nothing is moved before all checks of the message have passed.  A message of
+ * several turns is checked again turn by turn, and may fail in the middle.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "responder.h"
+#include "wqe.h"
+
+#define GRH_LEN		40U		/* of a datagram, in front of the payload */
+
+/* The receive of a message that takes several turns; it outlives them. */
+struct vrd_held_recv {
+	bool active;
+	struct vrd_recv_wr wr;
+};
+
+static bool is_reliable(const struct vrd_qp *qp)
+{
+	return qp->type == VIRTIO_RDMA_QPT_RC;
+}
+
+static bool is_send(const struct vrd_request *req)
+{
+	return req->opcode == VIRTIO_RDMA_WR_SEND || req->opcode == VIRTIO_RDMA_WR_SEND_WITH_IMM;
+}
+
+/* ---- errors -------------------------------------------------------------- */
+
+static VRD_NOINLINE void complete_error(struct vrd_qp *qp, const struct vrd_recv_wr *recv, uint8_t status)
+{
+	struct virtio_rdma_cqe cqe = {
+		.qpn = htole32(qp->qpn),
+		.wqe_index = htole32(recv->index),
+		.srqn = vrd_qp_srqn(qp),
+		.opcode = VIRTIO_RDMA_WC_RECV,
+		.status = status,
+	};
+
+	vrd_cq_post(qp->recv_cq, &cqe, true);
+}
+
+/* The QP goes to ERR. */
+static VRD_NOINLINE enum vrd_resp_result qp_failed(struct vrd_resp *resp, enum vrd_resp_result nak)
+{
+	vrd_qp_error(resp->qp, VIRTIO_RDMA_QPS_ERR, VRD_HELD_RQ);
+	return is_reliable(resp->qp) ? nak : VRD_RESP_DROPPED;
+}
+
+/*
+ * Refused, no receive having been consumed: an event tells the responder's user.  An
+ * unreliable responder drops the message.
+ */
+static VRD_NOINLINE enum vrd_resp_result refuse(struct vrd_resp *resp, enum vrd_resp_result nak)
+{
+	struct vrd_qp *qp = resp->qp;
+
+	if (!is_reliable(qp))
+		return VRD_RESP_DROPPED;
+	vrd_event_raise(qp->dev, nak == VRD_RESP_ACCESS ? VIRTIO_RDMA_EVENT_QP_ACCESS_ERR
+							: VIRTIO_RDMA_EVENT_QP_REQ_ERR, qp->qpn);
+	return qp_failed(resp, nak);
+}
+
+/* The receive fails with @status; its completion tells the responder's user. */
+static VRD_NOINLINE enum vrd_resp_result recv_failed(struct vrd_resp *resp, const struct vrd_recv_wr *recv,
+					uint8_t status, enum vrd_resp_result nak)
+{
+	struct vrd_held_recv *held = resp->qp->resp.held;
+
+	complete_error(resp->qp, recv, status);
+	if (held)
+		held->active = false;
+	return qp_failed(resp, nak);
+}
+
+/*
+ * A receive that is malformed, or none because the ring's producer index cannot be
+ * (@index is then what it would have had); or no SRQ any more.
+ */
+static VRD_NOINLINE enum vrd_resp_result recv_bad(struct vrd_resp *resp, const struct vrd_recv_wr *recv,
+				     enum vrd_fetch fetch)
+{
+	if (fetch != VRD_FETCH_DEAD)
+		return recv_failed(resp, recv, VIRTIO_RDMA_WC_LOC_QP_OP_ERR, VRD_RESP_OP_ERR);
+	vrd_event_raise(resp->qp->dev, VIRTIO_RDMA_EVENT_QP_FATAL, resp->qp->qpn);
+	return qp_failed(resp, VRD_RESP_OP_ERR);
+}
+
+/* ---- receives ------------------------------------------------------------ */
+
+/*
+ * The next receive, off the QP's ring or its SRQ's.  EMPTY: for a reliable responder
+ * the next post rings; one may just have been made, so the ring is looked at again.
+ */
+static inline enum vrd_fetch take_own(struct vrd_qp *qp, struct vrd_recv_wr *recv)
+{
+	enum vrd_fetch fetch = vrd_rq_fetch(qp, recv);
+
+	if (fetch == VRD_FETCH_EMPTY && is_reliable(qp) && !qp->rq.want_db) {
+		vrd_rq_want_doorbell(qp, true);
+		fetch = vrd_rq_take(qp, recv);
+	}
+	return fetch;
+}
+
+static VRD_NOINLINE enum vrd_fetch take_shared(struct vrd_qp *qp, struct vrd_recv_wr *recv)
+{
+	struct vrd_srq *srq = qp->srq;
+	enum vrd_fetch fetch;
+
+	vrd_lock(&srq->ring.lock);
+	fetch = vrd_srq_take(srq, recv);
+	if (fetch == VRD_FETCH_EMPTY && is_reliable(qp) && !srq->ring.want_db) {
+		vrd_srq_want_doorbell(srq, true);
+		fetch = vrd_srq_take(srq, recv);
+	}
+	vrd_unlock(&srq->ring.lock);
+	return fetch;
+}
+
+/* msg->recv gets the receive; with @hold it stays until the message ends. */
+static inline enum vrd_resp_result take_receive(struct vrd_resp *resp, struct vrd_resp_message *msg,
+					 bool hold)
+{
+	struct vrd_qp *qp = resp->qp;
+	struct vrd_held_recv *held = qp->resp.held;
+	struct vrd_recv_wr *recv = &resp->recv;
+	enum vrd_fetch fetch;
+
+	if (held && held->active) {
+		/* Of a message that the requester gave up. */
+		msg->recv = &held->wr;
+		return VRD_RESP_OK;
+	}
+	if (hold) {
+		if (!held)
+			held = qp->resp.held = calloc(1, sizeof(*held));
+		if (!held)
+			return VRD_RESP_NO_MEMORY;
+		recv = &held->wr;
+	}
+	fetch = qp->srq ? take_shared(qp, recv) : take_own(qp, recv);
+	if (fetch == VRD_FETCH_EMPTY)
+		return is_reliable(qp) ? VRD_RESP_RNR : VRD_RESP_DROPPED;
+	if (fetch != VRD_FETCH_OK)
+		return recv_bad(resp, recv, fetch);
+	if (hold)
+		held->active = true;
+	msg->recv = recv;
+	return VRD_RESP_OK;
+}
+
+/* The message has come: completes its receive. */
+void vrd_resp_complete(struct vrd_resp *resp, const struct vrd_resp_message *msg,
+		       const struct vrd_request *req)
+{
+	bool imm = req->opcode != VIRTIO_RDMA_WR_SEND;
+	struct vrd_qp *qp = resp->qp;
+
+	*vrd_complete_recv(resp->poller, qp->recv_cq, req->flags & VIRTIO_RDMA_WQE_SOLICITED) =
+		(struct virtio_rdma_cqe){
+			.qpn = htole32(qp->qpn),
+			.wqe_index = htole32(msg->recv->index),
+			.srqn = vrd_qp_srqn(qp),
+			.byte_len = htole32(req->length),
+			.opcode = is_send(req) ? VIRTIO_RDMA_WC_RECV
+					       : VIRTIO_RDMA_WC_RECV_RDMA_WITH_IMM,
+			.imm = imm ? req->imm : 0,
+			.flags = imm ? VIRTIO_RDMA_CQE_IMM : 0,
+		};
+	resp->completed = true;
+	if (vrd_unlikely(qp->resp.held))
+		qp->resp.held->active = false;
+	vrd_count(qp->dev, resp->index, VIRTIO_RDMA_STAT_RECV, 1);
+}
+
+/* ---- requests ------------------------------------------------------------ */
+
+/* The message goes into the first @length bytes of its receive. */
+static VRD_INLINE bool to_receive(struct vrd_resp *resp, struct vrd_resp_message *msg,
+				  uint64_t length, bool hold)
+{
+	return vrd_sg_open(&msg->mem, resp->qp, vrd_qp_recv_pd(resp->qp), msg->recv->sge,
+			   msg->recv->num_sge, length, VIRTIO_RDMA_ACCESS_LOCAL_WRITE, false, hold);
+}
+
+static inline enum vrd_resp_result begin_send(struct vrd_resp *resp, struct vrd_resp_message *msg,
+				       const struct vrd_request *req, bool hold)
+{
+	enum vrd_resp_result result = take_receive(resp, msg, hold);
+
+	if (result)
+		return result;
+	if (req->length > msg->recv->length)
+		return recv_failed(resp, msg->recv, VIRTIO_RDMA_WC_LOC_LEN_ERR, VRD_RESP_INVALID);
+	if (!to_receive(resp, msg, req->length, hold))
+		return recv_failed(resp, msg->recv, VIRTIO_RDMA_WC_LOC_PROT_ERR, VRD_RESP_OP_ERR);
+	return VRD_RESP_OK;
+}
+
+/* The range of RDMA and atomics, for which the QP has to give @right as well as the key. */
+static VRD_INLINE enum vrd_resp_result check_range(struct vrd_resp *resp,
+						   struct vrd_resp_message *msg,
+						   const struct vrd_request *req, uint32_t right,
+						   bool hold)
+{
+	const struct vrd_qp *qp = resp->qp;
+
+	if (!vrd_resp_grants(qp, right))
+		return refuse(resp, VRD_RESP_INVALID);
+	/* A range of no bytes names no region. */
+	if (!vrd_sg_open(&msg->mem, resp->qp, qp->pd, &req->range, 1, req->length, right, true,
+			 hold))
+		return refuse(resp, VRD_RESP_ACCESS);
+	return VRD_RESP_OK;
+}
+
+enum vrd_resp_result vrd_resp_begin_any(struct vrd_resp *resp, struct vrd_resp_message *msg,
+					const struct vrd_request *req, bool hold)
+{
+	enum vrd_resp_result result;
+	uint32_t right;
+
+	if (req->length > resp->qp->max_msg_sz)
+		return refuse(resp, VRD_RESP_INVALID);
+	msg->recv = NULL;
+	switch (req->opcode) {
+	case VIRTIO_RDMA_WR_RDMA_WRITE:
+	case VIRTIO_RDMA_WR_RDMA_WRITE_WITH_IMM:
+		right = VIRTIO_RDMA_ACCESS_REMOTE_WRITE;
+		break;
+	case VIRTIO_RDMA_WR_SEND:
+	case VIRTIO_RDMA_WR_SEND_WITH_IMM:
+		return begin_send(resp, msg, req, hold);
+	case VIRTIO_RDMA_WR_RDMA_READ:
+		if (!resp->qp->attr.max_dest_rd_atomic)
+			return refuse(resp, VRD_RESP_INVALID);
+		right = VIRTIO_RDMA_ACCESS_REMOTE_READ;
+		break;
+	case VIRTIO_RDMA_WR_ATOMIC_CMP_AND_SWP:
+	case VIRTIO_RDMA_WR_ATOMIC_FETCH_AND_ADD:
+		if (!resp->qp->attr.max_dest_rd_atomic || req->range.addr & 7)
+			return refuse(resp, VRD_RESP_INVALID);
+		right = VIRTIO_RDMA_ACCESS_REMOTE_ATOMIC;
+		break;
+	default:
+		return refuse(resp, VRD_RESP_INVALID);
+	}
+	result = check_range(resp, msg, req, right, hold);
+	if (!result && req->opcode == VIRTIO_RDMA_WR_RDMA_WRITE_WITH_IMM)
+		result = take_receive(resp, msg, hold);
+	return result;
+}
+
+bool vrd_resp_resume(struct vrd_resp *resp, struct vrd_resp_message *msg)
+{
+	const struct vrd_held_recv *held = resp->qp->resp.held;
+	bool ranged = msg->mem.remote;
+
+	if (msg->recv) {
+		if (!held || !held->active)
+			return false;
+		/* The list that @mem walks is in there. */
+		if (msg->recv != &held->wr)
+			return false;
+	}
+	msg->mem.qp = resp->qp;
+	msg->mem.pd = ranged ? resp->qp->pd : vrd_qp_recv_pd(resp->qp);
+	vrd_sg_forget(&msg->mem);
+	return true;
+}
+
+/*
+ * The host CPU's atomic instructions on the guest's memory: atomic among all pollers,
+ * and with the CPUs of the guest if it uses atomic instructions itself.  Numbers are
+ * in the byte order of the host, which is the guest's.
+ */
+enum vrd_resp_result vrd_resp_atomic(struct vrd_resp *resp, struct vrd_resp_message *msg,
+				     const struct vrd_request *req, uint64_t *old)
+{
+	/* 8 aligned bytes are in one page: the run has all of them. */
+	uint64_t *word = (uint64_t *)msg->mem.hva;
+
+	if (msg->mem.run < 8 || (uintptr_t)word & 7)
+		return refuse(resp, VRD_RESP_INVALID);
+	if (req->opcode == VIRTIO_RDMA_WR_ATOMIC_CMP_AND_SWP) {
+		*old = req->compare;
+		__atomic_compare_exchange_n(word, old, req->swap_add, false, __ATOMIC_SEQ_CST,
+					    __ATOMIC_SEQ_CST);
+	} else {
+		*old = __atomic_fetch_add(word, req->swap_add, __ATOMIC_SEQ_CST);
+	}
+	return VRD_RESP_OK;
+}
+
+enum vrd_resp_result vrd_resp_fault(struct vrd_resp *resp, struct vrd_resp_message *msg,
+				    const struct vrd_request *req)
+{
+	if (is_send(req))
+		return recv_failed(resp, msg->recv, VIRTIO_RDMA_WC_LOC_PROT_ERR, VRD_RESP_OP_ERR);
+	if (msg->recv)
+		return recv_failed(resp, msg->recv, VIRTIO_RDMA_WC_LOC_ACCESS_ERR,
+				   VRD_RESP_ACCESS);
+	return refuse(resp, VRD_RESP_ACCESS);
+}
+
+/* ---- datagrams ----------------------------------------------------------- */
+
+bool vrd_resp_listens(const struct vrd_qp *qp)
+{
+	return (qp->type == VIRTIO_RDMA_QPT_UD || qp->type == VIRTIO_RDMA_QPT_GSI) &&
+	       qp->state >= VIRTIO_RDMA_QPS_RTR && qp->state <= VIRTIO_RDMA_QPS_SQE &&
+	       !vrd_qp_error_due(qp);
+}
+
+/*
+ * A datagram's receive is only looked at until it is known to fit: unless there is
+ * none, datagram_decide() follows.  An SRQ stays locked meanwhile, for the time that
+ * it takes to copy 4 KiB.
+ */
+static enum vrd_fetch datagram_look(struct vrd_qp *qp, struct vrd_recv_wr *recv)
+{
+	enum vrd_fetch fetch;
+
+	if (!qp->srq)
+		return vrd_rq_take(qp, recv);
+	vrd_lock(&qp->srq->ring.lock);
+	fetch = vrd_srq_peek(qp->srq, recv);
+	if (fetch == VRD_FETCH_EMPTY || fetch == VRD_FETCH_DEAD)
+		vrd_unlock(&qp->srq->ring.lock);
+	return fetch;
+}
+
+static void datagram_decide(struct vrd_qp *qp, bool take)
+{
+	if (!qp->srq) {
+		qp->rq.head -= !take;
+		return;
+	}
+	if (take)
+		vrd_srq_advance(qp->srq);
+	vrd_unlock(&qp->srq->ring.lock);
+}
+
+enum vrd_resp_result vrd_resp_datagram(struct vrd_resp *resp, struct vrd_sg *header,
+				       struct vrd_sg *payload, struct virtio_rdma_cqe *cqe,
+				       bool solicited)
+{
+	uint64_t payload_len = vrd_sg_left(payload), length = GRH_LEN + payload_len;
+	struct vrd_resp_message msg = { .recv = &resp->recv };
+	struct vrd_qp *qp = resp->qp;
+	enum vrd_sg_fault fault;
+	enum vrd_fetch fetch = datagram_look(qp, msg.recv);
+
+	if (fetch == VRD_FETCH_EMPTY)
+		return VRD_RESP_DROPPED;
+	if (fetch != VRD_FETCH_OK) {
+		if (fetch != VRD_FETCH_DEAD)
+			datagram_decide(qp, true);
+		return recv_bad(resp, msg.recv, fetch);
+	}
+	if (msg.recv->length < length) {
+		/* Dropped without a trace, so the receive is not lost either. */
+		datagram_decide(qp, false);
+		return VRD_RESP_DROPPED;
+	}
+	if (!to_receive(resp, &msg, length, false)) {
+		datagram_decide(qp, true);
+		return recv_failed(resp, msg.recv, VIRTIO_RDMA_WC_LOC_PROT_ERR, VRD_RESP_DROPPED);
+	}
+	fault = vrd_sg_copy(&msg.mem, header, GRH_LEN, false);
+	if (!fault)
+		fault = vrd_sg_copy(&msg.mem, payload, payload_len, false);
+	/* If the sender's page left its memory table, nothing was sent. */
+	datagram_decide(qp, fault != VRD_SG_FAULT_SRC);
+	if (fault == VRD_SG_FAULT_SRC)
+		return VRD_RESP_SOURCE;
+	if (fault)
+		return recv_failed(resp, msg.recv, VIRTIO_RDMA_WC_LOC_PROT_ERR, VRD_RESP_DROPPED);
+	cqe->qpn = htole32(qp->qpn);
+	cqe->wqe_index = htole32(msg.recv->index);
+	cqe->srqn = vrd_qp_srqn(qp);
+	cqe->byte_len = htole32(length);
+	cqe->opcode = VIRTIO_RDMA_WC_RECV;
+	vrd_count(qp->dev, resp->index, VIRTIO_RDMA_STAT_RECV, 1);
+	resp->rx += payload_len;
+	resp->completed = true;
+	*vrd_complete_recv(resp->poller, qp->recv_cq, solicited) = *cqe;
+	return VRD_RESP_OK;
+}
+
+/* ---- the life of a QP ---------------------------------------------------- */
+
+static void flush_held(struct vrd_qp *qp)
+{
+	struct vrd_held_recv *held = qp->resp.held;
+
+	if (!held || !held->active)
+		return;
+	held->active = false;
+	complete_error(qp, &held->wr, VIRTIO_RDMA_WC_WR_FLUSH_ERR);
+}
+
+bool vrd_resp_flush(struct vrd_qp *qp, unsigned int budget)
+{
+	/* A message that was under way holds the oldest receive. */
+	flush_held(qp);
+	vrd_rq_want_doorbell(qp, true);
+	/* In this state it takes none, and it has completed what it took. */
+	if (qp->srq && !qp->resp.last_wqe_told) {
+		qp->resp.last_wqe_told = true;
+		vrd_event_raise(qp->dev, VIRTIO_RDMA_EVENT_QP_LAST_WQE_REACHED, qp->qpn);
+	}
+	return vrd_rq_flush(qp, budget);
+}
+
+void vrd_resp_give_back(struct vrd_qp *qp)
+{
+	/* (The driver throws the completion away with the QP's others, and has the entry back.) */
+	if (qp->srq)
+		flush_held(qp);
+}
+
+void vrd_resp_reset(struct vrd_qp *qp)
+{
+	qp->resp.established = false;
+	qp->resp.last_wqe_told = false;
+	vrd_resp_fini(qp);
+	vrd_rq_want_doorbell(qp, false);
+}
+
+void vrd_resp_fini(struct vrd_qp *qp)
+{
+	free(qp->resp.held);
+	qp->resp.held = NULL;
+}

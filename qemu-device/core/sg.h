@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The sg iterator: walks a list of SGEs in one guest's memory, or plain host
+ * memory, in runs of bytes that are contiguous for the host; and the copy between
+ * two of them.  All payload that software moves into or out of a guest's memory
+ * goes through vrd_sg_copy().
+ *
+ * Runs on pollers, under the lock of the QP whose keys are looked up (sq.lock for a
+ * requester, rq.lock for a responder).  Hvas and regions are good until the end of
+ * the turn: see vrd_sg_forget().
+ */
+#ifndef VRD_SG_H
+#define VRD_SG_H
+
+#include "move.h"
+#include "transport.h"
+
+struct vrd_sg {
+	uint8_t *hva;			/* next byte, if @run is not zero */
+	uint64_t run;			/* contiguous bytes at @hva */
+	uint64_t left;			/* bytes of the message behind them */
+	const struct vrd_sge *sge;	/* that the run lies in; NULL: plain host memory */
+	uint32_t num;			/* SGEs from @sge on */
+	uint32_t offset;		/* in *sge: where the run ends */
+	const struct vrd_mr *mr;	/* of *sge, or NULL: not looked up in this turn */
+	const struct vrd_mr_run *next;	/* pages that follow the run in @mr, or NULL: unknown */
+	struct vrd_qp *qp;		/* whose keys they are, */
+	const struct vrd_pd *pd;	/* and in which PD */
+	uint32_t access;		/* rights that @mr has to give */
+	bool remote;			/* the key came from a peer */
+};
+
+enum vrd_sg_fault {
+	VRD_SG_OK,
+	VRD_SG_FAULT_DST,
+	VRD_SG_FAULT_SRC,
+};
+
+static inline void vrd_sg_host(struct vrd_sg *sg, void *hva, uint64_t length)
+{
+	sg->hva = hva;
+	sg->run = length;
+	sg->left = 0;
+	sg->sge = NULL;
+}
+
+/* The first @length bytes of @num SGEs, whose keys are @qp's and in @pd. */
+static inline void vrd_sg_init(struct vrd_sg *sg, struct vrd_qp *qp, const struct vrd_pd *pd,
+			       const struct vrd_sge *sge, uint32_t num, uint64_t length,
+			       uint32_t access, bool remote)
+{
+	sg->run = 0;
+	sg->left = length;
+	sg->sge = sge;
+	sg->num = num;
+	sg->offset = 0;
+	sg->mr = NULL;
+	sg->next = NULL;
+	sg->qp = qp;
+	sg->pd = pd;
+	sg->access = access;
+	sg->remote = remote;
+}
+
+/* Bytes of the message that it still has. */
+static inline uint64_t vrd_sg_left(const struct vrd_sg *sg)
+{
+	return sg->run + sg->left;
+}
+
+/* sg.c */
+
+/*
+ * True if all of it may be accessed; nothing is moved.  Its first run is looked up by
+ * the way.  Before anything was copied.
+ */
+bool vrd_sg_check(struct vrd_sg *sg);
+/* Looks up the next run; @left is not zero, @run is. */
+bool vrd_sg_fill(struct vrd_sg *sg);
+/* At the start of another turn: hvas and regions have to be looked up again. */
+void vrd_sg_forget(struct vrd_sg *sg);
+
+/*
+ * vrd_sg_init() and vrd_sg_check().  Most messages are of one SGE, in a region that is
+ * contiguous for the host: without @hold, which means that the message may go on in
+ * another turn, such a one becomes plain host memory.
+ */
+static VRD_INLINE bool vrd_sg_open(struct vrd_sg *sg, struct vrd_qp *qp, const struct vrd_pd *pd,
+				   const struct vrd_sge *sge, uint32_t num, uint64_t length,
+				   uint32_t access, bool remote, bool hold)
+{
+	/* (A length of zero is the largest, less one.) */
+	if (vrd_likely(!hold && num && length - 1 < sge->length)) {
+		const struct vrd_mr *mr = vrd_mr_find_pd(qp, pd, sge->lkey, sge->addr, length,
+							 access, remote);
+
+		if (!mr)
+			return false;
+		if (vrd_likely(mr->linear)) {
+			vrd_sg_host(sg, mr->linear + (sge->addr - mr->iova), length);
+			return true;
+		}
+	}
+	vrd_sg_init(sg, qp, pd, sge, num, length, access, remote);
+	return vrd_sg_check(sg);
+}
+
+/*
+ * Copies @length bytes; both have so many left.  @last: the message ends with them,
+ * and a guest that polls on its last byte sees that after all others.
+ */
+enum vrd_sg_fault vrd_sg_copy(struct vrd_sg *dst, struct vrd_sg *src, uint64_t length, bool last);
+
+/* The same for a whole message, after which neither is used again. */
+static VRD_INLINE enum vrd_sg_fault vrd_sg_copy_whole(struct vrd_sg *dst, struct vrd_sg *src,
+						      uint64_t length)
+{
+	if (vrd_unlikely(!length || length > dst->run || length > src->run))
+		return vrd_sg_copy(dst, src, length, true);
+	vrd_move_last(dst->hva, src->hva, length);
+	return VRD_SG_OK;
+}
+
+#endif /* VRD_SG_H */

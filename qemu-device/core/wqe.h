@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Work requests off the rings: the way of most of them, inline.  All others, and
+ * what is checked and why, are in wqe.c, which is called when the entry is not such a
+ * one; it then takes a copy of its own and decides by nothing but that.
+ *
+ * For transports; sq.lock or rq.lock is held.
+ */
+#ifndef VRD_WQE_H
+#define VRD_WQE_H
+
+#include "shm.h"
+#include "transport.h"
+
+#define VRD_WQE_LINE		64U
+
+#define VRD_WR_BIT(op)		(1U << VIRTIO_RDMA_WR_##op)
+#define VRD_WR_SENDS		(VRD_WR_BIT(SEND) | VRD_WR_BIT(SEND_WITH_IMM))
+#define VRD_WR_WRITES		(VRD_WR_BIT(RDMA_WRITE) | VRD_WR_BIT(RDMA_WRITE_WITH_IMM))
+
+#define VRD_WQE_FLAGS		(VIRTIO_RDMA_WQE_SIGNALED | VIRTIO_RDMA_WQE_SOLICITED | \
+				 VIRTIO_RDMA_WQE_FENCE | VIRTIO_RDMA_WQE_INLINE)
+
+/* Where entry @index lies, or NULL if that page is no RAM now. */
+static VRD_INLINE const uint8_t *vrd_ring_entry(const struct vrd_buf *buf,
+						const struct vrd_ring *ring, uint32_t index)
+{
+	uint32_t offset = ring->offset + ((index & (ring->entries - 1)) << ring->stride_shift);
+	const uint8_t *page = buf->host[offset / VIRTIO_RDMA_PAGE_SIZE];
+
+	return page ? page + offset % VIRTIO_RDMA_PAGE_SIZE : NULL;
+}
+
+static VRD_INLINE void vrd_wr_set_length(const struct vrd_qp *qp, struct vrd_wr *wr,
+					 uint64_t length)
+{
+	wr->req.length = length;
+	wr->req.range.length = length;
+	wr->length_ok = length <= qp->max_msg_sz;
+}
+
+/*
+ * wqe.c.  Is there an entry at the ring's head?  OK, EMPTY or BAD; the producer index is
+ * read when the last value has been used up.
+ */
+enum vrd_fetch vrd_ring_look(struct vrd_ring *ring);
+enum vrd_fetch vrd_sq_look(struct vrd_qp *qp);
+/* Entries of any kind; false: malformed. */
+bool vrd_wqe_any(const struct vrd_qp *qp, struct vrd_wr *wr, const uint8_t *entry);
+bool vrd_recv_any(const struct vrd_ring *ring, uint32_t max_sge, struct vrd_recv_wr *wr,
+		  const void *entry);
+
+/*
+ * One SGE, or inline data that the line holds, of a connected QP; the checks of
+ * wqe.c a word at a time.  False: the entry is another one, or wrong.
+ */
+static VRD_INLINE bool vrd_wqe_plain(const struct vrd_qp *qp, struct vrd_wr *wr,
+				     const __le64 *entry)
+{
+	const uint64_t flags = (uint64_t)(VRD_WQE_FLAGS & ~VIRTIO_RDMA_WQE_INLINE) << 16;
+	uint64_t ctrl = vrd_load64(&entry[0]), imm = vrd_load64(&entry[1]);
+	uint64_t rkey = vrd_load64(&entry[3]), rest = ctrl & ~(flags | 0xff), sge;
+	uint32_t ops = VRD_WR_SENDS | VRD_WR_WRITES;
+	uint8_t opcode = ctrl;
+
+	if (qp->type == VIRTIO_RDMA_QPT_RC)
+		ops |= VRD_WR_BIT(RDMA_READ);
+	else if (qp->type != VIRTIO_RDMA_QPT_UC)
+		return false;
+	/* pkey_index and the reserved fields */
+	if ((imm | rkey) >> 32 || opcode > 31 || !(ops >> opcode & 1))
+		return false;
+	wr->req.opcode = opcode;
+	wr->req.flags = ctrl >> 16;
+	wr->req.imm = htole32((uint32_t)imm);
+	wr->req.range.addr = vrd_load64(&entry[2]);
+	wr->req.range.lkey = rkey;
+
+	/* num_sge 1, inline_len 0, no other flags */
+	if (rest == 1U << 8 && qp->max_send_sge) {
+		sge = vrd_load64(&entry[5]);
+		wr->num_sge = 1;
+		wr->sge[0].addr = vrd_load64(&entry[4]);
+		wr->sge[0].length = sge;
+		wr->sge[0].lkey = sge >> 32;
+		vrd_wr_set_length(qp, wr, (uint32_t)sge);
+		return true;
+	}
+	/* num_sge 0, INLINE */
+	if ((uint32_t)rest != VIRTIO_RDMA_WQE_INLINE << 16 || opcode == VIRTIO_RDMA_WR_RDMA_READ ||
+	    rest >> 32 > VRD_WQE_LINE - sizeof(struct virtio_rdma_rc_wqe) ||
+	    rest >> 32 > qp->max_inline)
+		return false;
+	wr->num_sge = 0;
+	vrd_copy_in(wr->inline_data, &entry[4], VRD_WQE_LINE - sizeof(struct virtio_rdma_rc_wqe));
+	vrd_wr_set_length(qp, wr, rest >> 32);
+	return true;
+}
+
+/* vrd_sq_peek() without regard to long requests: see vrd_sq_long(). */
+static VRD_INLINE enum vrd_fetch vrd_sq_fetch(struct vrd_qp *qp, struct vrd_wr *wr)
+{
+	const struct vrd_ring *sq = &qp->sq;
+	const uint8_t *entry;
+
+	wr->index = sq->head;
+	if (vrd_unlikely(sq->head == sq->tail || sq->broken)) {
+		enum vrd_fetch fetch = vrd_sq_look(qp);
+
+		if (fetch != VRD_FETCH_OK)
+			return fetch;
+	}
+	entry = vrd_ring_entry(&qp->buf, sq, sq->head);
+	if (vrd_unlikely(!entry))
+		return VRD_FETCH_BAD;
+	/*
+	 * The guest's CPU wrote the line; fetch one that is needed soon as well.  (At the
+	 * end of a page it is another line, and costs nothing but that.)
+	 */
+	__builtin_prefetch(entry + (2UL << sq->stride_shift));
+	if (vrd_likely(vrd_wqe_plain(qp, wr, (const void *)entry)))
+		return VRD_FETCH_OK;
+	return vrd_wqe_any(qp, wr, entry) ? VRD_FETCH_OK : VRD_FETCH_BAD;
+}
+
+/* vrd_rq_take(). */
+static VRD_INLINE enum vrd_fetch vrd_rq_fetch(struct vrd_qp *qp, struct vrd_recv_wr *wr)
+{
+	struct vrd_ring *rq = &qp->rq;
+	const __le64 *entry;
+	uint64_t sge;
+
+	wr->index = rq->head;
+	if (vrd_unlikely(rq->head == rq->tail || rq->broken)) {
+		enum vrd_fetch fetch = vrd_ring_look(rq);
+
+		if (fetch != VRD_FETCH_OK)
+			return fetch;
+	}
+	entry = (const void *)vrd_ring_entry(&qp->buf, rq, rq->head);
+	rq->head++;
+	if (vrd_unlikely(!entry))
+		return VRD_FETCH_BAD;
+	/* Most have one SGE, for which any entry has room. */
+	if (vrd_unlikely((uint32_t)vrd_load64(&entry[0]) != 1 || vrd_load64(&entry[1]) ||
+			 !qp->max_recv_sge))
+		return vrd_recv_any(rq, qp->max_recv_sge, wr, entry) ? VRD_FETCH_OK : VRD_FETCH_BAD;
+	sge = vrd_load64(&entry[3]);
+	wr->num_sge = 1;
+	wr->length = (uint32_t)sge;
+	wr->sge[0].addr = vrd_load64(&entry[2]);
+	wr->sge[0].length = sge;
+	wr->sge[0].lkey = sge >> 32;
+	return VRD_FETCH_OK;
+}
+
+#endif /* VRD_WQE_H */
