@@ -46,13 +46,15 @@ static bool vrdma_reprobe_needed(const struct vrdma_reprobe *r)
 	if (vdev->dev.driver != &vrdma_driver.driver)
 		goto out;
 	/* Not if it was probed again since. */
-	needed = r->resumed && !vdev->priv;
-	if (vdev->priv &&
-	    vdev->config->get_status(vdev) & VIRTIO_CONFIG_S_NEEDS_RESET) {
+	if (!vdev->priv) {
+		needed = r->resumed;
+		goto out;
+	}
+	if (vdev->config->get_status(vdev) & VIRTIO_CONFIG_S_NEEDS_RESET)
 		vrdma_dev_kill(vdev->priv, -EIO,
 			       "it lost its state and asks for a reset");
-		needed = true;
-	}
+	/* If it failed for another reason, it was reset already. */
+	needed = vrdma_dead(vdev->priv);
 out:
 	device_unlock(&vdev->dev);
 	return needed;
@@ -90,10 +92,14 @@ static int vrdma_reprobe(struct virtio_device *vdev, bool resumed)
 	return 0;
 }
 
-/* May run in interrupt context: the work reads the status, which may sleep. */
+/*
+ * The configuration changes only when the device asks for a reset.  May run in
+ * interrupt context: the work reads the status, which may sleep.
+ */
 static void vrdma_config_changed(struct virtio_device *vdev)
 {
-	vrdma_reprobe(vdev, false);
+	if (vrdma_reprobe(vdev, false))
+		dev_err(&vdev->dev, "no memory to answer a change of the configuration\n");
 }
 
 /* Accepted if the device offers them. */

@@ -253,7 +253,7 @@ struct vrdma_gids {
  * @srqs:        srqn -> struct vrdma_srq
  * @qpn_free:    woken when a destroyed QP's number may be used again
  * @parked:      memory to be freed when the device is halted; under @park_lock
- * @bounce_told: the message about bounced user memory was printed
+ * @bounce_told: bit 0: the message about bounced user memory was printed
  * @kicks:       notifications of the doorbell queue
  * @comp_irqs:   interrupts of the completion queues
  */
@@ -303,7 +303,7 @@ struct vrdma_dev {
 
 	struct list_head parked;
 	spinlock_t park_lock;		/* see @parked */
-	bool bounce_told;
+	unsigned long bounce_told;
 
 	atomic64_t kicks;
 	atomic64_t comp_irqs;
