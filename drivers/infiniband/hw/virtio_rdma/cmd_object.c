@@ -48,7 +48,7 @@ static int vrdma_cmd_reg_mr_first(struct vrdma_dev *dev,
 	return ret;
 }
 
-/* The device may choose the keys only now, when it has all pages. */
+/* The keys of the last response are valid. */
 static int vrdma_cmd_reg_mr_more(struct vrdma_dev *dev,
 				 struct vrdma_extent_iter *it,
 				 struct vrdma_mr_keys *keys)
@@ -69,7 +69,7 @@ static int vrdma_cmd_reg_mr_more(struct vrdma_dev *dev,
 	vrdma_cmd_set_extents(cmd, num);
 	req->mr = cpu_to_le32(keys->handle);
 	req->num_extents = cpu_to_le32(num);
-	/* Fewer pages pinned than the region has: never without a bug. */
+	/* The region has as many pinned pages as it needs. */
 	ret = WARN_ON_ONCE(!num) ? -EFAULT : vrdma_cmd_exec(dev, cmd);
 	if (!ret) {
 		rsp = cmd->rsp;
@@ -130,7 +130,7 @@ int vrdma_cmd_reg_dma_mr(struct vrdma_dev *dev, u32 pdn, u32 access,
 	return ret;
 }
 
-/* The extents of a ring's whole buffer, which have to fit one command. */
+/* Counts the extents of a ring's buffer, which must fit one command. */
 static int vrdma_ring_extents(struct vrdma_dev *dev,
 			      const struct vrdma_buf *buf, u32 *num)
 {
@@ -265,8 +265,8 @@ int vrdma_cmd_create_qp(struct vrdma_dev *dev, const struct vrdma_qp_params *p,
 }
 
 /*
- * A move to ERR needs no memory that may be refused: it is how users drain a QP,
- * who then free what its work requests name.
+ * A move to ERR must not fail because memory is short: users drain a QP with it,
+ * and then free the memory that its work requests name.
  */
 int vrdma_cmd_modify_qp(struct vrdma_dev *dev, u32 qpn, u32 mask,
 			const struct virtio_rdma_qp_attr *attr)

@@ -126,7 +126,7 @@ static inline void vrdma_report_port_event(struct ib_device *ibdev,
 					   struct net_device *ndev,
 					   unsigned long event)
 {
-	/* netdev.c listens by itself, and joins it with the device's state. */
+	/* netdev.c has a notifier, and combines it with the device's state. */
 }
 
 #define VRDMA_PORT_EVENT_OPS	.report_port_event = vrdma_report_port_event,
@@ -148,7 +148,7 @@ static inline struct ib_mr *vrdma_op_reg_user_mr(struct ib_pd *ibpd, u64 start,
 }
 #endif
 
-/* By 7.2 the CQs of processes had operations of their own. */
+/* Since 7.2 the CQs of processes have operations of their own. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(7, 2, 0)
 #define VRDMA_CQ_OPS		.create_cq = vrdma_create_cq,
 #define VRDMA_RESIZE_OPS	.resize_cq = vrdma_resize_cq,

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB */
 /*
- * Cookies of an SRQ's entries.  Entries are complete in any order, so a wr_id
- * cannot be kept at the entry's place in the ring: it is kept at a number that
- * was free when the entry was posted, and that the entry's CQE brings back.
+ * Cookies of an SRQ's entries.  Entries complete in any order, so the wr_id is not
+ * stored by the entry's place in the ring, but by a cookie: a number that was free
+ * when the entry was posted, and that its CQE contains.
  *
- * Pure functions of their arguments; the caller has a lock.
+ * Pure functions of their arguments; the caller holds a lock.
  */
 #ifndef VRDMA_COOKIE_H
 #define VRDMA_COOKIE_H
@@ -17,7 +17,7 @@
 
 /**
  * struct vrdma_cookies - numbers from 0 to @num - 1
- * @next: by number: the next free one, COOKIE_NONE behind the last of them, or
+ * @next: by number: the next free one, COOKIE_NONE after the last one, or
  *        COOKIE_TAKEN
  * @free: the first free one
  * @num:  their number
@@ -42,7 +42,7 @@ static inline void vrdma_cookies_init(struct vrdma_cookies *c, u32 *next,
 	}
 }
 
-/* COOKIE_NONE when all are taken. */
+/* Returns COOKIE_NONE when all are taken. */
 static inline u32 vrdma_cookie_take(struct vrdma_cookies *c)
 {
 	u32 cookie = c->free;
@@ -54,7 +54,7 @@ static inline u32 vrdma_cookie_take(struct vrdma_cookies *c)
 	return cookie;
 }
 
-/* False if it is not taken: the device wrote it, so it may be anything. */
+/* Returns false if @cookie is not taken: the device wrote it. */
 static inline bool vrdma_cookie_put(struct vrdma_cookies *c, u32 cookie)
 {
 	if (cookie >= c->num || c->next[cookie] != VRDMA_COOKIE_TAKEN)

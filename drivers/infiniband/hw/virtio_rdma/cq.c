@@ -27,7 +27,7 @@ void vrdma_cq_put(struct vrdma_cq *cq)
 		complete(&cq->unused);
 }
 
-/* Pins the process's ring and checks its layout, which the process wrote. */
+/* Checks the layout, which a process wrote, and pins the ring. */
 static struct vrdma_buf *vrdma_cq_pin(struct vrdma_dev *dev, u64 addr, u64 len,
 				      const struct vrdma_cq_params *p)
 {
@@ -80,7 +80,7 @@ static int vrdma_cq_prepare_kernel(struct vrdma_dev *dev, struct vrdma_cq *cq,
 	if (ring + VRDMA_CTRL_ALIGN > U32_MAX)
 		return -EINVAL;
 	p->ring_offset = 0;
-	/* On a page of its own if the ring ends at one, else behind it. */
+	/* Behind the ring. */
 	p->ctrl_offset = ALIGN(ring, VRDMA_CTRL_ALIGN);
 	cq->buf = vrdma_buf_alloc(dev, p->ctrl_offset + VRDMA_CTRL_ALIGN);
 	if (IS_ERR(cq->buf))
@@ -179,8 +179,9 @@ int vrdma_resize_cq(struct ib_cq *ibcq, vrdma_cqe_t cqe,
 		return PTR_ERR(buf);
 	p.buf = buf;
 	/*
-	 * The core holds the CQ's handle for reading only.  What is released has
-	 * to be the ring before the device's, so its order has to be ours.
+	 * The core holds the CQ's handle for reading only, so several resizes
+	 * may run at once.  Each must free the ring that the device used before
+	 * it, so they are serialised here.
 	 */
 	mutex_lock(&cq->resize_mutex);
 	ret = vrdma_cmd_resize_cq(dev, cq->cqn, &p);

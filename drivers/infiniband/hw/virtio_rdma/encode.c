@@ -7,7 +7,7 @@
 #include "encode.h"
 #include "vrdma.h"
 
-/* The device's opcode, or an errno if the type of QP does not have it. */
+/* Returns the device's opcode, or an errno if the QP type does not support it. */
 static int vrdma_send_opcode(enum ib_qp_type type, enum ib_wr_opcode opcode)
 {
 	bool datagram = type == IB_QPT_UD || type == IB_QPT_GSI;
@@ -46,7 +46,7 @@ static void vrdma_encode_sges(struct virtio_rdma_sge *out,
 	}
 }
 
-/* Copies the data itself, whose addresses are the kernel's. */
+/* Copies inline data; the SGEs hold kernel virtual addresses. */
 static int vrdma_encode_inline(void *out, const struct ib_send_wr *wr, u32 max,
 			       u32 *len)
 {
@@ -136,7 +136,7 @@ static int vrdma_encode_ud(const struct vrdma_send_limits *lim,
 
 	if (!uwr->ah)
 		return -EINVAL;
-	/* IBTA 10.2.5: the top bit asks for the QP's own Q_Key. */
+	/* IBTA 10.2.5: the top bit selects the QP's own Q_Key. */
 	if (qkey & BIT(31))
 		qkey = lim->qkey;
 	wqe->av = to_vrdma_ah(uwr->ah)->av;

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
  * Pairing with the Ethernet device of the same MAC address, whose IP addresses
- * become the port's GIDs.  It may come late, go, or change its address: a
- * netdevice notifier starts pair_work, which looks for the right one and tells
+ * become the port's GIDs.  It may appear later, disappear, or change its address:
+ * a netdevice notifier queues pair_work, which looks for a match and reports it to
  * the core.
  *
- * A netdev that matches by its permanent address is preferred to one that only
- * matches by its current one; what stands above other netdevs (VLAN, bridge,
- * bond, macvlan, ...) and shares their address is never taken.
+ * A netdev whose permanent address matches is preferred to one whose current
+ * address matches.  Upper devices (VLAN, bridge, bond, macvlan, ...) share the
+ * address of a lower one and are never paired with.
  */
 #include <linux/etherdevice.h>
 #include <linux/if_arp.h>
@@ -29,11 +29,11 @@ static bool vrdma_netdev_eligible(const struct net_device *ndev)
 	    netif_is_bridge_master(ndev) || netif_is_bond_master(ndev) ||
 	    netif_is_team_master(ndev) || netif_is_l3_master(ndev))
 		return false;
-	/* Whatever else stands above another netdev. */
+	/* Any other upper device. */
 	return list_empty(&ndev->adj_list.lower);
 }
 
-/* The netdev to pair with, or NULL; the rtnl is held. */
+/* The netdev to pair with, or NULL; the RTNL is held. */
 static struct net_device *vrdma_netdev_find(struct vrdma_dev *dev)
 {
 	struct net_device *ndev, *found = NULL;
@@ -60,7 +60,7 @@ out:
 	return found;
 }
 
-/* Pairs with @ndev, or none; the rtnl is held.  True if that is a change. */
+/* Pairs with @ndev, or none; the RTNL is held.  True if that is a change. */
 static bool vrdma_netdev_set(struct vrdma_dev *dev, struct net_device *ndev)
 {
 	struct net_device *old;
@@ -126,7 +126,7 @@ static void vrdma_pair_work(struct work_struct *work)
 			   netdev_name(dev->netdev), dev->mac);
 	rtnl_unlock();
 
-	/* The core makes GIDs of the addresses that the netdev has by now. */
+	/* The core creates GIDs from the addresses that the netdev has now. */
 	if (changed && ib_device_try_get(&dev->ibdev)) {
 		rdma_roce_rescan_device(&dev->ibdev);
 		ib_device_put(&dev->ibdev);
@@ -134,7 +134,7 @@ static void vrdma_pair_work(struct work_struct *work)
 	vrdma_port_check(dev);
 }
 
-/* The rtnl is held. */
+/* The RTNL is held. */
 static int vrdma_netdev_event(struct notifier_block *nb, unsigned long event,
 			      void *ptr)
 {
@@ -145,7 +145,7 @@ static int vrdma_netdev_event(struct notifier_block *nb, unsigned long event,
 		return NOTIFY_DONE;
 	switch (event) {
 	case NETDEV_UNREGISTER:
-		/* The core's reference must be gone when this returns. */
+		/* The core's reference must be dropped before this returns. */
 		if (ndev == dev->netdev) {
 			vrdma_netdev_set(dev, NULL);
 			queue_work(dev->wq, &dev->pair_work);
@@ -174,8 +174,8 @@ int vrdma_netdev_start(struct vrdma_dev *dev)
 }
 
 /*
- * The core drops the pairing itself, when the ib_device is unregistered, and
- * with it the reference: an event of the port may look at it later.
+ * The core drops the pairing and its reference when the ib_device is
+ * unregistered: port events may still use it until then.
  */
 void vrdma_netdev_stop(struct vrdma_dev *dev)
 {
@@ -185,7 +185,7 @@ void vrdma_netdev_stop(struct vrdma_dev *dev)
 	dev->netdev = NULL;
 	spin_unlock(&dev->port_lock);
 	rtnl_unlock();
-	/* Tells the notifier of every netdev's end, which it ignores now. */
+	/* Sends an unregister event for every netdev, which is ignored now. */
 	unregister_netdevice_notifier(&dev->netdev_nb);
 	cancel_work_sync(&dev->pair_work);
 }

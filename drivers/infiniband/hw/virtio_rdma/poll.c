@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
- * The kernel's data path, upwards: polling and arming CQs, and the end of a
- * QP's completions.  Any context; the CQ's lock serialises its pollers.
+ * Completion side of the kernel's data path: polling and arming CQs, and removing
+ * a QP's completions.  Any context; the CQ's lock serialises its pollers.
  *
- * A device that was halted writes no more completions, but users wait for them:
- * then every work request that is still outstanding is flushed in software, when
- * the ring is empty.  Not before: a flushed request's memory is its user's again.
+ * A halted device writes no completions, but users wait for them: when the ring is
+ * empty, every outstanding work request is flushed in software.  This must not
+ * happen before the device is halted, because the user of a flushed request may
+ * use its memory for something else.
  */
 #include <asm/barrier.h>
 
 #include "encode.h"
 #include "vrdma.h"
 
-/* The last four bytes of a CQE, which the device writes at once. */
+/* The last four bytes of a CQE, which the device writes in one store. */
 #define VRDMA_CQE_LAST	(sizeof(struct virtio_rdma_cqe) - sizeof(__le32))
 
 static_assert(offsetof(struct virtio_rdma_cqe, opcode) == VRDMA_CQE_LAST);
@@ -26,7 +27,7 @@ static struct virtio_rdma_cqe *vrdma_cqe_at(const struct vrdma_cq *cq,
 						       VRDMA_CQE_SHIFT));
 }
 
-/* Entry @index if the device has written it. */
+/* Returns entry @index, or NULL if the device has not written it. */
 static struct virtio_rdma_cqe *vrdma_cq_peek(const struct vrdma_cq *cq,
 					     u32 index)
 {
@@ -41,8 +42,8 @@ static struct virtio_rdma_cqe *vrdma_cq_peek(const struct vrdma_cq *cq,
 }
 
 /*
- * Completes everything up to @index; false if that is no outstanding entry: the
- * device's index is not trusted.  The CQ's lock is held.
+ * Completes all entries up to @index.  Returns false if @index is no outstanding
+ * entry: the device wrote it, so it may be anything.  The CQ's lock is held.
  */
 static bool vrdma_ring_complete(struct vrdma_ring *ring, u32 index, u64 *wr_id)
 {
@@ -57,7 +58,7 @@ static bool vrdma_ring_complete(struct vrdma_ring *ring, u32 index, u64 *wr_id)
 	return true;
 }
 
-/* The same for any CQE of the QP's, which may be a receive of its SRQ. */
+/* The same for any CQE of a QP, including receives from its SRQ. */
 static bool vrdma_qp_complete(struct vrdma_qp *qp,
 			      const struct virtio_rdma_cqe *cqe, u64 *wr_id)
 {
@@ -74,10 +75,10 @@ static bool vrdma_qp_complete(struct vrdma_qp *qp,
 }
 
 /*
- * The kernel QP with this number, if it is one of the CQ's: the device wrote the
- * number.  No reference needed: a QP that is being destroyed becomes invisible
- * here, and then waits for the locks of its CQs, of which this one is held
- * (vrdma_cq_detach_qp).  Until the array's lock is released it is there anyway.
+ * Returns the kernel QP with this number if it uses this CQ, else NULL: the device
+ * wrote the number.  The QP cannot be freed while the CQ's lock is held, so no
+ * reference is taken: destroying a QP first removes it from the table, then takes
+ * the locks of its CQs (vrdma_cq_detach_qp()).
  */
 static struct vrdma_qp *vrdma_cq_find_qp(struct vrdma_dev *dev,
 					 struct vrdma_cq *cq, u32 qpn)
@@ -99,9 +100,9 @@ static struct vrdma_qp *vrdma_cq_find_qp(struct vrdma_dev *dev,
 }
 
 /*
- * A CQE of a QP that polls do not find: if it is one that is being destroyed,
- * its completion is of no use to anyone, but the entry of its SRQ that it names
- * is complete.  The QP is on the list as long as it lives.
+ * Handles a CQE whose QP is not in the table, because it is being destroyed: no
+ * user wants the completion, but it returns an entry of the QP's SRQ.  The QP is
+ * on the CQ's list until vrdma_cq_detach_qp().
  */
 static void vrdma_cqe_drop(struct vrdma_cq *cq,
 			   const struct virtio_rdma_cqe *cqe)
@@ -110,7 +111,7 @@ static void vrdma_cqe_drop(struct vrdma_cq *cq,
 	struct vrdma_qp *qp;
 	u64 wr_id;
 
-	/* Struck out, and given back, by vrdma_cq_purge_locked(). */
+	/* vrdma_cq_purge_locked() has handled this CQE. */
 	if (qpn == VIRTIO_RDMA_NONE || !(cqe->opcode & VIRTIO_RDMA_WC_RECV_BIT))
 		return;
 	list_for_each_entry(qp, &cq->recv_qps, recv_link) {
@@ -121,7 +122,7 @@ static void vrdma_cqe_drop(struct vrdma_cq *cq,
 	}
 }
 
-/* Whether the CQE is in the right one of its QP's CQs, whose lock is held. */
+/* Whether @cq is the right CQ of the QP for this CQE.  cq->lock is held. */
 static bool vrdma_cqe_fits(const struct vrdma_cq *cq, const struct vrdma_qp *qp,
 			   const struct virtio_rdma_cqe *cqe)
 {
@@ -129,7 +130,7 @@ static bool vrdma_cqe_fits(const struct vrdma_cq *cq, const struct vrdma_qp *qp,
 			     qp->ibqp.recv_cq : qp->ibqp.send_cq);
 }
 
-/* One CQE, copied out of the ring; false if it belongs to no living QP. */
+/* Handles a copy of one CQE; false if it yields no completion. */
 static bool vrdma_poll_one(struct vrdma_dev *dev, struct vrdma_cq *cq,
 			   const struct virtio_rdma_cqe *cqe, struct ib_wc *wc)
 {
@@ -158,7 +159,7 @@ static int vrdma_poll_ring(struct vrdma_dev *dev, struct vrdma_cq *cq, int num,
 	u32 old = cq->consumer;
 	int done = 0;
 
-	/* There cannot be more than a ring of them until the index is stored. */
+	/* Bound: the ring holds no more until the consumer index is stored. */
 	while (done < num && cq->consumer - old < cq->entries &&
 	       (cqe = vrdma_cq_peek(cq, cq->consumer))) {
 		copy = *cqe;
@@ -167,7 +168,7 @@ static int vrdma_poll_ring(struct vrdma_dev *dev, struct vrdma_cq *cq, int num,
 			done++;
 	}
 	if (cq->consumer != old)
-		/* The entries were read; now the device may write them again. */
+		/* Release: the entries were read before the device overwrites them. */
 		virt_store_release(&cq->ctrl->consumer,
 				   cpu_to_le32(cq->consumer));
 	return done;
@@ -190,7 +191,7 @@ static int vrdma_flush_ring(struct vrdma_qp *qp, struct vrdma_ring *ring,
 	return done;
 }
 
-/* In place of a halted device. */
+/* Completes outstanding work requests of a halted device. */
 static int vrdma_poll_flush(struct vrdma_cq *cq, int num, struct ib_wc *wc)
 {
 	struct vrdma_qp *qp;
@@ -243,9 +244,8 @@ static void vrdma_wake_user_cq(struct vrdma_cq *cq)
 }
 
 /*
- * Processes arm by writing the word themselves, which a device that was halted
- * does not read.  The provider, who knows that there is something to flush, asks
- * for the event instead.
+ * A process arms a CQ by writing the arm word, which a halted device does not
+ * read.  The provider calls this instead when there is something to flush.
  */
 static int vrdma_notify_user_cq(struct vrdma_dev *dev, struct vrdma_cq *cq)
 {
@@ -272,8 +272,8 @@ int vrdma_req_notify_cq(struct ib_cq *ibcq, enum ib_cq_notify_flags flags)
 				  solicited));
 	WRITE_ONCE(cq->ctrl->arm, cpu_to_le32(cq->arm));
 	/*
-	 * The arm word before the look at the ring; the device writes a CQE,
-	 * then reads the word.  One of the two sees the other's store.
+	 * Order the arm word before the check of the ring.  The device writes a
+	 * CQE, then reads the arm word, so one side sees the other's store.
 	 */
 	virt_mb();
 	if ((flags & IB_CQ_REPORT_MISSED_EVENTS) &&
@@ -305,9 +305,8 @@ static bool vrdma_cq_owes_event(struct vrdma_cq *cq)
 }
 
 /*
- * Calls the handlers of a halted device's kernel CQs, so that their users poll
- * and find the flushed work requests.  Queued when the device is halted, and by
- * every post and arming after that.
+ * Calls the completion handlers of kernel CQs whose work requests can be flushed.
+ * Queued when the device is halted, and by every later post and arming.
  */
 void vrdma_flush_work(struct work_struct *work)
 {
@@ -317,7 +316,7 @@ void vrdma_flush_work(struct work_struct *work)
 	struct vrdma_cq *cq;
 
 	xa_for_each(&dev->cqs, cqn, cq) {
-		/* It may have gone by now. */
+		/* It may have been destroyed since. */
 		cq = vrdma_cq_get(dev, cqn);
 		if (!cq)
 			continue;
@@ -329,8 +328,8 @@ void vrdma_flush_work(struct work_struct *work)
 }
 
 /*
- * A process has posted to its SRQ, and the device is halted: its receives can be
- * flushed by any CQ that serves a QP of the SRQ.
+ * Called when a process posts to an SRQ of a halted device: any CQ of a QP that
+ * uses the SRQ can flush the receive.
  */
 void vrdma_wake_srq_cqs(struct vrdma_dev *dev, struct ib_srq *ibsrq)
 {
@@ -341,7 +340,7 @@ void vrdma_wake_srq_cqs(struct vrdma_dev *dev, struct ib_srq *ibsrq)
 		qp = vrdma_qp_get(dev, qpn);
 		if (!qp)
 			continue;
-		/* The QP, which cannot go, holds its CQ. */
+		/* The reference to the QP keeps its CQ alive. */
 		if (qp->ibqp.srq == ibsrq)
 			vrdma_wake_user_cq(to_vrdma_cq(qp->ibqp.recv_cq));
 		vrdma_qp_put(qp);
@@ -349,8 +348,8 @@ void vrdma_wake_srq_cqs(struct vrdma_dev *dev, struct ib_srq *ibsrq)
 }
 
 /*
- * One event for each CQ of a process, armed or not, when the device is halted: a
- * process that sleeps until an event comes polls then, and its provider flushes.
+ * Sends one event for each CQ of a process, armed or not, when the device is
+ * halted: a process that waits for an event then polls, and its provider flushes.
  */
 void vrdma_wake_user_cqs(struct vrdma_dev *dev)
 {
@@ -383,9 +382,9 @@ void vrdma_cq_attach_qp(struct vrdma_qp *qp)
 }
 
 /*
- * Makes the polls skip what @qp has in the ring, and gives its SRQ's entries
- * back.  The CQEs belong to the driver until the consumer index passes them, so
- * their number can be struck out.  cq->lock is held.
+ * Completes the CQEs of @qp in the ring, and marks them so that polls skip them.
+ * The driver may write to CQEs until the consumer index passes them.  cq->lock is
+ * held.
  */
 static void vrdma_cq_purge_locked(struct vrdma_cq *cq, struct vrdma_qp *qp)
 {
@@ -406,7 +405,7 @@ static void vrdma_cq_purge_locked(struct vrdma_cq *cq, struct vrdma_qp *qp)
 	}
 }
 
-/* Takes the QP, which no poll finds any more, and its CQEs out of its CQs. */
+/* Removes a QP that is not in the table any more, and its CQEs, from its CQs. */
 void vrdma_cq_detach_qp(struct vrdma_qp *qp)
 {
 	struct vrdma_cq *send_cq = to_vrdma_cq(qp->ibqp.send_cq);
@@ -430,20 +429,20 @@ void vrdma_cq_detach_qp(struct vrdma_qp *qp)
 }
 
 /*
- * A kernel QP is about to move to RESET: nothing may be posted from the command
- * on until its rings were reset.
+ * Called before a kernel QP moves to RESET: nothing may be posted until its rings
+ * are reset.
  */
 void vrdma_qp_stop_posts(struct vrdma_qp *qp)
 {
 	WRITE_ONCE(qp->state, IB_QPS_RESET);
-	/* Whoever saw the old state is through after this. */
+	/* Wait for posters that saw the old state. */
 	spin_lock_irq(&qp->sq.lock);
 	spin_unlock_irq(&qp->sq.lock);
 	spin_lock_irq(&qp->rq.lock);
 	spin_unlock_irq(&qp->rq.lock);
 }
 
-/* One ring of a QP back to its start; its CQ's lock is held. */
+/* Resets one ring of a QP.  The CQ's lock is held. */
 static void vrdma_ring_reset(struct vrdma_ring *ring)
 {
 	spin_lock(&ring->lock);
@@ -456,8 +455,8 @@ static void vrdma_ring_reset(struct vrdma_ring *ring)
 }
 
 /*
- * A kernel QP has moved to RESET: the device reads its rings no more, and will
- * start at entry 0.  The locks nest CQ, then ring; nobody nests them otherwise.
+ * Called after a kernel QP has moved to RESET: the device does not read its rings
+ * and will start at entry 0.  Lock order: CQ, then ring.
  */
 void vrdma_qp_reset_rings(struct vrdma_qp *qp)
 {

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
- * The kernel's data path, downwards: posting work requests.  Any context; a
- * ring's lock serialises its posters.  Processes post to their own rings and
- * come here only to wake a sleeping poller (a post of no request at all).
+ * Posting side of the kernel's data path.  Any context; a ring's lock serialises
+ * its posters.  Processes post to their own rings; they call the post functions
+ * with no requests, to wake a sleeping poller.
  */
 #include "doorbell.h"
 #include "encode.h"
 
-/* May post: not in RESET, which has no work requests. */
+/* Whether the QP is at least in state @least. */
 static bool vrdma_may_post(const struct vrdma_qp *qp, enum ib_qp_state least)
 {
 	return READ_ONCE(qp->state) >= least;
@@ -29,7 +29,7 @@ static void *vrdma_next_entry(const struct vrdma_qp *qp,
 					      ring->shift));
 }
 
-/* Counts the entry in; pollers read wr_id once they see the new head. */
+/* Makes the entry visible to pollers, which read wr_id after the new head. */
 static void vrdma_ring_commit(struct vrdma_ring *ring, u64 wr_id)
 {
 	ring->wr_id[ring->head & (ring->entries - 1)] = wr_id;
@@ -37,7 +37,7 @@ static void vrdma_ring_commit(struct vrdma_ring *ring, u64 wr_id)
 	smp_store_release(&ring->head, ring->head + 1);
 }
 
-/* Tells the device, or flushes in its place if it is halted. */
+/* Notifies the device; if it is halted, the requests are flushed. */
 static void vrdma_ring_announce(struct vrdma_dev *dev, struct vrdma_ring *ring,
 				u32 old_head)
 {

@@ -4,10 +4,10 @@
  * context.  A user QP's rings are memory of its process, and the driver only
  * checks their layout; a kernel QP's rings are the driver's (post.c, poll.c).
  *
- * The device chooses QP numbers and may give one away again as soon as it was
- * told to destroy the QP.  So the number of a QP that is being destroyed stays
- * reserved in vrdma_dev.qps until its completions are purged from the CQs; a
- * new QP that got the same number waits for that.
+ * The device chooses QP numbers, and may use a number again as soon as it has
+ * destroyed the QP.  The driver keeps the number of a QP that is being destroyed
+ * reserved in vrdma_dev.qps until its completions are removed from the CQs; the
+ * creation of a QP that got the same number waits for that.
  */
 #include <rdma/uverbs_ioctl.h>
 
@@ -33,7 +33,7 @@ void vrdma_qp_put(struct vrdma_qp *qp)
 		complete(&qp->unused);
 }
 
-/* Whether @qpn is neither a living QP's nor reserved: xa_load() cannot tell. */
+/* Whether @qpn is neither used nor reserved: xa_load() returns NULL for both. */
 static bool vrdma_qpn_is_free(struct vrdma_dev *dev, u32 qpn)
 {
 	XA_STATE(xas, &dev->qps, qpn);
@@ -47,7 +47,7 @@ static bool vrdma_qpn_is_free(struct vrdma_dev *dev, u32 qpn)
 	return !entry;
 }
 
-/* Makes the QP reachable, when an earlier one of its number is completely gone. */
+/* Adds the QP to the table, after an earlier one with the same number is removed. */
 static int vrdma_qp_publish(struct vrdma_dev *dev, struct vrdma_qp *qp)
 {
 	int ret;
@@ -56,7 +56,7 @@ static int vrdma_qp_publish(struct vrdma_dev *dev, struct vrdma_qp *qp)
 		ret = xa_insert_irq(&dev->qps, qp->qpn, qp, GFP_KERNEL);
 		if (ret != -EBUSY)
 			return ret;
-		/* Or never: the device gave one number to two living QPs. */
+		/* A device that gives one number to two QPs must not hang us. */
 		if (!wait_event_timeout(dev->qpn_free,
 					vrdma_qpn_is_free(dev, qp->qpn),
 					VRDMA_CMD_LIMIT))
@@ -64,7 +64,7 @@ static int vrdma_qp_publish(struct vrdma_dev *dev, struct vrdma_qp *qp)
 	}
 }
 
-/* Events and polls find it no more, but its number stays reserved. */
+/* Hides the QP from events and polls, but keeps its number reserved. */
 static void vrdma_qp_hide(struct vrdma_dev *dev, struct vrdma_qp *qp)
 {
 	xa_cmpxchg_irq(&dev->qps, qp->qpn, qp, XA_ZERO_ENTRY, GFP_KERNEL);
@@ -79,8 +79,8 @@ static void vrdma_qp_free_number(struct vrdma_dev *dev, struct vrdma_qp *qp)
 }
 
 /*
- * The device's number of a type, or an errno.  Kernel users name memory by the
- * DMA key, so where the transport cannot serve it they have no QP but QP 1.
+ * Returns the device's number of a QP type, or an errno.  Kernel users name memory
+ * by the DMA key: without that feature they can use QP 1 only.
  */
 static int vrdma_qp_type(struct vrdma_dev *dev,
 			 const struct ib_qp_init_attr *init, bool user)
@@ -124,7 +124,7 @@ static int vrdma_qp_check_cap(struct vrdma_dev *dev, u8 type,
 	return 0;
 }
 
-/* The layout that a process wrote; the device checks it again. */
+/* Checks the layout, which a process wrote; the device checks it again. */
 static bool vrdma_qp_layout_ok(struct vrdma_dev *dev,
 			       const struct virtio_rdma_create_qp *req)
 {
@@ -265,7 +265,7 @@ static void vrdma_qp_free_rings(struct vrdma_dev *dev, struct vrdma_qp *qp,
 	kvfree(qp->rq.wr_id);
 }
 
-/* The dirty bytes of a kernel QP are set by the driver: they must exist. */
+/* The driver sets the dirty bytes of a kernel QP, so they must be in range. */
 static bool vrdma_qp_slots_ok(const struct vrdma_qp *qp,
 			      const struct vrdma_qp_numbers *num)
 {
@@ -288,7 +288,7 @@ static int vrdma_qp_respond(struct ib_udata *udata,
 	return ib_copy_to_udata(udata, &resp, min(sizeof(resp), udata->outlen));
 }
 
-/* What the caller gets: at least what it asked for. */
+/* Reports the actual capacities, which are at least the requested ones. */
 static void vrdma_qp_set_cap(struct vrdma_qp *qp,
 			     const struct vrdma_qp_params *p)
 {
@@ -316,7 +316,7 @@ int vrdma_create_qp(struct ib_qp *ibqp, struct ib_qp_init_attr *init,
 
 	if (init->create_flags || !init->send_cq || !init->recv_cq)
 		return -EOPNOTSUPP;
-	/* With an SRQ there is no receive ring, whatever was asked for. */
+	/* With an SRQ there is no receive ring, whatever was requested. */
 	if (init->srq) {
 		init->cap.max_recv_wr = 0;
 		init->cap.max_recv_sge = 0;

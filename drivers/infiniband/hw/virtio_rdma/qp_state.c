@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
- * Queue pairs: modify and query.  Called by the core in process context; one
- * at a time for a QP (vrdma_qp.mutex).  The core's table of state rules is
- * asked first; the device knows the QP's true state and checks them again.
+ * Queue pairs: modify and query.  Called by the core in process context, one call
+ * at a time for a QP (vrdma_qp.mutex).  The core's table of state transitions is
+ * checked first; the device knows the QP's true state and checks again.
  */
 #include "cmd.h"
 
@@ -13,7 +13,7 @@ static_assert(VIRTIO_RDMA_QP_AV == IB_QP_AV);
 static_assert(VIRTIO_RDMA_QP_MIN_RNR_TIMER == IB_QP_MIN_RNR_TIMER);
 static_assert(VIRTIO_RDMA_QP_DEST_QPN == IB_QP_DEST_QPN);
 
-/* What the device knows; alternate paths and resizing are not among it. */
+/* Attributes that the device supports: no alternate paths, no resizing. */
 #define VRDMA_QP_MASK	(IB_QP_STATE | IB_QP_CUR_STATE |		\
 			 IB_QP_EN_SQD_ASYNC_NOTIFY | IB_QP_ACCESS_FLAGS |	\
 			 IB_QP_PKEY_INDEX | IB_QP_PORT | IB_QP_QKEY |	\
@@ -26,7 +26,7 @@ static_assert(VIRTIO_RDMA_QP_DEST_QPN == IB_QP_DEST_QPN);
 #define VRDMA_QP_ACCESS	(IB_ACCESS_LOCAL_WRITE | IB_ACCESS_REMOTE_WRITE | \
 			 IB_ACCESS_REMOTE_READ | IB_ACCESS_REMOTE_ATOMIC)
 
-/* Only what @mask names; the rest stays zero. */
+/* Encodes the attributes that @mask selects; the others stay zero. */
 static int vrdma_qp_encode_attr(struct vrdma_dev *dev,
 				struct virtio_rdma_qp_attr *out,
 				const struct ib_qp_attr *attr, int mask)
@@ -165,7 +165,7 @@ void vrdma_qps_tell_last_wqe(struct vrdma_dev *dev)
 	unsigned long qpn;
 
 	xa_for_each(&dev->qps, qpn, qp) {
-		/* It may have gone by now. */
+		/* It may have been destroyed since. */
 		qp = vrdma_qp_get(dev, qpn);
 		if (!qp)
 			continue;
@@ -232,8 +232,8 @@ int vrdma_query_qp(struct ib_qp *ibqp, struct ib_qp_attr *attr, int mask,
 	if (!ret) {
 		vrdma_qp_decode_attr(attr, &dev_attr);
 		/*
-		 * The device moves QPs to ERR and SQE by itself.  Back in the
-		 * other direction only modify_qp leads, under the same mutex.
+		 * The device moves QPs to ERR and SQE by itself.  All other
+		 * transitions are made by modify_qp, under the same mutex.
 		 */
 		WRITE_ONCE(qp->state, attr->qp_state);
 	} else if (vrdma_dead(dev)) {

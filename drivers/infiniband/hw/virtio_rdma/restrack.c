@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
- * Resource tracking: what "rdma resource show" prints of an object beside the
- * core's own fields.  Called by the core, which holds the object.
+ * Resource tracking: fields of objects that "rdma resource show" prints in addition
+ * to the core's.  Called by the core, which holds the object.
  *
- * The rings of processes are not mapped in the kernel, so only the driver's own
- * rings have indices to show.
+ * Indices are shown for kernel rings only: rings of processes are not mapped in
+ * the kernel.
  */
 #include <net/netlink.h>
 #include <rdma/rdma_netlink.h>

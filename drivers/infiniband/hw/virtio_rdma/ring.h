@@ -22,8 +22,8 @@
 #define VRDMA_CTRL_ALIGN	128
 
 /*
- * What fits in any case: an entry ends at a page, and a number of entries,
- * rounded up to a power of two, is one of 32 bits.
+ * Limits of the format: an entry has at most one page, and the number of entries,
+ * rounded up to a power of two, has 32 bits.
  */
 #define VRDMA_MAX_ENTRIES	BIT(31)
 #define VRDMA_MAX_SEND_SGE						     \
@@ -42,7 +42,7 @@ static_assert(sizeof(struct virtio_rdma_cqe) == 1 << VRDMA_CQE_SHIFT);
 static_assert(sizeof(struct virtio_rdma_ring_ctrl) == VRDMA_CTRL_ALIGN);
 static_assert(sizeof(struct virtio_rdma_cq_ctrl) == VRDMA_CTRL_ALIGN);
 
-/* Entries between two free-running indices; @tail never passes @head. */
+/* Number of entries between two free-running indices. */
 static inline u32 vrdma_ring_used(u32 head, u32 tail)
 {
 	return head - tail;
@@ -68,7 +68,7 @@ static inline u32 vrdma_ring_offset(u32 index, u32 entries, u8 shift)
 	return (index & (entries - 1)) << shift;
 }
 
-/* Phase of a CQE that the device wrote as number @index: 1 in the first lap. */
+/* Phase of the CQE with number @index: 1 in the first lap. */
 static inline u8 vrdma_cqe_phase(u32 index, u32 entries)
 {
 	return !(index & entries);
@@ -111,8 +111,8 @@ static inline bool vrdma_range_ok(u64 len, u32 offset, u32 count, u8 shift,
 }
 
 /*
- * The next arm word.  A pending "any" arming (the device has not fired for it)
- * must not be weakened to "solicited" by a later request.
+ * Returns the next arm word.  If an arming for any CQE is pending (not answered by
+ * @fired), a later request for solicited CQEs does not replace its condition.
  */
 static inline u32 vrdma_arm_next(u32 arm, u32 fired, bool solicited)
 {

@@ -4,8 +4,7 @@
  * context; posted to in any.  A user SRQ's ring is memory of its process, and
  * the driver only checks its layout.
  *
- * The ring's lock is also taken by polls, which give cookies back, under their
- * CQ's lock.
+ * Polls take the ring's lock under their CQ's lock, to give cookies back.
  */
 #include <rdma/uverbs_ioctl.h>
 
@@ -37,7 +36,7 @@ void vrdma_srq_put(struct vrdma_srq *srq)
 
 /* ---- creation ---- */
 
-/* The layout that a process wrote; the device checks it again. */
+/* Checks the layout, which a process wrote; the device checks it again. */
 static int vrdma_srq_prepare_user(struct vrdma_dev *dev, struct vrdma_srq *srq,
 				  struct vrdma_srq_params *p, u32 max_wr,
 				  struct ib_udata *udata)
@@ -121,7 +120,7 @@ static int vrdma_srq_prepare_kernel(struct vrdma_dev *dev,
 	return 0;
 }
 
-/* Puts the numbers of a new SRQ where they are needed. */
+/* Stores the numbers of a new SRQ, or returns them to the process. */
 static int vrdma_srq_adopt(struct vrdma_srq *srq, u32 slot,
 			   struct ib_udata *udata)
 {
@@ -133,7 +132,7 @@ static int vrdma_srq_adopt(struct vrdma_srq *srq, u32 slot,
 	if (udata)
 		return ib_copy_to_udata(udata, &resp,
 					min(sizeof(resp), udata->outlen));
-	/* The driver sets the dirty byte of a kernel SRQ: it must exist. */
+	/* The driver sets the dirty byte of a kernel SRQ: check its range. */
 	if (slot >= VIRTIO_RDMA_DB_SLOTS)
 		return -EIO;
 	srq->ring.slot = slot;
@@ -199,7 +198,7 @@ int vrdma_modify_srq(struct ib_srq *ibsrq, struct ib_srq_attr *attr,
 
 	if (vrdma_no_req(udata))
 		return -EOPNOTSUPP;
-	/* Its size is not changed: there is no IB_DEVICE_SRQ_RESIZE. */
+	/* IB_DEVICE_SRQ_RESIZE is not offered. */
 	if (mask & ~IB_SRQ_LIMIT)
 		return -EOPNOTSUPP;
 	if (!(mask & IB_SRQ_LIMIT))
@@ -247,9 +246,9 @@ static int vrdma_srq_post_one(struct vrdma_srq *srq,
 	int ret;
 
 	/*
-	 * As many as the ring has entries, so a cookie that is free means that
-	 * an entry is: the device takes them in order, and one that is complete
-	 * was taken, with all before it.
+	 * There is one cookie per ring entry.  The device takes entries in order
+	 * and returns their cookies later, so if a cookie is free, so is the
+	 * next entry.
 	 */
 	cookie = vrdma_cookie_take(&srq->cookies);
 	if (cookie == VRDMA_COOKIE_NONE)
@@ -306,8 +305,8 @@ int vrdma_post_srq_recv(struct ib_srq *ibsrq, const struct ib_recv_wr *wr,
 }
 
 /*
- * The entry with @cookie is complete; false if there is none.  The lock of the
- * CQ that says so is held.
+ * Completes the entry with @cookie; false if there is none.  The lock of the CQ
+ * that has the CQE is held.
  */
 bool vrdma_srq_complete(struct vrdma_srq *srq, u32 cookie, u64 *wr_id)
 {

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
- * Counters, as "rdma statistic" and the hw_counters of /sys/class/infiniband show
- * them: the device's, and the driver's own.  Called by the core in process
- * context.
+ * Counters of the device and of the driver, as shown by "rdma statistic" and in the
+ * hw_counters of /sys/class/infiniband.  Called by the core in process context.
  */
 #include "cmd.h"
 
@@ -37,7 +36,7 @@ struct rdma_hw_stats *vrdma_alloc_hw_device_stats(struct ib_device *ibdev)
 					  RDMA_HW_STATS_DEFAULT_LIFESPAN);
 }
 
-/* With one port, they are the same; "rdma statistic" shows only these. */
+/* The same as the device's, which has one port; shown by "rdma statistic". */
 struct rdma_hw_stats *vrdma_alloc_hw_port_stats(struct ib_device *ibdev,
 						u32 port)
 {
