@@ -224,7 +224,10 @@ static enum ib_wc_opcode vrdma_wc_opcode(u8 opcode)
 	}
 }
 
-/* @cqe is a copy.  The caller sets wr_id and qp. */
+/*
+ * @cqe is a copy.  The caller sets wr_id and qp.  network_hdr_type reports the type of a
+ * datagram's header, so sl stays the service level: the MAD layer sends replies with it.
+ */
 void vrdma_decode_cqe(const struct virtio_rdma_cqe *cqe, struct ib_wc *wc)
 {
 	memset(wc, 0, sizeof(*wc));
