@@ -168,6 +168,22 @@ static inline void vrdma_ring_reset(struct vrdma_ring *ring)
 }
 
 /*
+ * Between the stores of a dirty byte and of its summary byte: the device stores
+ * 0 to the latter, executes a full barrier and loads the former.  Where a store
+ * becomes visible to all others at once, their order is enough; elsewhere
+ * (POWER, ARMv7) it takes a full barrier on both sides.
+ */
+static inline void vrdma_dirty_barrier(void)
+{
+#if defined(__x86_64__) || defined(__i386__) || defined(__aarch64__) || \
+	defined(__s390x__) || defined(__riscv)
+	__atomic_thread_fence(__ATOMIC_RELEASE);
+#else
+	vrdma_full_barrier();
+#endif
+}
+
+/*
  * Sets the ring's dirty byte, then its group's summary byte, which the device
  * looks at first.  True when the device's poller sleeps and has to be woken
  * through the kernel.  Callable from any thread: bytes are only ever set here.
@@ -175,16 +191,11 @@ static inline void vrdma_ring_reset(struct vrdma_ring *ring)
 static inline bool vrdma_db_ring(struct virtio_rdma_db_page *db, uint32_t slot)
 {
 	__atomic_store_n(&db->dirty[slot], 1, __ATOMIC_RELAXED);
-	__atomic_store_n(&db->summary[slot / 64], 1, __ATOMIC_RELEASE);
+	vrdma_dirty_barrier();
+	__atomic_store_n(&db->summary[slot / 64], 1, __ATOMIC_RELAXED);
 	/* Pairs with the device's, between need_wakeup and its last scan. */
 	vrdma_full_barrier();
 	return vrdma_load(&db->need_wakeup) != 0;
-}
-
-/* Acquire: what the device wrote in its life is read after that. */
-static inline bool vrdma_db_alive(const struct virtio_rdma_db_page *db)
-{
-	return __atomic_load_n(&db->alive, __ATOMIC_ACQUIRE);
 }
 
 #endif /* VRDMA_RING_H */

@@ -83,10 +83,18 @@ static int vrdma_read_limits(struct vrdma_context *ctx)
 	return 0;
 }
 
-static int vrdma_map_doorbells(struct vrdma_context *ctx, int cmd_fd,
-			       const struct virtio_rdma_alloc_ucontext_resp *resp)
+static void vrdma_unmap_pages(struct vrdma_context *ctx)
 {
-	if (resp->db_mmap_size < sizeof(*ctx->db))
+	munmap((void *)ctx->status, ctx->status_size);
+	munmap(ctx->db, ctx->db_size);
+}
+
+/* The doorbell page, and the status page, which is read-only. */
+static int vrdma_map_pages(struct vrdma_context *ctx, int cmd_fd,
+			   const struct virtio_rdma_alloc_ucontext_resp *resp)
+{
+	if (resp->db_mmap_size < sizeof(*ctx->db) ||
+	    resp->status_mmap_size < sizeof(*ctx->status))
 		return EINVAL;
 
 	ctx->db = mmap(NULL, resp->db_mmap_size, PROT_READ | PROT_WRITE,
@@ -94,11 +102,15 @@ static int vrdma_map_doorbells(struct vrdma_context *ctx, int cmd_fd,
 	if (ctx->db == MAP_FAILED)
 		return errno;
 	ctx->db_size = resp->db_mmap_size;
-	/*
-	 * If it is 0 because the device died this very moment, the queries of
-	 * the context's set-up, after this, fail.
-	 */
-	ctx->tells_death = vrdma_db_alive(ctx->db);
+	ctx->status = mmap(NULL, resp->status_mmap_size, PROT_READ, MAP_SHARED,
+			   cmd_fd, resp->status_mmap_offset);
+	if (ctx->status == MAP_FAILED) {
+		int ret = errno;
+
+		munmap(ctx->db, ctx->db_size);
+		return ret;
+	}
+	ctx->status_size = resp->status_mmap_size;
 	return 0;
 }
 
@@ -125,9 +137,9 @@ static struct verbs_context *vrdma_alloc_context(struct ibv_device *ibvdev,
 	ctx->max_inline = resp.max_inline;
 	ctx->single_threaded = check_env("VIRTIO_RDMA_SINGLE_THREADED");
 
-	ret = vrdma_map_doorbells(ctx, cmd_fd, &resp.drv_payload);
+	ret = vrdma_map_pages(ctx, cmd_fd, &resp.drv_payload);
 	if (ret) {
-		verbs_err(&ctx->ibvctx, "mapping the doorbell page: %s\n",
+		verbs_err(&ctx->ibvctx, "mapping the doorbell and status pages: %s\n",
 			  strerror(ret));
 		goto err_uninit;
 	}
@@ -145,7 +157,7 @@ static struct verbs_context *vrdma_alloc_context(struct ibv_device *ibvdev,
 	return &ctx->ibvctx;
 
 err_unmap:
-	munmap(ctx->db, ctx->db_size);
+	vrdma_unmap_pages(ctx);
 err_uninit:
 	verbs_uninit_context(&ctx->ibvctx);
 	free(ctx);
@@ -166,7 +178,7 @@ static void vrdma_free_context(struct ibv_context *ibvctx)
 		free(ctx->qp_table[i]);
 	pthread_spin_destroy(&ctx->srqs_lock);
 	pthread_mutex_destroy(&ctx->tables_mutex);
-	munmap(ctx->db, ctx->db_size);
+	vrdma_unmap_pages(ctx);
 	verbs_uninit_context(&ctx->ibvctx);
 	free(ctx);
 }

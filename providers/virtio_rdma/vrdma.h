@@ -16,6 +16,7 @@
 
 #include <ccan/list.h>
 #include <infiniband/driver.h>
+#include <rdma/virtio_rdma-abi.h>
 #include <util/util.h>
 
 #include "cookie.h"
@@ -42,6 +43,8 @@ struct vrdma_context {
 
 	struct virtio_rdma_db_page *db;
 	size_t db_size;
+	const struct virtio_rdma_status_page *status;
+	size_t status_size;
 	size_t page_size;
 	bool single_threaded;
 
@@ -57,9 +60,7 @@ struct vrdma_context {
 	/* Slow path only: rung doorbells, and how many of them woke a poller. */
 	atomic_ulong doorbells;
 	atomic_ulong wakeups;
-	/* The doorbell page was seen alive: when it is not, the device is gone. */
-	bool tells_death;
-	/* The device is gone: a wake-up or the doorbell page told. */
+	/* The device is gone: a wake-up or the status page told. */
 	atomic_bool dead;
 
 	/*
@@ -231,14 +232,15 @@ static inline struct vrdma_qp *to_vqp_ex(struct ibv_qp_ex *ibvqp)
 }
 
 /*
- * Whether the device is gone.  Asked by polls that find nothing; the line with
- * the byte is written by doorbells only.
+ * Whether the device is gone.  Asked by polls that find nothing; nobody writes
+ * the line of the status page as long as the device lives.
  */
 static inline bool vrdma_ctx_dead(struct vrdma_context *ctx)
 {
 	if (unlikely(atomic_load_explicit(&ctx->dead, memory_order_acquire)))
 		return true;
-	if (likely(vrdma_db_alive(ctx->db) || !ctx->tells_death))
+	/* Acquire: what the device wrote in its life is read after that. */
+	if (likely(__atomic_load_n(&ctx->status->alive, __ATOMIC_ACQUIRE)))
 		return false;
 	atomic_store_explicit(&ctx->dead, true, memory_order_release);
 	return true;

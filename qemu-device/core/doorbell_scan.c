@@ -41,7 +41,6 @@ static inline uint64_t set_bytes(const __u8 *bytes, unsigned int num)
 	return mask;
 }
 
-/* Without the rest of the line, of which alive is never 0. */
 static uint64_t summary(const struct vrd_ctx_slots *slots)
 {
 	return set_bytes(slots->db->summary, VIRTIO_RDMA_DB_GROUPS);

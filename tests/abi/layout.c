@@ -120,7 +120,6 @@ SIZE(virtio_rdma_comp_event, 8);
 /* Shared words: each side's on lines of their own. */
 SIZE(virtio_rdma_db_page, 4096);
 AT(virtio_rdma_db_page, summary, 64);
-AT(virtio_rdma_db_page, alive, 127);
 AT(virtio_rdma_db_page, dirty, 128);
 SAME(VIRTIO_RDMA_DB_GROUPS * 64, VIRTIO_RDMA_DB_SLOTS);
 SIZE(virtio_rdma_ring_ctrl, 128);
@@ -156,8 +155,10 @@ AT(virtio_rdma_cqe, status, 29);
 AT(virtio_rdma_cqe, phase, 31);
 
 /* uverbs. */
-SIZE(virtio_rdma_alloc_ucontext_resp, 24);
+SIZE(virtio_rdma_status_page, 8);
+SIZE(virtio_rdma_alloc_ucontext_resp, 32);
 AT(virtio_rdma_alloc_ucontext_resp, db_mmap_offset, 8);
+AT(virtio_rdma_alloc_ucontext_resp, status_mmap_offset, 24);
 SIZE(virtio_rdma_alloc_pd_resp, 8);
 SIZE(virtio_rdma_create_cq, 40);
 AT(virtio_rdma_create_cq, entries, 16);

@@ -49,15 +49,15 @@ struct vrd_engine *rig_engine(unsigned int pollers)
 
 struct rig_ctx *rig_ctx_open(struct guest_ctx *gctx)
 {
+	/* In a guest, the driver's page. */
+	static const struct virtio_rdma_status_page alive = { .alive = 1 };
 	struct rig_ctx *ctx = calloc(1, sizeof(*ctx));
 
 	if (!ctx)
 		guest_fatal("out of memory");
 	ctx->g = gctx->g;
 	ctx->v.db = gctx->db;
-	/* In a guest, the driver does this when it maps the page. */
-	ctx->v.db->alive = 1;
-	ctx->v.tells_death = true;
+	ctx->v.status = &alive;
 	ctx->v.page_size = GUEST_PAGE;
 	return ctx;
 }

@@ -240,6 +240,7 @@ struct fakedev *fakedev_open(struct kunit *test, unsigned int num,
 	f->vdev.priv = &f->dev;
 
 	vrdma_dev_init(&f->dev, &f->vdev);
+	KUNIT_ASSERT_EQ(test, vrdma_status_alloc(&f->dev), 0);
 	f->dev.wq = alloc_workqueue("vrdma_kunit", WQ_UNBOUND | WQ_MEM_RECLAIM,
 				    0);
 	KUNIT_ASSERT_NOT_NULL(test, f->dev.wq);
@@ -260,6 +261,7 @@ void fakedev_close(struct fakedev *f)
 	vrdma_dev_halt(&f->dev);
 	KUNIT_EXPECT_EQ(f->test, f->resets, 1);
 	destroy_workqueue(f->dev.wq);
+	vrdma_status_free(&f->dev);
 	KUNIT_EXPECT_TRUE(f->test, list_empty(&f->dev.parked));
 	KUNIT_EXPECT_TRUE(f->test, list_empty(&f->dev.ctrl.zombies));
 	for (i = 0; i < FAKEDEV_VQS; i++)

@@ -714,10 +714,6 @@ struct virtio_rdma_comp_event {
  * @summary:     byte n is set (1) by the driver after it set one of
  *               dirty[64 * n ... 64 * n + 63]; cleared by the device first
  * @reserved1:   zero
- * @alive:       between the driver and a process, and nothing to the device: the
- *               driver writes 1 when it makes the page and 0 once the device is
- *               gone.  A process that had read 1 and reads 0 has lost its device;
- *               a driver that never writes it does not tell
  * @dirty:       byte s is set (1) by the driver after it moved the producer
  *               index of a ring with slot s; cleared by the device, who after
  *               a full barrier reads the producer indices of that slot
@@ -726,8 +722,7 @@ struct virtio_rdma_db_page {
 	__le32 need_wakeup;
 	__u8   reserved[60];
 	__u8   summary[VIRTIO_RDMA_DB_GROUPS];
-	__u8   reserved1;
-	__u8   alive;
+	__u8   reserved1[2];
 	__u8   dirty[VIRTIO_RDMA_DB_SLOTS];
 };
 

@@ -16,20 +16,38 @@
 #define VIRTIO_RDMA_UVERBS_ABI_VERSION	1
 
 /**
+ * struct virtio_rdma_status_page - what the driver tells every process, read-only
+ * @alive:    1 until the device has failed or was removed, and has been reset; then
+ *            0.  After a disassociation the kernel maps a page of zeroes here, so
+ *            that it is 0 as well.  Acquire: what the device wrote before it was
+ *            reset is read after it
+ * @reserved: zero
+ *
+ * A process that polls makes no system call, so it finds out here.
+ */
+struct virtio_rdma_status_page {
+	__u32 alive;
+	__u32 reserved;
+};
+
+/**
  * struct virtio_rdma_alloc_ucontext_resp
  * @comp_mask:       no bit defined
  * @db_mmap_size:    bytes of the doorbell page's mapping (a guest page)
  * @db_mmap_offset:  offset to mmap() it at, from the command fd, read/write:
  *                   struct virtio_rdma_db_page
  * @max_inline:      largest inline size of a send queue, bytes
- * @reserved:        zero
+ * @status_mmap_size: bytes of the status page's mapping (a guest page)
+ * @status_mmap_offset: offset to mmap() it at, from the command fd, read-only:
+ *                   struct virtio_rdma_status_page
  */
 struct virtio_rdma_alloc_ucontext_resp {
 	__u32 comp_mask;
 	__u32 db_mmap_size;
 	__aligned_u64 db_mmap_offset;
 	__u32 max_inline;
-	__u32 reserved;
+	__u32 status_mmap_size;
+	__aligned_u64 status_mmap_offset;
 };
 
 struct virtio_rdma_alloc_pd_resp {

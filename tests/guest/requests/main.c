@@ -402,6 +402,26 @@ static void try_all_plain(const struct virtio_rdma_create_qp *good_qp,
 	try_plain("modify_srq", call_modify_srq);
 }
 
+/* The status page is one for all processes: nobody may write to it. */
+static void try_status(uint64_t offset, size_t len)
+{
+	const int rw = PROT_READ | PROT_WRITE;
+	volatile const struct virtio_rdma_status_page *page;
+
+	page = mmap(NULL, len, PROT_READ, MAP_SHARED, fd, offset);
+	result(page != MAP_FAILED, "mmap: the status page", "refused");
+	if (page == MAP_FAILED)
+		return;
+	result(page->alive == 1, "the device is alive", "it is not");
+	result(mprotect((void *)page, len, rw), "mprotect: the status page, to write", "allowed");
+	munmap((void *)page, len);
+	result(try_map(len, rw, MAP_SHARED, offset), "mmap: the status page, to write", "allowed");
+	result(try_map(len, PROT_READ, MAP_PRIVATE, offset), "mmap: the status page, private",
+	       "allowed");
+	result(try_map(len + PAGE, PROT_READ, MAP_SHARED, offset), "mmap: a status page more",
+	       "allowed");
+}
+
 /* ---- all ------------------------------------------------------------------------------ */
 
 static void open_context(const char *path)
@@ -419,6 +439,7 @@ static void open_context(const char *path)
 	}
 	pd = pd_resp.core.pd_handle;
 	try_maps(resp.drv.db_mmap_offset, resp.drv.db_mmap_size);
+	try_status(resp.drv.status_mmap_offset, resp.drv.status_mmap_size);
 }
 
 int main(void)

@@ -7,6 +7,7 @@
 #ifndef VRDMA_COMPAT_H
 #define VRDMA_COMPAT_H
 
+#include <linux/mm.h>
 #include <linux/dma-mapping.h>
 #include <linux/iommu.h>
 #include <linux/slab.h>
@@ -36,6 +37,15 @@ static inline bool vrdma_dma_bounced(struct device *dma_dev, dma_addr_t addr)
 #endif
 	return dma_need_sync(dma_dev, addr);
 }
+
+/* Since 6.3 the flags of a mapping are changed by functions only. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
+static inline void vm_flags_clear(struct vm_area_struct *vma,
+				  unsigned long flags)
+{
+	vma->vm_flags &= ~flags;
+}
+#endif
 
 /* Since 6.6 a virtqueue tells which device its DMA addresses are made for. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 6, 0)

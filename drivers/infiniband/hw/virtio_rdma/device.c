@@ -123,7 +123,7 @@ void vrdma_death_work(struct work_struct *work)
 
 	vrdma_dev_halt(dev);
 	/* Before the event, so that its receivers find the device dead. */
-	vrdma_ucontexts_tell_death(dev);
+	vrdma_status_tell_death(dev);
 	/* Fails before the ib_device is registered, and after. */
 	if (ib_device_try_get(&dev->ibdev)) {
 		ib_dispatch_event(&event);
@@ -197,8 +197,6 @@ void vrdma_dev_init(struct vrdma_dev *dev, struct virtio_device *vdev)
 	xa_init_flags(&dev->cqs, XA_FLAGS_LOCK_IRQ);
 	xa_init_flags(&dev->srqs, XA_FLAGS_LOCK_IRQ);
 	init_waitqueue_head(&dev->qpn_free);
-	INIT_LIST_HEAD(&dev->user_dbs);
-	spin_lock_init(&dev->user_dbs_lock);
 	INIT_LIST_HEAD(&dev->parked);
 	spin_lock_init(&dev->park_lock);
 	INIT_WORK(&dev->event_work, vrdma_event_work);
@@ -296,12 +294,15 @@ struct vrdma_dev *vrdma_dev_create(struct virtio_device *vdev, u64 features)
 	ret = vrdma_read_config(dev, &num_comp);
 	if (ret)
 		goto err_dealloc;
+	ret = vrdma_status_alloc(dev);
+	if (ret)
+		goto err_dealloc;
 	/* Storage may depend on the device to write back memory. */
 	dev->wq = alloc_workqueue("virtio_rdma.%d",
 				  WQ_UNBOUND | WQ_MEM_RECLAIM, 0, vdev->index);
 	if (!dev->wq) {
 		ret = -ENOMEM;
-		goto err_dealloc;
+		goto err_status;
 	}
 	/* The queues' callbacks find it here. */
 	vdev->priv = dev;
@@ -329,6 +330,8 @@ err_wq:
 	destroy_workqueue(dev->wq);
 err_forget:
 	vdev->priv = NULL;
+err_status:
+	vrdma_status_free(dev);
 err_dealloc:
 	ib_dealloc_device(&dev->ibdev);
 	return ERR_PTR(ret);
@@ -353,5 +356,6 @@ void vrdma_dev_destroy(struct vrdma_dev *dev)
 	vrdma_kctx_close(dev);
 	vrdma_dev_stop(dev);
 	vdev->priv = NULL;
+	vrdma_status_free(dev);
 	ib_dealloc_device(&dev->ibdev);
 }

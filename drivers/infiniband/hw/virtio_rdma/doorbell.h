@@ -44,8 +44,13 @@ static inline void vrdma_ring_publish(struct vrdma_dev *dev,
 		return;
 	/* The device chose the slot; vrdma_create_qp() checked its range. */
 	WRITE_ONCE(dev->db->dirty[slot], 1);
-	/* The device clears the summary byte first, then looks for dirty ones. */
-	virt_wmb();
+	/*
+	 * The device stores 0 to the summary byte, executes a full barrier and
+	 * loads the dirty bytes.  Without a full barrier here, a CPU whose stores
+	 * do not become visible to all others at once (POWER) could have the
+	 * device clear the summary byte and miss the dirty one.
+	 */
+	virt_mb();
 	WRITE_ONCE(dev->db->summary[slot / 64], 1);
 	/* As above, with need_wakeup and a poller about to sleep. */
 	virt_mb();

@@ -4,68 +4,83 @@
  * has a context of its own, and the kernel has one.  Called by the core in
  * process context; mmap_free also when the last mapping is removed.
  *
- * A process that polls makes no system call, so the doorbell page tells it
- * whether the device still works: alive is 1 until the device is halted, and
- * after a disassociation the core maps a page of zeroes in its place.
+ * A process that polls makes no system call, so a page that all processes map
+ * tells whether the device still works: alive is 1 until the device is halted,
+ * and after a disassociation the core maps a page of zeroes in its place.
  */
 #include <linux/mm.h>
 #include <rdma/uverbs_ioctl.h>
 
 #include "cmd.h"
 
-/* The doorbell page of a process: lives until its last mapping is gone. */
-struct vrdma_db_entry {
+/*
+ * What a process may map.  A doorbell page lives until its last mapping is gone;
+ * the status page is the device's, and outlives all mappings.
+ */
+struct vrdma_mmap_entry {
 	struct rdma_user_mmap_entry entry;
-	struct vrdma_buf *buf;
-	struct list_head link;	/* vrdma_dev.user_dbs */
+	struct vrdma_buf *buf;	/* a doorbell page, or NULL: the status page */
 };
 
 static_assert(sizeof(struct virtio_rdma_db_page) <= PAGE_SIZE);
+static_assert(sizeof(struct virtio_rdma_status_page) <= PAGE_SIZE);
 
-static void vrdma_db_set_alive(struct vrdma_db_entry *db, bool alive)
+static struct vrdma_mmap_entry *
+to_vrdma_mmap_entry(struct rdma_user_mmap_entry *entry)
 {
-	struct virtio_rdma_db_page *page = vrdma_buf_at(db->buf, 0);
+	return container_of(entry, struct vrdma_mmap_entry, entry);
+}
 
+int vrdma_status_alloc(struct vrdma_dev *dev)
+{
+	dev->status = (void *)get_zeroed_page(GFP_KERNEL);
+	if (!dev->status)
+		return -ENOMEM;
+	dev->status->alive = 1;
+	return 0;
+}
+
+/* No context is left. */
+void vrdma_status_free(struct vrdma_dev *dev)
+{
+	free_page((unsigned long)dev->status);
+	dev->status = NULL;
+}
+
+/* The device is halted. */
+void vrdma_status_tell_death(struct vrdma_dev *dev)
+{
 	/* The last thing that the device wrote comes before. */
-	smp_store_release(&page->alive, alive);
+	smp_store_release(&dev->status->alive, 0);
 }
 
-/* A context may be created while the device dies. */
-static void vrdma_db_enlist(struct vrdma_dev *dev, struct vrdma_db_entry *db)
+void vrdma_mmap_free(struct rdma_user_mmap_entry *rdma_entry)
 {
-	spin_lock(&dev->user_dbs_lock);
-	vrdma_db_set_alive(db, !vrdma_halted(dev));
-	list_add(&db->link, &dev->user_dbs);
-	spin_unlock(&dev->user_dbs_lock);
+	struct vrdma_mmap_entry *entry = to_vrdma_mmap_entry(rdma_entry);
+
+	if (entry->buf)
+		vrdma_buf_free(to_vrdma_dev(rdma_entry->ucontext->device),
+			       entry->buf);
+	kfree(entry);
 }
 
-static void vrdma_db_delist(struct vrdma_dev *dev, struct vrdma_db_entry *db)
+/* On success the entry owns @buf. */
+static struct rdma_user_mmap_entry *
+vrdma_mmap_entry_new(struct ib_ucontext *ibuc, struct vrdma_buf *buf)
 {
-	spin_lock(&dev->user_dbs_lock);
-	list_del(&db->link);
-	spin_unlock(&dev->user_dbs_lock);
-}
+	struct vrdma_mmap_entry *entry;
+	int ret;
 
-/* dev->halted is set already. */
-void vrdma_ucontexts_tell_death(struct vrdma_dev *dev)
-{
-	struct vrdma_db_entry *db;
-
-	spin_lock(&dev->user_dbs_lock);
-	list_for_each_entry(db, &dev->user_dbs, link)
-		vrdma_db_set_alive(db, false);
-	spin_unlock(&dev->user_dbs_lock);
-}
-
-void vrdma_mmap_free(struct rdma_user_mmap_entry *entry)
-{
-	struct vrdma_db_entry *db = container_of(entry, struct vrdma_db_entry,
-						 entry);
-	struct vrdma_dev *dev = to_vrdma_dev(entry->ucontext->device);
-
-	vrdma_db_delist(dev, db);
-	vrdma_buf_free(dev, db->buf);
-	kfree(db);
+	entry = kzalloc(sizeof(*entry), GFP_KERNEL);
+	if (!entry)
+		return ERR_PTR(-ENOMEM);
+	entry->buf = buf;
+	ret = rdma_user_mmap_entry_insert(ibuc, &entry->entry, PAGE_SIZE);
+	if (ret) {
+		kfree(entry);
+		return ERR_PTR(ret);
+	}
+	return &entry->entry;
 }
 
 /**
@@ -102,55 +117,65 @@ int vrdma_no_req(struct ib_udata *udata)
 	return -EOPNOTSUPP;
 }
 
+/* The context's doorbell page, and what a process may map. */
+static int vrdma_ucontext_init(struct vrdma_dev *dev,
+			       struct vrdma_ucontext *uc)
+{
+	struct rdma_user_mmap_entry *entry;
+	struct vrdma_buf *buf;
+	int ret;
+
+	buf = vrdma_buf_alloc(dev, PAGE_SIZE);
+	if (IS_ERR(buf))
+		return PTR_ERR(buf);
+	ret = vrdma_cmd_create_ctx(dev, 0, buf, &uc->ctx);
+	if (ret) {
+		vrdma_buf_release(dev, buf);
+		return ret;
+	}
+	entry = vrdma_mmap_entry_new(&uc->ibuc, NULL);
+	if (IS_ERR(entry)) {
+		ret = PTR_ERR(entry);
+		goto err_ctx;
+	}
+	uc->status_entry = entry;
+	entry = vrdma_mmap_entry_new(&uc->ibuc, buf);
+	if (IS_ERR(entry)) {
+		ret = PTR_ERR(entry);
+		goto err_status;
+	}
+	uc->db_entry = entry;
+	return 0;
+
+err_status:
+	rdma_user_mmap_entry_remove(uc->status_entry);
+err_ctx:
+	vrdma_cmd_destroy(dev, VIRTIO_RDMA_CMD_DESTROY_CTX, uc->ctx);
+	vrdma_buf_free(dev, buf);
+	return ret;
+}
+
 int vrdma_alloc_ucontext(struct ib_ucontext *ibuc, struct ib_udata *udata)
 {
 	struct vrdma_dev *dev = to_vrdma_dev(ibuc->device);
 	struct virtio_rdma_alloc_ucontext_resp resp = {};
 	struct vrdma_ucontext *uc = to_vrdma_uc(ibuc);
-	struct vrdma_db_entry *db;
-	struct vrdma_buf *buf;
 	int ret;
 
 	ret = vrdma_no_req(udata);
 	if (ret)
 		return ret;
-	db = kzalloc(sizeof(*db), GFP_KERNEL);
-	if (!db)
-		return -ENOMEM;
-	buf = vrdma_buf_alloc(dev, PAGE_SIZE);
-	if (IS_ERR(buf)) {
-		ret = PTR_ERR(buf);
-		goto err_db;
-	}
-	db->buf = buf;
-	ret = vrdma_cmd_create_ctx(dev, 0, buf, &uc->ctx);
-	if (ret) {
-		vrdma_buf_release(dev, buf);
-		goto err_db;
-	}
-	vrdma_db_enlist(dev, db);
-	ret = rdma_user_mmap_entry_insert(ibuc, &db->entry, PAGE_SIZE);
+	ret = vrdma_ucontext_init(dev, uc);
 	if (ret)
-		goto err_ctx;
-	uc->db_entry = &db->entry;
-
+		return ret;
 	resp.db_mmap_size = PAGE_SIZE;
-	resp.db_mmap_offset = rdma_user_mmap_get_offset(&db->entry);
+	resp.db_mmap_offset = rdma_user_mmap_get_offset(uc->db_entry);
+	resp.status_mmap_size = PAGE_SIZE;
+	resp.status_mmap_offset = rdma_user_mmap_get_offset(uc->status_entry);
 	resp.max_inline = dev->attr.max_inline;
 	ret = ib_copy_to_udata(udata, &resp, min(sizeof(resp), udata->outlen));
-	if (ret) {
-		/* From here on the entry owns the page. */
+	if (ret)
 		vrdma_dealloc_ucontext(ibuc);
-		return ret;
-	}
-	return 0;
-
-err_ctx:
-	vrdma_db_delist(dev, db);
-	vrdma_cmd_destroy(dev, VIRTIO_RDMA_CMD_DESTROY_CTX, uc->ctx);
-	vrdma_buf_free(dev, buf);
-err_db:
-	kfree(db);
 	return ret;
 }
 
@@ -158,28 +183,41 @@ void vrdma_dealloc_ucontext(struct ib_ucontext *ibuc)
 {
 	struct vrdma_dev *dev = to_vrdma_dev(ibuc->device);
 	struct vrdma_ucontext *uc = to_vrdma_uc(ibuc);
-	struct vrdma_db_entry *db = container_of(uc->db_entry,
-						 struct vrdma_db_entry, entry);
 
 	vrdma_cmd_destroy(dev, VIRTIO_RDMA_CMD_DESTROY_CTX, uc->ctx);
 	/* mmap_free() frees the page when the last mapping is removed. */
-	rdma_user_mmap_entry_remove(&db->entry);
+	rdma_user_mmap_entry_remove(uc->db_entry);
+	rdma_user_mmap_entry_remove(uc->status_entry);
 }
 
 int vrdma_mmap(struct ib_ucontext *ibuc, struct vm_area_struct *vma)
 {
-	struct rdma_user_mmap_entry *entry;
-	struct vrdma_db_entry *db;
+	struct vrdma_dev *dev = to_vrdma_dev(ibuc->device);
+	struct rdma_user_mmap_entry *rdma_entry;
+	struct vrdma_mmap_entry *entry;
+	unsigned long pfn;
 	int ret;
 
-	entry = rdma_user_mmap_entry_get(ibuc, vma);
-	if (!entry)
+	rdma_entry = rdma_user_mmap_entry_get(ibuc, vma);
+	if (!rdma_entry)
 		return -EINVAL;
-	db = container_of(entry, struct vrdma_db_entry, entry);
+	entry = to_vrdma_mmap_entry(rdma_entry);
+	if (entry->buf) {
+		pfn = vrdma_buf_pfn(entry->buf);
+	} else {
+		/* One page for all processes: none may write to it, ever. */
+		if (vma->vm_flags & VM_WRITE) {
+			ret = -EPERM;
+			goto out;
+		}
+		vm_flags_clear(vma, VM_MAYWRITE);
+		pfn = virt_to_phys(dev->status) >> PAGE_SHIFT;
+	}
 	/* The core tracks the mapping and removes it on disassociation. */
-	ret = rdma_user_mmap_io(ibuc, vma, vrdma_buf_pfn(db->buf),
-				PAGE_SIZE, vma->vm_page_prot, entry);
-	rdma_user_mmap_entry_put(entry);
+	ret = rdma_user_mmap_io(ibuc, vma, pfn, PAGE_SIZE, vma->vm_page_prot,
+				rdma_entry);
+out:
+	rdma_user_mmap_entry_put(rdma_entry);
 	return ret;
 }
 

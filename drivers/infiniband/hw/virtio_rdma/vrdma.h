@@ -247,7 +247,7 @@ struct vrdma_gids {
  * @kctx:        the device's handle of the kernel's own context
  * @db_buf:      its doorbell page
  * @db:          the same, mapped
- * @user_dbs:    doorbell pages of processes; under @user_dbs_lock
+ * @status:      page that all processes map: is the device alive?
  * @qps:         qpn -> struct vrdma_qp
  * @cqs:         cqn -> struct vrdma_cq
  * @srqs:        srqn -> struct vrdma_srq
@@ -293,8 +293,7 @@ struct vrdma_dev {
 	u32 kctx;
 	struct vrdma_buf *db_buf;
 	struct virtio_rdma_db_page *db;
-	struct list_head user_dbs;
-	spinlock_t user_dbs_lock;	/* see @user_dbs */
+	struct virtio_rdma_status_page *status;
 
 	struct xarray qps;
 	struct xarray cqs;
@@ -314,6 +313,7 @@ struct vrdma_ucontext {
 	struct ib_ucontext ibuc;
 	u32 ctx;
 	struct rdma_user_mmap_entry *db_entry;
+	struct rdma_user_mmap_entry *status_entry;
 };
 
 struct vrdma_pd {
@@ -579,7 +579,9 @@ void vrdma_dealloc_ucontext(struct ib_ucontext *ibuc);
 int vrdma_mmap(struct ib_ucontext *ibuc, struct vm_area_struct *vma);
 void vrdma_mmap_free(struct rdma_user_mmap_entry *entry);
 void vrdma_disassociate_ucontext(struct ib_ucontext *ibuc);
-void vrdma_ucontexts_tell_death(struct vrdma_dev *dev);
+int vrdma_status_alloc(struct vrdma_dev *dev);
+void vrdma_status_free(struct vrdma_dev *dev);
+void vrdma_status_tell_death(struct vrdma_dev *dev);
 int vrdma_kctx_open(struct vrdma_dev *dev);
 void vrdma_kctx_close(struct vrdma_dev *dev);
 int vrdma_alloc_pd(struct ib_pd *ibpd, struct ib_udata *udata);
