@@ -7,8 +7,8 @@
  *
  *   memory.c   the operations that the core calls; capabilities
  *   fabric.c   ports and GIDs; which QP a GID and a QP number name
- *   sq.c       a send queue's turn: states, drain, flush
- *   requester.c  requester of a connected QP
+ *   requester.c  a send queue's turn; requester of a connected QP
+ *   sq.c       what is done seldom in such a turn: errors, drain, flush, slices
  *   ud.c       datagrams: UD and QP 1
  *   srq.c      senders that wait for a receive of a shared receive queue
  *   wait.c     what a send queue waits for: RNR, retries, suspension
@@ -161,7 +161,7 @@ struct vrd_mem_burst {
 	struct vrd_qp *qp;
 	struct vrd_mem_qp *mq;
 	unsigned int poller;		/* index of the one that runs this */
-	uint64_t whole;			/* a slice of this burst: VRD_MEM_SLICE or ..._ALONE */
+	uint64_t whole;			/* a slice of this burst: vrd_mem_whole_slice(); 0: not known */
 	uint64_t slice;			/* bytes that may be copied before asking again */
 	/* Of the requests so far, not in the counters yet. */
 	uint64_t bytes, not_sent;	/* of these those that others sent */
@@ -213,11 +213,14 @@ void vrd_mem_wait_end(struct vrd_mem_qp *mq);
 
 /* sq.c */
 void vrd_mem_count_other(struct vrd_mem_burst *b, const struct vrd_wr *wr);
+/* How many bytes are copied before asking: more if the QP is alone. */
+uint64_t vrd_mem_whole_slice(struct vrd_mem_burst *b);
 bool vrd_mem_next_slice(struct vrd_mem_burst *b);
 enum vrd_mem_step vrd_mem_fail(struct vrd_mem_burst *b, uint8_t status);
 enum vrd_run vrd_mem_stop(struct vrd_mem_burst *b, const struct vrd_wr *wr,
 			  enum vrd_mem_step step);
-enum vrd_run vrd_mem_sq_run(struct vrd_qp *qp, unsigned int budget);
+bool vrd_mem_drained(struct vrd_qp *qp);
+enum vrd_run vrd_mem_flush(struct vrd_qp *qp, unsigned int budget);
 void vrd_mem_rq_run(struct vrd_qp *qp);
 
 static inline void vrd_mem_attach_peer(struct vrd_mem_burst *b, struct vrd_qp *peer)
@@ -260,7 +263,7 @@ static VRD_INLINE enum vrd_run vrd_mem_complete(struct vrd_mem_burst *b, const s
 }
 
 /* requester.c */
-enum vrd_run vrd_mem_rc_run(struct vrd_mem_burst *b, unsigned int budget);
+enum vrd_run vrd_mem_sq_run(struct vrd_qp *qp, unsigned int budget);
 
 /* ud.c */
 enum vrd_run vrd_mem_ud_run(struct vrd_mem_burst *b, unsigned int budget);

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Memory transport: the requester of a connected QP (RC; UC where it differs).
+ * Memory transport: a send queue's turn, and the requester of a connected QP (RC; UC
+ * where it differs).
+ *
+ * A turn takes work requests off the ring in order, has each carried out, and completes
+ * it.  Everything is done when it is completed, so the order of completions and the
+ * fence flag come by themselves.
  *
  * A request is checked on its own side first, then the peer is found and its
  * receive side locked, which stays locked for the burst; the responder
@@ -304,6 +309,8 @@ static VRD_NOINLINE enum vrd_mem_step vrd_mem_rc_long(struct vrd_mem_burst *b,
 		return vrd_mem_fail(b, VIRTIO_RDMA_WC_LOC_LEN_ERR);
 	if (wr->req.length >= VRD_LONG_BYTES)
 		vrd_sq_long(b->qp->poller);
+	if (!b->whole)
+		b->slice += vrd_mem_whole_slice(b) - VRD_MEM_SLICE;
 	if (wr->req.length > b->whole)
 		return vrd_mem_rc_sliced(b, wr);
 	if (wr->req.length > b->slice && !vrd_mem_next_slice(b))
@@ -311,7 +318,7 @@ static VRD_NOINLINE enum vrd_mem_step vrd_mem_rc_long(struct vrd_mem_burst *b,
 	return vrd_mem_rc_whole(b, wr);
 }
 
-enum vrd_run vrd_mem_rc_run(struct vrd_mem_burst *b, unsigned int budget)
+static VRD_INLINE enum vrd_run vrd_mem_rc_run(struct vrd_mem_burst *b, unsigned int budget)
 {
 	struct vrd_mem_progress *p = b->mq->progress;
 	enum vrd_mem_step step;
@@ -346,4 +353,56 @@ enum vrd_run vrd_mem_rc_run(struct vrd_mem_burst *b, unsigned int budget)
 			return run;
 	}
 	return VRD_RUN_MORE;
+}
+
+/* ---- the turn ------------------------------------------------------------------ */
+
+static inline void vrd_mem_count(struct vrd_mem_burst *b)
+{
+	struct vrd_device *dev = b->qp->dev;
+
+	if (b->writes)
+		vrd_count(dev, b->poller, VIRTIO_RDMA_STAT_WRITE, b->writes);
+	if (b->sends)
+		vrd_count(dev, b->poller, VIRTIO_RDMA_STAT_SEND, b->sends);
+	if (b->bytes) {
+		vrd_count(dev, b->poller, VIRTIO_RDMA_STAT_TX_BYTES, b->bytes - b->not_sent);
+		vrd_sq_moved(b->qp->poller, b->bytes);
+	}
+}
+
+enum vrd_run vrd_mem_sq_run(struct vrd_qp *qp, unsigned int budget)
+{
+	struct vrd_mem_qp *mq = vrd_mem_qp(qp);
+	struct vrd_mem_burst b;
+	enum vrd_run ret;
+
+	if (vrd_unlikely(mq->dead))
+		return VRD_RUN_IDLE;
+	if (vrd_unlikely(vrd_device_suspended(qp->dev)))
+		return VRD_RUN_WAIT;
+	if (vrd_unlikely(qp->state != VIRTIO_RDMA_QPS_RTS)) {
+		if (qp->state == VIRTIO_RDMA_QPS_SQE || qp->state == VIRTIO_RDMA_QPS_ERR)
+			return vrd_mem_flush(qp, budget);
+		/* Not to be looked at before RTS; MODIFY_QP runs it then. */
+		if (qp->state != VIRTIO_RDMA_QPS_SQD || vrd_mem_drained(qp))
+			return VRD_RUN_WAIT;
+		budget = 1;
+	}
+
+	/* Not the buffers: they are long, and filled before they are read. */
+	b.qp = qp;
+	b.mq = mq;
+	b.poller = vrd_poller_index(qp->poller);
+	b.whole = 0;
+	b.slice = VRD_MEM_SLICE;
+	b.resp.qp = NULL;
+	b.bytes = b.not_sent = 0;
+	b.writes = b.sends = 0;
+	ret = vrd_mem_is_datagram(qp) ? vrd_mem_ud_run(&b, budget) : vrd_mem_rc_run(&b, budget);
+	vrd_mem_unlock_peer(&b);
+	vrd_mem_count(&b);
+	if (vrd_unlikely(qp->state == VIRTIO_RDMA_QPS_SQD) && vrd_mem_drained(qp))
+		ret = VRD_RUN_WAIT;
+	return ret;
 }

@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Memory transport: a send queue's turn on its poller.  Takes work requests off
- * the ring in order, has each carried out by the transport of the QP, and
- * completes it.  Everything is done when it is completed, so the order of
- * completions and the fence flag come by themselves.
+ * Memory transport: what happens seldom in a send queue's turn (requester.c): errors,
+ * slices of long copies, the states other than RTS, receive rings that were rung.
  *
- * Called by poller.c with sq.lock held.
+ * On the poller with sq.lock held, but for vrd_mem_rq_run().
  */
 #include "memory.h"
 
@@ -27,20 +25,6 @@ void vrd_mem_count_other(struct vrd_mem_burst *b, const struct vrd_wr *wr)
 	}
 	vrd_count(dev, b->poller, VIRTIO_RDMA_STAT_READ, 1);
 	vrd_count(dev, b->poller, VIRTIO_RDMA_STAT_RX_BYTES, wr->req.length);
-}
-
-static inline void vrd_mem_count(struct vrd_mem_burst *b)
-{
-	struct vrd_device *dev = b->qp->dev;
-
-	if (b->writes)
-		vrd_count(dev, b->poller, VIRTIO_RDMA_STAT_WRITE, b->writes);
-	if (b->sends)
-		vrd_count(dev, b->poller, VIRTIO_RDMA_STAT_SEND, b->sends);
-	if (b->bytes) {
-		vrd_count(dev, b->poller, VIRTIO_RDMA_STAT_TX_BYTES, b->bytes - b->not_sent);
-		vrd_sq_moved(b->qp->poller, b->bytes);
-	}
 }
 
 /*
@@ -65,13 +49,20 @@ static void vrd_mem_complete_error(struct vrd_mem_burst *b, const struct vrd_wr 
 		     VIRTIO_RDMA_QPS_ERR : VIRTIO_RDMA_QPS_SQE, VRD_HELD_SQ);
 }
 
+uint64_t vrd_mem_whole_slice(struct vrd_mem_burst *b)
+{
+	if (!b->whole)
+		b->whole = vrd_poller_is_alone(b->qp->poller) ? VRD_MEM_SLICE_ALONE : VRD_MEM_SLICE;
+	return b->whole;
+}
+
 /* The slice is used up: true if the turn may go on with another. */
 bool vrd_mem_next_slice(struct vrd_mem_burst *b)
 {
 	if (vrd_poller_has_other_work(b->qp->poller, b->qp) || vrd_device_suspended(b->qp->dev) ||
 	    (b->resp.qp && vrd_device_suspended(b->resp.qp->dev)))
 		return false;
-	b->slice = b->whole;
+	b->slice = vrd_mem_whole_slice(b);
 	return true;
 }
 
@@ -90,7 +81,7 @@ enum vrd_run vrd_mem_stop(struct vrd_mem_burst *b, const struct vrd_wr *wr,
  * SQD: the request that was begun is finished, no other is taken; then the
  * driver is told, if it asked for that.
  */
-static bool vrd_mem_drained(struct vrd_qp *qp)
+bool vrd_mem_drained(struct vrd_qp *qp)
 {
 	struct vrd_mem_qp *mq = vrd_mem_qp(qp);
 
@@ -104,7 +95,7 @@ static bool vrd_mem_drained(struct vrd_qp *qp)
 }
 
 /* QP in ERR or SQE; sq.lock. */
-static enum vrd_run vrd_mem_flush(struct vrd_qp *qp, unsigned int budget)
+enum vrd_run vrd_mem_flush(struct vrd_qp *qp, unsigned int budget)
 {
 	struct vrd_mem_qp *mq = vrd_mem_qp(qp);
 	bool more;
@@ -136,47 +127,4 @@ void vrd_mem_rq_run(struct vrd_qp *qp)
 			vrd_mem_wake_peer(qp);
 	}
 	vrd_unlock(&qp->rq.lock);
-}
-
-enum vrd_run vrd_mem_sq_run(struct vrd_qp *qp, unsigned int budget)
-{
-	struct vrd_mem_qp *mq = vrd_mem_qp(qp);
-	struct vrd_mem_burst b;
-	enum vrd_run ret;
-
-	if (mq->dead)
-		return VRD_RUN_IDLE;
-	if (vrd_device_suspended(qp->dev))
-		return VRD_RUN_WAIT;
-	switch (qp->state) {
-	case VIRTIO_RDMA_QPS_RTS:
-		break;
-	case VIRTIO_RDMA_QPS_SQD:
-		if (vrd_mem_drained(qp))
-			return VRD_RUN_WAIT;
-		budget = 1;
-		break;
-	case VIRTIO_RDMA_QPS_SQE:
-	case VIRTIO_RDMA_QPS_ERR:
-		return vrd_mem_flush(qp, budget);
-	default:
-		/* Not to be looked at before RTS; modify_qp runs it then. */
-		return VRD_RUN_WAIT;
-	}
-
-	/* Not the buffers: they are long, and filled before they are read. */
-	b.qp = qp;
-	b.mq = mq;
-	b.poller = vrd_poller_index(qp->poller);
-	b.whole = vrd_poller_is_alone(qp->poller) ? VRD_MEM_SLICE_ALONE : VRD_MEM_SLICE;
-	b.slice = b.whole;
-	b.resp.qp = NULL;
-	b.bytes = b.not_sent = 0;
-	b.writes = b.sends = 0;
-	ret = vrd_mem_is_datagram(qp) ? vrd_mem_ud_run(&b, budget) : vrd_mem_rc_run(&b, budget);
-	vrd_mem_unlock_peer(&b);
-	vrd_mem_count(&b);
-	if (qp->state == VIRTIO_RDMA_QPS_SQD && vrd_mem_drained(qp))
-		ret = VRD_RUN_WAIT;
-	return ret;
 }
