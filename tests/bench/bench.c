@@ -211,6 +211,11 @@ struct sample sample_ratio(struct sample a, struct sample b)
 	return (struct sample){ a.v / b.v, a.clean && b.clean };
 }
 
+struct sample sample_minus(struct sample a, struct sample b)
+{
+	return (struct sample){ a.v - b.v, a.clean && b.clean };
+}
+
 static long preemptions(void)
 {
 	struct rusage usage;
@@ -279,6 +284,8 @@ static void put_json(const struct bench_result *r, const char *name, const char 
 	fputs(", \"target\": ", json);
 	put_string(r->target);
 	fprintf(json, ", \"met\": %s", met);
+	if (r->cost)
+		fputs(", \"cost\": true", json);
 	if (r->excuse) {
 		fputs(", \"note\": ", json);
 		put_string(r->excuse);

@@ -73,6 +73,9 @@ struct sample bench_sample(double (*fn)(void *arg), void *arg);
 /* Relation between two samples of one round. */
 struct sample sample_ratio(struct sample a, struct sample b);
 
+/* Difference of two samples of one round. */
+struct sample sample_minus(struct sample a, struct sample b);
+
 /* ---- results ---- */
 
 /*
@@ -87,6 +90,7 @@ struct bench_result {
 	double ratio;			/* NaN: none */
 	const char *target;		/* or NULL */
 	const char *excuse;		/* or NULL */
+	bool cost;			/* what the device adds: results.py */
 };
 
 /* The last two arguments are a printf format and its arguments, for the name. */

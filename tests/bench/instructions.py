@@ -26,6 +26,8 @@ import tempfile
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 KINDS = ('write_8B', 'write_64B', 'send_64B')
+# Of the poller, by kind and batch.
+TARGETS = {('write_8B', 1): 700, ('write_8B', 16): 250, ('send_64B', 1): 1100, ('send_64B', 16): 650}
 # Functions of a turn that has nothing to do.
 TURN = ('poller_main', 'vrd_hot_scan', 'vrd_doorbell_turn')
 # The provider's entry points.
@@ -146,10 +148,13 @@ class Output:
     def __init__(self, path):
         self.file = open(path, 'w', encoding='utf-8') if path else None
 
-    def result(self, name, value, note=None):
-        print(f'  {name:58} {value:8.1f} instructions')
+    def result(self, name, value, note=None, limit=None):
+        met = None if limit is None else value <= limit
+        verdict = '' if met is None else f"  [<= {limit}: {'met' if met else 'MISSED'}]"
+        print(f'  {name:58} {value:8.1f} instructions{verdict}')
         line = {'name': name, 'value': round(value, 1), 'unit': 'instructions',
-                'reference': None, 'ratio': None, 'target': None, 'met': None}
+                'reference': None, 'ratio': None, 'target': f'<= {limit}' if limit else None,
+                'met': met, 'cost': True}
         if note:
             line['note'] = note
         if self.file:
@@ -175,7 +180,8 @@ def main():
                 name = f'native.instructions.{kind}.by_{batch}'
                 print(f'\n{kind}, posted by {batch}')
                 output.result(f'{name}.poller', burst + turn,
-                              f'{burst:.1f} in the burst, {turn:.1f} of the turn around it')
+                              f'{burst:.1f} in the burst, {turn:.1f} of the turn around it',
+                              TARGETS.get((kind, batch)))
                 output.result(f'{name}.provider', provider_cost(guest, num))
                 for what, profile, roots in (
                         ('poller', poller, ('vrd_run_queue_run', 'vrd_cq_flush_touched')),

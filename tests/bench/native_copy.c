@@ -151,10 +151,36 @@ static const char *target(const struct run *r)
 	return NULL;
 }
 
+/*
+ * Nanoseconds that the device adds to memcpy: for each request, or for each page if those
+ * are scattered.
+ */
+static struct sample cost(const struct run *r, struct sample device, struct sample reference)
+{
+	double ns = r->size / device.v - r->size / reference.v;
+
+	return (struct sample){ r->memory == MEM_SCATTERED ? ns * PAGE / r->size : ns,
+				device.clean && reference.clean };
+}
+
+static void tell_cost(const struct run *r, const struct samples *costs)
+{
+	bool scattered = r->memory == MEM_SCATTERED;
+
+	if (r->memory == MEM_COLD || r->depth == 1 || r->size != (scattered ? 256U : 64U) << 10)
+		return;
+	bench_result(&(struct bench_result){
+			.value = samples_median(costs), .unit = scattered ? "ns a page" : "ns",
+			.ratio = BENCH_NO_RATIO, .target = scattered ? "<= 6" : "<= 50",
+			.cost = true,
+		     }, "native.cost.%s_%s.%s", r->op == IBV_WR_RDMA_READ ? "read" : "write",
+		     bench_size(r->size), memory_names[r->memory]);
+}
+
 static void measure(enum ibv_wr_opcode op, enum memory memory, uint32_t size, uint32_t depth)
 {
 	struct run r = { .op = op, .memory = memory, .size = size, .depth = depth };
-	struct samples device = { 0 }, reference = { 0 }, ratio = { 0 };
+	struct samples device = { 0 }, reference = { 0 }, ratio = { 0 }, costs = { 0 };
 	uint64_t start = guest_now_ns();
 	struct sample d, m;
 
@@ -187,6 +213,7 @@ static void measure(enum ibv_wr_opcode op, enum memory memory, uint32_t size, ui
 		samples_add(&device, d);
 		samples_add(&reference, m);
 		samples_add(&ratio, sample_ratio(d, m));
+		samples_add(&costs, cost(&r, d, m));
 	}
 	bench_result(&(struct bench_result){
 			.value = samples_median(&device), .unit = "GB/s",
@@ -194,9 +221,11 @@ static void measure(enum ibv_wr_opcode op, enum memory memory, uint32_t size, ui
 			.reference = bench_fmt("memcpy, %.2f GB/s", samples_median(&reference)),
 		     }, "native.copy.%s.%s.depth_%u.%s", op == IBV_WR_RDMA_READ ? "read" : "write",
 		     bench_size(size), depth, memory_names[memory]);
+	tell_cost(&r, &costs);
 	samples_free(&device);
 	samples_free(&reference);
 	samples_free(&ratio);
+	samples_free(&costs);
 	free(r.pieces);
 }
 

@@ -5,7 +5,11 @@ A figure is {"name", "value", "unit", "reference", "ratio", "target", "met"}, an
 where there is a reason for one. reference: what it is compared with and what that reached,
 in words. ratio: how many times better than the reference, or of what the name says. target:
 None or '>= 50', of the ratio if there is one, else of the value. met: True, False, or None
-where there is no target."""
+where there is no target.
+
+Costs are figures of what the device adds to the work itself: instructions, nanoseconds beyond a
+cache line's round trip or beyond memcpy. They do not move with the machine as ratios do, so
+build/bench.json has them in a list of their own: {"figures": [...], "costs": [...]}."""
 
 import json
 import operator
@@ -86,7 +90,11 @@ class Results:
             self.fail(name, problem)
 
     def save(self, path):
-        path.write_text('[\n' + ',\n'.join('  ' + json.dumps(f) for f in self.figures) + '\n]\n')
+        parts = {'figures': [f for f in self.figures if not f.get('cost')],
+                 'costs': [f for f in self.figures if f.get('cost')]}
+        path.write_text('{\n' + ',\n'.join(
+            f'"{name}": [\n' + ',\n'.join('  ' + json.dumps(f) for f in figures) + '\n]'
+            for name, figures in parts.items()) + '\n}\n')
 
     def missed(self):
         return [f for f in self.figures if f['met'] is False]
