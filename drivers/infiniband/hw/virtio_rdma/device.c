@@ -87,6 +87,32 @@ static const struct ib_device_ops vrdma_resize_ops = {
 };
 
 /*
+ * The PCI function of a virtio device, or NULL.  The ib_device belongs to it:
+ * tools derive topology and NUMA node from the ib_device's path.
+ */
+static struct device *vrdma_pci_parent(struct virtio_device *vdev)
+{
+	struct device *parent = vdev->dev.parent;
+
+	return parent && dev_is_pci(parent) ? parent : NULL;
+}
+
+/*
+ * A function that was removed by surprise accesses no memory, and a reset would
+ * wait for it for ever.
+ */
+static bool vrdma_is_gone(struct virtio_device *vdev)
+{
+#ifdef CONFIG_PCI
+	struct device *parent = vrdma_pci_parent(vdev);
+
+	return parent && !pci_device_is_present(to_pci_dev(parent));
+#else
+	return false;
+#endif
+}
+
+/*
  * Takes the memory away from the device: on return it is reset, no callback runs
  * and its queues are deleted.  It has to be dead.  Called by death_work, or after
  * that was flushed.
@@ -95,7 +121,8 @@ void vrdma_dev_halt(struct vrdma_dev *dev)
 {
 	if (dev->halted)
 		return;
-	virtio_reset_device(dev->vdev);
+	if (!vrdma_is_gone(dev->vdev))
+		virtio_reset_device(dev->vdev);
 	/* Not every transport's reset waits for callbacks that are running. */
 	virtio_synchronize_cbs(dev->vdev);
 	/* Those who saw a live device may still notify it. */
@@ -174,21 +201,10 @@ static int vrdma_check_attr(struct vrdma_dev *dev)
 	return 0;
 }
 
-/*
- * The ib_device belongs to the PCI function if the virtio device has one: tools
- * derive topology and NUMA node from the ib_device's path.
- */
-static struct device *vrdma_parent(struct virtio_device *vdev)
-{
-	struct device *parent = vdev->dev.parent;
-
-	return parent && dev_is_pci(parent) ? parent : &vdev->dev;
-}
-
 void vrdma_dev_init(struct vrdma_dev *dev, struct virtio_device *vdev)
 {
 	dev->vdev = vdev;
-	dev->ibdev.dev.parent = vrdma_parent(vdev);
+	dev->ibdev.dev.parent = vrdma_pci_parent(vdev) ?: &vdev->dev;
 	init_completion(&dev->halt_done);
 	vrdma_ctrl_init(dev);
 	spin_lock_init(&dev->port_lock);
