@@ -121,6 +121,7 @@ void vrd_rings_retranslate(struct vrd_device *dev)
 	struct vrd_mr *mr;
 	uint32_t pos;
 
+	vrd_rings_stale(dev);
 	for (pos = 0; (ctx = vrd_table_next(&dev->ctxs, &pos));)
 		ctx->db = vrd_mem_range(dev->mem, ctx->db_addr, PAGE_SIZE, true);
 	for (pos = 0; (cq = vrd_table_next(&dev->cqs, &pos));) {

@@ -264,11 +264,10 @@ static void ctx_free(struct vrd_end *end)
 	free(ctx);
 }
 
-/* Pollers do not look contexts up: detaching is all that it takes. */
+/* Pollers do not look contexts up: there is no grace period. */
 static void ctx_take_out(struct vrd_ctx *ctx)
 {
 	vrd_table_unpublish(&ctx->dev->ctxs, ctx->id);
-	vrd_poller_ctx_detach(ctx);
 	ctx->end = (struct vrd_end){ .free = ctx_free };
 }
 
@@ -285,6 +284,7 @@ int vrd_cmd_destroy_ctx(struct vrd_cmd *cmd)
 	if (ctx->users)
 		return -EBUSY;
 	ctx_take_out(ctx);
+	vrd_poller_ctx_detach(ctx);
 	return vrd_end_for(cmd, &ctx->end, 0, false, 0);
 }
 
@@ -295,6 +295,7 @@ void vrd_ctx_destroy_all(struct vrd_device *dev)
 
 	for (pos = 0; (ctx = vrd_table_next(&dev->ctxs, &pos));) {
 		ctx_take_out(ctx);
+		vrd_poller_ctx_free(ctx);
 		vrd_end(dev, &ctx->end, ctx->users, false);
 	}
 }

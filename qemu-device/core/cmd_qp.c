@@ -539,7 +539,6 @@ int vrd_cmd_query_qp(struct vrd_cmd *cmd)
 static void qp_take_out(struct vrd_qp *qp)
 {
 	vrd_table_unpublish(&qp->dev->qps, qp->qpn);
-	vrd_poller_qp_detach(qp);
 	qp_set_end(qp);
 }
 
@@ -555,6 +554,7 @@ int vrd_cmd_destroy_qp(struct vrd_cmd *cmd)
 	if (!qp)
 		return -ENOENT;
 	qp_take_out(qp);
+	vrd_poller_qp_detach(qp);
 	return vrd_end_for(cmd, &qp->end, 0, false, 0);
 }
 

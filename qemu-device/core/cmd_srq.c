@@ -285,7 +285,6 @@ int vrd_cmd_query_srq(struct vrd_cmd *cmd)
 static void srq_take_out(struct vrd_srq *srq)
 {
 	vrd_table_unpublish(&srq->dev->srqs, srq->srqn);
-	vrd_poller_srq_detach(srq);
 	srq_set_end(srq);
 }
 
@@ -303,6 +302,7 @@ int vrd_cmd_destroy_srq(struct vrd_cmd *cmd)
 	if (srq->users)
 		return -EBUSY;
 	srq_take_out(srq);
+	vrd_poller_srq_detach(srq);
 	return vrd_end_for(cmd, &srq->end, 0, false, 0);
 }
 

@@ -28,7 +28,10 @@ vrd_cmd_fn vrd_cmd_create_qp, vrd_cmd_modify_qp, vrd_cmd_query_qp, vrd_cmd_destr
 /* cmd_srq.c */
 vrd_cmd_fn vrd_cmd_create_srq, vrd_cmd_modify_srq, vrd_cmd_query_srq, vrd_cmd_destroy_srq;
 
-/* All of a kind, for reset and INIT; nothing depends on them any more. */
+/*
+ * All of a kind, for reset and INIT; nothing depends on them any more.  Pollers do not
+ * know them any more either: vrd_poller_detach_all().
+ */
 void vrd_qp_destroy_all(struct vrd_device *dev);
 void vrd_srq_destroy_all(struct vrd_device *dev);
 void vrd_cq_destroy_all(struct vrd_device *dev);

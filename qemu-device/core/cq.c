@@ -144,9 +144,7 @@ static inline void write_cqe(struct vrd_cq *cq, void *entry, const struct virtio
 static VRD_NOINLINE void fail(struct vrd_cq *cq)
 {
 	__atomic_store_n(&cq->error, true, __ATOMIC_RELAXED);
-	atomic_store(&cq->ctx->slots->cq_failed, true);
-	atomic_store(&cq->ctx->poller->cq_failed, true);
-	vrd_poller_attend(cq->ctx->poller);
+	vrd_doorbell_cq_failed(cq->ctx);
 }
 
 /*

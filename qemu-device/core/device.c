@@ -705,6 +705,8 @@ void vrd_device_clear(struct vrd_device *dev)
 {
 	vrd_device_quiesce(dev);
 	vrd_rings_forget(dev);
+	/* One message for all of them, and none for each of what follows. */
+	vrd_poller_detach_all(dev);
 	vrd_qp_destroy_all(dev);
 	vrd_srq_destroy_all(dev);
 	vrd_cq_destroy_all(dev);

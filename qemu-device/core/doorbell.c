@@ -10,27 +10,22 @@
  * contexts are swept (doorbell_scan.c).  While the poller is busy it looks at
  * sleeping contexts in rotation.
  *
+ * Suspending a device puts its contexts to sleep and takes it out of rotation
+ * and sweep, so that no page and no ring of it is touched; it costs nothing for
+ * rings that are not watched.  Their words keep their values in the guest's
+ * memory.  Only if addresses of rings changed meanwhile (dev->ring_generation),
+ * resume writes all of them again, by a walk of many turns.
+ *
  * Threading: the poller's own.  The functions of poller.h run on the control
  * thread under dev->lock and send messages.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 
 #include "poller_internal.h"
 
-/* ---- devices and contexts of a poller ---------------------------------- */
-
-struct vrd_poller_dev *vrd_poller_dev_find(struct vrd_poller *poller, const struct vrd_device *dev)
-{
-	struct vrd_poller_dev *pdev;
-
-	LIST_FOREACH(pdev, &poller->devs, link)
-		if (pdev->dev == dev)
-			return pdev;
-	return NULL;
-}
+/* ---- contexts: awake, asleep ------------------------------------------------ */
 
 static void put_asleep(struct vrd_poller *poller, struct vrd_ctx_slots *slots)
 {
@@ -38,7 +33,7 @@ static void put_asleep(struct vrd_poller *poller, struct vrd_ctx_slots *slots)
 
 	slots->awake = false;
 	TAILQ_INSERT_TAIL(&pdev->asleep, slots, link);
-	if (!pdev->num_asleep++)
+	if (!pdev->num_asleep++ && !pdev->sched.suspended)
 		TAILQ_INSERT_TAIL(&poller->rotation, pdev, turn_link);
 }
 
@@ -47,12 +42,12 @@ static void take_asleep(struct vrd_poller *poller, struct vrd_ctx_slots *slots)
 	struct vrd_poller_dev *pdev = slots->pdev;
 
 	TAILQ_REMOVE(&pdev->asleep, slots, link);
-	if (!--pdev->num_asleep)
+	if (!--pdev->num_asleep && !pdev->sched.suspended)
 		TAILQ_REMOVE(&poller->rotation, pdev, turn_link);
 	if (pdev->sweep > pdev->num_asleep) {
 		pdev->sweep = pdev->num_asleep;
 		if (!pdev->sweep)
-			poller->num_sweeps--;
+			TAILQ_REMOVE(&poller->sweeps, pdev, sweep_link);
 	}
 }
 
@@ -62,38 +57,70 @@ void vrd_ctx_slots_wake(struct vrd_poller *poller, struct vrd_ctx_slots *slots)
 	slots->awake = true;
 	TAILQ_INSERT_TAIL(&poller->awake, slots, link);
 	poller->num_awake++;
+	slots->pdev->num_awake++;
 }
 
 static void take_awake(struct vrd_poller *poller, struct vrd_ctx_slots *slots)
 {
 	TAILQ_REMOVE(&poller->awake, slots, link);
 	poller->num_awake--;
+	slots->pdev->num_awake--;
 }
+
+static void walk_begin(struct vrd_poller *poller, struct vrd_ctx_slots *slots, enum vrd_walk walk)
+{
+	if (!slots->walk)
+		TAILQ_INSERT_TAIL(&poller->walks, slots, walk_link);
+	slots->walk |= walk;
+	/* From the start, for this reason and for any other. */
+	slots->walk_group = 0;
+}
+
+static void walk_end(struct vrd_poller *poller, struct vrd_ctx_slots *slots)
+{
+	if (slots->walk)
+		TAILQ_REMOVE(&poller->walks, slots, walk_link);
+	slots->walk = 0;
+}
+
+/* ---- contexts: attach, detach ------------------------------------------------- */
 
 static void ctx_attach(struct vrd_poller *poller, void *arg)
 {
-	struct vrd_ctx *ctx = arg;
-	struct vrd_ctx_slots *slots = ctx->slots;
+	struct vrd_ctx_slots *slots = ((struct vrd_ctx *)arg)->slots;
+	struct vrd_poller_dev *pdev = slots->pdev;
 
-	slots->pdev = vrd_poller_dev_find(poller, ctx->dev);
-	/* Of a suspended device resume takes care. */
-	slots->db = vrd_device_suspended(ctx->dev) ? NULL : ctx->db;
-	if (slots->db)
+	slots->attached = true;
+	/* Of a suspended device resume writes it. */
+	if (pdev->sched.suspended)
+		pdev->ring_generation--;
+	else if (slots->db)
 		vrd_store32(&slots->db->need_wakeup, 1);
 	put_asleep(poller, slots);
 }
 
-static void ctx_detach(struct vrd_poller *poller, void *arg)
+/* The poller does not look at the page any more. */
+static void take_off(struct vrd_poller *poller, struct vrd_ctx_slots *slots)
 {
-	struct vrd_ctx *ctx = arg;
-	struct vrd_ctx_slots *slots = ctx->slots;
-
+	if (!slots->attached)
+		return;
+	slots->attached = false;
 	if (slots->awake)
 		take_awake(poller, slots);
 	else
 		take_asleep(poller, slots);
-	if (slots->failed_group < VIRTIO_RDMA_DB_GROUPS)
-		poller->failed_walks--;
+	walk_end(poller, slots);
+
+	vrd_lock(&poller->inbox_lock);
+	if (slots->failed)
+		TAILQ_REMOVE(&poller->failed, slots, failed_link);
+	slots->failed = true;		/* nobody adds it again */
+	vrd_unlock(&poller->inbox_lock);
+}
+
+static void ctx_detach(struct vrd_poller *poller, void *arg)
+{
+	take_off(poller, ((struct vrd_ctx *)arg)->slots);
 }
 
 int vrd_poller_ctx_attach(struct vrd_ctx *ctx)
@@ -104,10 +131,6 @@ int vrd_poller_ctx_attach(struct vrd_ctx *ctx)
 
 	if (!slots)
 		return -ENOMEM;
-	slots->ctx = ctx;
-	slots->failed_group = VIRTIO_RDMA_DB_GROUPS;
-	ctx->slots = slots;
-
 	pthread_mutex_lock(&engine->lock);
 	for (unsigned int i = 0; i < engine->num_pollers; i++)
 		if (engine->pollers[i].num_ctxs < poller->num_ctxs)
@@ -115,16 +138,24 @@ int vrd_poller_ctx_attach(struct vrd_ctx *ctx)
 	poller->num_ctxs++;
 	pthread_mutex_unlock(&engine->lock);
 
+	slots->ctx = ctx;
+	slots->pdev = ctx->dev->pdevs[poller->index];
+	slots->db = ctx->db;
+	ctx->slots = slots;
 	ctx->poller = poller;
+
+	/* After vrd_poller_detach_all() there may be QPs again. */
+	vrd_lock(&poller->inbox_lock);
+	slots->pdev->sched.gone = false;
+	vrd_unlock(&poller->inbox_lock);
 	vrd_poller_call(poller, ctx_attach, ctx);
 	return 0;
 }
 
-void vrd_poller_ctx_detach(struct vrd_ctx *ctx)
+void vrd_poller_ctx_free(struct vrd_ctx *ctx)
 {
 	struct vrd_engine *engine = ctx->dev->engine;
 
-	vrd_poller_call(ctx->poller, ctx_detach, ctx);
 	pthread_mutex_lock(&engine->lock);
 	ctx->poller->num_ctxs--;
 	pthread_mutex_unlock(&engine->lock);
@@ -133,6 +164,51 @@ void vrd_poller_ctx_detach(struct vrd_ctx *ctx)
 	free(ctx->slots->sharers);
 	free(ctx->slots);
 	ctx->slots = NULL;
+}
+
+void vrd_poller_ctx_detach(struct vrd_ctx *ctx)
+{
+	vrd_poller_call(ctx->poller, ctx_detach, ctx);
+	vrd_poller_ctx_free(ctx);
+}
+
+/*
+ * All of a device at once.  Contexts are taken off their lists; what their slots
+ * name is not looked at, as nobody follows them any more.
+ */
+static void detach_all(struct vrd_poller *poller, void *arg)
+{
+	struct vrd_poller_dev *pdev = ((struct vrd_device *)arg)->pdevs[poller->index];
+	struct vrd_ctx_slots *slots, *next;
+
+	vrd_lock(&poller->inbox_lock);
+	pdev->sched.gone = true;
+	vrd_sched_unpost_all(poller, &pdev->sched);
+	vrd_unlock(&poller->inbox_lock);
+
+	vrd_hot_drop(poller, pdev->dev);
+	vrd_run_queue_drop(poller, &pdev->sched);
+	for (slots = TAILQ_FIRST(&poller->awake); slots && pdev->num_awake; slots = next) {
+		next = TAILQ_NEXT(slots, link);
+		if (slots->pdev == pdev)
+			take_off(poller, slots);
+	}
+	while ((slots = TAILQ_FIRST(&pdev->asleep)))
+		take_off(poller, slots);
+}
+
+void vrd_poller_detach_all(struct vrd_device *dev)
+{
+	vrd_engine_call_all(dev->engine, detach_all, dev);
+}
+
+void vrd_poller_detach_all_send(struct vrd_device *dev, struct vrd_visit *visit,
+				void (*done)(struct vrd_visit *visit))
+{
+	visit->fn = detach_all;
+	visit->arg = dev;
+	visit->done = done;
+	vrd_engine_visit(dev->engine, visit);
 }
 
 /* ---- slots -------------------------------------------------------------- */
@@ -182,14 +258,28 @@ static void slot_free(struct vrd_ctx_slots *slots, uint32_t slot)
 		slots->used[slot / 64] &= ~(1ULL << slot % 64);
 }
 
+/* ---- rings: attach, detach ------------------------------------------------------ */
+
 static void ring_attach(struct vrd_ctx_slots *slots, struct vrd_ring *ring, uint32_t need_db)
 {
 	if (ring->slot == VIRTIO_RDMA_NONE)
 		return;
 	LIST_INSERT_HEAD(&vrd_slot_group(slots, ring->slot / 64)->rings[ring->slot % 64], ring,
 			 slot_link);
-	if (!vrd_device_suspended(slots->ctx->dev) && ring->ctrl)
+	/* Of a suspended device resume writes it. */
+	if (slots->pdev->sched.suspended)
+		slots->pdev->ring_generation--;
+	else if (ring->ctrl)
 		vrd_store32(&ring->ctrl->need_db, need_db);
+}
+
+static void ring_detach(struct vrd_ctx_slots *slots, struct vrd_ring *ring)
+{
+	if (ring->slot == VIRTIO_RDMA_NONE)
+		return;
+	LIST_REMOVE(ring, slot_link);
+	if (slots->rung == ring)
+		slots->rung = NULL;
 }
 
 static void qp_attach(struct vrd_poller *poller, void *arg)
@@ -205,13 +295,10 @@ static void qp_detach(struct vrd_poller *poller, void *arg)
 {
 	struct vrd_qp *qp = arg;
 
-	/* Messages come after what was posted before them, so it is in no inbox. */
 	vrd_run_queue_remove(poller, qp);
 	vrd_hot_remove(poller, qp);
-	if (qp->sq.slot != VIRTIO_RDMA_NONE)
-		LIST_REMOVE(&qp->sq, slot_link);
-	if (qp->rq.slot != VIRTIO_RDMA_NONE)
-		LIST_REMOVE(&qp->rq, slot_link);
+	ring_detach(qp->ctx->slots, &qp->sq);
+	ring_detach(qp->ctx->slots, &qp->rq);
 }
 
 int vrd_poller_qp_attach(struct vrd_qp *qp)
@@ -227,6 +314,7 @@ int vrd_poller_qp_attach(struct vrd_qp *qp)
 		slot_free(slots, qp->sq.slot);
 		return -ENOMEM;
 	}
+	qp->sched.dev = &slots->pdev->sched;
 	qp->poller = qp->ctx->poller;
 	vrd_poller_call(qp->poller, qp_attach, qp);
 	return 0;
@@ -238,6 +326,7 @@ void vrd_poller_qp_detach(struct vrd_qp *qp)
 
 	vrd_lock(&poller->inbox_lock);
 	__atomic_store_n(&qp->sched.detached, true, __ATOMIC_RELAXED);
+	vrd_sched_unpost(poller, qp);
 	vrd_unlock(&poller->inbox_lock);
 	vrd_poller_call(poller, qp_detach, qp);
 	slot_free(qp->ctx->slots, qp->sq.slot);
@@ -257,7 +346,7 @@ static void srq_detach(struct vrd_poller *poller, void *arg)
 	struct vrd_srq *srq = arg;
 
 	(void)poller;
-	LIST_REMOVE(&srq->ring, slot_link);
+	ring_detach(srq->ctx->slots, &srq->ring);
 }
 
 int vrd_poller_srq_attach(struct vrd_srq *srq)
@@ -296,23 +385,97 @@ void vrd_doorbell_sleep(struct vrd_poller *poller)
 	}
 }
 
+/*
+ * The last time that the device's memory is touched: its rings and pages say that
+ * nobody watches them.  Each hot ring is run after the resume, and each page is
+ * swept then, so that nothing is lost that was posted before these stores.
+ */
 void vrd_doorbell_suspend(struct vrd_poller *poller, void *dev)
 {
-	struct vrd_poller_dev *pdev = vrd_poller_dev_find(poller, dev);
+	struct vrd_poller_dev *pdev = ((struct vrd_device *)dev)->pdevs[poller->index];
 	struct vrd_ctx_slots *slots, *next;
 
-	vrd_hot_drop(poller, dev);
-	for (slots = TAILQ_FIRST(&poller->awake); slots; slots = next) {
-		next = TAILQ_NEXT(slots, link);
-		if (slots->ctx->dev == dev) {
-			take_awake(poller, slots);
-			put_asleep(poller, slots);
-		}
-	}
-	if (!pdev)
+	if (pdev->sched.suspended)
 		return;
-	TAILQ_FOREACH(slots, &pdev->asleep, link)
-		slots->db = NULL;
+	vrd_hot_suspend(poller, dev);
+	vrd_dev_sched_suspend(poller, &pdev->sched);
+	if (pdev->num_asleep)
+		TAILQ_REMOVE(&poller->rotation, pdev, turn_link);
+	if (pdev->sweep)
+		TAILQ_REMOVE(&poller->sweeps, pdev, sweep_link);
+	pdev->sweep = 0;
+	for (slots = TAILQ_FIRST(&poller->awake); slots && pdev->num_awake; slots = next) {
+		next = TAILQ_NEXT(slots, link);
+		if (slots->pdev != pdev)
+			continue;
+		if (slots->db)
+			vrd_store32(&slots->db->need_wakeup, 1);
+		take_awake(poller, slots);
+		put_asleep(poller, slots);
+	}
+}
+
+/* Addresses have changed: all words are written again. */
+static void resume_all(struct vrd_poller *poller, struct vrd_poller_dev *pdev)
+{
+	struct vrd_ctx_slots *slots;
+
+	TAILQ_FOREACH(slots, &pdev->asleep, link) {
+		slots->db = slots->ctx->db;
+		if (slots->db)
+			vrd_store32(&slots->db->need_wakeup, 1);
+		walk_begin(poller, slots, VRD_WALK_RESUME);
+	}
+}
+
+void vrd_doorbell_resume(struct vrd_poller *poller, void *arg)
+{
+	struct vrd_device *dev = arg;
+	struct vrd_poller_dev *pdev = dev->pdevs[poller->index];
+	uint32_t generation;
+
+	/* It may have been suspended again; then another message follows. */
+	if (!pdev->sched.suspended || vrd_device_suspended(dev))
+		return;
+	generation = atomic_load_explicit(&dev->ring_generation, memory_order_relaxed);
+	if (generation != pdev->ring_generation)
+		resume_all(poller, pdev);
+	pdev->ring_generation = generation;
+	vrd_dev_sched_resume(poller, &pdev->sched);
+	if (pdev->num_asleep)
+		TAILQ_INSERT_TAIL(&poller->rotation, pdev, turn_link);
+	/* The stores above and of suspend, before producers and pages are read. */
+	vrd_full_barrier();
+	vrd_doorbell_kicked(poller, pdev);
+}
+
+/* ---- walks: all rings of a context, a group in each turn ------------------------ */
+
+void vrd_doorbell_cq_failed(struct vrd_ctx *ctx)
+{
+	struct vrd_poller *poller = ctx->poller;
+	struct vrd_ctx_slots *slots = ctx->slots;
+	bool first;
+
+	vrd_lock(&poller->inbox_lock);
+	first = !slots->failed;
+	if (first)
+		TAILQ_INSERT_TAIL(&poller->failed, slots, failed_link);
+	slots->failed = true;
+	vrd_unlock(&poller->inbox_lock);
+	if (first)
+		vrd_poller_attend(poller);
+}
+
+void vrd_doorbell_take_failed(struct vrd_poller *poller)
+{
+	struct vrd_ctx_slots *slots;
+
+	while ((slots = TAILQ_FIRST(&poller->failed))) {
+		TAILQ_REMOVE(&poller->failed, slots, failed_link);
+		slots->failed = false;
+		walk_begin(poller, slots, VRD_WALK_FAILED);
+	}
 }
 
 static void resume_ring(struct vrd_poller *poller, struct vrd_ring *ring)
@@ -320,7 +483,8 @@ static void resume_ring(struct vrd_poller *poller, struct vrd_ring *ring)
 	struct vrd_qp *qp = ring->qp;
 
 	if (qp && ring == &qp->sq) {
-		if (ring->ctrl)
+		/* A hot one was rung since the resume: it has the right value. */
+		if (ring->ctrl && qp->sched.hot < 0)
 			vrd_store32(&ring->ctrl->need_db, 1);
 		vrd_run_queue_add(poller, qp);
 		return;
@@ -330,97 +494,54 @@ static void resume_ring(struct vrd_poller *poller, struct vrd_ring *ring)
 	if (ring->ctrl)
 		vrd_store32(&ring->ctrl->need_db, ring->want_db);
 	vrd_unlock(&ring->lock);
-	vrd_ring_rung(poller, ring);
 }
 
-static void resume_ctx(struct vrd_poller *poller, struct vrd_ctx_slots *slots)
+static void fail_ring(struct vrd_ring *ring)
 {
-	slots->db = slots->ctx->db;
-	if (slots->db)
-		vrd_store32(&slots->db->need_wakeup, 1);
-	for (unsigned int i = 0; i < VIRTIO_RDMA_DB_SLOTS; i++) {
-		struct vrd_slot_group *group = vrd_slot_group(slots, i / 64);
-		struct vrd_ring *ring;
+	struct vrd_qp *qp = ring->qp;
 
-		if (!group) {
-			i |= 63;
-			continue;
-		}
-		LIST_FOREACH(ring, &group->rings[i % 64], slot_link)
-			resume_ring(poller, ring);
-	}
+	if (qp && (vrd_cq_failed(qp->send_cq) || vrd_cq_failed(qp->recv_cq)))
+		vrd_qp_error(qp, VIRTIO_RDMA_QPS_ERR, VRD_HELD_NONE);
 }
 
-void vrd_doorbell_resume(struct vrd_poller *poller, void *arg)
-{
-	struct vrd_device *dev = arg;
-	struct vrd_poller_dev *pdev = vrd_poller_dev_find(poller, dev);
-	struct vrd_ctx_slots *slots;
-
-	/* It may have been suspended again; then another message follows. */
-	if (!pdev || vrd_device_suspended(dev))
-		return;
-	/* A scan may have woken some of it since the device was released. */
-	vrd_doorbell_suspend(poller, dev);
-	TAILQ_FOREACH(slots, &pdev->asleep, link)
-		resume_ctx(poller, slots);
-	/* The stores above, before the run queue reads producers and the sweep pages. */
-	vrd_full_barrier();
-	vrd_doorbell_kicked(poller, pdev);
-}
-
-/* ---- QPs of failed CQs ----------------------------------------------------- */
-
-void vrd_doorbell_cq_failed(struct vrd_poller *poller)
-{
-	struct vrd_poller_dev *pdev;
-	struct vrd_ctx_slots *slots;
-
-	LIST_FOREACH(pdev, &poller->devs, link) {
-		for (unsigned int awake = 0; awake < 2; awake++) {
-			TAILQ_FOREACH(slots, awake ? &poller->awake : &pdev->asleep, link) {
-				if (slots->pdev != pdev || !atomic_exchange(&slots->cq_failed, false))
-					continue;
-				if (slots->failed_group == VIRTIO_RDMA_DB_GROUPS)
-					poller->failed_walks++;
-				slots->failed_group = 0;
-			}
-		}
-	}
-}
-
-static void fail_group(struct vrd_slot_group *group)
+static void walk_group(struct vrd_poller *poller, struct vrd_slot_group *group, unsigned int walk)
 {
 	struct vrd_ring *ring;
 
-	for (unsigned int i = 0; group && i < 64; i++) {
+	for (unsigned int i = 0; i < 64; i++) {
 		LIST_FOREACH(ring, &group->rings[i], slot_link) {
-			struct vrd_qp *qp = ring->qp;
-
-			if (qp && (vrd_cq_failed(qp->send_cq) || vrd_cq_failed(qp->recv_cq)))
-				vrd_qp_error(qp, VIRTIO_RDMA_QPS_ERR, VRD_HELD_NONE);
+			if (walk & VRD_WALK_FAILED)
+				fail_ring(ring);
+			if (walk & VRD_WALK_RESUME)
+				resume_ring(poller, ring);
 		}
 	}
+	if (!(walk & VRD_WALK_RESUME))
+		return;
+	/* Between need_db and the producers. */
+	vrd_full_barrier();
+	for (unsigned int i = 0; i < 64; i++)
+		LIST_FOREACH(ring, &group->rings[i], slot_link)
+			if (!ring->qp || ring != &ring->qp->sq)
+				vrd_ring_rung(poller, ring);
 }
 
-/* One group of one context in each turn, so that others are not held up. */
-bool vrd_doorbell_walk_failed(struct vrd_poller *poller)
+bool vrd_doorbell_walk(struct vrd_poller *poller)
 {
-	struct vrd_poller_dev *pdev;
-	struct vrd_ctx_slots *slots;
+	struct vrd_ctx_slots *slots = TAILQ_FIRST(&poller->walks);
+	struct vrd_slot_group *group = NULL;
 
-	LIST_FOREACH(pdev, &poller->devs, link) {
-		for (unsigned int awake = 0; awake < 2; awake++) {
-			TAILQ_FOREACH(slots, awake ? &poller->awake : &pdev->asleep, link) {
-				if (slots->pdev != pdev ||
-				    slots->failed_group == VIRTIO_RDMA_DB_GROUPS)
-					continue;
-				fail_group(vrd_slot_group(slots, slots->failed_group));
-				if (++slots->failed_group == VIRTIO_RDMA_DB_GROUPS)
-					poller->failed_walks--;
-				return true;
-			}
-		}
-	}
-	return false;
+	/* The next one of its contexts, the next time. */
+	TAILQ_REMOVE(&poller->walks, slots, walk_link);
+	TAILQ_INSERT_TAIL(&poller->walks, slots, walk_link);
+	if (slots->pdev->sched.suspended)
+		return false;
+	for (unsigned int n = 0; n < VRD_WALK_SKIP && !group &&
+	     slots->walk_group < VIRTIO_RDMA_DB_GROUPS; n++)
+		group = vrd_slot_group(slots, slots->walk_group++);
+	if (group)
+		walk_group(poller, group, slots->walk);
+	if (slots->walk_group == VIRTIO_RDMA_DB_GROUPS)
+		walk_end(poller, slots);
+	return true;
 }

@@ -3,31 +3,43 @@
  * The scan of doorbell pages for dirty bytes, by which send rings that are not
  * watched are found, and receive rings whose transport asked for it.
  *
- * A turn looks at some of the contexts that are awake, in rotation, and at fewer
- * of those that sleep; after a notification all sleeping contexts of its device
- * are swept.  Everything in a page is the guest's and may be garbage: a turn
- * serves a bounded number of groups for each, and what it costs is its own rings'
- * runs.
+ * A turn looks at some of the contexts that are awake, and now and then at a few of
+ * those that sleep; after a notification all sleeping contexts of its device are
+ * swept.  Everything in a page is the guest's and may be garbage: a turn serves a
+ * bounded number of groups and of dirty bytes.
  *
  * Threading: the poller's own.
  */
 #include "path.h"
 #include "poller_internal.h"
 
-/* @num of 64 bytes of the guest's, as a mask of those that are set. */
-static inline uint64_t set_bytes(const __u8 *bytes, unsigned int num)
+/* Words of a line of bytes; of the last word those below byte @num. */
+static inline uint64_t load_word(const __u8 *bytes, unsigned int i, unsigned int num)
 {
 	const vrd_shm64 *words = (const void *)bytes;
-	uint64_t mask = 0, any = 0, w[8];
+	uint64_t word = le64toh(__atomic_load_n(&words[i], __ATOMIC_RELAXED));
+
+	return i == num / 8 ? word & ((1ULL << num % 8 * 8) - 1) : word;
+}
+
+/* True if one of @num bytes, up to 64, is set. */
+static inline bool any_byte(const __u8 *bytes, unsigned int num)
+{
+	uint64_t any = 0;
+
+#pragma GCC unroll 8
+	for (unsigned int i = 0; i < 8; i++)
+		any |= load_word(bytes, i, num);
+	return any;
+}
+
+/* The same bytes as a mask of those that are set. */
+static uint64_t set_bytes(const __u8 *bytes, unsigned int num)
+{
+	uint64_t mask = 0;
 
 	for (unsigned int i = 0; i < 8; i++) {
-		w[i] = le64toh(__atomic_load_n(&words[i], __ATOMIC_RELAXED));
-		if (i == num / 8)
-			w[i] &= (1ULL << num % 8 * 8) - 1;
-		any |= w[i];
-	}
-	for (unsigned int i = 0; any && i < 8; i++) {
-		uint64_t word = w[i];
+		uint64_t word = load_word(bytes, i, num);
 
 		if (!word)
 			continue;
@@ -41,9 +53,10 @@ static inline uint64_t set_bytes(const __u8 *bytes, unsigned int num)
 	return mask;
 }
 
-static uint64_t summary(const struct vrd_ctx_slots *slots)
+/* Without the rest of the line, which is reserved. */
+static inline bool has_summary(const struct vrd_ctx_slots *slots)
 {
-	return set_bytes(slots->db->summary, VIRTIO_RDMA_DB_GROUPS);
+	return any_byte(slots->db->summary, VIRTIO_RDMA_DB_GROUPS);
 }
 
 void vrd_ring_rung(struct vrd_poller *poller, struct vrd_ring *ring)
@@ -63,6 +76,8 @@ void vrd_ring_rung(struct vrd_poller *poller, struct vrd_ring *ring)
 	}
 }
 
+/* ---- pages that are looked at together ------------------------------------------ */
+
 /*
  * One look at several pages.  Each step needs lines that guests' CPUs have just
  * written, or a barrier between our store and our next load; so a step is done
@@ -73,6 +88,7 @@ void vrd_ring_rung(struct vrd_poller *poller, struct vrd_ring *ring)
 
 struct scan {
 	unsigned int num;
+	unsigned int bytes_left;		/* dirty bytes that this turn may take */
 	struct scan_group {
 		struct vrd_ctx_slots *slots;
 		unsigned int group;
@@ -98,14 +114,31 @@ static inline void prefetch_rings(const struct scan_group *sg)
 	}
 }
 
-static void take_dirty(struct scan_group *sg)
+/*
+ * Clears the dirty bytes that are set, and returns them.  Those beyond what a turn may take
+ * stay set, and the next turn begins with them.
+ */
+static uint64_t take_dirty(struct scan *scan, struct scan_group *sg)
 {
-	struct virtio_rdma_db_page *db = sg->slots->db;
+	struct vrd_ctx_slots *slots = sg->slots;
+	__u8 *dirty = &slots->db->dirty[sg->group * 64];
+	uint64_t set = set_bytes(dirty, 64), taken = 0;
 
-	sg->dirty = set_bytes(&db->dirty[sg->group * 64], 64);
-	for (uint64_t left = sg->dirty; left; left &= left - 1)
-		vrd_store8(&db->dirty[sg->group * 64 + __builtin_ctzll(left)], 0);
-	prefetch_rings(sg);
+	while (set) {
+		uint64_t after = set & ~((1ULL << slots->next_byte) - 1);
+		unsigned int i = __builtin_ctzll(after ? after : set);
+
+		if (!scan->bytes_left) {
+			slots->next_byte = i;
+			slots->again |= 1ULL << sg->group;
+			break;
+		}
+		scan->bytes_left--;
+		vrd_store8(&dirty[i], 0);
+		taken |= 1ULL << i;
+		set &= ~(1ULL << i);
+	}
+	return taken;
 }
 
 static void ring_all(struct vrd_poller *poller, const struct scan_group *sg)
@@ -120,6 +153,8 @@ static void ring_all(struct vrd_poller *poller, const struct scan_group *sg)
 
 		LIST_FOREACH(ring, &group->rings[__builtin_ctzll(left)], slot_link) {
 			vrd_ring_rung(poller, ring);
+			if (ring->qp && ring == &ring->qp->sq)
+				sg->slots->rung = ring->qp->sched.hot < 0 ? ring : NULL;
 			rung++;
 		}
 	}
@@ -127,38 +162,50 @@ static void ring_all(struct vrd_poller *poller, const struct scan_group *sg)
 		vrd_stat_add(sg->slots->ctx->dev, VIRTIO_RDMA_STAT_SCANS, rung);
 }
 
-/* Serves the dirty bytes of the groups that were found. */
+/*
+ * Serves the dirty bytes of the groups that were found.
+ *
+ * A dirty byte is set before the summary byte, so as a rule it is here already
+ * and is taken before the barrier: then one barrier is enough between the summary
+ * byte and the dirty bytes, and between those and the producers.  What came after
+ * the first look is found by the second one, and needs another barrier.
+ */
 static void scan_finish(struct vrd_poller *poller, struct scan *scan)
 {
+	bool late = false;
+
 	if (!scan->num)
 		return;
-	/* pairs with the driver's, after it stored the summary byte */
-	vrd_full_barrier();
 	for (unsigned int i = 0; i < scan->num; i++)
-		take_dirty(&scan->group[i]);
-	/* Between each dirty byte and its producer. */
+		scan->group[i].dirty = take_dirty(scan, &scan->group[i]);
+	/* pairs with the driver's, after it stored the summary byte, and before producers */
 	vrd_full_barrier();
+	for (unsigned int i = 0; i < scan->num; i++) {
+		struct scan_group *sg = &scan->group[i];
+
+		prefetch_rings(sg);
+		if (!any_byte(&sg->slots->db->dirty[sg->group * 64], 64))
+			continue;
+		sg->dirty |= take_dirty(scan, sg);
+		late = true;
+	}
+	if (late)
+		vrd_full_barrier();
 	for (unsigned int i = 0; i < scan->num; i++)
 		ring_all(poller, &scan->group[i]);
 	scan->num = 0;
 }
 
-/* Looks at one page; true if a byte was set. */
-static bool scan_ctx(struct vrd_poller *poller, struct vrd_ctx_slots *slots, struct scan *scan)
+/* The page has a byte set in its summary, or dirty bytes that were left over. */
+static void scan_page(struct vrd_poller *poller, struct vrd_ctx_slots *slots, struct scan *scan)
 {
 	struct virtio_rdma_db_page *db = slots->db;
-	uint64_t groups;
+	uint64_t groups = set_bytes(db->summary, VIRTIO_RDMA_DB_GROUPS) | slots->again;
 
-	if (!db)
-		return false;
-	groups = summary(slots);
-	if (!groups)
-		return false;
 	if (!slots->awake) {
 		vrd_ctx_slots_wake(poller, slots);
 		vrd_store32(&db->need_wakeup, 0);
 	}
-
 	if (scan->num + VRD_SCAN_GROUPS > SCAN_GROUPS)
 		scan_finish(poller, scan);
 	/* The rest waits for the next turn; begin after the last one served. */
@@ -166,13 +213,73 @@ static bool scan_ctx(struct vrd_poller *poller, struct vrd_ctx_slots *slots, str
 		uint64_t after = groups & ~((1ULL << slots->next_group) - 1);
 		unsigned int group = __builtin_ctzll(after ? after : groups);
 
-		__builtin_prefetch(&db->dirty[group * 64]);
+		__builtin_prefetch(&db->dirty[group * 64], 1);
 		vrd_store8(&db->summary[group], 0);
 		scan->group[scan->num++] = (struct scan_group){ .slots = slots, .group = group };
 		groups &= ~(1ULL << group);
-		slots->next_group = group + 1;
+		slots->again &= ~(1ULL << group);
+		slots->next_group = (group + 1) % VIRTIO_RDMA_DB_GROUPS;
 	}
+}
+
+static inline bool scan_ctx(struct vrd_poller *poller, struct vrd_ctx_slots *slots,
+			    struct scan *scan)
+{
+	if (!slots->db || (!has_summary(slots) && !slots->again))
+		return false;
+	scan_page(poller, slots, scan);
 	return true;
+}
+
+/* ---- which pages ------------------------------------------------------------------- */
+
+/*
+ * Begins to load the summary line, which the guest writes last, and what it wrote
+ * before it if the same ring as the last time is rung: all of them come over at
+ * the same time.  Pages where that did not happen lately cost one line.
+ */
+static inline void prefetch_page(const struct vrd_ctx_slots *slots)
+{
+	const struct vrd_ring *ring = slots->rung;
+
+	if (!slots->db)
+		return;
+	if (!ring) {
+		__builtin_prefetch(slots->db->summary);
+		return;
+	}
+	__builtin_prefetch(slots->db->summary, 1);
+	__builtin_prefetch(&slots->db->dirty[ring->slot], 1);
+	if (ring->ctrl) {
+		__builtin_prefetch(&ring->ctrl->producer);
+		vrd_sq_prefetch(ring->qp, ring->qp->sched.head);
+	}
+}
+
+/* All that are awake, or if they are many some of them in rotation. */
+static bool scan_awake(struct vrd_poller *poller, struct scan *scan)
+{
+	struct vrd_ctx_slots *slots;
+	bool found = false;
+	unsigned int n = 0;
+
+	TAILQ_FOREACH(slots, &poller->awake, link) {
+		prefetch_page(slots);
+		if (++n == VRD_SCAN_AWAKE)
+			break;
+	}
+	if (poller->num_awake <= VRD_SCAN_AWAKE) {
+		TAILQ_FOREACH(slots, &poller->awake, link)
+			found |= scan_ctx(poller, slots, scan);
+		return found;
+	}
+	while (n--) {
+		slots = TAILQ_FIRST(&poller->awake);
+		found |= scan_ctx(poller, slots, scan);
+		TAILQ_REMOVE(&poller->awake, slots, link);
+		TAILQ_INSERT_TAIL(&poller->awake, slots, link);
+	}
+	return found;
 }
 
 /* Up to @max sleeping contexts of one device, in turn. */
@@ -185,7 +292,7 @@ static bool scan_asleep(struct vrd_poller *poller, struct vrd_poller_dev *pdev, 
 		struct vrd_ctx_slots *slots = TAILQ_FIRST(&pdev->asleep);
 
 		if (pdev->sweep && !--pdev->sweep)
-			poller->num_sweeps--;
+			TAILQ_REMOVE(&poller->sweeps, pdev, sweep_link);
 		if (scan_ctx(poller, slots, scan)) {
 			found = true;
 			continue;		/* it is awake now */
@@ -196,53 +303,35 @@ static bool scan_asleep(struct vrd_poller *poller, struct vrd_poller_dev *pdev, 
 	return found;
 }
 
-/* The summary lines of the pages that are looked at next. */
-static void prefetch_awake(struct vrd_poller *poller, unsigned int num)
+/* Some pages of a device whose queue was notified; such devices take turns. */
+static void sweep(struct vrd_poller *poller, struct scan *scan)
 {
-	struct vrd_ctx_slots *slots = TAILQ_FIRST(&poller->awake);
+	struct vrd_poller_dev *pdev = TAILQ_FIRST(&poller->sweeps);
 
-	for (; num && slots; num--, slots = TAILQ_NEXT(slots, link))
-		if (slots->db)
-			__builtin_prefetch(slots->db->summary);
+	TAILQ_REMOVE(&poller->sweeps, pdev, sweep_link);
+	TAILQ_INSERT_TAIL(&poller->sweeps, pdev, sweep_link);
+	scan_asleep(poller, pdev, VRD_SCAN_AWAKE, scan);
 }
 
 bool vrd_doorbell_turn(struct vrd_poller *poller)
 {
-	unsigned int awake = poller->num_awake < VRD_SCAN_AWAKE ? poller->num_awake :
-			     VRD_SCAN_AWAKE;
-	struct scan scan;
 	struct vrd_poller_dev *pdev;
-	bool found = false;
+	struct scan scan;
+	bool found;
 
 	scan.num = 0;
-	if (awake > 1)
-		prefetch_awake(poller, awake);
-	while (awake--) {
-		struct vrd_ctx_slots *slots = TAILQ_FIRST(&poller->awake);
-
-		found |= scan_ctx(poller, slots, &scan);
-		if (poller->num_awake > 1) {
-			TAILQ_REMOVE(&poller->awake, slots, link);
-			TAILQ_INSERT_TAIL(&poller->awake, slots, link);
+	scan.bytes_left = VRD_SCAN_BYTES;
+	found = scan_awake(poller, &scan);
+	if (!TAILQ_EMPTY(&poller->sweeps)) {
+		sweep(poller, &scan);
+		found = true;
+	} else if (poller->turn % VRD_TURNS_PER_ASLEEP == 0) {
+		pdev = TAILQ_FIRST(&poller->rotation);
+		if (pdev) {
+			TAILQ_REMOVE(&poller->rotation, pdev, turn_link);
+			TAILQ_INSERT_TAIL(&poller->rotation, pdev, turn_link);
+			found |= scan_asleep(poller, pdev, VRD_SCAN_ASLEEP, &scan);
 		}
-	}
-
-	if (poller->num_sweeps) {
-		LIST_FOREACH(pdev, &poller->devs, link) {
-			if (!pdev->sweep)
-				continue;
-			scan_asleep(poller, pdev, VRD_SCAN_AWAKE, &scan);
-			found = true;
-		}
-		scan_finish(poller, &scan);
-		return found;
-	}
-
-	pdev = TAILQ_FIRST(&poller->rotation);
-	if (pdev) {
-		TAILQ_REMOVE(&poller->rotation, pdev, turn_link);
-		TAILQ_INSERT_TAIL(&poller->rotation, pdev, turn_link);
-		found |= scan_asleep(poller, pdev, VRD_SCAN_ASLEEP, &scan);
 	}
 	scan_finish(poller, &scan);
 	return found;
@@ -250,10 +339,10 @@ bool vrd_doorbell_turn(struct vrd_poller *poller)
 
 void vrd_doorbell_kicked(struct vrd_poller *poller, struct vrd_poller_dev *pdev)
 {
-	if (!pdev->num_asleep)
+	if (!pdev->num_asleep || pdev->sched.suspended)
 		return;
 	if (!pdev->sweep)
-		poller->num_sweeps++;
+		TAILQ_INSERT_TAIL(&poller->sweeps, pdev, sweep_link);
 	pdev->sweep = pdev->num_asleep;
 }
 
@@ -262,7 +351,7 @@ bool vrd_doorbell_pending(struct vrd_poller *poller)
 	struct vrd_ctx_slots *slots;
 
 	TAILQ_FOREACH(slots, &poller->awake, link)
-		if (slots->db && summary(slots))
+		if (slots->db && (has_summary(slots) || slots->again))
 			return true;
 	return false;
 }

@@ -13,6 +13,7 @@
 
 #include "path.h"
 #include "poller_internal.h"
+#include "ticks.h"
 
 #define MAX_POLLERS	64
 
@@ -88,10 +89,32 @@ unsigned int vrd_poller_index(const struct vrd_poller *poller)
 	return poller->index;
 }
 
+struct wait_visit {
+	struct vrd_visit visit;
+	struct vrd_signal done;
+};
+
+static void wait_visit_done(struct vrd_visit *visit)
+{
+	vrd_signal_raise(&((struct wait_visit *)visit)->done);
+}
+
+void vrd_engine_call_all(struct vrd_engine *engine,
+			 void (*fn)(struct vrd_poller *poller, void *arg), void *arg)
+{
+	struct wait_visit wait = { .visit = { .fn = fn, .arg = arg, .done = wait_visit_done } };
+
+	vrd_signal_init(&wait.done);
+	vrd_engine_visit(engine, &wait.visit);
+	vrd_signal_wait(&wait.done);
+}
+
 static void stop_pollers(struct vrd_engine *engine, unsigned int num)
 {
-	while (num)
-		vrd_poller_stop(&engine->pollers[--num]);
+	for (unsigned int i = 0; i < num; i++)
+		vrd_poller_stop(&engine->pollers[i]);
+	for (unsigned int i = 0; i < num; i++)
+		vrd_poller_close(&engine->pollers[i]);
 }
 
 int vrd_engine_create(const struct vrd_engine_config *cfg, struct vrd_engine **engine_out,
@@ -115,6 +138,8 @@ int vrd_engine_create(const struct vrd_engine_config *cfg, struct vrd_engine **e
 	engine->log.level = cfg->log_level;
 	engine->poll_ns = cfg->poll_us * 1000ULL;
 	engine->poll_fixed = cfg->poll_fixed;
+	engine->quantum_ticks = vrd_ticks_measure(VRD_QUANTUM_NS);
+	engine->turn_ticks = engine->quantum_ticks * VRD_TURN_NS / VRD_QUANTUM_NS;
 	LIST_INIT(&engine->devices);
 	LIST_INIT(&engine->fabrics);
 	pthread_mutex_init(&engine->lock, NULL);
@@ -191,37 +216,49 @@ void vrd_engine_destroy(struct vrd_engine *engine)
 
 /* ---- devices ------------------------------------------------------------------ */
 
-/* Arguments of the messages; @poller_devs has one for each poller. */
-struct add_device {
-	struct vrd_device *dev;
-	struct vrd_poller_dev **pdevs;
-};
-
 static void add_device(struct vrd_poller *poller, void *arg)
 {
-	struct add_device *add = arg;
-	struct vrd_poller_dev *pdev = add->pdevs[poller->index];
+	struct vrd_device *dev = arg;
 
-	pdev->dev = add->dev;
+	poller->num_polled += dev->polled;
+	LIST_INSERT_HEAD(&poller->devs, dev->pdevs[poller->index], link);
+}
+
+static struct vrd_poller_dev *pdev_new(struct vrd_device *dev)
+{
+	struct vrd_poller_dev *pdev = calloc(1, sizeof(*pdev));
+
+	if (!pdev)
+		return NULL;
+	vrd_dev_sched_init(&pdev->sched);
+	pdev->sched.suspended = vrd_device_suspended(dev);
+	pdev->dev = dev;
 	pdev->kick_fd = -1;
-	poller->num_polled += add->dev->polled;
 	TAILQ_INIT(&pdev->asleep);
-	LIST_INSERT_HEAD(&poller->devs, pdev, link);
+	return pdev;
+}
+
+static void pdevs_free(struct vrd_device *dev)
+{
+	for (unsigned int i = 0; i < dev->engine->num_pollers; i++)
+		free(dev->pdevs[i]);
+	free(dev->pdevs);
+	dev->pdevs = NULL;
 }
 
 int vrd_engine_add_device(struct vrd_device *dev)
 {
 	struct vrd_engine *engine = dev->engine;
-	struct vrd_poller_dev *pdevs[MAX_POLLERS];
-	struct add_device add = { dev, pdevs };
 
-	for (unsigned int i = 0; i < engine->num_pollers; i++) {
-		pdevs[i] = calloc(1, sizeof(*pdevs[i]));
-		if (pdevs[i])
-			continue;
-		while (i)
-			free(pdevs[--i]);
+	dev->pdevs = calloc(engine->num_pollers, sizeof(dev->pdevs[0]));
+	if (!dev->pdevs)
 		return -ENOMEM;
+	for (unsigned int i = 0; i < engine->num_pollers; i++) {
+		dev->pdevs[i] = pdev_new(dev);
+		if (!dev->pdevs[i]) {
+			pdevs_free(dev);
+			return -ENOMEM;
+		}
 	}
 
 	pthread_mutex_lock(&engine->lock);
@@ -230,20 +267,17 @@ int vrd_engine_add_device(struct vrd_device *dev)
 	LIST_INSERT_HEAD(&engine->devices, dev, engine_link);
 	pthread_mutex_unlock(&engine->lock);
 
-	for (unsigned int i = 0; i < engine->num_pollers; i++)
-		vrd_poller_call(&engine->pollers[i], add_device, &add);
+	vrd_engine_call_all(engine, add_device, dev);
 	return 0;
 }
 
-static void remove_device(struct vrd_poller *poller, void *dev)
+/* It is suspended and has no context, so it is in no other list. */
+static void remove_device(struct vrd_poller *poller, void *arg)
 {
-	struct vrd_poller_dev *pdev = vrd_poller_dev_find(poller, dev);
+	struct vrd_device *dev = arg;
 
-	poller->num_polled -= pdev->dev->polled;
-	if (pdev->sweep)
-		poller->num_sweeps--;
-	LIST_REMOVE(pdev, link);
-	free(pdev);
+	poller->num_polled -= dev->polled;
+	LIST_REMOVE(dev->pdevs[poller->index], link);
 }
 
 void vrd_engine_remove_device(struct vrd_device *dev)
@@ -251,8 +285,8 @@ void vrd_engine_remove_device(struct vrd_device *dev)
 	struct vrd_engine *engine = dev->engine;
 
 	vrd_poller_unwatch_kick(dev);
-	for (unsigned int i = 0; i < engine->num_pollers; i++)
-		vrd_poller_call(&engine->pollers[i], remove_device, dev);
+	vrd_engine_call_all(engine, remove_device, dev);
+	pdevs_free(dev);
 	pthread_mutex_lock(&engine->lock);
 	LIST_REMOVE(dev, engine_link);
 	engine->num_devices--;
@@ -270,7 +304,7 @@ struct watch_kick {
 static void watch_kick(struct vrd_poller *poller, void *arg)
 {
 	struct watch_kick *watch = arg;
-	struct vrd_poller_dev *pdev = vrd_poller_dev_find(poller, watch->dev);
+	struct vrd_poller_dev *pdev = watch->dev->pdevs[poller->index];
 	/*
 	 * Edge triggered: each signal wakes every poller that the device has
 	 * contexts on, and none has to drain it for the others.
@@ -292,8 +326,7 @@ int vrd_poller_watch_kick(struct vrd_device *dev, int fd)
 {
 	struct watch_kick watch = { .dev = dev, .fd = fd };
 
-	for (unsigned int i = 0; i < dev->engine->num_pollers; i++)
-		vrd_poller_call(&dev->engine->pollers[i], watch_kick, &watch);
+	vrd_engine_call_all(dev->engine, watch_kick, &watch);
 	if (watch.error) {
 		vrd_poller_unwatch_kick(dev);
 		return watch.error;
@@ -306,8 +339,7 @@ void vrd_poller_unwatch_kick(struct vrd_device *dev)
 {
 	struct watch_kick watch = { .dev = dev, .fd = -1 };
 
-	for (unsigned int i = 0; i < dev->engine->num_pollers; i++)
-		vrd_poller_call(&dev->engine->pollers[i], watch_kick, &watch);
+	vrd_engine_call_all(dev->engine, watch_kick, &watch);
 	dev->db_kick_fd = -1;
 }
 
@@ -359,16 +391,6 @@ void vrd_device_resume_send(struct vrd_device *dev, struct vrd_visit *visit,
 	visit->arg = dev;
 	visit->done = done;
 	vrd_engine_visit(dev->engine, visit);
-}
-
-struct wait_visit {
-	struct vrd_visit visit;
-	struct vrd_signal done;
-};
-
-static void wait_visit_done(struct vrd_visit *visit)
-{
-	vrd_signal_raise(&((struct wait_visit *)visit)->done);
 }
 
 void vrd_device_quiesce(struct vrd_device *dev)

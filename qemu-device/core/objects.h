@@ -252,13 +252,15 @@ struct vrd_qp {
 	} resp;
 
 	struct vrd_sched {		/* sched.c; the poller's own unless it says otherwise */
-		TAILQ_ENTRY(vrd_qp) link;	/* its run queue */
+		TAILQ_ENTRY(vrd_qp) link;	/* its device's run queue */
+		struct vrd_dev_sched *dev;	/* its device on its poller; constant */
 		bool queued;
 		int16_t hot;			/* place in the hot list, or -1 */
 		uint32_t head;			/* sq.head after it last ran: to prefetch */
+		uint32_t moved;			/* bytes of this burst: the transport adds to it */
+		TAILQ_ENTRY(vrd_qp) posted_link;	/* the inbox: inbox lock */
 		bool posted;			/* in the inbox: inbox lock */
 		bool detached;			/* ignore vrd_qp_schedule(): inbox lock */
-		struct vrd_qp *posted_next;	/* inbox lock */
 		_Atomic uint8_t error_state;	/* SQE or ERR to go to, or 0: any thread */
 	} sched;
 
@@ -366,6 +368,9 @@ struct vrd_device {
 	_Atomic uint64_t stats[VIRTIO_RDMA_STAT_COUNT];
 
 	LIST_ENTRY(vrd_device) engine_link;	/* engine.c: engine lock */
+	struct vrd_poller_dev **pdevs;	/* the device on each poller, by index; constant */
+	/* Goes up when addresses of rings change: resume writes their words again. */
+	_Atomic uint32_t ring_generation;
 	struct vrd_poller *poller;	/* home: watches the doorbell kick */
 	int db_kick_fd;			/* as the pollers watch it, or -1: engine lock */
 };

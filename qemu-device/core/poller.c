@@ -1,22 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The poller thread: its turns, its messages, and when it sleeps.
+ * The poller thread: its turns, its messages, and how it sleeps (when: spin.c).
  *
  * A turn takes messages, runs the queue pairs that have work, looks at doorbell
- * pages and timers, and ends with a quiescent state.  After turns without work
- * the poller spins on for its budget and then sleeps on its eventfds.
- *
- * The budget is the configured one where there is a CPU to spare for it.  Where
- * there is not, spinning keeps the very guests from the CPU whose requests it
- * waits for.  Two things tell: the kernel preempts the poller for a good part of
- * a time slice; or spinning ends in vain, and as soon as the poller sleeps there
- * is work.  Then it does not spin for a while, which doubles if it was no better
- * afterwards.
- *
- * And while it spins it yields every few microseconds.  Where nobody else wants
- * the CPU that is a short system call in a time in which there is nothing to do;
- * where somebody does, it is as a rule the program that the last completion was
- * for, on whose next request the poller is waiting.
+ * pages and timers, and ends with a quiescent state.  Each part of it is bounded,
+ * so that a turn is short whatever guests do.  After turns without work the poller
+ * spins on for its budget and then sleeps on its eventfds.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -40,21 +29,8 @@
 
 /* The clock is read once in so many idle turns. */
 #define IDLE_TURNS_PER_CLOCK	16
-/* Who spins offers its CPU so often to whoever else could use it. */
-#define YIELD_NS		4000ULL
 /* And this often while there is work. */
 #define BUSY_TURNS_PER_CLOCK	256
-/* How often the kernel is asked about preemption. */
-#define SAMPLE_NS		100000ULL
-/* Others took the CPU for so long between two samples: it is contended. */
-#define LOST_NS			500000ULL
-/* After so many spins in vain it is asked whether enough others were not. */
-#define SPINS_IN_VAIN		8
-/* A poller that should not spin does not for so long at first, and at most. */
-#define PENALTY_MIN_NS		10000000ULL
-#define PENALTY_MAX_NS		640000000ULL
-/* If it was all right for so long, the next time is a short one again. */
-#define FORGIVE_NS		1000000000ULL
 
 static _Thread_local struct vrd_poller *current_poller;
 
@@ -176,26 +152,38 @@ void vrd_engine_visit(struct vrd_engine *engine, struct vrd_visit *visit)
 	vrd_poller_send(&engine->pollers[0], &visit->msg);
 }
 
-/* What others left in the inbox.  QPs first: a message may take one out. */
+/* Messages from the inbox, not too many; inbox lock.  *@more: there are others. */
+static struct vrd_message *take_messages(struct vrd_poller *poller, bool *more)
+{
+	struct vrd_message *first = poller->msg_first, *last = first;
+
+	for (unsigned int n = 1; last && last->next && n < VRD_MESSAGES_TURN; n++)
+		last = last->next;
+	if (!last)
+		return NULL;
+	poller->msg_first = last->next;
+	last->next = NULL;
+	if (!poller->msg_first)
+		poller->msg_last = NULL;
+	else
+		*more = true;
+	return first;
+}
+
+/* What other threads left in the inbox. */
 static void take_inbox(struct vrd_poller *poller)
 {
 	struct vrd_message *msg;
-	struct vrd_qp *qp;
+	bool more;
 
 	/* For a message this is the end of a turn. */
 	if (poller->num_touched)
 		vrd_cq_flush_touched(poller);
 	atomic_exchange_explicit(&poller->attention, false, memory_order_acquire);
 	vrd_lock(&poller->inbox_lock);
-	while ((qp = poller->posted_first)) {
-		poller->posted_first = qp->sched.posted_next;
-		qp->sched.posted = false;
-		vrd_run_queue_add(poller, qp);
-	}
-	poller->posted_last = NULL;
-	msg = poller->msg_first;
-	poller->msg_first = NULL;
-	poller->msg_last = NULL;
+	more = vrd_sched_take_posted(poller);
+	vrd_doorbell_take_failed(poller);
+	msg = take_messages(poller, &more);
 	vrd_unlock(&poller->inbox_lock);
 
 	while (msg) {
@@ -205,9 +193,8 @@ static void take_inbox(struct vrd_poller *poller)
 		msg->fn(poller, msg);
 		msg = next;
 	}
-	if (atomic_load_explicit(&poller->cq_failed, memory_order_relaxed) &&
-	    atomic_exchange(&poller->cq_failed, false))
-		vrd_doorbell_cq_failed(poller);
+	if (more)
+		atomic_store_explicit(&poller->attention, true, memory_order_relaxed);
 }
 
 /* ---- turns ------------------------------------------------------------------ */
@@ -235,9 +222,20 @@ static bool transports_pending(struct vrd_poller *poller)
 	return worked;
 }
 
+/* Timers whose time has come; a busy poller does not ask the clock in each turn. */
+static bool run_timers(struct vrd_poller *poller, uint64_t deadline)
+{
+	if ((poller->busy && poller->turn % VRD_TURNS_PER_DEADLINE) ||
+	    deadline > vrd_poller_now(poller))
+		return false;
+	vrd_timers_run(poller);
+	return true;
+}
+
 /* True if there was something to do. */
 static bool turn(struct vrd_poller *poller)
 {
+	uint64_t deadline;
 	bool worked = false;
 
 	poller->turn++;
@@ -248,20 +246,17 @@ static bool turn(struct vrd_poller *poller)
 	}
 	if (poller->hot_asleep)
 		vrd_hot_wake(poller);
-	if (atomic_load_explicit(&poller->next_deadline, memory_order_relaxed) != UINT64_MAX &&
-	    atomic_load_explicit(&poller->next_deadline, memory_order_relaxed) <=
-	    vrd_poller_now(poller)) {
-		vrd_timers_run(poller);
-		worked = true;
-	}
+	deadline = atomic_load_explicit(&poller->next_deadline, memory_order_relaxed);
+	if (deadline != UINT64_MAX)
+		worked |= run_timers(poller, deadline);
 	worked |= vrd_hot_scan(poller);
 	if (poller->run_len)
 		worked |= vrd_run_queue_run(poller);
 	worked |= vrd_doorbell_turn(poller);
 	if (poller->num_polled)
 		worked |= poll_transports(poller);
-	if (poller->failed_walks)
-		worked |= vrd_doorbell_walk_failed(poller);
+	if (!TAILQ_EMPTY(&poller->walks))
+		worked |= vrd_doorbell_walk(poller);
 	/*
 	 * CQs that wait to have their arming looked at keep the turn open: they
 	 * may be freed after it.  That is for a few turns at most, and not while
@@ -276,6 +271,7 @@ static bool turn(struct vrd_poller *poller)
 		if (vrd_reclaim_pending(poller->engine))
 			worked |= vrd_reclaim_run(poller->engine);
 	}
+	poller->busy = worked;
 	return worked;
 }
 
@@ -289,67 +285,16 @@ static uint64_t thread_cpu_ns(void)
 	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
 }
 
-/* True if the kernel gave a good part of our time to others since the last call. */
-static bool was_preempted(struct vrd_poller *poller)
+/* Now and then: was it preempted? */
+static void sample(struct vrd_poller *poller)
 {
-	uint64_t now = vrd_clock_ns(), cpu = thread_cpu_ns();
-	uint64_t awake = now - poller->sampled_at - poller->slept_ns;
-	uint64_t ran = cpu - poller->cpu_ns;
+	uint64_t now = vrd_poller_now(poller);
 	struct rusage usage;
-	bool switched;
 
-	poller->sampled_at = now;
-	poller->cpu_ns = cpu;
-	poller->slept_ns = 0;
-	if (getrusage(RUSAGE_THREAD, &usage))
-		return false;
-	switched = usage.ru_nivcsw != poller->preempted;
-	count(&poller->stat_preempted, usage.ru_nivcsw - poller->preempted);
-	poller->preempted = usage.ru_nivcsw;
-	return switched && awake > ran + LOST_NS;
-}
-
-static void stop_spinning(struct vrd_poller *poller)
-{
-	uint64_t now = vrd_poller_now(poller);
-
-	if (poller->engine->poll_fixed || now < poller->penalty_until)
+	if (!vrd_spin_sample_due(&poller->spin, now) || getrusage(RUSAGE_THREAD, &usage))
 		return;
-	if (now > poller->penalty_until + FORGIVE_NS)
-		poller->penalty_ns = PENALTY_MIN_NS;
-	else if (poller->penalty_ns < PENALTY_MAX_NS)
-		poller->penalty_ns *= 2;
-	poller->penalty_until = now + poller->penalty_ns;
-	poller->budget_ns = 0;
-}
-
-/* Now and then: was it preempted, is the penalty over? */
-static void review_budget(struct vrd_poller *poller)
-{
-	uint64_t now = vrd_poller_now(poller);
-
-	if (now < poller->sampled_at + SAMPLE_NS)
-		return;
-	if (was_preempted(poller))
-		stop_spinning(poller);
-	if (now >= poller->penalty_until)
-		poller->budget_ns = poller->engine->poll_ns;
-}
-
-/*
- * Spinning ended without work, and then the poller slept for @slept_ns.  If that
- * was less than the time it had spun, somebody waited for the CPU.
- */
-static void spun_in_vain(struct vrd_poller *poller, uint64_t slept_ns)
-{
-	if (!poller->budget_ns || slept_ns > poller->budget_ns)
-		return;
-	if (++poller->spins_in_vain < SPINS_IN_VAIN)
-		return;
-	if (poller->spins_paid < 2 * SPINS_IN_VAIN)
-		stop_spinning(poller);
-	poller->spins_in_vain = 0;
-	poller->spins_paid = 0;
+	count(&poller->stat_preempted, usage.ru_nivcsw - poller->spin.switches);
+	vrd_spin_sample(&poller->spin, vrd_clock_ns(), thread_cpu_ns(), usage.ru_nivcsw);
 }
 
 /* ---- sleep ----------------------------------------------------------------------- */
@@ -394,7 +339,7 @@ static bool prepare_sleep(struct vrd_poller *poller)
 	 * need_wakeup, and with the one in vrd_poller_notify().
 	 */
 	vrd_full_barrier();
-	if (!atomic_load(&poller->attention) && !vrd_hot_scan(poller) &&
+	if (!atomic_load(&poller->attention) && !vrd_hot_pending(poller) &&
 	    !vrd_doorbell_pending(poller) &&
 	    !(poller->num_polled && transports_pending(poller)))
 		return true;
@@ -441,22 +386,11 @@ static void sleep_now(struct vrd_poller *poller)
 	/* It may have been the last one that a callback waited for: no sleep then. */
 	n = vrd_reclaim_due(poller->engine) ? 0 : wait_for_events(poller, events, 16);
 	start = vrd_clock_ns() - start;
-	poller->slept_ns += start;
 	atomic_store(&poller->sleeping, false);
 	vrd_grace_online(poller);
 	take_events(poller, events, n);
-	spun_in_vain(poller, start);
-}
-
-/* Not where the owner said that this CPU is the poller's own. */
-static void yield_cpu(struct vrd_poller *poller)
-{
-	uint64_t now = vrd_poller_now(poller);
-
-	if (poller->engine->poll_fixed || now - poller->yielded_at < YIELD_NS)
-		return;
-	poller->yielded_at = now;
-	sched_yield();
+	poller->now_valid = false;
+	vrd_spin_slept(&poller->spin, start, vrd_poller_now(poller));
 }
 
 static void idle(struct vrd_poller *poller)
@@ -467,22 +401,21 @@ static void idle(struct vrd_poller *poller)
 		sched_yield();
 		return;
 	}
-	if (poller->idle_turns++ % IDLE_TURNS_PER_CLOCK && poller->budget_ns) {
+	if (poller->idle_turns++ % IDLE_TURNS_PER_CLOCK && poller->spin.budget_ns) {
 		vrd_cpu_relax();
 		return;
 	}
-	if (!poller->idle_since) {
-		poller->idle_since = vrd_poller_now(poller);
-		poller->yielded_at = poller->idle_since;
+	sample(poller);
+	switch (vrd_spin_idle(&poller->spin, vrd_poller_now(poller))) {
+	case VRD_SPIN_ON:
+		break;
+	case VRD_SPIN_YIELD:
+		sched_yield();
+		break;
+	case VRD_SPIN_SLEEP:
+		sleep_now(poller);
+		poller->idle_turns = 0;
 	}
-	review_budget(poller);
-	if (vrd_poller_now(poller) - poller->idle_since < poller->budget_ns) {
-		yield_cpu(poller);
-		return;
-	}
-	sleep_now(poller);
-	poller->idle_since = 0;
-	poller->idle_turns = 0;
 }
 
 static void *poller_main(void *arg)
@@ -503,11 +436,10 @@ static void *poller_main(void *arg)
 			idle(poller);
 			continue;
 		}
-		poller->spins_paid += poller->idle_turns != 0;
-		poller->idle_since = 0;
+		vrd_spin_worked(&poller->spin, poller->idle_turns);
 		poller->idle_turns = 0;
 		if (++busy % BUSY_TURNS_PER_CLOCK == 0)
-			review_budget(poller);
+			sample(poller);
 	}
 
 	vrd_grace_offline(poller);
@@ -560,13 +492,17 @@ int vrd_poller_start(struct vrd_poller *poller, struct vrd_error *err)
 	vrd_lock_init(&poller->timer_lock, VRD_LOCK_LEAF);
 	atomic_init(&poller->next_deadline, UINT64_MAX);
 	atomic_init(&poller->passed, VRD_GRACE_OFFLINE);
-	TAILQ_INIT(&poller->run_queue);
+	TAILQ_INIT(&poller->runnable);
+	TAILQ_INIT(&poller->posted);
 	TAILQ_INIT(&poller->awake);
 	TAILQ_INIT(&poller->rotation);
+	TAILQ_INIT(&poller->sweeps);
+	TAILQ_INIT(&poller->walks);
+	TAILQ_INIT(&poller->failed);
 	LIST_INIT(&poller->devs);
-	poller->budget_ns = poller->engine->poll_ns;
-	poller->sampled_at = vrd_clock_ns();
-	poller->penalty_ns = PENALTY_MIN_NS;
+	poller->round = 1;		/* a device that had no turn yet is fresh */
+	vrd_spin_init(&poller->spin, poller->engine->poll_ns, poller->engine->poll_fixed,
+		      vrd_clock_ns());
 	poller->wake_fd = -1;
 
 	poller->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -576,23 +512,29 @@ int vrd_poller_start(struct vrd_poller *poller, struct vrd_error *err)
 	    epoll_ctl(poller->epoll_fd, EPOLL_CTL_ADD, poller->wake_fd, &event)) {
 		ret = vrd_fail(err, -errno, "raise the limit of open files",
 			       "cannot make a poller's file descriptors: %s", strerror(errno));
-		vrd_poller_stop(poller);
+		vrd_poller_close(poller);
 		return ret;
 	}
 	ret = start_thread(poller, err);
-	if (ret)
+	if (ret) {
 		vrd_poller_stop(poller);
+		vrd_poller_close(poller);
+	}
 	return ret;
 }
 
 void vrd_poller_stop(struct vrd_poller *poller)
 {
-	if (poller->started) {
-		atomic_store(&poller->stop, true);
-		vrd_poller_attend(poller);
-		pthread_join(poller->thread, NULL);
-		poller->started = false;
-	}
+	if (!poller->started)
+		return;
+	atomic_store(&poller->stop, true);
+	vrd_poller_attend(poller);
+	pthread_join(poller->thread, NULL);
+	poller->started = false;
+}
+
+void vrd_poller_close(struct vrd_poller *poller)
+{
 	if (poller->wake_fd >= 0)
 		close(poller->wake_fd);
 	if (poller->epoll_fd >= 0)

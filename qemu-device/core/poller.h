@@ -12,7 +12,7 @@
 #ifndef VRD_POLLER_H
 #define VRD_POLLER_H
 
-#include "objects.h"
+#include "transport.h"
 
 /*
  * Before anything else uses @dev, after everything else is gone.  add gives
@@ -30,6 +30,17 @@ void vrd_engine_abandoned(struct vrd_engine *engine, int num);
 int vrd_poller_ctx_attach(struct vrd_ctx *ctx);
 /* All QPs are detached.  After it the page is not touched any more. */
 void vrd_poller_ctx_detach(struct vrd_ctx *ctx);
+
+/*
+ * All contexts, QPs and SRQs of the device at once: one message to each poller,
+ * whatever their number.  After it no poller runs one of them or looks at a page.
+ * Nobody detaches QPs and SRQs one by one any more; of each context ctx_free gives
+ * the memory back.
+ */
+void vrd_poller_detach_all(struct vrd_device *dev);
+void vrd_poller_detach_all_send(struct vrd_device *dev, struct vrd_visit *visit,
+				void (*done)(struct vrd_visit *visit));
+void vrd_poller_ctx_free(struct vrd_ctx *ctx);
 
 /*
  * Sets qp->poller, and assigns sq.slot and rq.slot (VIRTIO_RDMA_NONE where

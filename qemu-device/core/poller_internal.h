@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What engine.c, poller.c, sched.c, doorbell*.c and timer.c share.  Nobody else
- * includes it.
+ * What engine.c, poller.c, reclaim.c, sched.c, hot.c, doorbell*.c and timer.c share.
+ * Of the rest, cq.c, qp.c and wqe.c include it.
  *
  * Unless it says otherwise, a field of struct vrd_poller, struct vrd_poller_dev
  * and struct vrd_ctx_slots is touched by the poller's own thread only; others
@@ -16,24 +16,40 @@
 #include "notify.h"
 #include "poller.h"
 #include "shm.h"
+#include "spin.h"
 
 /* Rings whose producer is read every turn: more lines cost latency. */
 #define VRD_HOT_RINGS		64
 /* A ring leaves the hot list for another after so many turns without work. */
 #define VRD_HOT_IDLE_TURNS	4096
-/* Work requests of one QP, before the next QP has its turn. */
-#define VRD_SQ_BUDGET		64
-/* After so long, a copy lets others have a turn, whoever they are. */
+/* Work requests of one burst of a QP that is alone, and of others. */
+#define VRD_SQ_BUDGET_ALONE	64
+#define VRD_SQ_BUDGET		16
+/* What a device may use before the next device has its turn. */
+#define VRD_QUANTUM_NS		10000
+#define VRD_QUANTUM_BYTES	(256 << 10)
+/* No other device has its turn in a turn of the poller that has lasted so long. */
+#define VRD_TURN_NS		50000
+/* After so long, a copy ends its burst. */
 #define VRD_BURST_NS		200000
 /* How often a copy asks whether others wait, for each look at pages and clock. */
 #define VRD_QUESTIONS_PER_LOOK	4
-/* Timers that one turn runs. */
+/* What one turn takes from the inbox, and timers that it runs. */
+#define VRD_POSTED_TURN		256
+#define VRD_MESSAGES_TURN	64
 #define VRD_TIMERS_TURN		256
+/* The next deadline is compared with the clock in one of so many busy turns. */
+#define VRD_TURNS_PER_DEADLINE	8
 /* Doorbell pages that one turn looks at, of those awake and of the others. */
 #define VRD_SCAN_AWAKE		8
 #define VRD_SCAN_ASLEEP		2
-/* Groups of 64 dirty bytes that one turn serves in one page. */
+/* Sleeping pages are looked at in one of so many turns. */
+#define VRD_TURNS_PER_ASLEEP	4
+/* Groups of 64 dirty bytes that one turn serves in one page, and dirty bytes in all. */
 #define VRD_SCAN_GROUPS		4
+#define VRD_SCAN_BYTES		64
+/* Empty groups that a walk skips in one turn. */
+#define VRD_WALK_SKIP		16
 /* CQs that wait to have their arming looked at; they do so for this many short
  * bursts, or for less when the bursts moved many bytes.
  */
@@ -45,6 +61,7 @@
 #define VRD_UNTOLD_BYTES	(1U << 20)
 
 TAILQ_HEAD(vrd_run_queue, vrd_qp);
+TAILQ_HEAD(vrd_dev_queue, vrd_dev_sched);
 TAILQ_HEAD(vrd_slots_list, vrd_ctx_slots);
 LIST_HEAD(vrd_ring_list, vrd_ring);
 
@@ -52,20 +69,32 @@ struct vrd_slot_group {
 	struct vrd_ring_list rings[64];
 };
 
+/* What a walk over all rings of a context does with each of them. */
+enum vrd_walk {
+	VRD_WALK_FAILED	= 1,			/* QPs of failed CQs go to ERR */
+	VRD_WALK_RESUME	= 2,			/* write need_db, look at the ring */
+};
+
 /* A context's doorbell page, and the rings behind its slots. */
 struct vrd_ctx_slots {
 	struct vrd_ctx *ctx;
 	TAILQ_ENTRY(vrd_ctx_slots) link;	/* poller's awake list, or device's asleep list */
-	struct vrd_poller_dev *pdev;
-	/*
-	 * The page, or NULL while it must not be touched: suspended, or no RAM.
-	 * A copy of ctx->db, so that a scan reads one line for each context.
-	 */
+	struct vrd_poller_dev *pdev;		/* constant */
+	/* A copy of ctx->db, so that a scan reads one line for each context. */
 	struct virtio_rdma_db_page *db;
 	bool awake;				/* its need_wakeup is 0 */
-	uint32_t next_group;			/* where the scan goes on */
-	uint32_t failed_group;			/* walk for QPs of failed CQs; GROUPS: none */
-	_Atomic bool cq_failed;			/* start that walk: any thread */
+	bool attached;				/* in one of the lists */
+	uint32_t next_group, next_byte;		/* where the scan goes on */
+	uint64_t again;				/* groups with dirty bytes that were left over */
+	/* The ring that was rung last and is not watched: its lines are prefetched. */
+	struct vrd_ring *rung;
+
+	TAILQ_ENTRY(vrd_ctx_slots) walk_link;	/* poller->walks, if walk is not zero */
+	unsigned int walk;			/* VRD_WALK_* */
+	uint32_t walk_group;
+	TAILQ_ENTRY(vrd_ctx_slots) failed_link;	/* poller->failed: inbox lock */
+	bool failed;				/* inbox lock */
+
 	/*
 	 * Made under dev->lock when a slot of it is first allocated.  A guest can
 	 * set a dirty byte of it at any time, so the poller may meet the pointer
@@ -86,14 +115,38 @@ static inline struct vrd_slot_group *vrd_slot_group(const struct vrd_ctx_slots *
 	return atomic_load_explicit(&slots->groups[group], memory_order_acquire);
 }
 
+/*
+ * The queue pairs of one device that have work, on one poller: sched.c.  Limits of
+ * a device (bytes and operations in a second) belong here.
+ */
+struct vrd_dev_sched {
+	TAILQ_ENTRY(vrd_dev_sched) link;	/* poller->runnable */
+	struct vrd_run_queue queue;
+	unsigned int num;			/* in the queue */
+	unsigned int num_hot;			/* of its rings that are watched */
+	bool runnable;				/* in poller->runnable */
+	bool fresh;				/* there, ahead of its turn */
+	bool suspended;				/* keeps its queue and does not run */
+	uint32_t round;				/* in which it last had its turn */
+	int64_t ticks, bytes;			/* what is left of its quantum */
+
+	/* Inbox lock: */
+	TAILQ_ENTRY(vrd_dev_sched) posted_link;	/* poller->posted, if the queue is not empty */
+	struct vrd_run_queue posted;		/* vrd_qp_schedule() of other threads */
+	bool gone;				/* ignore them: all QPs are being destroyed */
+};
+
 /* A device, as one poller knows it. */
 struct vrd_poller_dev {
+	struct vrd_dev_sched sched;
 	struct vrd_device *dev;
 	LIST_ENTRY(vrd_poller_dev) link;
 	TAILQ_ENTRY(vrd_poller_dev) turn_link;	/* rotation, if it has sleeping contexts */
+	TAILQ_ENTRY(vrd_poller_dev) sweep_link;	/* sweeps, if sweep is not zero */
 	struct vrd_slots_list asleep;		/* contexts whose need_wakeup is 1 */
-	unsigned int num_asleep;
+	unsigned int num_asleep, num_awake;
 	unsigned int sweep;			/* sleeping contexts to look at since the kick */
+	uint32_t ring_generation;		/* dev's, as of the last resume */
 	int kick_fd;				/* in the epoll set, or -1 */
 };
 
@@ -121,16 +174,21 @@ struct vrd_poller {
 	_Atomic bool attention;			/* something is in the inbox or in the flags */
 	unsigned int num_hot;
 	uint64_t turn;
-	struct vrd_run_queue run_queue;
-	unsigned int run_len;
+	unsigned int run_len;			/* QPs that are queued, of all runnable devices */
+	unsigned int num_runnable;
+	struct vrd_dev_queue runnable;		/* devices with queued QPs */
+	uint32_t round;				/* in which each of them has its turn once */
+	unsigned int round_left;		/* turns until the next round */
 	struct vrd_slots_list awake;
 	unsigned int num_awake;
 	TAILQ_HEAD(, vrd_poller_dev) rotation;	/* devices with sleeping contexts */
-	unsigned int num_sweeps;		/* devices whose sweep is not zero */
+	TAILQ_HEAD(, vrd_poller_dev) sweeps;	/* devices whose sweep is not zero */
+	struct vrd_slots_list walks;		/* contexts that are walked through */
 	unsigned int num_polled;		/* devices whose transport is to be polled */
 	_Atomic uint64_t next_deadline;		/* of the timers, or UINT64_MAX: timer lock */
 	uint64_t now;
 	bool now_valid;
+	bool busy;				/* the last turn had work */
 	uint64_t burst_start;			/* first question for other work in a burst, or 0 */
 	unsigned int burst_questions;		/* in this burst */
 	struct vrd_hot_ring hot[VRD_HOT_RINGS];
@@ -148,17 +206,9 @@ struct vrd_poller {
 	} touched[VRD_TOUCHED_CQS];
 
 	LIST_HEAD(, vrd_poller_dev) devs;
-	unsigned int failed_walks;		/* contexts with failed_group < GROUPS */
 
-	/* Spinning and sleeping: poller.c */
-	uint64_t budget_ns;			/* engine's poll_ns or 0 */
-	uint64_t idle_since;
-	uint64_t yielded_at;
-	uint64_t idle_turns;
-	uint64_t sampled_at, cpu_ns, slept_ns;	/* as of the last sample, and since it */
-	uint64_t penalty_until, penalty_ns;
-	unsigned int spins_in_vain, spins_paid;
-	long preempted;				/* ru_nivcsw as last sampled */
+	struct vrd_spin spin;
+	uint64_t idle_turns;			/* since the last one with work */
 	int epoll_fd, wake_fd;
 	pthread_t thread;
 	unsigned int index;
@@ -171,10 +221,10 @@ struct vrd_poller {
 
 	/* Other threads write these. */
 	_Alignas(64) struct vrd_lock inbox_lock;	/* a leaf */
-	struct vrd_qp *posted_first, *posted_last;
+	struct vrd_dev_queue posted;		/* devices with posted QPs */
+	struct vrd_slots_list failed;		/* contexts with a failed CQ */
 	struct vrd_message *msg_first, *msg_last;
 	_Atomic bool sleeping;			/* wake_fd has to be signalled */
-	_Atomic bool cq_failed;			/* some context's cq_failed is set */
 	_Atomic bool stop;
 	unsigned int num_ctxs;			/* engine lock */
 	bool started;
@@ -202,6 +252,7 @@ struct vrd_engine {
 	struct vrd_log_target log;
 	uint64_t poll_ns;
 	bool poll_fixed;
+	int64_t quantum_ticks, turn_ticks;	/* VRD_QUANTUM_NS and VRD_TURN_NS */
 	unsigned int num_pollers;
 	struct vrd_poller *pollers;
 
@@ -223,7 +274,10 @@ struct vrd_engine {
 
 /* On failure nothing is left. */
 int vrd_poller_start(struct vrd_poller *poller, struct vrd_error *err);
+/* Ends the thread. */
 void vrd_poller_stop(struct vrd_poller *poller);
+/* When all threads have ended: until then one may be about to wake another one. */
+void vrd_poller_close(struct vrd_poller *poller);
 /* After a flag or the inbox was written: the poller looks at them soon. */
 void vrd_poller_attend(struct vrd_poller *poller);
 /* CLOCK_MONOTONIC */
@@ -269,18 +323,38 @@ bool vrd_reclaim_run(struct vrd_engine *engine);
 
 /* ---- sched.c ---- */
 
+void vrd_dev_sched_init(struct vrd_dev_sched *ds);
 void vrd_run_queue_add(struct vrd_poller *poller, struct vrd_qp *qp);
 void vrd_run_queue_remove(struct vrd_poller *poller, struct vrd_qp *qp);
-/* One burst of each QP that is queued; true if one had work. */
+/* Forgets all QPs of the device. */
+void vrd_run_queue_drop(struct vrd_poller *poller, struct vrd_dev_sched *ds);
+/* Bursts of queued QPs, for a turn's time; true if one had work. */
 bool vrd_run_queue_run(struct vrd_poller *poller);
-/* Schedules the QPs of hot rings whose producer moved; true if there were. */
+/* One burst of a QP that nobody else has to wait for; true if it had work. */
+bool vrd_run_at_once(struct vrd_poller *poller, struct vrd_qp *qp);
+/* The device's QPs do not run, and stay queued; and they do again. */
+void vrd_dev_sched_suspend(struct vrd_poller *poller, struct vrd_dev_sched *ds);
+void vrd_dev_sched_resume(struct vrd_poller *poller, struct vrd_dev_sched *ds);
+/* Queues what other threads posted, some of it; inbox lock.  True: there is more. */
+bool vrd_sched_take_posted(struct vrd_poller *poller);
+/* The QP, or all QPs of the device, are not posted any more; any thread, inbox lock. */
+void vrd_sched_unpost(struct vrd_poller *poller, struct vrd_qp *qp);
+void vrd_sched_unpost_all(struct vrd_poller *poller, struct vrd_dev_sched *ds);
+
+/* ---- hot.c ---- */
+
+/* Runs or queues the QPs of hot rings whose producer moved; true if there was work. */
 bool vrd_hot_scan(struct vrd_poller *poller);
+/* True if there is a hot ring whose producer moved. */
+bool vrd_hot_pending(const struct vrd_poller *poller);
 /* Watches a ring that was rung, if there is room. */
 void vrd_hot_add(struct vrd_poller *poller, struct vrd_qp *qp);
 /* Forgets it; its need_db is not written. */
 void vrd_hot_remove(struct vrd_poller *poller, struct vrd_qp *qp);
 /* Forgets the rings of a device, without touching them. */
 void vrd_hot_drop(struct vrd_poller *poller, const struct vrd_device *dev);
+/* The same, but sets their need_db and queues their QPs. */
+void vrd_hot_suspend(struct vrd_poller *poller, const struct vrd_device *dev);
 /* need_db of all hot rings. */
 void vrd_hot_set_need_db(struct vrd_poller *poller, uint32_t need_db);
 /* need_db of all is 1: forgets those that were quiet, keeps the rest for vrd_hot_wake(). */
@@ -290,8 +364,6 @@ void vrd_hot_wake(struct vrd_poller *poller);
 
 /* ---- doorbell.c ---- */
 
-struct vrd_poller_dev *vrd_poller_dev_find(struct vrd_poller *poller,
-					   const struct vrd_device *dev);
 /* A sleeping context rang: it is awake from now on; need_wakeup is the caller's. */
 void vrd_ctx_slots_wake(struct vrd_poller *poller, struct vrd_ctx_slots *slots);
 /* need_wakeup of all pages that are awake. */
@@ -301,9 +373,12 @@ void vrd_doorbell_sleep(struct vrd_poller *poller);
 /* Messages: leave a suspended device alone; look at all of one that came back. */
 void vrd_doorbell_suspend(struct vrd_poller *poller, void *dev);
 void vrd_doorbell_resume(struct vrd_poller *poller, void *dev);
-/* QPs whose CQ failed go to ERR: begins walks, and does a part of them. */
-void vrd_doorbell_cq_failed(struct vrd_poller *poller);
-bool vrd_doorbell_walk_failed(struct vrd_poller *poller);
+/* A CQ of the context has failed: its QPs go to ERR.  Any thread. */
+void vrd_doorbell_cq_failed(struct vrd_ctx *ctx);
+/* Begins the walks for it; inbox lock. */
+void vrd_doorbell_take_failed(struct vrd_poller *poller);
+/* A part of the walks that there are; true if there was something to do. */
+bool vrd_doorbell_walk(struct vrd_poller *poller);
 
 /* ---- doorbell_scan.c ---- */
 

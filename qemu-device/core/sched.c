@@ -1,77 +1,202 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Which send queues a poller runs: the run queue, and the hot list of rings
- * whose producer index it reads every turn.
+ * Which queue pair a poller runs next, and for how long.
  *
- * A hot ring has need_db 0, so that a post costs its owner one store.  All
- * others have need_db 1 and come through the doorbell page.  A ring becomes hot
- * when it was rung, and makes room when it has been quiet for long; among more
- * busy rings than the list holds the rest stay with the doorbell, which costs
- * less than to swap them.  While the poller sleeps all have need_db 1; those that
- * were busy lately are watched again as soon as it wakes, whoever woke it.
+ * Two levels, each a deficit round robin.  Devices that have work wait in
+ * poller->runnable.  The first one runs until its quantum of time or of bytes is
+ * used up, and goes to the end.  Within its quantum the device's queue pairs have
+ * one burst each, in turn; a burst is limited by the number of requests here and
+ * by bytes in the transport.  So a guest gets its share however many queue pairs it
+ * has, and a turn of the poller is short however many are busy.
  *
- * Threading: the poller's own, but for vrd_qp_schedule().
+ * A device that was idle goes ahead of those that are busy all the time, once in
+ * each round: who sends one request and waits for the answer does not wait for
+ * a whole round.
+ *
+ * A queue pair that is alone, as most are, is run at once and is never queued.
+ *
+ * Threading: the poller's own, but for vrd_qp_schedule() and what takes its posts
+ * back.
  */
 #include "poller_internal.h"
+#include "ticks.h"
+
+/* Bursts between two looks at the clock; a burst of more bytes than this has one of its own. */
+#define BURSTS_PER_LOOK	2
+#define BYTES_PER_LOOK	16384
+
+/* ---- queues --------------------------------------------------------------- */
+
+void vrd_dev_sched_init(struct vrd_dev_sched *ds)
+{
+	TAILQ_INIT(&ds->queue);
+	TAILQ_INIT(&ds->posted);
+}
+
+static void make_runnable(struct vrd_poller *poller, struct vrd_dev_sched *ds)
+{
+	ds->runnable = true;
+	poller->num_runnable++;
+	ds->fresh = ds->round != poller->round;
+	if (ds->fresh)
+		TAILQ_INSERT_HEAD(&poller->runnable, ds, link);
+	else
+		TAILQ_INSERT_TAIL(&poller->runnable, ds, link);
+}
+
+static void make_idle(struct vrd_poller *poller, struct vrd_dev_sched *ds)
+{
+	ds->runnable = false;
+	ds->fresh = false;
+	poller->num_runnable--;
+	TAILQ_REMOVE(&poller->runnable, ds, link);
+	/* What it did not use is not saved; what it used too much it owes. */
+	if (ds->ticks > 0)
+		ds->ticks = 0;
+	if (ds->bytes > 0)
+		ds->bytes = 0;
+}
 
 void vrd_run_queue_add(struct vrd_poller *poller, struct vrd_qp *qp)
 {
+	struct vrd_dev_sched *ds = qp->sched.dev;
+
 	if (qp->sched.queued)
 		return;
 	qp->sched.queued = true;
-	TAILQ_INSERT_TAIL(&poller->run_queue, qp, sched.link);
+	TAILQ_INSERT_TAIL(&ds->queue, qp, sched.link);
+	ds->num++;
+	if (ds->suspended)
+		return;
 	poller->run_len++;
+	if (!ds->runnable)
+		make_runnable(poller, ds);
 }
 
 void vrd_run_queue_remove(struct vrd_poller *poller, struct vrd_qp *qp)
 {
+	struct vrd_dev_sched *ds = qp->sched.dev;
+
 	if (!qp->sched.queued)
 		return;
 	qp->sched.queued = false;
-	TAILQ_REMOVE(&poller->run_queue, qp, sched.link);
+	TAILQ_REMOVE(&ds->queue, qp, sched.link);
+	ds->num--;
+	if (ds->suspended)
+		return;
 	poller->run_len--;
+	if (!ds->num)
+		make_idle(poller, ds);
 }
+
+void vrd_dev_sched_suspend(struct vrd_poller *poller, struct vrd_dev_sched *ds)
+{
+	if (ds->suspended)
+		return;
+	ds->suspended = true;
+	poller->run_len -= ds->num;
+	if (ds->runnable)
+		make_idle(poller, ds);
+}
+
+void vrd_dev_sched_resume(struct vrd_poller *poller, struct vrd_dev_sched *ds)
+{
+	if (!ds->suspended)
+		return;
+	ds->suspended = false;
+	poller->run_len += ds->num;
+	if (ds->num)
+		make_runnable(poller, ds);
+}
+
+void vrd_run_queue_drop(struct vrd_poller *poller, struct vrd_dev_sched *ds)
+{
+	bool suspended = ds->suspended;
+
+	/* As a suspended one it is in no list but its own. */
+	vrd_dev_sched_suspend(poller, ds);
+	TAILQ_INIT(&ds->queue);
+	ds->num = 0;
+	ds->suspended = suspended;
+}
+
+/* ---- other threads ----------------------------------------------------------- */
 
 void vrd_qp_schedule(struct vrd_qp *qp)
 {
 	struct vrd_poller *poller = qp->poller;
+	struct vrd_dev_sched *ds = qp->sched.dev;
 	bool first;
 
 	if (!poller)
 		return;
 	if (vrd_poller_current() == poller) {
 		/* Should it be added just now, then the message that follows takes it out. */
-		if (!__atomic_load_n(&qp->sched.detached, __ATOMIC_RELAXED))
+		if (!__atomic_load_n(&qp->sched.detached, __ATOMIC_RELAXED) && !ds->gone)
 			vrd_run_queue_add(poller, qp);
 		return;
 	}
 
 	vrd_lock(&poller->inbox_lock);
-	first = !qp->sched.detached && !qp->sched.posted;
+	first = !qp->sched.detached && !ds->gone && !qp->sched.posted;
 	if (first) {
+		if (TAILQ_EMPTY(&ds->posted))
+			TAILQ_INSERT_TAIL(&poller->posted, ds, posted_link);
 		qp->sched.posted = true;
-		qp->sched.posted_next = NULL;
-		if (poller->posted_last)
-			poller->posted_last->sched.posted_next = qp;
-		else
-			poller->posted_first = qp;
-		poller->posted_last = qp;
+		TAILQ_INSERT_TAIL(&ds->posted, qp, sched.posted_link);
 	}
 	vrd_unlock(&poller->inbox_lock);
 	if (first)
 		vrd_poller_attend(poller);
 }
 
-/* One burst of one QP; true if it has to be queued again. */
-static bool run_qp(struct vrd_poller *poller, struct vrd_qp *qp, bool *worked)
+void vrd_sched_unpost(struct vrd_poller *poller, struct vrd_qp *qp)
+{
+	struct vrd_dev_sched *ds = qp->sched.dev;
+
+	if (!qp->sched.posted)
+		return;
+	qp->sched.posted = false;
+	TAILQ_REMOVE(&ds->posted, qp, sched.posted_link);
+	if (TAILQ_EMPTY(&ds->posted))
+		TAILQ_REMOVE(&poller->posted, ds, posted_link);
+}
+
+void vrd_sched_unpost_all(struct vrd_poller *poller, struct vrd_dev_sched *ds)
+{
+	if (TAILQ_EMPTY(&ds->posted))
+		return;
+	TAILQ_INIT(&ds->posted);
+	TAILQ_REMOVE(&poller->posted, ds, posted_link);
+}
+
+bool vrd_sched_take_posted(struct vrd_poller *poller)
+{
+	struct vrd_dev_sched *ds;
+
+	for (unsigned int n = 0; (ds = TAILQ_FIRST(&poller->posted)); n++) {
+		struct vrd_qp *qp = TAILQ_FIRST(&ds->posted);
+
+		if (n == VRD_POSTED_TURN) {
+			/* The others first, the next time. */
+			TAILQ_REMOVE(&poller->posted, ds, posted_link);
+			TAILQ_INSERT_TAIL(&poller->posted, ds, posted_link);
+			return true;
+		}
+		vrd_sched_unpost(poller, qp);
+		vrd_run_queue_add(poller, qp);
+	}
+	return false;
+}
+
+/* ---- bursts --------------------------------------------------------------------- */
+
+/* One burst of one QP, which is not queued; true if it has to be queued. */
+static bool run_qp(struct vrd_poller *poller, struct vrd_qp *qp, unsigned int budget, bool *worked)
 {
 	struct vrd_device *dev = qp->dev;
-	uint32_t head;
 	enum vrd_run run;
-
-	/* Resume schedules all QPs of the device. */
-	if (vrd_device_suspended(dev))
-		return false;
+	uint32_t head;
 
 	/*
 	 * The control thread may have been preempted with the lock: others
@@ -88,7 +213,7 @@ static bool run_qp(struct vrd_poller *poller, struct vrd_qp *qp, bool *worked)
 	poller->burst_start = 0;
 	poller->burst_questions = 0;
 	head = qp->sq.head;
-	run = qp->path->sq_run(qp, VRD_SQ_BUDGET);
+	run = qp->path->sq_run(qp, budget);
 	*worked |= run == VRD_RUN_MORE || head != qp->sq.head;
 	qp->sched.head = qp->sq.head;
 	/*
@@ -104,149 +229,103 @@ static bool run_qp(struct vrd_poller *poller, struct vrd_qp *qp, bool *worked)
 	    (run == VRD_RUN_MORE || ++poller->bursts >= VRD_TOUCHED_BURSTS ||
 	     poller->burst_bytes > VRD_TOUCHED_BYTES))
 		vrd_cq_flush_touched(poller);
-	return run == VRD_RUN_MORE;
+	/* The message that suspends it is on its way; after the resume it goes on. */
+	return run == VRD_RUN_MORE || (run == VRD_RUN_WAIT && vrd_device_suspended(dev));
+}
+
+bool vrd_run_at_once(struct vrd_poller *poller, struct vrd_qp *qp)
+{
+	bool worked = false;
+
+	if (run_qp(poller, qp, VRD_SQ_BUDGET_ALONE, &worked))
+		vrd_run_queue_add(poller, qp);
+	return worked;
+}
+
+/* ---- devices in turn ----------------------------------------------------------------- */
+
+/* The device's turn begins: what it may use, once in each round. */
+static void replenish(struct vrd_poller *poller, struct vrd_dev_sched *ds)
+{
+	const struct vrd_engine *engine = poller->engine;
+
+	if (!ds->fresh) {
+		if (!poller->round_left) {
+			poller->round++;
+			poller->round_left = poller->num_runnable;
+		}
+		poller->round_left--;
+	}
+	ds->fresh = false;
+	ds->round = poller->round;
+	ds->ticks += engine->quantum_ticks;
+	ds->bytes += VRD_QUANTUM_BYTES;
+	/* What it used while no other device had work it does not owe. */
+	if (ds->ticks > engine->quantum_ticks || poller->num_runnable == 1)
+		ds->ticks = engine->quantum_ticks;
+	if (ds->bytes > VRD_QUANTUM_BYTES || poller->num_runnable == 1)
+		ds->bytes = VRD_QUANTUM_BYTES;
+}
+
+/*
+ * The turn of one device, which begins at @now, in ticks; returns when it ended.
+ * Each of its QPs has at most one burst, so that all of a small number are looked at.
+ */
+static uint64_t run_device(struct vrd_poller *poller, struct vrd_dev_sched *ds, uint64_t now,
+			   bool *worked)
+{
+	unsigned int budget = poller->run_len > 1 ? VRD_SQ_BUDGET : VRD_SQ_BUDGET_ALONE;
+	unsigned int left = ds->num, bursts = 0, bytes = 0;
+
+	replenish(poller, ds);
+	/* One that owes has to wait, and that is no reason to sleep. */
+	*worked |= ds->ticks <= 0 || ds->bytes <= 0;
+	while (left-- && ds->num && ds->ticks > 0 && ds->bytes > 0) {
+		struct vrd_qp *qp = TAILQ_FIRST(&ds->queue);
+
+		/* The device stays in its place meanwhile. */
+		qp->sched.queued = false;
+		TAILQ_REMOVE(&ds->queue, qp, sched.link);
+		ds->num--;
+		poller->run_len--;
+		qp->sched.moved = 0;
+		if (run_qp(poller, qp, budget, worked))
+			vrd_run_queue_add(poller, qp);
+		ds->bytes -= qp->sched.moved;
+		bytes += qp->sched.moved;
+		if (++bursts % BURSTS_PER_LOOK == 0 || bytes > BYTES_PER_LOOK || !left) {
+			uint64_t then = now;
+
+			now = vrd_ticks();
+			ds->ticks -= now - then;
+			bytes = 0;
+		}
+	}
+	if (!ds->num) {
+		make_idle(poller, ds);
+	} else {
+		TAILQ_REMOVE(&poller->runnable, ds, link);
+		TAILQ_INSERT_TAIL(&poller->runnable, ds, link);
+	}
+	return now;
 }
 
 bool vrd_run_queue_run(struct vrd_poller *poller)
 {
+	uint64_t start = vrd_ticks(), now = start;
 	bool worked = false;
 
-	for (unsigned int n = poller->run_len; n; n--) {
-		struct vrd_qp *qp = TAILQ_FIRST(&poller->run_queue);
-
-		/* A burst may take others off, but adds only at the tail. */
-		if (!qp)
+	for (unsigned int n = poller->num_runnable; n && poller->num_runnable; n--) {
+		now = run_device(poller, TAILQ_FIRST(&poller->runnable), now, &worked);
+		if ((int64_t)(now - start) > poller->engine->turn_ticks)
 			break;
-		vrd_run_queue_remove(poller, qp);
-		if (run_qp(poller, qp, &worked))
-			vrd_run_queue_add(poller, qp);
 	}
 	return worked;
 }
 
-bool vrd_hot_scan(struct vrd_poller *poller)
-{
-	bool found = false;
-
-	for (unsigned int i = 0; i < poller->num_hot; i++) {
-		struct vrd_hot_ring *hot = &poller->hot[i];
-		uint32_t producer = vrd_load32(hot->producer);
-
-		if (producer == hot->seen)
-			continue;
-		vrd_sq_prefetch(hot->qp, hot->seen);
-		hot->seen = producer;
-		hot->used = poller->turn;
-		vrd_run_queue_add(poller, hot->qp);
-		found = true;
-	}
-	return found;
-}
-
-static void hot_take_out(struct vrd_poller *poller, unsigned int i)
-{
-	poller->hot[i].qp->sched.hot = -1;
-	poller->hot[i] = poller->hot[--poller->num_hot];
-	if (i < poller->num_hot)
-		poller->hot[i].qp->sched.hot = i;
-}
-
-/* The ring that was quiet for longest leaves, if that was long enough. */
-static bool hot_make_room(struct vrd_poller *poller)
-{
-	struct vrd_hot_ring *oldest = &poller->hot[0];
-	struct vrd_qp *qp;
-	uint32_t seen;
-
-	/* Not again and again for all that rang in this turn. */
-	if (poller->full_turn == poller->turn)
-		return false;
-	for (unsigned int i = 1; i < poller->num_hot; i++)
-		if (poller->hot[i].used < oldest->used)
-			oldest = &poller->hot[i];
-	if (poller->turn - oldest->used < VRD_HOT_IDLE_TURNS) {
-		poller->full_turn = poller->turn;
-		return false;
-	}
-
-	qp = oldest->qp;
-	seen = oldest->seen;
-	hot_take_out(poller, qp->sched.hot);
-	if (vrd_device_suspended(qp->dev))
-		return true;
-	vrd_store32(&qp->sq.ctrl->need_db, 1);
-	/* pairs with the driver's, between producer and need_db */
-	vrd_full_barrier();
-	if (vrd_load32(&qp->sq.ctrl->producer) != seen)
-		vrd_run_queue_add(poller, qp);
-	return true;
-}
-
-void vrd_hot_add(struct vrd_poller *poller, struct vrd_qp *qp)
-{
-	struct vrd_hot_ring *hot;
-
-	if (qp->sched.hot >= 0 || !qp->sq.ctrl)
-		return;
-	if (poller->num_hot == VRD_HOT_RINGS && !hot_make_room(poller))
-		return;
-	vrd_store32(&qp->sq.ctrl->need_db, 0);
-	hot = &poller->hot[poller->num_hot];
-	hot->producer = &qp->sq.ctrl->producer;
-	/* The caller runs the QP: it takes at least what was there now. */
-	hot->seen = vrd_load32(hot->producer);
-	hot->used = poller->turn;
-	hot->qp = qp;
-	qp->sched.hot = poller->num_hot++;
-}
-
-void vrd_hot_remove(struct vrd_poller *poller, struct vrd_qp *qp)
-{
-	if (qp->sched.hot >= 0)
-		hot_take_out(poller, qp->sched.hot);
-}
-
-void vrd_hot_drop(struct vrd_poller *poller, const struct vrd_device *dev)
-{
-	for (unsigned int i = poller->num_hot; i; i--)
-		if (poller->hot[i - 1].qp->dev == dev)
-			hot_take_out(poller, i - 1);
-}
-
-void vrd_hot_set_need_db(struct vrd_poller *poller, uint32_t need_db)
-{
-	for (unsigned int i = 0; i < poller->num_hot; i++)
-		vrd_store32(&poller->hot[i].qp->sq.ctrl->need_db, need_db);
-}
-
-/*
- * Where two guests answer each other and the poller sleeps in between, the one
- * that did not wake it would otherwise have to ring as well, although it is awake.
- * What was quiet for two wake-ups is not worth the stores.
- */
-void vrd_hot_sleep(struct vrd_poller *poller)
-{
-	for (unsigned int i = poller->num_hot; i; i--)
-		if (poller->hot[i - 1].used <= poller->woke[1])
-			hot_take_out(poller, i - 1);
-	poller->woke[1] = poller->woke[0];
-	poller->woke[0] = poller->turn;
-	poller->hot_asleep = true;
-}
-
-void vrd_hot_wake(struct vrd_poller *poller)
-{
-	/*
-	 * Its queue pairs and memory are still there: who takes them away sends a
-	 * message first, and waits for it.
-	 */
-	vrd_hot_set_need_db(poller, 0);
-	poller->hot_asleep = false;
-}
-
 bool vrd_poller_is_alone(const struct vrd_poller *poller)
 {
-	return poller->num_hot <= 1 && poller->run_len <= 1;
+	return poller->num_hot <= 1 && !poller->run_len;
 }
 
 bool vrd_poller_has_other_work(struct vrd_poller *poller, struct vrd_qp *self)
@@ -272,4 +351,34 @@ bool vrd_poller_has_other_work(struct vrd_poller *poller, struct vrd_qp *self)
 		poller->burst_start = now;
 	return now - poller->burst_start > VRD_BURST_NS ||
 	       atomic_load_explicit(&poller->next_deadline, memory_order_relaxed) <= now;
+}
+
+/* ---- ticks ------------------------------------------------------------------------- */
+
+/* Both clocks at the same time, as far as that is possible. */
+static void read_clocks(uint64_t *ns, uint64_t *ticks)
+{
+	uint64_t best = UINT64_MAX;
+
+	*ns = *ticks = 0;
+	for (unsigned int i = 0; i < 8; i++) {
+		uint64_t before = vrd_ticks(), clock = vrd_clock_ns(), took = vrd_ticks() - before;
+
+		if (took >= best)
+			continue;
+		best = took;
+		*ns = clock;
+		*ticks = before + took / 2;
+	}
+}
+
+int64_t vrd_ticks_measure(uint64_t ns)
+{
+	uint64_t start_ns, start, end_ns, end;
+
+	read_clocks(&start_ns, &start);
+	do
+		read_clocks(&end_ns, &end);
+	while (end_ns - start_ns < 100000);
+	return (int64_t)((double)(end - start) / (double)(end_ns - start_ns) * (double)ns);
 }

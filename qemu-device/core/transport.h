@@ -276,6 +276,9 @@ struct vrd_visit {
 	unsigned int next;
 };
 void vrd_engine_visit(struct vrd_engine *engine, struct vrd_visit *visit);
+/* The same, and waits.  Not on a poller. */
+void vrd_engine_call_all(struct vrd_engine *engine,
+			 void (*fn)(struct vrd_poller *poller, void *arg), void *arg);
 
 /*
  * Runs @fn on the poller between two turns, and waits for it.  Under no lock of
@@ -304,13 +307,24 @@ bool vrd_poller_is_alone(const struct vrd_poller *poller);
 bool vrd_poller_has_other_work(struct vrd_poller *poller, struct vrd_qp *self);
 
 /*
- * Pollers check this at each slice and burst; while it is true they leave the
- * device's memory alone and return VRD_RUN_WAIT (they are rescheduled by
- * resume).  A copy between two devices needs both to be free.
+ * While it is true a device's own QPs do not run and stay queued, and its doorbell
+ * pages are not looked at.  Transports check it at each slice and burst, return
+ * VRD_RUN_WAIT, and leave the device's memory alone: the pollers may not have heard
+ * of it yet, and a copy between two devices needs both to be free.
  */
 static inline bool vrd_device_suspended(struct vrd_device *dev)
 {
 	return atomic_load_explicit(&dev->suspended, memory_order_acquire) != 0;
+}
+
+/*
+ * A word of a ring that belongs into the guest's memory (need_db) changed while the
+ * device is suspended: its resume writes these words of all rings again, and looks
+ * at each ring.
+ */
+static inline void vrd_rings_stale(struct vrd_device *dev)
+{
+	atomic_fetch_add(&dev->ring_generation, 1);
 }
 
 /* --- QP state (qp.c) --- */

@@ -195,7 +195,7 @@ struct vrd_transport_ops {
 	void (*srq_free)(struct vrd_srq *srq);
 	/*
 	 * Poller, without any lock: the dirty byte of the SRQ's ring was seen; and
-	 * once after each resume.
+	 * once after a resume if the memory table has changed.
 	 */
 	void (*srq_run)(struct vrd_srq *srq);
 

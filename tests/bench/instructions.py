@@ -5,8 +5,9 @@
 Built as build/tests/bench/native-instructions.  Counts do not depend on the
 machine's load, so no round is repeated.
 
-poller    what a send queue's burst costs, from the run queue to the look at
-          the CQ's arming, plus one turn around it (shared by the batch)
+poller    what a send queue's burst costs, from the run queue or the scan of hot
+          rings to the look at the CQ's arming, plus one turn around it (shared
+          by the batch)
 provider  ibv_post_send() and ibv_poll_cq(), and for a SEND ibv_post_recv() and
           the receiver's ibv_poll_cq()
 
@@ -112,10 +113,11 @@ def run(kind, batch, num, out):
 
 def poller_cost(poller, num, batch):
     """Instructions for each operation: in its burst, and of the turn around it."""
-    burst = poller.inclusive('vrd_run_queue_run')
+    at_once = poller.called_by('vrd_hot_scan', 'vrd_run_at_once')
+    burst = poller.inclusive('vrd_run_queue_run') + at_once
     burst += poller.called_by('poller_main', 'vrd_cq_flush_touched')
     turns = poller.calls['vrd_hot_scan']
-    turn = poller.self_cost['poller_main'] + sum(
+    turn = poller.self_cost['poller_main'] - at_once + sum(
         poller.called_by('poller_main', fn) for fn in TURN[1:])
     return burst / num, turn / turns / batch
 
@@ -184,7 +186,8 @@ def main():
                               TARGETS.get((kind, batch)))
                 output.result(f'{name}.provider', provider_cost(guest, num))
                 for what, profile, roots in (
-                        ('poller', poller, ('vrd_run_queue_run', 'vrd_cq_flush_touched')),
+                        ('poller', poller, ('vrd_run_queue_run', 'vrd_run_at_once',
+                                           'vrd_cq_flush_touched')),
                         ('provider', guest, ENTRIES)):
                     print(f'    where they go, {what}:')
                     for cost, fn, file in table(profile, roots, num):

@@ -43,10 +43,12 @@ static void set_carries(struct vrd_ibv_qp *vq, bool carries)
 	vrd_lock(&qp->rq.lock);
 	vq->carries = carries;
 	if (vrd_device_suspended(qp->dev) ||
-	    __atomic_load_n(&qp->sched.detached, __ATOMIC_RELAXED))
+	    __atomic_load_n(&qp->sched.detached, __ATOMIC_RELAXED)) {
 		qp->rq.want_db = carries;
-	else if (qp->rq.entries)
+		vrd_rings_stale(qp->dev);
+	} else if (qp->rq.entries) {
 		vrd_rq_want_doorbell(qp, carries);
+	}
 	vrd_unlock(&qp->rq.lock);
 }
 

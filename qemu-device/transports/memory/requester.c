@@ -400,6 +400,7 @@ enum vrd_run vrd_mem_sq_run(struct vrd_qp *qp, unsigned int budget)
 	b.bytes = b.not_sent = 0;
 	b.writes = b.sends = 0;
 	ret = vrd_mem_is_datagram(qp) ? vrd_mem_ud_run(&b, budget) : vrd_mem_rc_run(&b, budget);
+	qp->sched.moved += (b.whole ? b.whole : VRD_MEM_SLICE) - b.slice;
 	vrd_mem_unlock_peer(&b);
 	vrd_mem_count(&b);
 	if (vrd_unlikely(qp->state == VIRTIO_RDMA_QPS_SQD) && vrd_mem_drained(qp))

@@ -62,7 +62,8 @@ bool vrd_mem_next_slice(struct vrd_mem_burst *b)
 	if (vrd_poller_has_other_work(b->qp->poller, b->qp) || vrd_device_suspended(b->qp->dev) ||
 	    (b->resp.qp && vrd_device_suspended(b->resp.qp->dev)))
 		return false;
-	b->slice = vrd_mem_whole_slice(b);
+	b->qp->sched.moved += vrd_mem_whole_slice(b) - b->slice;
+	b->slice = b->whole;
 	return true;
 }
 

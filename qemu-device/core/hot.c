@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The hot list: send rings whose producer index a poller reads every turn.
+ *
+ * A hot ring has need_db 0, so that a post costs its owner one store.  All
+ * others have need_db 1 and come through the doorbell page.  A ring becomes hot
+ * when it was rung.  It makes room for another one when it has been quiet for
+ * long, or when its device has more rings in the list than the other one's.
+ * Among more busy rings than the list holds the rest stay with the doorbell,
+ * which costs less than to swap them.  While the poller sleeps all have need_db 1;
+ * those that were busy lately are watched again as soon as it wakes, whoever woke
+ * it.
+ *
+ * Threading: the poller's own.
+ */
+#include "poller_internal.h"
+
+bool vrd_hot_scan(struct vrd_poller *poller)
+{
+	struct vrd_qp *first = NULL;
+	bool found = false;
+
+	for (unsigned int i = 0; i < poller->num_hot; i++) {
+		struct vrd_hot_ring *hot = &poller->hot[i];
+		uint32_t producer = vrd_load32(hot->producer);
+
+		if (producer == hot->seen)
+			continue;
+		vrd_sq_prefetch(hot->qp, hot->seen);
+		hot->seen = producer;
+		hot->used = poller->turn;
+		if (found || poller->run_len) {
+			vrd_run_queue_add(poller, hot->qp);
+			found = true;
+		} else if (!first) {
+			first = hot->qp;
+		} else {
+			vrd_run_queue_add(poller, first);
+			vrd_run_queue_add(poller, hot->qp);
+			found = true;
+		}
+	}
+	/* Nobody waits for this one: no queue. */
+	if (first && !found)
+		return vrd_run_at_once(poller, first);
+	return found;
+}
+
+bool vrd_hot_pending(const struct vrd_poller *poller)
+{
+	for (unsigned int i = 0; i < poller->num_hot; i++)
+		if (vrd_load32(poller->hot[i].producer) != poller->hot[i].seen)
+			return true;
+	return false;
+}
+
+static void hot_take_out(struct vrd_poller *poller, unsigned int i)
+{
+	struct vrd_qp *qp = poller->hot[i].qp;
+
+	qp->sched.hot = -1;
+	qp->sched.dev->num_hot--;
+	poller->hot[i] = poller->hot[--poller->num_hot];
+	if (i < poller->num_hot)
+		poller->hot[i].qp->sched.hot = i;
+}
+
+/* Its owner has to ring from now on; what it posted just before is not lost. */
+static void hot_give_up(struct vrd_poller *poller, unsigned int i)
+{
+	struct vrd_qp *qp = poller->hot[i].qp;
+	uint32_t seen = poller->hot[i].seen;
+
+	hot_take_out(poller, i);
+	vrd_store32(&qp->sq.ctrl->need_db, 1);
+	/* pairs with the driver's, between producer and need_db */
+	vrd_full_barrier();
+	if (vrd_load32(&qp->sq.ctrl->producer) != seen)
+		vrd_run_queue_add(poller, qp);
+}
+
+/*
+ * Makes room for a ring of @ds: the one that was quiet for longest leaves, if that
+ * was long enough; or else the quietest one of a device that has more of them.
+ */
+static bool hot_make_room(struct vrd_poller *poller, const struct vrd_dev_sched *ds)
+{
+	unsigned int oldest = 0, greedy = 0;
+
+	/* Not again and again for all that rang in this turn. */
+	if (poller->full_turn == poller->turn)
+		return false;
+	for (unsigned int i = 1; i < poller->num_hot; i++) {
+		const struct vrd_hot_ring *hot = &poller->hot[i], *most = &poller->hot[greedy];
+		unsigned int num = hot->qp->sched.dev->num_hot;
+		unsigned int max = most->qp->sched.dev->num_hot;
+
+		if (hot->used < poller->hot[oldest].used)
+			oldest = i;
+		if (num > max || (num == max && hot->used < most->used))
+			greedy = i;
+	}
+	if (poller->turn - poller->hot[oldest].used >= VRD_HOT_IDLE_TURNS) {
+		hot_give_up(poller, oldest);
+	} else if (poller->hot[greedy].qp->sched.dev->num_hot > ds->num_hot + 1) {
+		hot_give_up(poller, greedy);
+	} else {
+		poller->full_turn = poller->turn;
+		return false;
+	}
+	return true;
+}
+
+void vrd_hot_add(struct vrd_poller *poller, struct vrd_qp *qp)
+{
+	struct vrd_hot_ring *hot;
+
+	if (qp->sched.hot >= 0 || !qp->sq.ctrl)
+		return;
+	if (poller->num_hot == VRD_HOT_RINGS && !hot_make_room(poller, qp->sched.dev))
+		return;
+	vrd_store32(&qp->sq.ctrl->need_db, 0);
+	hot = &poller->hot[poller->num_hot];
+	hot->producer = &qp->sq.ctrl->producer;
+	/* The caller runs the QP: it takes at least what was there now. */
+	hot->seen = vrd_load32(hot->producer);
+	hot->used = poller->turn;
+	hot->qp = qp;
+	qp->sched.hot = poller->num_hot++;
+	qp->sched.dev->num_hot++;
+}
+
+void vrd_hot_remove(struct vrd_poller *poller, struct vrd_qp *qp)
+{
+	if (qp->sched.hot >= 0)
+		hot_take_out(poller, qp->sched.hot);
+}
+
+void vrd_hot_drop(struct vrd_poller *poller, const struct vrd_device *dev)
+{
+	for (unsigned int i = poller->num_hot; i; i--)
+		if (poller->hot[i - 1].qp->dev == dev)
+			hot_take_out(poller, i - 1);
+}
+
+void vrd_hot_suspend(struct vrd_poller *poller, const struct vrd_device *dev)
+{
+	for (unsigned int i = poller->num_hot; i; i--) {
+		struct vrd_qp *qp = poller->hot[i - 1].qp;
+
+		if (qp->dev != dev)
+			continue;
+		hot_take_out(poller, i - 1);
+		/* It is run after the resume: so what was posted before this is seen. */
+		vrd_store32(&qp->sq.ctrl->need_db, 1);
+		vrd_run_queue_add(poller, qp);
+	}
+}
+
+void vrd_hot_set_need_db(struct vrd_poller *poller, uint32_t need_db)
+{
+	for (unsigned int i = 0; i < poller->num_hot; i++)
+		vrd_store32(&poller->hot[i].qp->sq.ctrl->need_db, need_db);
+}
+
+/*
+ * Where two guests answer each other and the poller sleeps in between, the one
+ * that did not wake it would otherwise have to ring as well, although it is awake.
+ * What was quiet for two wake-ups is not worth the stores.
+ */
+void vrd_hot_sleep(struct vrd_poller *poller)
+{
+	for (unsigned int i = poller->num_hot; i; i--)
+		if (poller->hot[i - 1].used <= poller->woke[1])
+			hot_take_out(poller, i - 1);
+	poller->woke[1] = poller->woke[0];
+	poller->woke[0] = poller->turn;
+	poller->hot_asleep = true;
+}
+
+void vrd_hot_wake(struct vrd_poller *poller)
+{
+	/*
+	 * Its queue pairs and memory are still there: who takes them away sends a
+	 * message first, and waits for it.
+	 */
+	vrd_hot_set_need_db(poller, 0);
+	poller->hot_asleep = false;
+}
