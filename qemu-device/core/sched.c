@@ -24,6 +24,8 @@
 /* Bursts between two looks at the clock; a burst of more bytes than this has one of its own. */
 #define BURSTS_PER_LOOK	2
 #define BYTES_PER_LOOK	16384
+/* Quanta of time that a device owes at most. */
+#define MAX_DEBT	10
 
 /* ---- queues --------------------------------------------------------------- */
 
@@ -258,6 +260,9 @@ static void replenish(struct vrd_poller *poller, struct vrd_dev_sched *ds)
 	}
 	ds->fresh = false;
 	ds->round = poller->round;
+	/* If the kernel took the CPU in the middle of a burst, the device is not to blame. */
+	if (ds->ticks < -MAX_DEBT * engine->quantum_ticks)
+		ds->ticks = -MAX_DEBT * engine->quantum_ticks;
 	ds->ticks += engine->quantum_ticks;
 	ds->bytes += VRD_QUANTUM_BYTES;
 	/* What it used while no other device had work it does not owe. */
