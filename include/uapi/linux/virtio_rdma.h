@@ -63,8 +63,7 @@
 #define VIRTIO_RDMA_F_ATOMIC		2	/* atomic among the QPs of this device */
 #define VIRTIO_RDMA_F_ATOMIC_GLOBAL	3	/* and with the CPU's atomics; needs ATOMIC */
 #define VIRTIO_RDMA_F_RESIZE_CQ		4	/* RESIZE_CQ */
-#define VIRTIO_RDMA_F_DMA_KEY		5	/* RC, UC and UD QPs in CTX_KERNEL contexts;
-						 * REG_DMA_MR */
+#define VIRTIO_RDMA_F_DMA_KEY		5	/* REG_DMA_MR; all types in CTX_KERNEL */
 #define VIRTIO_RDMA_F_RNR_NAK		6	/* RC has receiver-not-ready timing */
 #define VIRTIO_RDMA_F_VLAN_GID		7	/* GIDs of VLANs: ADD_GID.vlan_id */
 
@@ -143,8 +142,7 @@ struct virtio_rdma_config {
 /* Status of a command, each with the errno that a Linux driver returns. */
 #define VIRTIO_RDMA_S_OK		0	/* 0 */
 #define VIRTIO_RDMA_S_INVAL		1	/* EINVAL: a field out of range or not zero */
-#define VIRTIO_RDMA_S_UNSUPPORTED	2	/* EOPNOTSUPP: unknown command, type, flag or field,
-						 * or one of a feature that was not negotiated */
+#define VIRTIO_RDMA_S_UNSUPPORTED	2	/* EOPNOTSUPP: unknown, or not negotiated */
 #define VIRTIO_RDMA_S_NOMEM		3	/* ENOMEM: a limit or the memory is used up */
 #define VIRTIO_RDMA_S_NOENT		4	/* ENOENT: no such object */
 #define VIRTIO_RDMA_S_BUSY		5	/* EBUSY: other objects depend on it */
