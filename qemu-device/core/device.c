@@ -145,8 +145,7 @@ static int make_vqs(struct vrd_device *dev)
 static int make_parts(struct vrd_device *dev, const struct vrd_device_config *cfg)
 {
 	dev->error_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	dev->pin_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (dev->error_fd < 0 || dev->pin_fd < 0)
+	if (dev->error_fd < 0)
 		return -errno;
 	dev->lost_fd = vrd_mem_open_lost();
 	if (dev->lost_fd < 0)
@@ -197,8 +196,6 @@ static void free_parts(struct vrd_device *dev)
 	free(dev->counters);
 	free(dev->fabric_name);
 	free(dev->name);
-	if (dev->pin_fd >= 0)
-		close(dev->pin_fd);
 	if (dev->error_fd >= 0)
 		close(dev->error_fd);
 	if (dev->lost_fd >= 0)
@@ -238,7 +235,6 @@ int vrd_device_create(struct vrd_engine *engine, const struct vrd_device_config 
 		return vrd_fail(err, -ENOMEM, "", "out of memory");
 	dev->engine = engine;
 	dev->error_fd = -1;
-	dev->pin_fd = -1;
 	dev->lost_fd = -1;
 	dev->db_kick_fd = -1;
 	pthread_mutex_init(&dev->lock, NULL);
@@ -395,11 +391,6 @@ uint64_t vrd_device_mr_bytes(const struct vrd_device *dev)
 	if (atomic_load(&dev->dma_mrs) && dev->mem)
 		bytes += dev->mem->pages << VIRTIO_RDMA_PAGE_SHIFT;
 	return bytes;
-}
-
-int vrd_device_pin_fd(const struct vrd_device *dev)
-{
-	return dev->pin_fd;
 }
 
 void vrd_device_close_fd(struct vrd_device *dev, int fd)

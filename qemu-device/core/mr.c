@@ -192,14 +192,8 @@ static int mr_new(struct vrd_pd *pd, uint32_t access, struct vrd_mr **out)
 
 static void count_bytes(struct vrd_device *dev, int64_t bytes, int dma)
 {
-	uint64_t one = 1;
-
 	atomic_fetch_add(&dev->mr_bytes, (uint64_t)bytes);
 	atomic_fetch_add(&dev->dma_mrs, (uint32_t)dma);
-	/* The descriptor may be full: then it is readable, which is all. */
-	if (write(dev->pin_fd, &one, sizeof(one)) < 0 && errno != EAGAIN)
-		vrd_log(dev->engine, VRD_LOG_ERROR, "%s: pin descriptor: errno %d", dev->name,
-			errno);
 }
 
 /*

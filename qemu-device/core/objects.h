@@ -355,7 +355,7 @@ struct vrd_device {
 	 */
 	_Atomic uint32_t suspended;
 	_Atomic bool broken;
-	int error_fd, pin_fd;
+	int error_fd;
 	int lost_fd;			/* memory in place of lost mappings: mem_map.c */
 	uint64_t num_maps;		/* of its memory regions; front end's thread */
 	struct vrd_closer *closer;	/* of descriptors that the front end's client gave */

@@ -280,11 +280,7 @@ int vrd_device_error_fd(const struct vrd_device *dev);
  */
 bool vrd_engine_sigbus(struct vrd_engine *engine, void *addr);
 
-/* Bytes of guest memory that memory regions cover: the shell forbids
- * ballooning while it is not zero.  Changes make vrd_device_pin_fd() readable
- * (an eventfd of the core's).
- */
+/* Bytes of guest memory that memory regions cover. */
 uint64_t vrd_device_mr_bytes(const struct vrd_device *dev);
-int vrd_device_pin_fd(const struct vrd_device *dev);
 
 #endif /* VRD_H */

@@ -45,12 +45,12 @@ class Pci:
             reg = self.field(reg + 1, 1)
 
 
-def find(machine, bus=0):
+def find(machine, bus=0, ident=0x106a1af4):
     for slot in range(32):
         pci = Pci(machine, bus, slot)
-        if pci.read(0) == 0x106a1af4:
+        if pci.read(0) == ident:
             return pci
-    raise QtestError('no virtio-rdma device on the bus')
+    raise QtestError(f'no device {ident:#x} on the bus')
 
 
 class Queue:

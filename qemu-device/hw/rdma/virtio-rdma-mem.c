@@ -156,21 +156,18 @@ static bool virtio_rdma_mem_region(const MemoryRegionSection *section,
     return true;
 }
 
-static void virtio_rdma_mem_commit(MemoryListener *listener)
+/*
+ * Hands mem->sections to the core.  If that fails, the core still has the old
+ * table, whose memory may go away now: it gets an empty one, and the same
+ * sections are handed over again at the next commit or reset.
+ */
+static bool virtio_rdma_mem_install(VirtIORDMA *s)
 {
-    VirtIORDMAMem *mem = container_of(listener, VirtIORDMAMem, listener);
-    VirtIORDMA *s = container_of(mem, VirtIORDMA, mem);
+    VirtIORDMAMem *mem = &s->mem;
     g_autofree struct vrd_mem_region *regions = NULL;
-    GArray *old = mem->sections;
     struct vrd_error err = {};
     unsigned int i, num = 0;
     int ret;
-
-    if (virtio_rdma_mem_same(old, mem->new_sections)) {
-        virtio_rdma_mem_put_sections(g_steal_pointer(&mem->new_sections));
-        return;
-    }
-    mem->sections = g_steal_pointer(&mem->new_sections);
 
     regions = g_new(struct vrd_mem_region, mem->sections->len);
     for (i = 0; i < mem->sections->len; i++) {
@@ -185,48 +182,85 @@ static void virtio_rdma_mem_commit(MemoryListener *listener)
 
     ret = vrd_device_set_mem_table(s->dev, regions, num, &err);
     trace_virtio_rdma_mem_commit(s, num, ret);
-    if (ret < 0) {
-        /*
-         * The core still has the old table, whose memory may go away now: it
-         * has to let go of everything, and the driver has to start over.
-         */
-        error_report("virtio-rdma: %s", err.msg);
-        if (err.hint[0]) {
-            error_printf("%s\n", err.hint);
-        }
-        vrd_device_set_mem_table(s->dev, NULL, 0, &err);
+    mem->failed = ret < 0;
+    if (!mem->failed) {
+        return true;
+    }
+    error_report("virtio-rdma: %s", err.msg);
+    if (err.hint[0]) {
+        error_printf("%s\n", err.hint);
+    }
+    if (vrd_device_set_mem_table(s->dev, NULL, 0, &err) < 0) {
+        /* Out of memory, of which QEMU does not recover anywhere. */
+        error_report("virtio-rdma: cannot forget the guest's memory: %s",
+                     err.msg);
+        abort();
+    }
+    return false;
+}
+
+static void virtio_rdma_mem_commit(MemoryListener *listener)
+{
+    VirtIORDMAMem *mem = container_of(listener, VirtIORDMAMem, listener);
+    VirtIORDMA *s = container_of(mem, VirtIORDMA, mem);
+    GArray *old = mem->sections;
+
+    if (!mem->failed && virtio_rdma_mem_same(old, mem->new_sections)) {
+        virtio_rdma_mem_put_sections(g_steal_pointer(&mem->new_sections));
+        return;
+    }
+    mem->sections = g_steal_pointer(&mem->new_sections);
+    if (!virtio_rdma_mem_install(s)) {
         virtio_rdma_base_set_needs_reset(VIRTIO_RDMA_BASE(s));
     }
     virtio_rdma_mem_put_sections(old);
 }
 
-/*
- * Memory regions may pin pages: a balloon that discards them would leave the
- * guest and the device with different ones.
- */
-void virtio_rdma_mem_update_discard(VirtIORDMA *s)
+/* The driver starts over: memory that the core refused may do now. */
+void virtio_rdma_mem_reset(VirtIORDMA *s)
 {
-    bool disable = s->dev && vrd_device_mr_bytes(s->dev) != 0;
-    int ret;
+    /* If it does not, starting the queues fails, and says so to the driver. */
+    if (s->mem.failed) {
+        virtio_rdma_mem_install(s);
+    }
+}
 
-    if (disable == s->mem.discard_disabled) {
-        return;
-    }
-    ret = ram_block_uncoordinated_discard_disable(disable);
-    trace_virtio_rdma_mem_discard(s, disable, ret);
+/*
+ * A host's RDMA device pins the pages of memory regions.  A page that a balloon
+ * or virtio-mem discards would stay pinned, and the guest would get another one.
+ * So discarding is disabled as long as a device with ibdev= exists: before
+ * anything is pinned, and as an error if the machine has a device that needs it.
+ */
+bool virtio_rdma_mem_disable_discard(VirtIORDMA *s, Error **errp)
+{
+    ERRP_GUARD();
+    int ret = ram_block_discard_disable(true);
+
+    trace_virtio_rdma_mem_discard(s, true, ret);
     if (ret < 0) {
-        warn_report_once("virtio-rdma: ballooning could not be disabled: %s",
-                         strerror(-ret));
-        return;
+        error_setg_errno(errp, -ret, "ibdev= pins guest memory, which another "
+                         "device of this machine discards");
+        error_append_hint(errp, "Remove the virtio-mem devices, or ibdev=.\n");
+        return false;
     }
-    s->mem.discard_disabled = disable;
+    s->mem.discard_disabled = true;
+    return true;
+}
+
+void virtio_rdma_mem_enable_discard(VirtIORDMA *s)
+{
+    if (s->mem.discard_disabled) {
+        trace_virtio_rdma_mem_discard(s, false,
+                                      ram_block_discard_disable(false));
+        s->mem.discard_disabled = false;
+    }
 }
 
 void virtio_rdma_mem_init(VirtIORDMA *s)
 {
     VirtIORDMAMem *mem = &s->mem;
 
-    mem->discard_disabled = false;
+    mem->failed = false;
     mem->sections = g_array_new(false, false, sizeof(MemoryRegionSection));
     mem->listener = (MemoryListener) {
         .name = "virtio-rdma",
@@ -245,8 +279,4 @@ void virtio_rdma_mem_cleanup(VirtIORDMA *s)
 {
     memory_listener_unregister(&s->mem.listener);
     virtio_rdma_mem_put_sections(g_steal_pointer(&s->mem.sections));
-    if (s->mem.discard_disabled) {
-        ram_block_uncoordinated_discard_disable(false);
-        s->mem.discard_disabled = false;
-    }
 }

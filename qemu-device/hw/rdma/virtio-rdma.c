@@ -168,7 +168,7 @@ static void virtio_rdma_reset(VirtIODevice *vdev)
     virtio_rdma_base_reset(VIRTIO_RDMA_BASE(s));
     vrd_device_reset(s->dev);
     virtio_rdma_notify_reset(s);
-    virtio_rdma_mem_update_discard(s);
+    virtio_rdma_mem_reset(s);
 }
 
 /* ---- what the core tells ---------------------------------------------- */
@@ -192,19 +192,6 @@ static void virtio_rdma_error_read(void *opaque)
         virtio_rdma_stop(s);
     }
     virtio_rdma_base_set_needs_reset(VIRTIO_RDMA_BASE(s));
-}
-
-/* The amount of registered memory changed from or to zero. */
-static void virtio_rdma_pin_read(void *opaque)
-{
-    VirtIORDMA *s = opaque;
-    uint64_t value;
-    ssize_t ret;
-
-    do {
-        ret = read(vrd_device_pin_fd(s->dev), &value, sizeof(value));
-    } while (ret < 0 && errno == EINTR);
-    virtio_rdma_mem_update_discard(s);
 }
 
 /* ---- features and configuration --------------------------------------- */
@@ -315,12 +302,13 @@ static bool virtio_rdma_create(VirtIORDMA *s, Error **errp)
     if (!virtio_rdma_conf_to_core(&s->conf, name, &cfg, errp)) {
         return false;
     }
-    if (cfg.ibdev && !virtio_rdma_mem_check_shared(errp)) {
+    if (cfg.ibdev && (!virtio_rdma_mem_check_shared(errp) ||
+                      !virtio_rdma_mem_disable_discard(s, errp))) {
         return false;
     }
     s->engine = virtio_rdma_engine_get(&s->conf, errp);
     if (!s->engine) {
-        return false;
+        goto enable_discard;
     }
     virtio_rdma_block_signals(&old);
     ret = vrd_device_create(s->engine, &cfg, &s->dev, &err);
@@ -330,9 +318,13 @@ static bool virtio_rdma_create(VirtIORDMA *s, Error **errp)
         virtio_rdma_error_set(errp, &err);
         virtio_rdma_engine_put();
         s->engine = NULL;
-        return false;
+        goto enable_discard;
     }
     return true;
+
+enable_discard:
+    virtio_rdma_mem_enable_discard(s);
+    return false;
 }
 
 static void virtio_rdma_destroy(VirtIORDMA *s)
@@ -341,6 +333,7 @@ static void virtio_rdma_destroy(VirtIORDMA *s)
     s->dev = NULL;
     s->engine = NULL;
     virtio_rdma_engine_put();
+    virtio_rdma_mem_enable_discard(s);
 }
 
 static void virtio_rdma_realize(DeviceState *dev, Error **errp)
@@ -363,8 +356,6 @@ static void virtio_rdma_realize(DeviceState *dev, Error **errp)
     s->started = false;
     qemu_set_fd_handler(vrd_device_error_fd(s->dev), virtio_rdma_error_read,
                         NULL, s);
-    qemu_set_fd_handler(vrd_device_pin_fd(s->dev), virtio_rdma_pin_read, NULL,
-                        s);
     virtio_rdma_mem_init(s);
     virtio_rdma_base_check_tcg();
     return;
@@ -383,7 +374,6 @@ static void virtio_rdma_unrealize(DeviceState *dev)
 
     virtio_set_status(vdev, 0);
     qemu_set_fd_handler(vrd_device_error_fd(s->dev), NULL, NULL, NULL);
-    qemu_set_fd_handler(vrd_device_pin_fd(s->dev), NULL, NULL, NULL);
     vrd_device_reset(s->dev);
     virtio_rdma_mem_cleanup(s);
     virtio_rdma_destroy(s);

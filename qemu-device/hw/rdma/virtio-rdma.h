@@ -95,6 +95,7 @@ typedef struct VirtIORDMAMem {
     MemoryListener listener;
     GArray *sections;           /* of MemoryRegionSection: the current table */
     GArray *new_sections;       /* being collected between begin and commit */
+    bool failed;                /* the core has an empty table instead */
     bool discard_disabled;
 } VirtIORDMAMem;
 
@@ -128,7 +129,9 @@ bool virtio_rdma_conf_to_core(VirtIORDMAConf *conf, const char *name,
 bool virtio_rdma_mem_check_shared(Error **errp);
 void virtio_rdma_mem_init(VirtIORDMA *s);
 void virtio_rdma_mem_cleanup(VirtIORDMA *s);
-void virtio_rdma_mem_update_discard(VirtIORDMA *s);
+void virtio_rdma_mem_reset(VirtIORDMA *s);
+bool virtio_rdma_mem_disable_discard(VirtIORDMA *s, Error **errp);
+void virtio_rdma_mem_enable_discard(VirtIORDMA *s);
 
 /* virtio-rdma-notify.c */
 bool virtio_rdma_notify_init(VirtIORDMA *s, Error **errp);
