@@ -321,6 +321,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		close(client);
 	if (read(fds[EVENT], &old, sizeof(old)) < 0 && errno != EAGAIN)
 		fuzz_fail("eventfd: %d", errno);
+	/* Sockets and what is nothing that the daemon uses are closed by threads. */
+	for (unsigned int n = 0; n < 10000 && vrd_device_pending_closes(session.dev); n++)
+		usleep(100);
 	if (count_fds() != before)
 		fuzz_fail("%u descriptors instead of %u", count_fds(), before);
 	return 0;
