@@ -228,7 +228,8 @@ void vrdmad_conn_close(struct vrdmad_conn *conn)
 		return;
 	close_message_fds(conn);
 	vrdmad_loop_del(conn->loop, &conn->source);
-	/* Descriptors may lie in its queue: closing it closes them. */
+	/* The client sees the end now; closing also closes descriptors in the queue. */
+	shutdown(fd, SHUT_RDWR);
 	vu_close_fd(conn->session, fd);
 }
 

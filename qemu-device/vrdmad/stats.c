@@ -11,7 +11,11 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "closer.h"
 #include "stats.h"
+
+/* Each has a thread that waits for close(); nothing honest makes many of them. */
+#define MAX_PENDING_CLOSES	64
 
 static void client_close(struct vrdmad_stats_client *c)
 {
@@ -20,7 +24,9 @@ static void client_close(struct vrdmad_stats_client *c)
 	if (fd < 0)
 		return;
 	vrdmad_loop_del(c->stats->loop, &c->source);
-	close(fd);
+	/* The client may have sent descriptors, whose close() sleeps. */
+	shutdown(fd, SHUT_RDWR);
+	vrd_closer_close(c->stats->closer, fd);
 	free(c->reply);
 	c->reply = NULL;
 }
@@ -106,6 +112,13 @@ static void stats_accept(struct vrdmad_source *src, uint32_t events)
 			usleep(10000);
 		return;
 	}
+	if (vrd_closer_pending(stats->closer) >= MAX_PENDING_CLOSES) {
+		vrdmad_loop_del(stats->loop, &stats->accept_source);
+		vrd_closer_close(stats->closer, fd);
+		vrdmad_log(stats->log, VRD_LOG_ERROR,
+			   "statistics end: %d connections cannot be closed", MAX_PENDING_CLOSES);
+		return;
+	}
 	/* A free place, or that of the one who has waited longest. */
 	for (unsigned int i = 0; i < VRDMAD_STATS_CLIENTS && c->source.fd >= 0; i++) {
 		struct vrdmad_stats_client *other = &stats->clients[i];
@@ -117,7 +130,7 @@ static void stats_accept(struct vrdmad_source *src, uint32_t events)
 	c->request_len = 0;
 	c->serial = ++stats->serial;
 	if (vrdmad_loop_add(stats->loop, &c->source, fd, EPOLLIN) < 0)
-		close(fd);
+		vrd_closer_close(stats->closer, fd);
 }
 
 int vrdmad_stats_start(struct vrdmad_stats *stats, const struct vrdmad_listener *listener,
@@ -137,16 +150,21 @@ int vrdmad_stats_start(struct vrdmad_stats *stats, const struct vrdmad_listener 
 	}
 	stats->accept_source.ready = stats_accept;
 	stats->accept_source.fd = -1;
+	stats->closer = vrd_closer_create();
+	if (!stats->closer)
+		return -ENOMEM;
 	return vrdmad_loop_add(loop, &stats->accept_source, listener->fd, EPOLLIN);
 }
 
 void vrdmad_stats_stop(struct vrdmad_stats *stats)
 {
-	if (!stats->loop)
+	if (!stats->loop || !stats->closer)
 		return;
 	vrdmad_loop_del(stats->loop, &stats->accept_source);
 	for (unsigned int i = 0; i < VRDMAD_STATS_CLIENTS; i++)
 		client_close(&stats->clients[i]);
+	vrd_closer_destroy(stats->closer);
+	stats->closer = NULL;
 }
 
 /* ---- the asking side -------------------------------------------------- */

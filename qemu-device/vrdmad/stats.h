@@ -34,6 +34,7 @@ struct vrdmad_stats_client {
 
 struct vrdmad_stats {
 	struct vrdmad_loop *loop;
+	struct vrd_closer *closer;
 	const struct vrdmad_log *log;
 	struct vrd_engine *engine;
 	struct vrdmad_vm *vms;

@@ -656,7 +656,9 @@ def lingering_socket(c, seconds):
 def blocking_descriptors(binary):
     """Descriptors that block whoever uses or closes them: the neighbour is served."""
     slow = 8
-    daemon = Daemon(binary, ["vm0", "vm1"])
+    folder = tempfile.TemporaryDirectory(prefix="vrdmad-")
+    stats = os.path.join(folder.name, "stats")
+    daemon = Daemon(binary, ["vm0", "vm1"], "--stats-socket", stats)
     if not daemon.ready:
         return "not ready: " + daemon.log()
     wrong = []
@@ -703,7 +705,17 @@ def blocking_descriptors(binary):
             os.close(fd)
             c.sock.close()
             served("a TCP socket in the queue of a closed connection")
+        # The same for a client of the statistics.
+        with Client(daemon.paths[0]) as c, socket.socket(socket.AF_UNIX) as asker:
+            asker.connect(stats)
+            with lingering_socket(c, slow) as sock:
+                fd = sock.detach()
+            socket.send_fds(asker, [b"x" * 4096], [fd])
+            os.close(fd)
+            asker.close()
+            served("a TCP socket from a client of the statistics")
     stopped = daemon.stop()
+    folder.cleanup()
     return ", ".join(wrong) or stopped
 
 
