@@ -387,9 +387,9 @@ def test_driver_waits(f):
     f.daemon.kill()
     wait_for('QEMU to notice', lambda: 'lost the daemon' in f.m.log())
     d = Driver(f.m, find(f.m))
-    addr = d.post(virtio.CMD_INIT, struct.pack('<II', 1, 1), 8)
+    addr = d.post(virtio.CMD_INIT, struct.pack('<II', 1, 0))
     f.daemon.start()
-    equal(d.finish(addr, 8)[0], 0)
+    equal(d.finish(addr)[0], 0)
     equal(d.get_status() & NEEDS_RESET, 0)
 
 
