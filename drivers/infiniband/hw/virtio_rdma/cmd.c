@@ -29,6 +29,16 @@
 #define VRDMA_SILENT	"it does not answer commands (see vrdmad or QEMU on the host; then rebind the driver)"
 #define VRDMA_NO_MAP	"there is no memory to map a command that must not fail"
 
+/*
+ * A caller looks for its answer for so long before it sleeps.  Most devices
+ * answer within a few microseconds, much less than an interrupt and a wake-up
+ * take.  Where polling does not pay (the host has no CPU to spare) it stops, and
+ * is tried again once in a while.
+ */
+#define VRDMA_CMD_POLL_US	50
+#define VRDMA_CMD_MAX_CREDIT	8U
+#define VRDMA_CMD_POLL_RETRY	16
+
 /* How often a waiting caller looks at the device. */
 #define VRDMA_CMD_TICK	(HZ / 8)
 
@@ -78,6 +88,7 @@ void vrdma_ctrl_init(struct vrdma_dev *dev)
 	init_waitqueue_head(&ctrl->room);
 	ctrl->limit = VRDMA_CMD_LIMIT;
 	ctrl->error = -EIO;
+	ctrl->credit = VRDMA_CMD_MAX_CREDIT;
 }
 
 static void vrdma_cmd_free(struct vrdma_cmd *cmd)
@@ -264,36 +275,108 @@ void vrdma_ctrl_check(struct vrdma_dev *dev)
 }
 
 /*
- * Callback of the control queue: interrupt context.  The loop is bounded by the
- * queue's size: under the lock no chain is added, and each chain returns once.
+ * Completes the commands that were answered; true if there were any.  The loop
+ * is bounded by the queue's size: under the lock no chain is added, and each
+ * chain returns once.
  */
+static bool vrdma_ctrl_take_locked(struct vrdma_ctrl *ctrl)
+{
+	struct vrdma_cmd *cmd;
+	unsigned int len;
+	bool any = false;
+
+	lockdep_assert_held(&ctrl->lock);
+	while ((cmd = virtqueue_get_buf(ctrl->vq, &len))) {
+		any = true;
+		/* The answer to an abandoned command is ignored. */
+		if (cmd->state != VRDMA_CMD_PENDING)
+			continue;
+		cmd->state = VRDMA_CMD_DONE;
+		cmd->used = len;
+		ctrl->progress = jiffies;
+		list_del(&cmd->node);
+		/* Not the last one: the caller waits with another. */
+		refcount_dec(&cmd->refs);
+		complete(&cmd->done);
+	}
+	return any;
+}
+
+/* The same, and the callback comes for what is answered from now on. */
+static bool vrdma_ctrl_take_enable_locked(struct vrdma_ctrl *ctrl)
+{
+	bool any = false;
+
+	do {
+		virtqueue_disable_cb(ctrl->vq);
+		any |= vrdma_ctrl_take_locked(ctrl);
+	} while (!virtqueue_enable_cb(ctrl->vq));
+	return any;
+}
+
+/* Callback of the control queue: interrupt context. */
 void vrdma_ctrl_done(struct virtqueue *vq)
 {
 	struct vrdma_dev *dev = vq->vdev->priv;
 	struct vrdma_ctrl *ctrl = &dev->ctrl;
-	struct vrdma_cmd *cmd;
 	unsigned long flags;
-	unsigned int len;
 
 	spin_lock_irqsave(&ctrl->lock, flags);
-	do {
-		virtqueue_disable_cb(vq);
-		while ((cmd = virtqueue_get_buf(vq, &len))) {
-			/* The answer to an abandoned command is ignored. */
-			if (cmd->state != VRDMA_CMD_PENDING)
-				continue;
-			cmd->state = VRDMA_CMD_DONE;
-			cmd->used = len;
-			ctrl->progress = jiffies;
-			list_del(&cmd->node);
-			/* Not the last one: the caller waits with another. */
-			refcount_dec(&cmd->refs);
-			complete(&cmd->done);
-		}
-	} while (!virtqueue_enable_cb(vq));
+	/* One that polls enables the callback when it stops. */
+	if (ctrl->pollers)
+		vrdma_ctrl_take_locked(ctrl);
+	else
+		vrdma_ctrl_take_enable_locked(ctrl);
 	spin_unlock_irqrestore(&ctrl->lock, flags);
 
 	wake_up_all(&ctrl->room);
+}
+
+/* Should a caller look for its answer itself? */
+static bool vrdma_ctrl_may_poll_locked(struct vrdma_ctrl *ctrl)
+{
+	if (ctrl->credit)
+		return true;
+	if (++ctrl->skipped < VRDMA_CMD_POLL_RETRY)
+		return false;
+	ctrl->skipped = 0;
+	return true;
+}
+
+/*
+ * Looks for the answer for a moment; true if it has come, or the device is dead.
+ * The caller is one of vrdma_ctrl.pollers, and is not after this.
+ */
+static bool vrdma_cmd_poll(struct vrdma_dev *dev, struct vrdma_cmd *cmd)
+{
+	ktime_t end = ktime_add_us(ktime_get(), VRDMA_CMD_POLL_US);
+	struct vrdma_ctrl *ctrl = &dev->ctrl;
+	bool done, over, any = false;
+	unsigned long flags;
+
+	do {
+		cpu_relax();
+		over = need_resched() || ktime_after(ktime_get(), end);
+		spin_lock_irqsave(&ctrl->lock, flags);
+		/* The queue exists as long as the device is not dead. */
+		if (!dev->dead)
+			any |= vrdma_ctrl_take_locked(ctrl);
+		done = cmd->state != VRDMA_CMD_PENDING;
+		if (done || over) {
+			if (!--ctrl->pollers && !dev->dead)
+				any |= vrdma_ctrl_take_enable_locked(ctrl);
+			if (done)
+				ctrl->credit = min(ctrl->credit + 2,
+						   VRDMA_CMD_MAX_CREDIT);
+			else if (ctrl->credit)
+				ctrl->credit--;
+		}
+		spin_unlock_irqrestore(&ctrl->lock, flags);
+	} while (!done && !over);
+
+	if (any)
+		wake_up_all(&ctrl->room);
+	return done;
 }
 
 /* One segment a page where the request is not physically contiguous. */
@@ -343,6 +426,10 @@ static int vrdma_cmd_submit(struct vrdma_dev *dev, struct vrdma_cmd *cmd)
 		list_add_tail(&cmd->node, &ctrl->pending);
 		if (cmd->buf)
 			cmd->buf->lent = true;
+		cmd->poll = vrdma_ctrl_may_poll_locked(ctrl);
+		/* Before the device sees the command: no interrupt then. */
+		if (cmd->poll && !ctrl->pollers++)
+			virtqueue_disable_cb(ctrl->vq);
 		notify = virtqueue_kick_prepare(ctrl->vq);
 	}
 	spin_unlock_irqrestore(&ctrl->lock, flags);
@@ -418,9 +505,11 @@ bad:
 	return -EIO;
 }
 
-/* Sleeps until the device has answered, or is dead. */
+/* Waits until the device has answered, or is dead. */
 static int vrdma_cmd_wait(struct vrdma_dev *dev, struct vrdma_cmd *cmd)
 {
+	if (cmd->poll)
+		vrdma_cmd_poll(dev, cmd);
 	while (!wait_for_completion_timeout(&cmd->done, VRDMA_CMD_TICK))
 		vrdma_ctrl_check(dev);
 	if (cmd->state == VRDMA_CMD_DONE)

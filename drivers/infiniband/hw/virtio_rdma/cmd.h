@@ -44,6 +44,7 @@ enum vrdma_cmd_state {
  * @used:   bytes of @rsp that the device reports to have written
  * @buf:    memory whose addresses the request gives to the device, or NULL
  * @nofail: waits for memory to map the request instead of failing
+ * @poll:   one of vrdma_ctrl.pollers
  */
 struct vrdma_cmd {
 	refcount_t refs;
@@ -59,6 +60,7 @@ struct vrdma_cmd {
 	u32 used;
 	struct vrdma_buf *buf;
 	bool nofail;
+	bool poll;
 	struct scatterlist out[VRDMA_CMD_MAX_SEGS];
 	struct scatterlist in;
 };

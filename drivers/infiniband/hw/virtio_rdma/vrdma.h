@@ -92,6 +92,10 @@ struct vrdma_buf {
  *            non-empty if that is later
  * @limit:    jiffies without any answer, after which the device is dead
  * @error:    errno of abandoned commands: why the device is dead
+ * @pollers:  callers that look for their answer themselves; while there are
+ *            any, the queue's callback is disabled
+ * @credit:   how often polling has paid lately; 0: callers sleep at once
+ * @skipped:  commands since polling was last tried without credit
  */
 struct vrdma_ctrl {
 	struct virtqueue *vq;
@@ -102,6 +106,9 @@ struct vrdma_ctrl {
 	unsigned long progress;
 	unsigned long limit;
 	int error;
+	unsigned int pollers;
+	unsigned int credit;
+	unsigned int skipped;
 };
 
 /**
