@@ -93,6 +93,7 @@ struct vrd_cmd {
 	vrd_cmd_step_fn *step;
 	int ret;
 	struct vrd_work work;
+	struct vrd_deferred deferred;
 	struct vrd_followup followup;
 	struct vrd_vq_elem *elem;	/* where the response goes */
 
@@ -122,6 +123,8 @@ int vrd_cmd_run(struct vrd_cmd *cmd, vrd_cmd_fn *slow, vrd_cmd_step_fn *step, bo
  * that call said is the answer).
  */
 int vrd_cmd_wait(struct vrd_cmd *cmd, vrd_cmd_step_fn *step);
+/* Pending until a grace period is over, if it is not; then @step. */
+int vrd_cmd_wait_grace(struct vrd_cmd *cmd, vrd_cmd_step_fn *step);
 /* Any thread, any lock. */
 void vrd_cmd_complete(struct vrd_cmd *cmd, int ret);
 
@@ -132,8 +135,13 @@ void vrd_cmds_init(struct vrd_cmds *cmds);
 bool vrd_cmds_take(struct vrd_device *dev);
 /* Writes responses that waited for the queue. */
 void vrd_cmds_flush(struct vrd_device *dev);
-/* Has the driver kick for the next command; look once more after it. */
-void vrd_cmds_want_kick(struct vrd_device *dev);
+/*
+ * Whether the driver has to kick for the next command.  With dev->lock or without;
+ * after true, look once more.
+ */
+void vrd_cmds_want_kick(struct vrd_device *dev, bool want);
+/* True if a command could be taken.  With dev->lock or without. */
+bool vrd_cmds_available(struct vrd_device *dev);
 /* Tells the driver of what was answered since the last call. */
 void vrd_cmds_signal(struct vrd_device *dev);
 

@@ -168,6 +168,16 @@ free:
 	return ret;
 }
 
+/* No poller looks at the old ring any more. */
+static int cq_resized(struct vrd_cmd *cmd, int ret)
+{
+	struct vrd_buf *old = cmd->obj;
+
+	vrd_buf_destroy(cmd->dev, old);
+	free(old);
+	return ret;
+}
+
 int vrd_cmd_resize_cq(struct vrd_cmd *cmd)
 {
 	const struct virtio_rdma_resize_cq_req *req = cmd->req;
@@ -177,7 +187,7 @@ int vrd_cmd_resize_cq(struct vrd_cmd *cmd)
 		.ctrl_offset = le32toh(req->ctrl_offset),
 	};
 	struct vrd_device *dev = cmd->dev;
-	struct vrd_buf buf = { 0 }, old;
+	struct vrd_buf *buf, old;
 	struct vrd_cq *cq;
 	int ret;
 
@@ -188,30 +198,35 @@ int vrd_cmd_resize_cq(struct vrd_cmd *cmd)
 	cq = vrd_table_find(&dev->cqs, le32toh(req->cqn));
 	if (!cq)
 		return -ENOENT;
-	ret = make_buf(dev, &l, &cmd->extents, &buf);
-	if (ret)
+	buf = calloc(1, sizeof(*buf));
+	if (!buf)
+		return -ENOMEM;
+	ret = make_buf(dev, &l, &cmd->extents, buf);
+	if (ret) {
+		free(buf);
 		return ret;
-
-	/* Pollers look at the arm word without the lock: keep them off. */
-	vrd_device_quiesce(dev);
-	if (!cq->error) {
-		old = cq->buf;
-		cq->buf = buf;
-		cq->entries = l.entries;
-		cq->offset = l.ring_offset;
-		cq->ctrl_offset = l.ctrl_offset;
-		cq->ctrl = vrd_buf_at(&cq->buf, cq->ctrl_offset);
-		cq->producer = 0;
-		cq->consumer = 0;
-		/* No arming in the new control words has been answered. */
-		atomic_store(&cq->fired, 0);
-	} else {
-		old = buf;
-		ret = -EINVAL;
 	}
-	vrd_device_resume(dev);
-	vrd_buf_destroy(dev, &old);
-	return ret;
+	cmd->obj = buf;
+
+	vrd_lock(&cq->lock);
+	if (cq->error) {
+		vrd_unlock(&cq->lock);
+		return cq_resized(cmd, -EINVAL);
+	}
+	old = cq->buf;
+	cq->buf = *buf;
+	cq->entries = l.entries;
+	cq->offset = l.ring_offset;
+	cq->ctrl_offset = l.ctrl_offset;
+	/* Pollers look at the arm word without the lock. */
+	__atomic_store_n(&cq->ctrl, vrd_buf_at(&cq->buf, cq->ctrl_offset), __ATOMIC_RELAXED);
+	cq->producer = 0;
+	cq->consumer = 0;
+	/* No arming in the new control words has been answered. */
+	atomic_store(&cq->fired, 0);
+	vrd_unlock(&cq->lock);
+	*buf = old;
+	return vrd_cmd_wait_grace(cmd, cq_resized);
 }
 
 int vrd_cmd_destroy_cq(struct vrd_cmd *cmd)

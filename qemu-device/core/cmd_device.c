@@ -182,6 +182,12 @@ static void gid_del(struct vrd_device *dev, uint32_t index)
 	vrd_transports_gid_del(dev, index, dev->gids[index].gid);
 }
 
+static int gid_deleted(struct vrd_cmd *cmd, int ret)
+{
+	(void)cmd;
+	return ret;
+}
+
 int vrd_cmd_del_gid(struct vrd_cmd *cmd)
 {
 	const struct virtio_rdma_del_gid_req *req = cmd->req;
@@ -193,8 +199,8 @@ int vrd_cmd_del_gid(struct vrd_cmd *cmd)
 	if (!dev->gids[index].valid)
 		return -ENOENT;
 	gid_del(dev, index);
-	vrd_engine_synchronize(dev->engine);
-	return 0;
+	/* The entry may be written again when no poller looks at it any more. */
+	return vrd_cmd_wait_grace(cmd, gid_deleted);
 }
 
 void vrd_gid_del_all(struct vrd_device *dev)

@@ -163,6 +163,23 @@ int vrd_cmd_wait(struct vrd_cmd *cmd, vrd_cmd_step_fn *step)
 	return VRD_CMD_PENDING;
 }
 
+/* On a poller. */
+static void grace_over(struct vrd_deferred *deferred)
+{
+	vrd_cmd_complete((void *)((char *)deferred - offsetof(struct vrd_cmd, deferred)), 0);
+}
+
+int vrd_cmd_wait_grace(struct vrd_cmd *cmd, vrd_cmd_step_fn *step)
+{
+	struct vrd_engine *engine = cmd->dev->engine;
+
+	if (vrd_grace_soon(engine))
+		return step(cmd, 0);
+	vrd_cmd_wait(cmd, step);
+	vrd_defer(engine, &cmd->deferred, grace_over);
+	return VRD_CMD_PENDING;
+}
+
 static void run_slow(struct vrd_work *work)
 {
 	struct vrd_cmd *cmd = (void *)((char *)work - offsetof(struct vrd_cmd, work));
@@ -274,13 +291,28 @@ bool vrd_cmds_take(struct vrd_device *dev)
 	return true;
 }
 
-void vrd_cmds_want_kick(struct vrd_device *dev)
+void vrd_cmds_want_kick(struct vrd_device *dev, bool want)
 {
 	struct vrd_vq *vq = queue_of(dev);
 
 	vrd_lock(&vq->lock);
-	vrd_vq_want_kick_locked(vq, true);
+	if (want || vq->kicks_wanted)
+		vrd_vq_want_kick_locked(vq, want);
 	vrd_unlock(&vq->lock);
+}
+
+/* Only this thread adds to the list, and a cancel does not change what is true here. */
+bool vrd_cmds_available(struct vrd_device *dev)
+{
+	struct vrd_vq *vq = queue_of(dev);
+	bool available;
+
+	if (atomic_load_explicit(&dev->cmds.num, memory_order_relaxed) >= VRD_MAX_CMDS)
+		return false;
+	vrd_lock(&vq->lock);
+	available = vrd_vq_has_chain_locked(vq);
+	vrd_unlock(&vq->lock);
+	return available;
 }
 
 /* ---- reset ------------------------------------------------------------- */

@@ -48,12 +48,23 @@ static bool armed_for(const struct vrd_cq *cq, uint32_t arm, bool solicited)
 	return arm & VIRTIO_RDMA_ARM_ANY || (arm & VIRTIO_RDMA_ARM_SOLICITED && solicited);
 }
 
+/*
+ * For a look at the arm word without the lock.  RESIZE_CQ may replace the ring; it is
+ * answered after a grace period, so the old words are the guest's to reuse only when
+ * this turn is over.
+ */
+static const struct virtio_rdma_cq_ctrl *ctrl_of(const struct vrd_cq *cq)
+{
+	return __atomic_load_n(&cq->ctrl, __ATOMIC_RELAXED);
+}
+
 /* After the CQE and a full barrier. */
 static void check_arm(struct vrd_cq *cq, bool solicited)
 {
+	const struct virtio_rdma_cq_ctrl *ctrl = ctrl_of(cq);
 	uint32_t arm;
 
-	if (!cq->ctrl || !armed_for(cq, vrd_load32(&cq->ctrl->arm), solicited))
+	if (!ctrl || !armed_for(cq, vrd_load32(&ctrl->arm), solicited))
 		return;
 	vrd_lock(&cq->lock);
 	/* Another poller may have answered, or the ring may have been replaced. */
@@ -70,9 +81,9 @@ bool vrd_cq_touched_armed(const struct vrd_poller *poller)
 {
 	for (unsigned int i = 0; i < poller->num_touched; i++) {
 		const struct vrd_cq *cq = poller->touched[i].cq;
+		const struct virtio_rdma_cq_ctrl *ctrl = ctrl_of(cq);
 
-		if (cq->ctrl && armed_for(cq, vrd_load32(&cq->ctrl->arm),
-					  poller->touched[i].solicited))
+		if (ctrl && armed_for(cq, vrd_load32(&ctrl->arm), poller->touched[i].solicited))
 			return true;
 	}
 	return false;

@@ -148,7 +148,7 @@ int vrd_poller_ctx_attach(struct vrd_ctx *ctx)
 	vrd_lock(&poller->inbox_lock);
 	slots->pdev->sched.gone = false;
 	vrd_unlock(&poller->inbox_lock);
-	vrd_poller_call(poller, ctx_attach, ctx);
+	vrd_poller_call_quiet(poller, ctx_attach, ctx);
 	return 0;
 }
 
@@ -168,7 +168,7 @@ void vrd_poller_ctx_free(struct vrd_ctx *ctx)
 
 void vrd_poller_ctx_detach(struct vrd_ctx *ctx)
 {
-	vrd_poller_call(ctx->poller, ctx_detach, ctx);
+	vrd_poller_call_quiet(ctx->poller, ctx_detach, ctx);
 	vrd_poller_ctx_free(ctx);
 }
 
@@ -316,7 +316,7 @@ int vrd_poller_qp_attach(struct vrd_qp *qp)
 	}
 	qp->sched.dev = &slots->pdev->sched;
 	qp->poller = qp->ctx->poller;
-	vrd_poller_call(qp->poller, qp_attach, qp);
+	vrd_poller_call_quiet(qp->poller, qp_attach, qp);
 	return 0;
 }
 
@@ -328,7 +328,7 @@ void vrd_poller_qp_detach(struct vrd_qp *qp)
 	__atomic_store_n(&qp->sched.detached, true, __ATOMIC_RELAXED);
 	vrd_sched_unpost(poller, qp);
 	vrd_unlock(&poller->inbox_lock);
-	vrd_poller_call(poller, qp_detach, qp);
+	vrd_poller_call_quiet(poller, qp_detach, qp);
 	slot_free(qp->ctx->slots, qp->sq.slot);
 	slot_free(qp->ctx->slots, qp->rq.slot);
 }
@@ -354,13 +354,13 @@ int vrd_poller_srq_attach(struct vrd_srq *srq)
 	if (slot_alloc(srq->ctx->slots, &srq->ring.slot))
 		return -ENOMEM;
 	srq->poller = srq->ctx->poller;
-	vrd_poller_call(srq->poller, srq_attach, srq);
+	vrd_poller_call_quiet(srq->poller, srq_attach, srq);
 	return 0;
 }
 
 void vrd_poller_srq_detach(struct vrd_srq *srq)
 {
-	vrd_poller_call(srq->poller, srq_detach, srq);
+	vrd_poller_call_quiet(srq->poller, srq_detach, srq);
 	slot_free(srq->ctx->slots, srq->ring.slot);
 }
 

@@ -36,6 +36,8 @@ static void end_free(struct vrd_end *end)
 
 	ends->num--;
 	ends->num_guards -= end->guards_memory;
+	if (end->ended)
+		*end->ended = true;
 	end->free(end);
 	if (cmd)
 		vrd_cmd_complete(cmd, ret);
@@ -53,28 +55,49 @@ static void released(struct vrd_followup *f)
 	run_due(dev);
 }
 
-/* May block. */
-static void give_back(struct vrd_end *end)
+/* A worker: all that may block. */
+static void work(struct vrd_work *work)
 {
+	struct vrd_end *end = vrd_end_of(work, vrd_end, work);
+
 	if (end->retire)
 		end->retire(end);
 	if (end->grace)
 		vrd_engine_synchronize(end->dev->engine);
 	if (end->release)
 		end->release(end);
+	vrd_control_followup(end->dev, &end->followup);
 }
 
-static void work(struct vrd_work *work)
+/* Where nothing blocks: on the control thread after a grace period. */
+static void release_now(struct vrd_end *end)
 {
-	struct vrd_end *end = vrd_end_of(work, vrd_end, work);
+	if (end->release)
+		end->release(end);
+	end_free(end);
+}
 
-	give_back(end);
+static void after_grace(struct vrd_followup *f)
+{
+	struct vrd_end *end = vrd_end_of(f, vrd_end, followup);
+	struct vrd_device *dev = end->dev;
+
+	release_now(end);
+	run_due(dev);
+}
+
+/* On a poller. */
+static void grace_over(struct vrd_deferred *deferred)
+{
+	struct vrd_end *end = vrd_end_of(deferred, vrd_end, deferred);
+
 	vrd_control_followup(end->dev, &end->followup);
 }
 
 static void start(struct vrd_end *end)
 {
 	struct vrd_device *dev = end->dev;
+	struct vrd_engine *engine = dev->engine;
 
 	if (dev->workers && (end->retire || end->grace || end->release)) {
 		end->work = (struct vrd_work){ .fn = work };
@@ -82,8 +105,14 @@ static void start(struct vrd_end *end)
 		vrd_work_submit(dev->workers, &end->work);
 		return;
 	}
-	give_back(end);
-	end_free(end);
+	if (end->retire)
+		end->retire(end);
+	if (!end->grace || vrd_grace_soon(engine)) {
+		release_now(end);
+		return;
+	}
+	end->followup.fn = after_grace;
+	vrd_defer(engine, &end->deferred, grace_over);
 }
 
 static void wake_init(struct vrd_ends *ends)
@@ -128,6 +157,7 @@ static void begin(struct vrd_device *dev, struct vrd_end *end, uint32_t users,
 void vrd_end(struct vrd_device *dev, struct vrd_end *end, uint32_t users, bool guards_memory)
 {
 	end->cmd = NULL;
+	end->ended = NULL;
 	begin(dev, end, users, guards_memory);
 	run_due(dev);
 }
@@ -136,18 +166,19 @@ int vrd_end_for(struct vrd_cmd *cmd, struct vrd_end *end, uint32_t users, bool g
 		int ret)
 {
 	struct vrd_device *dev = cmd->dev;
+	bool ended = false;
 
-	/* Without workers it has ended when vrd_end() returns. */
-	if (!dev->workers && !users && !dev->ends.running) {
-		vrd_end(dev, end, users, guards_memory);
-		return ret;
-	}
-	end->cmd = cmd;
-	end->ret = ret;
-	vrd_cmd_wait(cmd, NULL);
+	end->cmd = NULL;
+	end->ended = &ended;
 	begin(dev, end, users, guards_memory);
 	run_due(dev);
-	return VRD_CMD_PENDING;
+	if (ended)
+		return ret;
+	/* What it waits for comes as a follow-up, or from the caller of run_due(). */
+	end->ended = NULL;
+	end->cmd = cmd;
+	end->ret = ret;
+	return vrd_cmd_wait(cmd, NULL);
 }
 
 void vrd_end_unuse(struct vrd_device *dev, struct vrd_end *end, uint32_t *users)

@@ -47,6 +47,11 @@ _Atomic uint64_t *vrd_engine_alias_maps(struct vrd_engine *engine)
 	return &engine->alias_maps;
 }
 
+uint64_t vrd_engine_poll_ns(const struct vrd_engine *engine)
+{
+	return engine->poll_ns;
+}
+
 unsigned int vrd_engine_poller_count(const struct vrd_engine *engine)
 {
 	return engine->num_pollers;

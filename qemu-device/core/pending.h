@@ -7,10 +7,12 @@
 #define VRD_PENDING_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/queue.h>
 
+#include "reclaim.h"
 #include "worker.h"
 
 struct vrd_cmd;
@@ -31,7 +33,7 @@ TAILQ_HEAD(vrd_cmd_list, vrd_cmd);
 struct vrd_cmds {
 	struct vrd_cmd_list list;	/* in the order of the ring */
 	struct vrd_cmd_list ready;	/* may start: nothing is in their way any more */
-	unsigned int num;		/* in the list, but for cancelled ones */
+	_Atomic unsigned int num;	/* in the list, but for cancelled ones */
 	unsigned int num_running;	/* and cancelled ones that something will complete */
 	unsigned int num_answered;	/* whose response waits */
 	bool unsignalled;		/* used entries were written since the last signal */
@@ -53,10 +55,12 @@ struct vrd_end {
 	/* end.c */
 	struct vrd_device *dev;
 	bool waits;			/* for users to go */
+	bool *ended;			/* becomes true, or NULL */
 	bool guards_memory;
 	struct vrd_cmd *cmd;
 	int ret;
 	struct vrd_work work;
+	struct vrd_deferred deferred;
 	struct vrd_followup followup;
 	TAILQ_ENTRY(vrd_end) link;
 };

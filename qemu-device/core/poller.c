@@ -132,6 +132,25 @@ void vrd_poller_call(struct vrd_poller *poller, void (*fn)(struct vrd_poller *po
 	vrd_signal_wait(&call.done);
 }
 
+void vrd_poller_call_quiet(struct vrd_poller *poller,
+			   void (*fn)(struct vrd_poller *poller, void *arg), void *arg)
+{
+	bool done = false;
+
+	if (pthread_mutex_trylock(&poller->turn_lock)) {
+		vrd_poller_call(poller, fn, arg);
+		return;
+	}
+	/* It sleeps, and cannot wake up now.  What is in its inbox comes first. */
+	if (!atomic_load_explicit(&poller->attention, memory_order_acquire)) {
+		fn(poller, arg);
+		done = true;
+	}
+	pthread_mutex_unlock(&poller->turn_lock);
+	if (!done)
+		vrd_poller_call(poller, fn, arg);
+}
+
 static void run_visit(struct vrd_poller *poller, struct vrd_message *msg)
 {
 	struct vrd_visit *visit = (struct vrd_visit *)msg;
@@ -382,10 +401,13 @@ static void sleep_now(struct vrd_poller *poller)
 	 * a kick's pdev goes by a message, which this thread takes later.
 	 */
 	vrd_grace_offline(poller);
+	pthread_mutex_unlock(&poller->turn_lock);
 	start = vrd_clock_ns();
 	/* It may have been the last one that a callback waited for: no sleep then. */
 	n = vrd_reclaim_due(poller->engine) ? 0 : wait_for_events(poller, events, 16);
 	start = vrd_clock_ns() - start;
+	/* For the time that a few list operations of another thread take. */
+	pthread_mutex_lock(&poller->turn_lock);
 	atomic_store(&poller->sleeping, false);
 	vrd_grace_online(poller);
 	take_events(poller, events, n);
@@ -431,6 +453,7 @@ static void *poller_main(void *arg)
 	prctl(PR_SET_TIMERSLACK, 1000);
 	vrd_grace_online(poller);
 
+	pthread_mutex_lock(&poller->turn_lock);
 	while (!atomic_load_explicit(&poller->stop, memory_order_relaxed)) {
 		if (!turn(poller)) {
 			idle(poller);
@@ -443,6 +466,7 @@ static void *poller_main(void *arg)
 	}
 
 	vrd_grace_offline(poller);
+	pthread_mutex_unlock(&poller->turn_lock);
 	return NULL;
 }
 
@@ -489,6 +513,7 @@ int vrd_poller_start(struct vrd_poller *poller, struct vrd_error *err)
 	int ret;
 
 	vrd_lock_init(&poller->inbox_lock, VRD_LOCK_LEAF);
+	pthread_mutex_init(&poller->turn_lock, NULL);
 	vrd_lock_init(&poller->timer_lock, VRD_LOCK_LEAF);
 	atomic_init(&poller->next_deadline, UINT64_MAX);
 	atomic_init(&poller->passed, VRD_GRACE_OFFLINE);

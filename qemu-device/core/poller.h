@@ -80,6 +80,19 @@ void vrd_cq_init(struct vrd_cq *cq);
 int vrd_poller_watch_kick(struct vrd_device *dev, int fd);
 void vrd_poller_unwatch_kick(struct vrd_device *dev);
 
+/*
+ * Like vrd_poller_call(), for a function that only changes lists of the poller and makes no
+ * work for it.  If the poller sleeps, it is not woken: the caller runs the
+ * function in its place.
+ */
+void vrd_poller_call_quiet(struct vrd_poller *poller,
+			   void (*fn)(struct vrd_poller *poller, void *arg), void *arg);
+
+/* CLOCK_MONOTONIC */
+uint64_t vrd_clock_ns(void);
+/* The longest spin of a thread of the engine before it sleeps; 0: none. */
+uint64_t vrd_engine_poll_ns(const struct vrd_engine *engine);
+
 /* Wakes a poller if it sleeps; any thread. */
 void vrd_poller_notify(struct vrd_poller *poller);
 

@@ -210,6 +210,11 @@ struct vrd_poller {
 	struct vrd_spin spin;
 	uint64_t idle_turns;			/* since the last one with work */
 	int epoll_fd, wake_fd;
+	/*
+	 * The poller has it unless it sleeps.  Another thread that gets it may do in
+	 * the poller's place what the poller would do for a message.
+	 */
+	pthread_mutex_t turn_lock;
 	pthread_t thread;
 	unsigned int index;
 	int cpu;				/* or -1 */
@@ -280,8 +285,6 @@ void vrd_poller_stop(struct vrd_poller *poller);
 void vrd_poller_close(struct vrd_poller *poller);
 /* After a flag or the inbox was written: the poller looks at them soon. */
 void vrd_poller_attend(struct vrd_poller *poller);
-/* CLOCK_MONOTONIC */
-uint64_t vrd_clock_ns(void);
 
 /* ---- reclaim.c ---- */
 

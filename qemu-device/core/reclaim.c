@@ -20,6 +20,8 @@
 
 /* Callbacks that one poller runs between two turns. */
 #define CALLBACKS_TURN	64
+/* Looks at the pollers before a caller has a callback instead: a turn without work. */
+#define SOON_SPINS	20
 /* Looks at the pollers before synchronize sleeps: about 10 microseconds. */
 #define SYNC_SPINS	200
 
@@ -55,6 +57,18 @@ static uint64_t newest_passed(const struct vrd_engine *engine)
 bool vrd_grace_passed(const struct vrd_engine *engine, uint64_t period)
 {
 	return newest_passed(engine) >= period;
+}
+
+bool vrd_grace_soon(struct vrd_engine *engine)
+{
+	uint64_t period = vrd_grace_begin(engine);
+
+	for (unsigned int i = 0; i < SOON_SPINS; i++) {
+		if (vrd_grace_passed(engine, period))
+			return true;
+		vrd_cpu_relax();
+	}
+	return false;
 }
 
 /* ---- pollers ------------------------------------------------------------------ */

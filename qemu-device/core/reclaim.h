@@ -48,5 +48,10 @@ void vrd_engine_barrier(struct vrd_engine *engine);
  */
 uint64_t vrd_grace_begin(struct vrd_engine *engine);
 bool vrd_grace_passed(const struct vrd_engine *engine, uint64_t period);
+/*
+ * True if a grace period that begins now is over within about a microsecond, as it
+ * is if the pollers sleep or have nothing to do: then a deferred callback would cost more.
+ */
+bool vrd_grace_soon(struct vrd_engine *engine);
 
 #endif /* VRD_RECLAIM_H */

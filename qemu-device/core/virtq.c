@@ -284,6 +284,11 @@ enum vrd_vq_pop vrd_vq_pop_locked(struct vrd_vq *vq, struct vrd_vq_elem *elem)
 	return VRD_VQ_GOT;
 }
 
+bool vrd_vq_has_chain_locked(struct vrd_vq *vq)
+{
+	return vq->running && !vq->broken && (!vq->desc || available(vq));
+}
+
 void vrd_vq_want_kick_locked(struct vrd_vq *vq, bool want)
 {
 	if (!vq->used || !vq->running || vq->broken)

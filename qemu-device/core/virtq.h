@@ -95,6 +95,8 @@ void vrd_device_fail(struct vrd_device *dev, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 
 enum vrd_vq_pop vrd_vq_pop_locked(struct vrd_vq *vq, struct vrd_vq_elem *elem);
+/* True if there is a chain to take, or something is wrong with the ring. */
+bool vrd_vq_has_chain_locked(struct vrd_vq *vq);
 /* Fills the used entry; the driver sees it at once. */
 void vrd_vq_push_locked(struct vrd_vq *vq, const struct vrd_vq_elem *elem, uint32_t written);
 /* Signals the call descriptor if the driver wants to know. */

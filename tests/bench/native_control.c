@@ -14,6 +14,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "bench.h"
 #include "rig.h"
@@ -70,13 +71,28 @@ static void query(unsigned int i)
 	guest_qp_state(&side.qp);
 }
 
-/* Commands make threads sleep and wake up, so preemption does not distinguish samples. */
-static struct sample per_second(void (*fn)(unsigned int i))
+/* How often the device's threads have slept so far. */
+static uint64_t sleeps(void)
 {
-	uint64_t start = guest_now_ns();
+	struct rusage process, guest;
+
+	getrusage(RUSAGE_SELF, &process);
+	getrusage(RUSAGE_THREAD, &guest);
+	return (uint64_t)(process.ru_nvcsw - guest.ru_nvcsw);
+}
+
+/*
+ * Commands make threads sleep and wake up, so preemption does not distinguish samples.
+ * *@slept: sleeps of the device's threads for each command.  This number depends less on
+ * the load of the machine.
+ */
+static struct sample per_second(void (*fn)(unsigned int i), struct sample *slept)
+{
+	uint64_t start = guest_now_ns(), before = sleeps();
 
 	for (unsigned int i = 0; i < OBJECTS; i++)
 		fn(i);
+	*slept = (struct sample){ (double)(sleeps() - before) / OBJECTS, true };
 	return (struct sample){ OBJECTS * 1e9 / (guest_now_ns() - start), true };
 }
 
@@ -96,19 +112,27 @@ static const struct {
 
 static void measure_objects(const char *pollers)
 {
-	struct samples s[STEPS] = { 0 };
+	struct samples s[STEPS] = { 0 }, sleeps_of[STEPS] = { 0 };
 	uint64_t start = guest_now_ns();
+	struct sample slept;
 
 	for (unsigned int i = 0; bench_more(i, 9, 51, 5, start); i++)
-		for (unsigned int step = 0; step < STEPS; step++)
-			samples_add(&s[step], per_second(steps[step].fn));
+		for (unsigned int step = 0; step < STEPS; step++) {
+			samples_add(&s[step], per_second(steps[step].fn, &slept));
+			samples_add(&sleeps_of[step], slept);
+		}
 	bench_heading("commands, poller %s", pollers);
 	for (unsigned int step = 0; step < STEPS; step++) {
 		bench_result(&(struct bench_result){
 				.value = samples_median(&s[step]), .unit = "1/s",
 				.ratio = BENCH_NO_RATIO,
 			     }, "native.control.%s.poller_%s", steps[step].name, pollers);
+		bench_result(&(struct bench_result){
+				.value = samples_median(&sleeps_of[step]), .unit = "sleeps",
+				.ratio = BENCH_NO_RATIO,
+			     }, "native.control.%s.sleeps.poller_%s", steps[step].name, pollers);
 		samples_free(&s[step]);
+		samples_free(&sleeps_of[step]);
 	}
 }
 

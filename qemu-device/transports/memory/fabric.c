@@ -164,6 +164,12 @@ int vrd_mem_gid_add(struct vrd_device *dev, uint32_t index, const uint8_t gid[16
 	return 0;
 }
 
+/* On a poller, after a grace period. */
+static void gid_free(struct vrd_deferred *deferred)
+{
+	free((char *)deferred - offsetof(struct vrd_mem_gid, deferred));
+}
+
 /* @gid is not looked at: the index says it. */
 void vrd_mem_gid_del(struct vrd_device *dev, uint32_t index, const uint8_t gid[16])
 {
@@ -182,8 +188,7 @@ void vrd_mem_gid_del(struct vrd_device *dev, uint32_t index, const uint8_t gid[1
 	pthread_mutex_unlock(&mf->lock);
 
 	vrd_mem_fabric_changed(mf);
-	vrd_engine_synchronize(dev->engine);
-	free(entry);
+	vrd_defer(dev->engine, &entry->deferred, gid_free);
 }
 
 const struct vrd_mem_gid *vrd_mem_sgid(const struct vrd_mem_port *port, uint8_t index)

@@ -59,6 +59,7 @@ struct vrd_mem_gid {
 	struct vrd_mem_port *port;
 	struct vrd_mem_gid *next;		/* in the bucket; RCU */
 	bool revoked;				/* in no bucket: its owner has it; relaxed */
+	struct vrd_deferred deferred;
 };
 
 #define VRD_MEM_GID_BUCKETS	256

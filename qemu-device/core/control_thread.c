@@ -1,0 +1,385 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The control thread of a device.
+ *
+ * It takes commands off the control virtqueue, goes on with those that were
+ * pending (cmd_queue.c), and refills the event and completion queues when the
+ * driver kicks them.
+ *
+ * After a command it looks for the next one for a moment before it sleeps, where
+ * that has paid lately: a driver that makes many objects sends the next command
+ * within microseconds, and needs no kick then.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE		/* pthread_setname_np() */
+#endif
+#include <endian.h>
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "control.h"
+#include "event.h"
+#include "poller.h"
+#include "shm.h"
+#include "virtq.h"
+
+/* Commands and follow-ups that are carried out before dev->lock is released. */
+#define BATCH		16
+/* Looks at the queue between two looks at the clock. */
+#define SPINS_PER_CLOCK	16
+/* A thread that spins offers its CPU so often to others. */
+#define YIELD_NS	4000ULL
+/* Most that successful guesses count: so many wrong ones end the spinning. */
+#define MAX_CREDIT	8
+
+/* epoll's datum of the internal eventfd; others are queue numbers. */
+#define WAKE		UINT32_MAX
+
+struct vrd_control {
+	pthread_t thread;
+	int epoll_fd, wake_fd;
+	_Atomic bool stop, abandoned;
+	_Atomic unsigned int shell_waits;	/* shell threads that want dev->lock */
+
+	struct vrd_lock followups_lock;		/* a leaf */
+	STAILQ_HEAD(, vrd_followup) followups;
+	_Atomic bool followups_due;
+
+	/* The thread's own: see spin(). */
+	unsigned int credit;			/* 0: spinning does not pay */
+	uint64_t idle_since;			/* when it went to sleep after a command, or 0 */
+};
+
+/* ---- the thread -------------------------------------------------------- */
+
+void vrd_device_lock(struct vrd_device *dev)
+{
+	atomic_fetch_add(&dev->control->shell_waits, 1);
+	pthread_mutex_lock(&dev->lock);
+	atomic_fetch_sub(&dev->control->shell_waits, 1);
+}
+
+void vrd_device_unlock(struct vrd_device *dev)
+{
+	pthread_mutex_unlock(&dev->lock);
+}
+
+/* A mutex is not fair: who gives it back and wants it again at once gets it. */
+static void let_shell_in(struct vrd_control *ctl)
+{
+	static const struct timespec moment = { .tv_nsec = 20000 };
+
+	while (atomic_load(&ctl->shell_waits))
+		nanosleep(&moment, NULL);
+}
+
+/* The device whose control thread this is, or NULL. */
+static _Thread_local struct vrd_device *current_device;
+
+/* ---- follow-ups -------------------------------------------------------- */
+
+void vrd_control_followup(struct vrd_device *dev, struct vrd_followup *f)
+{
+	struct vrd_control *ctl = dev->control;
+	bool first;
+
+	vrd_lock(&ctl->followups_lock);
+	first = STAILQ_EMPTY(&ctl->followups);
+	STAILQ_INSERT_TAIL(&ctl->followups, f, link);
+	atomic_store(&ctl->followups_due, true);
+	/* Under the lock: once @f has run, the device may be gone. */
+	if (first && current_device != dev)
+		vrd_control_wake(dev);
+	vrd_unlock(&ctl->followups_lock);
+}
+
+/* One; dev->lock is held.  False: there is none. */
+static bool run_followup(struct vrd_device *dev)
+{
+	struct vrd_control *ctl = dev->control;
+	struct vrd_followup *f;
+
+	if (!atomic_load_explicit(&ctl->followups_due, memory_order_relaxed))
+		return false;
+	vrd_lock(&ctl->followups_lock);
+	f = STAILQ_FIRST(&ctl->followups);
+	if (f)
+		STAILQ_REMOVE_HEAD(&ctl->followups, link);
+	if (STAILQ_EMPTY(&ctl->followups))
+		atomic_store(&ctl->followups_due, false);
+	vrd_unlock(&ctl->followups_lock);
+	if (!f)
+		return false;
+	f->fn(f);
+	return true;
+}
+
+/* ---- commands ---------------------------------------------------------- */
+
+/* A few; false: there is nothing to do. */
+static bool run_batch(struct vrd_device *dev)
+{
+	unsigned int left = BATCH;
+
+	vrd_cmds_flush(dev);
+	while (left && run_followup(dev))
+		left--;
+	while (left && vrd_cmds_take(dev))
+		left--;
+	vrd_cmds_signal(dev);
+	return left < BATCH;
+}
+
+static void earn(struct vrd_control *ctl)
+{
+	ctl->credit += 2;
+	if (ctl->credit > MAX_CREDIT)
+		ctl->credit = MAX_CREDIT;
+}
+
+/* True if there is something to do; looks for a moment. */
+static bool spin(struct vrd_device *dev)
+{
+	struct vrd_control *ctl = dev->control;
+	uint64_t start, now, yielded, limit = vrd_engine_poll_ns(dev->engine);
+
+	if (!limit || !ctl->credit)
+		return false;
+	vrd_cmds_want_kick(dev, false);
+	start = yielded = vrd_clock_ns();
+	for (unsigned int i = 1; ; i++) {
+		if (atomic_load_explicit(&ctl->followups_due, memory_order_relaxed) ||
+		    atomic_load_explicit(&ctl->stop, memory_order_relaxed) ||
+		    vrd_cmds_available(dev)) {
+			earn(ctl);
+			return true;
+		}
+		vrd_cpu_relax();
+		if (i % SPINS_PER_CLOCK)
+			continue;
+		now = vrd_clock_ns();
+		if (now - start > limit)
+			break;
+		if (now - yielded > YIELD_NS) {
+			sched_yield();
+			yielded = now;
+		}
+	}
+	ctl->credit--;
+	return false;
+}
+
+static void run_commands(struct vrd_device *dev)
+{
+	struct vrd_control *ctl = dev->control;
+	bool more = true, worked = false;
+
+	while (more && !atomic_load(&ctl->stop)) {
+		let_shell_in(ctl);
+		pthread_mutex_lock(&dev->lock);
+		more = run_batch(dev);
+		pthread_mutex_unlock(&dev->lock);
+		worked |= more;
+		/* Follow-ups of commands that are under way come soon as well. */
+		if (!more && worked)
+			more = spin(dev);
+		if (more)
+			continue;
+		pthread_mutex_lock(&dev->lock);
+		vrd_cmds_want_kick(dev, true);
+		more = run_batch(dev);
+		pthread_mutex_unlock(&dev->lock);
+	}
+	if (worked)
+		ctl->idle_since = vrd_clock_ns();
+}
+
+/* It was woken: would it have paid to spin so long? */
+static void judge(struct vrd_device *dev)
+{
+	struct vrd_control *ctl = dev->control;
+	uint64_t limit = vrd_engine_poll_ns(dev->engine);
+
+	if (!ctl->idle_since || !limit)
+		return;
+	/* Much of it is what the sleep itself costs: ours, and the driver's for the response. */
+	if (vrd_clock_ns() - ctl->idle_since < 4 * limit)
+		earn(ctl);
+	else if (ctl->credit)
+		ctl->credit--;
+	ctl->idle_since = 0;
+}
+
+static void refill(struct vrd_device *dev, unsigned int index)
+{
+	bool events = index == VIRTIO_RDMA_VQ_EVENT || index >= VIRTIO_RDMA_VQ_COMP_BASE;
+
+	if (events && vrd_event_refill(dev, dev->vqs[index]))
+		vrd_control_wake(dev);
+}
+
+static void control_free(struct vrd_control *ctl)
+{
+	close(ctl->wake_fd);
+	close(ctl->epoll_fd);
+	free(ctl);
+}
+
+/* On the control thread: nothing is under way any more. */
+static bool is_left_alone(struct vrd_device *dev)
+{
+	bool alone;
+
+	if (!atomic_load(&dev->control->abandoned))
+		return false;
+	pthread_mutex_lock(&dev->lock);
+	alone = !dev->ends.num && !dev->cmds.num_running;
+	pthread_mutex_unlock(&dev->lock);
+	return alone;
+}
+
+static void *control_main(void *opaque)
+{
+	struct vrd_device *dev = opaque;
+	struct vrd_control *ctl = dev->control;
+	struct epoll_event ev[16];
+	uint64_t count;
+	unsigned int q;
+	int i, n;
+
+	current_device = dev;
+	while (!atomic_load(&ctl->stop)) {
+		n = epoll_wait(ctl->epoll_fd, ev, 16, -1);
+		judge(dev);
+		for (i = 0; i < n; i++) {
+			if (ev[i].data.u32 != WAKE) {
+				refill(dev, ev[i].data.u32);
+				continue;
+			}
+			/* nothing to be told by an error: the count does not matter */
+			if (read(ctl->wake_fd, &count, sizeof(count)) < 0)
+				continue;
+			for (q = 0; q < dev->num_vqs; q++)
+				refill(dev, q);
+		}
+		run_commands(dev);
+		if (is_left_alone(dev)) {
+			struct vrd_engine *engine = dev->engine;
+
+			control_free(ctl);
+			dev->control = NULL;
+			vrd_device_finish(dev);
+			vrd_engine_abandoned(engine, -1);
+			break;
+		}
+	}
+	return NULL;
+}
+
+void vrd_control_wake(struct vrd_device *dev)
+{
+	uint64_t one = 1;
+
+	if (write(dev->control->wake_fd, &one, sizeof(one)) < 0 && errno != EAGAIN)
+		vrd_log(dev->engine, VRD_LOG_ERROR, "%s: cannot wake the control thread: %s",
+			dev->name, strerror(errno));
+}
+
+int vrd_control_watch(struct vrd_device *dev, unsigned int vq, int fd)
+{
+	/*
+	 * Edge triggered: each kick is one event, and the counter is never read.
+	 * read() could block: the other process may have cleared O_NONBLOCK.
+	 */
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLET, .data.u32 = vq };
+
+	return epoll_ctl(dev->control->epoll_fd, EPOLL_CTL_ADD, fd, &ev) ? -errno : 0;
+}
+
+void vrd_control_unwatch(struct vrd_device *dev, int fd)
+{
+	/* It may have been let go already. */
+	(void)epoll_ctl(dev->control->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+}
+
+int vrd_control_create(struct vrd_device *dev, struct vrd_error *err)
+{
+	struct epoll_event ev = { .events = EPOLLIN, .data.u32 = WAKE };
+	struct vrd_control *ctl;
+	sigset_t all, old;
+	char name[16];
+	int ret;
+
+	ctl = calloc(1, sizeof(*ctl));
+	if (!ctl)
+		return vrd_fail(err, -ENOMEM, "", "out of memory");
+	vrd_lock_init(&ctl->followups_lock, VRD_LOCK_LEAF);
+	STAILQ_INIT(&ctl->followups);
+	ctl->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	ctl->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (ctl->epoll_fd < 0 || ctl->wake_fd < 0 ||
+	    epoll_ctl(ctl->epoll_fd, EPOLL_CTL_ADD, ctl->wake_fd, &ev)) {
+		ret = vrd_fail(err, -errno, "raise the limit of open files (ulimit -n)",
+			       "control thread of %s: %s", dev->name, strerror(errno));
+		goto close;
+	}
+	dev->control = ctl;
+
+	/* The process's signals belong to the shell's threads. */
+	sigfillset(&all);
+	sigdelset(&all, SIGBUS);
+	sigdelset(&all, SIGSEGV);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	ret = pthread_create(&ctl->thread, NULL, control_main, dev);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (ret) {
+		ret = vrd_fail(err, -ret, "", "control thread of %s: %s", dev->name,
+			       strerror(ret));
+		dev->control = NULL;
+		goto close;
+	}
+	snprintf(name, sizeof(name), "vrd-ctl %.7s", dev->name);
+	pthread_setname_np(ctl->thread, name);
+	return 0;
+close:
+	if (ctl->wake_fd >= 0)
+		close(ctl->wake_fd);
+	if (ctl->epoll_fd >= 0)
+		close(ctl->epoll_fd);
+	free(ctl);
+	return ret;
+}
+
+void vrd_control_destroy(struct vrd_device *dev)
+{
+	struct vrd_control *ctl = dev->control;
+
+	if (!ctl)
+		return;
+	atomic_store(&ctl->stop, true);
+	vrd_control_wake(dev);
+	pthread_join(ctl->thread, NULL);
+	control_free(ctl);
+	dev->control = NULL;
+}
+
+void vrd_control_abandon(struct vrd_device *dev)
+{
+	struct vrd_control *ctl = dev->control;
+
+	vrd_engine_abandoned(dev->engine, 1);
+	pthread_detach(ctl->thread);
+	/* After this the device is the thread's. */
+	atomic_store(&ctl->abandoned, true);
+	vrd_control_wake(dev);
+}
+
