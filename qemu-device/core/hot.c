@@ -54,6 +54,17 @@ bool vrd_hot_pending(const struct vrd_poller *poller)
 	return false;
 }
 
+bool vrd_hot_pending_elsewhere(const struct vrd_poller *poller, const struct vrd_dev_sched *dev)
+{
+	for (unsigned int i = 0; i < poller->num_hot; i++) {
+		const struct vrd_hot_ring *hot = &poller->hot[i];
+
+		if (hot->dev != dev && vrd_load32(hot->producer) != hot->seen)
+			return true;
+	}
+	return false;
+}
+
 static void hot_take_out(struct vrd_poller *poller, unsigned int i)
 {
 	struct vrd_qp *qp = poller->hot[i].qp;
@@ -126,6 +137,7 @@ void vrd_hot_add(struct vrd_poller *poller, struct vrd_qp *qp)
 	hot->seen = vrd_load32(hot->producer);
 	hot->used = poller->turn;
 	hot->qp = qp;
+	hot->dev = qp->sched.dev;
 	qp->sched.hot = poller->num_hot++;
 	qp->sched.dev->num_hot++;
 }

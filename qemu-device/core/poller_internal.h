@@ -165,6 +165,7 @@ struct vrd_hot_ring {
 	uint32_t seen;				/* value that the QP was scheduled for */
 	uint64_t used;				/* turn */
 	struct vrd_qp *qp;
+	const struct vrd_dev_sched *dev;	/* the QP's */
 };
 
 struct vrd_poller {
@@ -350,6 +351,8 @@ void vrd_sched_unpost_all(struct vrd_poller *poller, struct vrd_dev_sched *ds);
 bool vrd_hot_scan(struct vrd_poller *poller);
 /* True if there is a hot ring whose producer moved. */
 bool vrd_hot_pending(const struct vrd_poller *poller);
+/* The same of another device than @dev. */
+bool vrd_hot_pending_elsewhere(const struct vrd_poller *poller, const struct vrd_dev_sched *dev);
 /* Watches a ring that was rung, if there is room. */
 void vrd_hot_add(struct vrd_poller *poller, struct vrd_qp *qp);
 /* Forgets it; its need_db is not written. */

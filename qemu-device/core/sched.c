@@ -10,8 +10,9 @@
  * has, and a turn of the poller is short however many are busy.
  *
  * A device that was idle goes ahead of those that are busy all the time, once in
- * each round: who sends one request and waits for the answer does not wait for
- * a whole round.
+ * each round, and ends the turn of a device with several queue pairs after the
+ * burst that is under way.  So a guest that sends one request and waits for its
+ * completion does not wait for a whole round.
  *
  * A queue pair that is alone, as most are, is run at once and is never queued.
  *
@@ -304,6 +305,9 @@ static uint64_t run_device(struct vrd_poller *poller, struct vrd_dev_sched *ds, 
 			now = vrd_ticks();
 			ds->ticks -= now - then;
 			bytes = 0;
+			/* The rest of its quantum is for later: another device begins now. */
+			if (ds->num && vrd_hot_pending_elsewhere(poller, ds))
+				break;
 		}
 	}
 	if (!ds->num) {

@@ -7,7 +7,7 @@ import subprocess
 from results import Trouble
 
 PROGRAMS = ['native-small', 'native-ibverbs', 'native-copy', 'native-curve', 'native-instructions', 'native-scale',
-            'native-idle', 'native-control']
+            'native-neighbour', 'native-idle', 'native-control']
 
 
 def run(results, build, say, quick):
