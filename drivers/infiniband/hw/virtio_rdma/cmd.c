@@ -3,8 +3,9 @@
  * Command engine: requests on the control virtqueue.
  *
  * Any process context may call vrdma_cmd_exec(), many at once.  Each call puts
- * its chain on the queue and sleeps; the queue's callback, in interrupt context,
- * completes it.  The device may answer in any order.
+ * its chain on the queue, looks for the answer itself for a moment, and then
+ * sleeps until the queue's callback, in interrupt context, completes it.  The
+ * device may answer in any order.
  *
  * The time limit is one of the device: while it has commands it must answer one
  * of them within vrdma_ctrl.limit.  Otherwise, or if its queue is broken, it is
