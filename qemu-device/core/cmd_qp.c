@@ -158,8 +158,10 @@ static int parse_create(struct vrd_device *dev, const struct virtio_rdma_create_
 		.sq_ctrl = le32toh(req->sq_ctrl_offset),
 		.rq_ctrl = le32toh(req->rq_ctrl_offset),
 	};
-	if (req->reserved0 || req->reserved1 || req->buf.reserved)
+	if (req->reserved0 || req->buf.reserved)
 		return -EINVAL;
+	if (req->xrcd)		/* VIRTIO_RDMA_F_XRC */
+		return -EOPNOTSUPP;
 	ret = find_objects(dev, c);
 	if (!ret)
 		ret = check_type(dev, c);

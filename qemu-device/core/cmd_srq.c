@@ -181,6 +181,8 @@ int vrd_cmd_create_srq(struct vrd_cmd *cmd)
 	if (req->reserved0[0] || req->reserved0[1] || req->reserved0[2] || req->buf.reserved ||
 	    req->stride_shift > MAX_SHIFT)
 		return -EINVAL;
+	if (req->xrcd || req->cqn)	/* VIRTIO_RDMA_F_XRC */
+		return -EOPNOTSUPP;
 	l.stride = STRIDE << req->stride_shift;
 	ret = check_layout(dev, &l);
 	if (ret)

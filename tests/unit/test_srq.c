@@ -69,6 +69,8 @@ static void test_create(void)
 	TRY(req.ctrl_offset, 0, INVAL, "control words in the ring");
 	TRY(req.ctrl_offset, htole32(0xffffff80), INVAL, "control words at 4 GiB");
 	TRY(req.reserved0[2], 1, INVAL, "reserved0");
+	TRY(req.xrcd, htole32(1), UNSUPPORTED, "XRC, which was not negotiated");
+	TRY(req.cqn, htole32(1), UNSUPPORTED, "a CQ, which only XRC has");
 	TRY(req.buf.reserved, 1, INVAL, "buf.reserved");
 	TRY(ext.addr, htole64(1ULL << 40), FAULT, "no RAM");
 	TRY(ext.pages, htole32(1), INVAL, "buffer too short");

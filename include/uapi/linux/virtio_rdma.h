@@ -66,6 +66,15 @@
 #define VIRTIO_RDMA_F_DMA_KEY		5	/* REG_DMA_MR; all types in CTX_KERNEL */
 #define VIRTIO_RDMA_F_RNR_NAK		6	/* RC has receiver-not-ready timing */
 #define VIRTIO_RDMA_F_VLAN_GID		7	/* GIDs of VLANs: ADD_GID.vlan_id */
+/* Layout only (spec 11): no device offers these yet. */
+#define VIRTIO_RDMA_F_MEM_MGT		8	/* ALLOC_MR; REG_MR, LOCAL_INV, SEND_WITH_INV WQEs */
+#define VIRTIO_RDMA_F_MW		9	/* ALLOC_MW, DEALLOC_MW; BIND_MW WQE */
+#define VIRTIO_RDMA_F_XRC		10	/* XRC domains, SRQs and QPs; needs SRQ */
+#define VIRTIO_RDMA_F_MCAST		11	/* ATTACH_MCAST, DETACH_MCAST */
+#define VIRTIO_RDMA_F_ATOMIC_WRITE	12	/* ATOMIC_WRITE WQE */
+#define VIRTIO_RDMA_F_FLUSH		13	/* FLUSH WQE; ACCESS_FLUSH_* */
+#define VIRTIO_RDMA_F_CQ_MODERATION	14	/* MODIFY_CQ */
+#define VIRTIO_RDMA_F_CQE_TIMESTAMP	15	/* CQEs of 64 bytes */
 
 /**
  * struct virtio_rdma_config - device configuration space (spec 3.2), read-only
@@ -129,15 +138,14 @@ struct virtio_rdma_config {
 #define VIRTIO_RDMA_CMD_MODIFY_SRQ	33
 #define VIRTIO_RDMA_CMD_QUERY_SRQ	34
 #define VIRTIO_RDMA_CMD_DESTROY_SRQ	35
-/* Kept for what comes next; a device without it answers UNSUPPORTED. */
-#define VIRTIO_RDMA_CMD_ALLOC_MR	36
-#define VIRTIO_RDMA_CMD_ALLOC_MW	37
-#define VIRTIO_RDMA_CMD_DEALLOC_MW	38
-#define VIRTIO_RDMA_CMD_ATTACH_MCAST	39
-#define VIRTIO_RDMA_CMD_DETACH_MCAST	40
-#define VIRTIO_RDMA_CMD_ALLOC_XRCD	41
-#define VIRTIO_RDMA_CMD_DEALLOC_XRCD	42
-#define VIRTIO_RDMA_CMD_REG_DMABUF_MR	43
+#define VIRTIO_RDMA_CMD_ALLOC_MR	36	/* F_MEM_MGT */
+#define VIRTIO_RDMA_CMD_ALLOC_MW	37	/* F_MW */
+#define VIRTIO_RDMA_CMD_DEALLOC_MW	38	/* F_MW */
+#define VIRTIO_RDMA_CMD_ATTACH_MCAST	39	/* F_MCAST */
+#define VIRTIO_RDMA_CMD_DETACH_MCAST	40	/* F_MCAST */
+#define VIRTIO_RDMA_CMD_ALLOC_XRCD	41	/* F_XRC */
+#define VIRTIO_RDMA_CMD_DEALLOC_XRCD	42	/* F_XRC */
+#define VIRTIO_RDMA_CMD_MODIFY_CQ	43	/* F_CQ_MODERATION */
 
 /* Status of a command, each with the errno that a Linux driver returns. */
 #define VIRTIO_RDMA_S_OK		0	/* 0 */
@@ -238,7 +246,11 @@ struct virtio_rdma_query_device_rsp {
 	__le32 max_mcast_qp_attach;
 	__le32 max_fast_reg_pages;
 	__le32 local_ca_ack_delay;	/* IBTA encoding: 4.096 us << n */
-	__le32 reserved;
+	__le32 max_xrcd;		/* F_XRC */
+	__le32 max_cq_count;		/* F_CQ_MODERATION: CQEs, 1..65535 */
+	__le32 max_cq_period;		/* F_CQ_MODERATION: microseconds, 1..65535 */
+	__le64 page_sizes;		/* F_MEM_MGT: of REG_MR WQEs; bit n: 2^n bytes */
+	__le64 timestamp_hz;		/* F_CQE_TIMESTAMP: ticks a second */
 };
 
 /* Port state: IBTA PortState. */
@@ -346,6 +358,8 @@ struct virtio_rdma_alloc_pd_rsp {
 #define VIRTIO_RDMA_ACCESS_REMOTE_ATOMIC	(1U << 3)
 #define VIRTIO_RDMA_ACCESS_MW_BIND		(1U << 4)
 #define VIRTIO_RDMA_ACCESS_ZERO_BASED		(1U << 5)
+#define VIRTIO_RDMA_ACCESS_FLUSH_GLOBAL		(1U << 8)	/* F_FLUSH: visible to all */
+#define VIRTIO_RDMA_ACCESS_FLUSH_PERSISTENT	(1U << 9)	/* F_FLUSH: survives power loss */
 
 /*
  * REG_MR: a region of [iova, iova + length).  The pages are the extents in
@@ -413,7 +427,7 @@ struct virtio_rdma_create_cq_req {
 	struct virtio_rdma_cmd_hdr hdr;
 	__le32 ctx;
 	__le32 entries;			/* power of two, 1..max_cqe rounded up */
-	__le32 cqe_size;		/* 32 */
+	__le32 cqe_size;		/* 32; or 64 with F_CQE_TIMESTAMP */
 	__le32 vector;			/* below init_req.num_comp_vectors */
 	__le32 ring_offset;		/* of the ring, page aligned */
 	__le32 ctrl_offset;		/* of struct virtio_rdma_cq_ctrl, 128-aligned */
@@ -446,6 +460,8 @@ struct virtio_rdma_resize_cq_req {
 #define VIRTIO_RDMA_QPT_RC		2
 #define VIRTIO_RDMA_QPT_UC		3
 #define VIRTIO_RDMA_QPT_UD		4
+#define VIRTIO_RDMA_QPT_XRC_INI		5	/* F_XRC: sends; no receive ring */
+#define VIRTIO_RDMA_QPT_XRC_TGT		6	/* F_XRC: receives by its XRC domain; no rings, no CQs */
 
 /* "no SRQ" and "no such ring slot" */
 #define VIRTIO_RDMA_NONE		0xffffffffU
@@ -471,7 +487,7 @@ struct virtio_rdma_create_qp_req {
 	__le32 rq_offset;		/* page aligned */
 	__le32 sq_ctrl_offset;		/* of struct virtio_rdma_ring_ctrl, 128-aligned */
 	__le32 rq_ctrl_offset;		/* same; zero if rq_entries is 0 */
-	__le32 reserved1;
+	__le32 xrcd;			/* XRC_TGT: its domain; else zero */
 	struct virtio_rdma_buf buf;
 	struct virtio_rdma_extent extents[];
 };
@@ -482,6 +498,63 @@ struct virtio_rdma_create_qp_rsp {
 	__le32 sq_slot;			/* its dirty byte in the doorbell page */
 	__le32 rq_slot;			/* same, or VIRTIO_RDMA_NONE */
 	__le32 reserved;
+};
+
+/*
+ * Commands of features that no device offers yet.  XRC: CREATE_QP of XRC_TGT names
+ * its domain in xrcd, and no CQs or PD; CREATE_SRQ of an XRC SRQ names xrcd and
+ * the CQ of its receives.
+ */
+
+/* ALLOC_MR: a region for REG_MR WQEs.  Response: virtio_rdma_reg_mr_rsp. */
+struct virtio_rdma_alloc_mr_req {
+	struct virtio_rdma_cmd_hdr hdr;
+	__le32 pd;
+	__le32 max_entries;		/* 1..max_fast_reg_pages */
+};
+
+#define VIRTIO_RDMA_MW_TYPE_1		1	/* bound by the kernel, for a process */
+#define VIRTIO_RDMA_MW_TYPE_2		2	/* bound to the QP of its BIND_MW WQE */
+
+struct virtio_rdma_alloc_mw_req {
+	struct virtio_rdma_cmd_hdr hdr;
+	__le32 pd;
+	__le32 type;			/* VIRTIO_RDMA_MW_TYPE_* */
+};
+
+struct virtio_rdma_alloc_mw_rsp {
+	struct virtio_rdma_rsp_hdr hdr;
+	__le32 mw;			/* handle: DEALLOC_MW is a virtio_rdma_destroy_req */
+	__le32 rkey;
+};
+
+/* ALLOC_XRCD; DEALLOC_XRCD is a virtio_rdma_destroy_req. */
+struct virtio_rdma_alloc_xrcd_req {
+	struct virtio_rdma_cmd_hdr hdr;
+	__le32 ctx;
+	__le32 reserved;
+};
+
+struct virtio_rdma_alloc_xrcd_rsp {
+	struct virtio_rdma_rsp_hdr hdr;
+	__le32 xrcd;
+	__le32 reserved;
+};
+
+/* ATTACH_MCAST, DETACH_MCAST: a UD QP and a multicast GID. */
+struct virtio_rdma_mcast_req {
+	struct virtio_rdma_cmd_hdr hdr;
+	__le32 qpn;
+	__le32 reserved;
+	__u8   gid[16];
+};
+
+/* MODIFY_CQ: an event after so many CQEs, or so long after the first; 0, 0: each. */
+struct virtio_rdma_modify_cq_req {
+	struct virtio_rdma_cmd_hdr hdr;
+	__le32 cqn;
+	__le16 count;			/* CQEs, up to max_cq_count */
+	__le16 period;			/* microseconds, up to max_cq_period */
 };
 
 /* QP states: IBTA's, with the numbers of enum ib_qp_state. */
@@ -597,6 +670,8 @@ struct virtio_rdma_create_srq_req {
 	__le32 limit;			/* as MODIFY_SRQ's; 0: not armed */
 	__u8   stride_shift;		/* an entry is 32 << n bytes, n = 0..7 */
 	__u8   reserved0[3];
+	__le32 xrcd;			/* XRC SRQ: its domain; else zero */
+	__le32 cqn;			/* XRC SRQ: of its receives; else zero */
 	struct virtio_rdma_buf buf;
 	struct virtio_rdma_extent extents[];
 };
@@ -784,10 +859,12 @@ struct virtio_rdma_sge {
 #define VIRTIO_RDMA_WR_RDMA_READ		4
 #define VIRTIO_RDMA_WR_ATOMIC_CMP_AND_SWP	5
 #define VIRTIO_RDMA_WR_ATOMIC_FETCH_AND_ADD	6
-#define VIRTIO_RDMA_WR_SEND_WITH_INV		7
-#define VIRTIO_RDMA_WR_LOCAL_INV		8
-#define VIRTIO_RDMA_WR_BIND_MW			9
-#define VIRTIO_RDMA_WR_REG_MR			10
+#define VIRTIO_RDMA_WR_SEND_WITH_INV		7	/* F_MEM_MGT, F_MW */
+#define VIRTIO_RDMA_WR_LOCAL_INV		8	/* F_MEM_MGT, F_MW */
+#define VIRTIO_RDMA_WR_BIND_MW			9	/* F_MW */
+#define VIRTIO_RDMA_WR_REG_MR			10	/* F_MEM_MGT, CTX_KERNEL only */
+#define VIRTIO_RDMA_WR_ATOMIC_WRITE		11	/* F_ATOMIC_WRITE */
+#define VIRTIO_RDMA_WR_FLUSH			12	/* F_FLUSH */
 
 /* Flags of send WQEs. */
 #define VIRTIO_RDMA_WQE_SIGNALED		(1U << 0)
@@ -854,6 +931,101 @@ struct virtio_rdma_ud_wqe {
 };
 
 /**
+ * struct virtio_rdma_bind_mw_wqe - binds or unbinds a memory window (F_MW)
+ * @ctrl:     num_sge and inline_len zero
+ * @mw_rkey:  current key of the window, of the PD of the QP
+ * @new_rkey: its key from now on: @mw_rkey but for the lowest byte, which the user
+ *            chooses (windows of type 2); of type 1 the device ignores it, and
+ *            the key is what the response of the verb's own command says
+ * @lkey:     of the region, with ACCESS_MW_BIND; or 0 with @length 0: unbind
+ * @access:   VIRTIO_RDMA_ACCESS_REMOTE_*, and ZERO_BASED
+ * @addr:     first byte, in the region's addresses
+ * @length:   bytes
+ * @reserved: zero
+ */
+struct virtio_rdma_bind_mw_wqe {
+	struct virtio_rdma_wqe_ctrl ctrl;
+	__le32 mw_rkey;
+	__le32 new_rkey;
+	__le32 lkey;
+	__le32 access;
+	__le64 addr;
+	__le64 length;
+	__le64 reserved[2];
+};
+
+/* A piece of memory in the list of a REG_MR WQE. */
+struct virtio_rdma_reg_entry {
+	__le64 addr;			/* device address */
+	__le64 length;			/* bytes, not zero */
+};
+
+/**
+ * struct virtio_rdma_reg_mr_wqe - fast registration (F_MEM_MGT, CTX_KERNEL only)
+ * @ctrl:        num_sge and inline_len zero
+ * @key:         of a region of ALLOC_MR that is not valid now; the lowest byte is
+ *               the user's choice
+ * @access:      VIRTIO_RDMA_ACCESS_*
+ * @iova:        address of the first byte
+ * @length:      bytes: the sum of the list's lengths
+ * @list:        device address of the list, aligned to 16 bytes: num_entries of
+ *               struct virtio_rdma_reg_entry, which the device copies before the
+ *               WQE is complete
+ * @num_entries: 1..max_fast_reg_pages
+ * @page_shift:  log2 of the page size, one of page_sizes: each address and length
+ *               is a multiple of it, but the first address and the last end; or 0:
+ *               any addresses, so that gaps are possible
+ * @reserved:    zero
+ *
+ * It completes in order.  Its memory may be anywhere in guest RAM, which is why no
+ * process may post it.
+ */
+struct virtio_rdma_reg_mr_wqe {
+	struct virtio_rdma_wqe_ctrl ctrl;
+	__le32 key;
+	__le32 access;
+	__le64 iova;
+	__le64 length;
+	__le64 list;
+	__le32 num_entries;
+	__u8   page_shift;
+	__u8   reserved[11];
+};
+
+/*
+ * ATOMIC_WRITE (F_ATOMIC_WRITE): struct virtio_rdma_rc_wqe with WQE_INLINE and
+ * inline_len 8; remote_addr is 8-byte aligned.
+ *
+ * LOCAL_INV and SEND_WITH_INV: ctrl.inv_rkey; struct virtio_rdma_rc_wqe.
+ *
+ * An RC WQE of an XRC initiator QP (F_XRC) has the number of the remote SRQ in place
+ * of struct virtio_rdma_rc_wqe.reserved.
+ */
+
+#define VIRTIO_RDMA_FLUSH_RANGE			0	/* [remote_addr, + length) */
+#define VIRTIO_RDMA_FLUSH_MR			1	/* all of the region */
+
+/**
+ * struct virtio_rdma_flush_wqe - FLUSH (F_FLUSH): IBTA 9.4.9
+ * @ctrl:        num_sge and inline_len zero
+ * @remote_addr: first byte
+ * @rkey:        with ACCESS_FLUSH_* as @type asks
+ * @type:        VIRTIO_RDMA_ACCESS_FLUSH_* , at least one
+ * @length:      bytes
+ * @level:       VIRTIO_RDMA_FLUSH_RANGE or _MR
+ * @reserved:    zero
+ */
+struct virtio_rdma_flush_wqe {
+	struct virtio_rdma_wqe_ctrl ctrl;
+	__le64 remote_addr;
+	__le32 rkey;
+	__le32 type;
+	__le64 length;
+	__le32 level;
+	__le32 reserved[5];
+};
+
+/**
  * struct virtio_rdma_recv_wqe - receive WQE of an RQ or SRQ
  * @num_sge:  entries of the SGE list
  * @cookie:   comes back as @wqe_index of the CQE of a receive from an SRQ
@@ -876,6 +1048,8 @@ struct virtio_rdma_recv_wqe {
 #define VIRTIO_RDMA_WC_BIND_MW			5
 #define VIRTIO_RDMA_WC_LOCAL_INV		6
 #define VIRTIO_RDMA_WC_REG_MR			7
+#define VIRTIO_RDMA_WC_ATOMIC_WRITE		8
+#define VIRTIO_RDMA_WC_FLUSH			9
 #define VIRTIO_RDMA_WC_RECV			128
 #define VIRTIO_RDMA_WC_RECV_RDMA_WITH_IMM	129
 /* Bit that tells a receive's completion from a send's. */
@@ -948,6 +1122,20 @@ struct virtio_rdma_cqe {
 	__u8   status;
 	__u8   flags;
 	__u8   phase;
+};
+
+/**
+ * struct virtio_rdma_cqe64 - completion queue entry of 64 bytes (F_CQE_TIMESTAMP)
+ * @cqe:       as in a CQ of 32-byte entries; its last four bytes are written last
+ * @timestamp: when the message was complete, in ticks of timestamp_hz
+ * @reserved:  zero
+ *
+ * A CQ has them if it was created with a cqe_size of 64.
+ */
+struct virtio_rdma_cqe64 {
+	struct virtio_rdma_cqe cqe;
+	__le64 timestamp;
+	__le64 reserved[3];
 };
 
 #endif /* _UAPI_LINUX_VIRTIO_RDMA_H */
