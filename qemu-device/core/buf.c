@@ -12,6 +12,7 @@
 
 #include "transport.h"
 #include "mem.h"
+#include "end.h"
 #include "mr.h"
 #include "poller.h"
 
@@ -39,52 +40,260 @@ static void translate_page(const struct vrd_mem *mem, struct vrd_buf *buf, uint3
 				     true);
 }
 
-int vrd_buf_create(struct vrd_device *dev, struct vrd_buf *buf, const struct vrd_extents *x,
-		   uint64_t size)
+/* ---- pages and their quota ------------------------------------------------ */
+
+static int pages_alloc(struct vrd_device *dev, struct vrd_buf *buf, uint64_t pages)
 {
-	uint64_t pages = (size + PAGE_SIZE - 1) >> VIRTIO_RDMA_PAGE_SHIFT;
-	uint64_t given, frame;
-	uint32_t i, n, p;
-	int ret;
+	uint64_t quota = dev->limits.max_ring_bytes >> VIRTIO_RDMA_PAGE_SHIFT;
 
-	ret = vrd_extents_check(x, &given);
-	if (ret)
-		return ret;
-	if (!pages || given < pages || pages > UINT32_MAX)
-		return -EINVAL;
-	/* A page may be named again and again, so the rings of a device could be
-	 * larger than its memory, and with them our page arrays.
+	/*
+	 * A page may be named again and again: the guest's memory bounds neither
+	 * its rings nor the arrays here.
 	 */
-	if (!dev->mem || dev->ring_pages + pages > dev->mem->pages)
+	if (pages > quota || dev->ring_pages > quota - pages)
 		return -ENOMEM;
-
-	buf->num_pages = (uint32_t)pages;
 	buf->frames = malloc(pages * (sizeof(buf->frames[0]) + sizeof(buf->host[0])));
 	if (!buf->frames)
 		return -ENOMEM;
 	buf->host = (void **)(buf->frames + pages);
-	for (i = 0, n = 0; i < x->num && n < pages; i++) {
-		frame = le64toh(x->ext[i].addr) >> VIRTIO_RDMA_PAGE_SHIFT;
-		for (p = le32toh(x->ext[i].pages); p && n < pages; p--)
-			buf->frames[n++] = frame++;
-	}
-	for (i = 0; i < buf->num_pages; i++) {
-		translate_page(dev->mem, buf, i);
-		if (!buf->host[i]) {
-			free(buf->frames);
-			*buf = (struct vrd_buf) { 0 };
-			return -EFAULT;
-		}
-	}
+	buf->num_pages = (uint32_t)pages;
 	dev->ring_pages += pages;
 	return 0;
 }
 
-void vrd_buf_destroy(struct vrd_device *dev, struct vrd_buf *buf)
+static void pages_free(struct vrd_device *dev, struct vrd_buf *buf)
 {
 	dev->ring_pages -= buf->num_pages;
 	free(buf->frames);
 	*buf = (struct vrd_buf) { 0 };
+}
+
+/* Writes the pages of @x from @first on, at most to the end; returns their number. */
+static uint32_t pages_fill(struct vrd_buf *buf, uint32_t first, const struct vrd_extents *x)
+{
+	uint32_t i, p, n = first;
+	uint64_t frame;
+
+	for (i = 0; i < x->num; i++) {
+		frame = le64toh(x->ext[i].addr) >> VIRTIO_RDMA_PAGE_SHIFT;
+		for (p = le32toh(x->ext[i].pages); p && n < buf->num_pages; p--)
+			buf->frames[n++] = frame++;
+	}
+	return n - first;
+}
+
+static int pages_translate(struct vrd_device *dev, struct vrd_buf *buf)
+{
+	uint32_t i;
+
+	for (i = 0; i < buf->num_pages; i++) {
+		translate_page(dev->mem, buf, i);
+		if (!buf->host[i])
+			return -EFAULT;
+	}
+	return 0;
+}
+
+/* ---- handles ----------------------------------------------------------------- */
+
+/* Handles at a time: they are looked for one by one. */
+#define MAX_HANDLES	256
+/* Offsets into a buffer have 32 bits. */
+#define MAX_PAGES	(1U << 20)
+
+struct vrd_handle_buf {
+	LIST_ENTRY(vrd_handle_buf) link;	/* dev->handle_bufs */
+	uint32_t id;
+	uint32_t filled;			/* pages that have come */
+	bool taken;				/* by a command that has not ended */
+	bool orphan;				/* after a reset: not in the list */
+	struct vrd_ctx *ctx;
+	struct vrd_buf buf;
+};
+
+static struct vrd_handle_buf *find_handle(struct vrd_device *dev, uint32_t id)
+{
+	struct vrd_handle_buf *h;
+
+	LIST_FOREACH(h, &dev->handle_bufs, link) {
+		if (h->id == id)
+			return h;
+	}
+	return NULL;
+}
+
+static void handle_unlink(struct vrd_device *dev, struct vrd_handle_buf *h)
+{
+	LIST_REMOVE(h, link);
+	dev->num_handle_bufs--;
+	vrd_end_unuse(dev, &h->ctx->end, &h->ctx->users);
+}
+
+static void handle_free(struct vrd_device *dev, struct vrd_handle_buf *h)
+{
+	pages_free(dev, &h->buf);
+	free(h);
+}
+
+static uint32_t new_id(struct vrd_device *dev)
+{
+	do {
+		dev->last_handle_buf++;
+	} while (!dev->last_handle_buf || find_handle(dev, dev->last_handle_buf));
+	return dev->last_handle_buf;
+}
+
+static int handle_fill(struct vrd_handle_buf *h, const struct vrd_extents *x)
+{
+	uint64_t pages;
+	int ret;
+
+	ret = vrd_extents_check(x, &pages);
+	if (ret)
+		return ret;
+	if (!pages || pages > h->buf.num_pages - h->filled)
+		return -EINVAL;
+	h->filled += pages_fill(&h->buf, h->filled, x);
+	return 0;
+}
+
+int vrd_handle_buf_create(struct vrd_ctx *ctx, uint64_t pages, const struct vrd_extents *x,
+			  uint32_t *handle)
+{
+	struct vrd_device *dev = ctx->dev;
+	struct vrd_handle_buf *h;
+	int ret;
+
+	if (!pages || pages > MAX_PAGES)
+		return -EINVAL;
+	if (dev->num_handle_bufs >= MAX_HANDLES)
+		return -ENOMEM;
+	h = calloc(1, sizeof(*h));
+	if (!h)
+		return -ENOMEM;
+	ret = pages_alloc(dev, &h->buf, pages);
+	if (ret) {
+		free(h);
+		return ret;
+	}
+	ret = handle_fill(h, x);
+	if (ret) {
+		handle_free(dev, h);
+		return ret;
+	}
+	h->id = new_id(dev);
+	h->ctx = ctx;
+	ctx->users++;
+	LIST_INSERT_HEAD(&dev->handle_bufs, h, link);
+	dev->num_handle_bufs++;
+	*handle = h->id;
+	return 0;
+}
+
+int vrd_handle_buf_fill(struct vrd_device *dev, uint32_t handle, const struct vrd_extents *x)
+{
+	struct vrd_handle_buf *h = find_handle(dev, handle);
+
+	return h ? handle_fill(h, x) : -ENOENT;
+}
+
+int vrd_handle_buf_destroy(struct vrd_device *dev, uint32_t handle)
+{
+	struct vrd_handle_buf *h = find_handle(dev, handle);
+
+	if (!h)
+		return -ENOENT;
+	handle_unlink(dev, h);
+	handle_free(dev, h);
+	return 0;
+}
+
+/* One that a command has taken is freed by vrd_buf_destroy(), as the command ends. */
+void vrd_buf_destroy_all(struct vrd_device *dev)
+{
+	struct vrd_handle_buf *h;
+
+	while ((h = LIST_FIRST(&dev->handle_bufs))) {
+		handle_unlink(dev, h);
+		if (h->taken)
+			h->orphan = true;
+		else
+			handle_free(dev, h);
+	}
+}
+
+/* The pages of a handle for an object; they stay its own until vrd_buf_keep(). */
+static int take_handle(struct vrd_ctx *ctx, struct vrd_buf *buf, uint32_t handle, uint64_t pages)
+{
+	struct vrd_handle_buf *h = find_handle(ctx->dev, handle);
+	int ret;
+
+	if (!h)
+		return -ENOENT;
+	if (h->ctx != ctx || h->taken || h->filled < h->buf.num_pages || h->buf.num_pages < pages)
+		return -EINVAL;
+	/* The memory table may have changed since the pages came. */
+	ret = pages_translate(ctx->dev, &h->buf);
+	if (ret)
+		return ret;
+	h->taken = true;
+	*buf = h->buf;
+	buf->from = h;
+	return 0;
+}
+
+/* ---- buffers of objects ------------------------------------------------------- */
+
+int vrd_buf_create(struct vrd_ctx *ctx, struct vrd_buf *buf, const struct virtio_rdma_buf *desc,
+		   const struct vrd_extents *x, uint64_t size)
+{
+	uint64_t pages = (size + PAGE_SIZE - 1) >> VIRTIO_RDMA_PAGE_SHIFT;
+	struct vrd_device *dev = ctx->dev;
+	uint64_t given;
+	int ret;
+
+	if (!pages || pages > UINT32_MAX || (desc->handle && x->num))
+		return -EINVAL;
+	if (desc->handle)
+		return take_handle(ctx, buf, le32toh(desc->handle), pages);
+	ret = vrd_extents_check(x, &given);
+	if (ret)
+		return ret;
+	if (given < pages)
+		return -EINVAL;
+	ret = pages_alloc(dev, buf, pages);
+	if (ret)
+		return ret;
+	pages_fill(buf, 0, x);
+	ret = pages_translate(dev, buf);
+	if (ret)
+		pages_free(dev, buf);
+	return ret;
+}
+
+void vrd_buf_keep(struct vrd_device *dev, struct vrd_buf *buf)
+{
+	struct vrd_handle_buf *h = buf->from;
+
+	if (!h)
+		return;
+	handle_unlink(dev, h);
+	free(h);
+	buf->from = NULL;
+}
+
+void vrd_buf_destroy(struct vrd_device *dev, struct vrd_buf *buf)
+{
+	struct vrd_handle_buf *h = buf->from;
+
+	if (!h) {
+		pages_free(dev, buf);
+		return;
+	}
+	*buf = (struct vrd_buf) { 0 };
+	h->taken = false;
+	if (h->orphan)
+		handle_free(dev, h);
 }
 
 void vrd_buf_translate(struct vrd_device *dev, struct vrd_buf *buf)

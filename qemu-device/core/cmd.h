@@ -49,6 +49,7 @@ enum vrd_ref_kind {
 	VRD_REF_CQ,
 	VRD_REF_SRQ,
 	VRD_REF_QP,
+	VRD_REF_BUF,
 };
 
 struct vrd_cmd_ref {

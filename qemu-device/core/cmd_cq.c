@@ -37,8 +37,8 @@ struct layout {
 	uint32_t entries, ring_offset, ctrl_offset;
 };
 
-static int make_buf(struct vrd_device *dev, const struct layout *l, const struct vrd_extents *x,
-		    struct vrd_buf *buf)
+static int make_buf(struct vrd_ctx *ctx, const struct layout *l, const struct virtio_rdma_buf *desc,
+		    const struct vrd_extents *x, struct vrd_buf *buf)
 {
 	const struct vrd_span span[] = {
 		{ l->ring_offset, (uint64_t)l->entries * sizeof(struct virtio_rdma_cqe) },
@@ -47,14 +47,14 @@ static int make_buf(struct vrd_device *dev, const struct layout *l, const struct
 	uint64_t size;
 
 	if (!vrd_is_power_of_two(l->entries) ||
-	    l->entries > vrd_round_up_power_of_two(dev->limits.max_cqe))
+	    l->entries > vrd_round_up_power_of_two(ctx->dev->limits.max_cqe))
 		return -EINVAL;
 	if (l->ring_offset & (VIRTIO_RDMA_PAGE_SIZE - 1) ||
 	    l->ctrl_offset & (sizeof(struct virtio_rdma_cq_ctrl) - 1))
 		return -EINVAL;
 	if (vrd_spans_check(span, 2, &size))
 		return -EINVAL;
-	return vrd_buf_create(dev, buf, x, size);
+	return vrd_buf_create(ctx, buf, desc, x, size);
 }
 
 /* ---- life -------------------------------------------------------------- */
@@ -110,6 +110,7 @@ static int cq_created(struct vrd_cmd *cmd, int ret)
 		cq_set_end(cq, false);
 		return vrd_end_for(cmd, &cq->end, 0, false, 0);
 	}
+	vrd_buf_keep(cq->dev, &cq->buf);
 	vrd_table_publish(&cq->dev->cqs, cq->cqn, cq);
 	/* The memory table may have changed since, without it. */
 	if (cmd->generation != cq->dev->mem_generation) {
@@ -133,7 +134,7 @@ int vrd_cmd_create_cq(struct vrd_cmd *cmd)
 	struct vrd_cq *cq;
 	int ret;
 
-	if (req->buf.reserved || le32toh(req->cqe_size) != sizeof(struct virtio_rdma_cqe) ||
+	if (le32toh(req->cqe_size) != sizeof(struct virtio_rdma_cqe) ||
 	    le32toh(req->vector) >= dev->num_vectors_used)
 		return -EINVAL;
 	ctx = vrd_table_find(&dev->ctxs, le32toh(req->ctx));
@@ -152,7 +153,7 @@ int vrd_cmd_create_cq(struct vrd_cmd *cmd)
 	ret = vrd_table_reserve(&dev->cqs, &cq->cqn);
 	if (ret)
 		goto free;
-	ret = make_buf(dev, &l, &cmd->extents, &cq->buf);
+	ret = make_buf(ctx, &l, &req->buf, &cmd->extents, &cq->buf);
 	if (ret)
 		goto release;
 	cq->ctrl = vrd_buf_at(&cq->buf, cq->ctrl_offset);
@@ -193,15 +194,13 @@ int vrd_cmd_resize_cq(struct vrd_cmd *cmd)
 
 	if (dev->host_cqs)
 		return -EOPNOTSUPP;
-	if (req->buf.reserved)
-		return -EINVAL;
 	cq = vrd_table_find(&dev->cqs, le32toh(req->cqn));
 	if (!cq)
 		return -ENOENT;
 	buf = calloc(1, sizeof(*buf));
 	if (!buf)
 		return -ENOMEM;
-	ret = make_buf(dev, &l, &cmd->extents, buf);
+	ret = make_buf(cq->ctx, &l, &req->buf, &cmd->extents, buf);
 	if (ret) {
 		free(buf);
 		return ret;
@@ -225,6 +224,7 @@ int vrd_cmd_resize_cq(struct vrd_cmd *cmd)
 	/* No arming in the new control words has been answered. */
 	atomic_store(&cq->fired, 0);
 	vrd_unlock(&cq->lock);
+	vrd_buf_keep(dev, &cq->buf);
 	*buf = old;
 	return vrd_cmd_wait_grace(cmd, cq_resized);
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Commands about protection domains and memory regions.  Control thread, under
+ * Commands about protection domains, memory regions and buffers of rings.  Control thread, under
  * dev->lock; regions themselves are in mr.c.
  */
 #include <endian.h>
@@ -207,4 +207,39 @@ int vrd_cmd_dereg_mr(struct vrd_cmd *cmd)
 		return -EINVAL;
 	ret = vrd_mr_take_out(cmd->dev, le32toh(req->handle), &mr);
 	return ret ? ret : vrd_end_for(cmd, &mr->end, 0, true, 0);
+}
+
+/* ---- buffers of rings ------------------------------------------------------ */
+
+int vrd_cmd_create_buf(struct vrd_cmd *cmd)
+{
+	const struct virtio_rdma_create_buf_req *req = cmd->req;
+	struct virtio_rdma_create_buf_rsp *rsp = cmd->rsp;
+	struct vrd_ctx *ctx;
+	uint32_t handle;
+	int ret;
+
+	ctx = vrd_table_find(&cmd->dev->ctxs, le32toh(req->ctx));
+	if (!ctx)
+		return -ENOENT;
+	ret = vrd_handle_buf_create(ctx, le64toh(req->total_pages), &cmd->extents, &handle);
+	if (!ret)
+		rsp->buf = htole32(handle);
+	return ret;
+}
+
+int vrd_cmd_fill_buf(struct vrd_cmd *cmd)
+{
+	const struct virtio_rdma_fill_buf_req *req = cmd->req;
+
+	return vrd_handle_buf_fill(cmd->dev, le32toh(req->buf), &cmd->extents);
+}
+
+int vrd_cmd_destroy_buf(struct vrd_cmd *cmd)
+{
+	const struct virtio_rdma_destroy_req *req = cmd->req;
+
+	if (req->reserved)
+		return -EINVAL;
+	return vrd_handle_buf_destroy(cmd->dev, le32toh(req->handle));
 }

@@ -28,6 +28,13 @@ static void name(struct vrd_cmd *cmd, enum vrd_ref_kind kind, bool changes, uint
 #define FIELD(type, field) \
 	le32toh(((const struct virtio_rdma_##type *)cmd->req)->field)
 
+/* The buffer that a command takes over, if it names one. */
+static void name_buf(struct vrd_cmd *cmd, uint32_t handle)
+{
+	if (handle)
+		name(cmd, VRD_REF_BUF, true, handle);
+}
+
 static void name_qp_parents(struct vrd_cmd *cmd)
 {
 	name(cmd, VRD_REF_CTX, false, FIELD(create_qp_req, ctx));
@@ -35,6 +42,7 @@ static void name_qp_parents(struct vrd_cmd *cmd)
 	name(cmd, VRD_REF_CQ, false, FIELD(create_qp_req, send_cqn));
 	name(cmd, VRD_REF_CQ, false, FIELD(create_qp_req, recv_cqn));
 	name(cmd, VRD_REF_SRQ, false, FIELD(create_qp_req, srqn));
+	name_buf(cmd, FIELD(create_qp_req, buf.handle));
 }
 
 static void name_objects(struct vrd_cmd *cmd)
@@ -59,8 +67,10 @@ static void name_objects(struct vrd_cmd *cmd)
 	case VIRTIO_RDMA_CMD_DEREG_MR:
 		return name(cmd, VRD_REF_MR, true, FIELD(destroy_req, handle));
 	case VIRTIO_RDMA_CMD_CREATE_CQ:
+		name_buf(cmd, FIELD(create_cq_req, buf.handle));
 		return name(cmd, VRD_REF_CTX, false, FIELD(create_cq_req, ctx));
 	case VIRTIO_RDMA_CMD_RESIZE_CQ:
+		name_buf(cmd, FIELD(resize_cq_req, buf.handle));
 		return name(cmd, VRD_REF_CQ, true, FIELD(resize_cq_req, cqn));
 	case VIRTIO_RDMA_CMD_DESTROY_CQ:
 		return name(cmd, VRD_REF_CQ, true, FIELD(destroy_req, handle));
@@ -72,7 +82,14 @@ static void name_objects(struct vrd_cmd *cmd)
 		return name(cmd, VRD_REF_QP, true, FIELD(query_qp_req, qpn));
 	case VIRTIO_RDMA_CMD_DESTROY_QP:
 		return name(cmd, VRD_REF_QP, true, FIELD(destroy_req, handle));
+	case VIRTIO_RDMA_CMD_CREATE_BUF:
+		return name(cmd, VRD_REF_CTX, false, FIELD(create_buf_req, ctx));
+	case VIRTIO_RDMA_CMD_FILL_BUF:
+		return name(cmd, VRD_REF_BUF, true, FIELD(fill_buf_req, buf));
+	case VIRTIO_RDMA_CMD_DESTROY_BUF:
+		return name(cmd, VRD_REF_BUF, true, FIELD(destroy_req, handle));
 	case VIRTIO_RDMA_CMD_CREATE_SRQ:
+		name_buf(cmd, FIELD(create_srq_req, buf.handle));
 		name(cmd, VRD_REF_CTX, false, FIELD(create_srq_req, ctx));
 		return name(cmd, VRD_REF_PD, false, FIELD(create_srq_req, pd));
 	case VIRTIO_RDMA_CMD_MODIFY_SRQ:

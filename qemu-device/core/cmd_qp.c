@@ -138,6 +138,9 @@ static int check_layout(struct create *c)
 	} else if (c->rq_ctrl) {
 		return -EINVAL;
 	}
+	/* Without rings there is no use for a buffer. */
+	if (!n && c->req->buf.handle)
+		return -EINVAL;
 	return vrd_spans_check(span, n, &c->size);
 }
 
@@ -158,7 +161,7 @@ static int parse_create(struct vrd_device *dev, const struct virtio_rdma_create_
 		.sq_ctrl = le32toh(req->sq_ctrl_offset),
 		.rq_ctrl = le32toh(req->rq_ctrl_offset),
 	};
-	if (req->reserved0 || req->buf.reserved)
+	if (req->reserved0)
 		return -EINVAL;
 	if (req->xrcd)		/* VIRTIO_RDMA_F_XRC */
 		return -EOPNOTSUPP;
@@ -309,6 +312,7 @@ static int qp_created(struct vrd_cmd *cmd, int ret)
 	ret = vrd_poller_qp_attach(qp);
 	if (ret)
 		return vrd_end_for(cmd, &qp->end, 0, false, ret);
+	vrd_buf_keep(dev, &qp->buf);
 	vrd_table_publish(&dev->qps, qp->qpn, qp);
 	vrd_trace_qp_state(dev->name, qp->qpn, VIRTIO_RDMA_QPS_RESET, VIRTIO_RDMA_QPS_RESET);
 	rsp->qpn = htole32(qp->qpn);
@@ -334,7 +338,7 @@ int vrd_cmd_create_qp(struct vrd_cmd *cmd)
 	if (!qp)
 		return -ENOMEM;
 	if (c.size) {
-		ret = vrd_buf_create(dev, &qp->buf, &cmd->extents, c.size);
+		ret = vrd_buf_create(c.ctx, &qp->buf, &c.req->buf, &cmd->extents, c.size);
 		if (ret)
 			goto free;
 	}

@@ -157,6 +157,7 @@ static int srq_created(struct vrd_cmd *cmd, int ret)
 	ret = vrd_poller_srq_attach(srq);
 	if (ret)
 		return vrd_end_for(cmd, &srq->end, 0, false, ret);
+	vrd_buf_keep(dev, &srq->buf);
 	vrd_table_publish(&dev->srqs, srq->srqn, srq);
 	rsp->srqn = htole32(srq->srqn);
 	rsp->slot = htole32(srq->ring.slot);
@@ -178,7 +179,7 @@ int vrd_cmd_create_srq(struct vrd_cmd *cmd)
 	struct vrd_pd *pd;
 	int ret;
 
-	if (req->reserved0[0] || req->reserved0[1] || req->reserved0[2] || req->buf.reserved ||
+	if (req->reserved0[0] || req->reserved0[1] || req->reserved0[2] ||
 	    req->stride_shift > MAX_SHIFT)
 		return -EINVAL;
 	if (req->xrcd || req->cqn)	/* VIRTIO_RDMA_F_XRC */
@@ -200,7 +201,7 @@ int vrd_cmd_create_srq(struct vrd_cmd *cmd)
 	ret = vrd_table_reserve(&dev->srqs, &srq->srqn);
 	if (ret)
 		goto free;
-	ret = vrd_buf_create(dev, &srq->buf, &cmd->extents, l.size);
+	ret = vrd_buf_create(ctx, &srq->buf, &req->buf, &cmd->extents, l.size);
 	if (ret)
 		goto release;
 	srq->ring.ctrl = vrd_buf_at(&srq->buf, l.ctrl_offset);

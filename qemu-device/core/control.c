@@ -102,6 +102,16 @@ static const struct vrd_command commands[] = {
 	[VIRTIO_RDMA_CMD_QUERY_STATS] = {
 		"QUERY_STATS", PLAIN(query_stats_req, query_stats_rsp), vrd_cmd_query_stats
 	},
+	[VIRTIO_RDMA_CMD_CREATE_BUF] = {
+		"CREATE_BUF", EXTENTS(create_buf_req, num_extents, create_buf_rsp),
+		vrd_cmd_create_buf
+	},
+	[VIRTIO_RDMA_CMD_FILL_BUF] = {
+		"FILL_BUF", EXTENTS(fill_buf_req, num_extents, rsp_hdr), vrd_cmd_fill_buf
+	},
+	[VIRTIO_RDMA_CMD_DESTROY_BUF] = {
+		"DESTROY_BUF", PLAIN(destroy_req, rsp_hdr), vrd_cmd_destroy_buf
+	},
 	[VIRTIO_RDMA_CMD_CREATE_SRQ] = {
 		"CREATE_SRQ", EXTENTS(create_srq_req, buf.num_extents, create_srq_rsp), vrd_cmd_create_srq,
 		VRD_F(SRQ)

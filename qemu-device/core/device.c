@@ -55,6 +55,7 @@ static const struct limit limits32[] = {
 	LIMIT(max_srq, 65536, 1U << 22),
 };
 
+#define MAX_RING_BYTES_DEFAULT	(1ULL << 32)	/* costs the host 16 MiB */
 #define MAX_MR_BYTES_DEFAULT	(1ULL << 38)	/* costs the host a thousandth of it */
 
 static int set_limits(struct vrd_limits *limits, const struct vrd_limits *wanted,
@@ -75,6 +76,8 @@ static int set_limits(struct vrd_limits *limits, const struct vrd_limits *wanted
 	}
 	if (!limits->max_mr_bytes)
 		limits->max_mr_bytes = MAX_MR_BYTES_DEFAULT;
+	if (!limits->max_ring_bytes)
+		limits->max_ring_bytes = MAX_RING_BYTES_DEFAULT;
 	if (!limits->max_mr_size)
 		limits->max_mr_size = limits->max_mr_bytes;
 	if (limits->max_mr_size > space || limits->max_mr_bytes > space * 1024)
@@ -703,6 +706,7 @@ void vrd_device_clear(struct vrd_device *dev)
 	vrd_cq_destroy_all(dev);
 	vrd_mr_dereg_all(dev);
 	vrd_pd_destroy_all(dev);
+	vrd_buf_destroy_all(dev);
 	vrd_ctx_destroy_all(dev);
 	vrd_gid_del_all(dev);
 	vrd_event_reset(dev);

@@ -20,12 +20,16 @@ int vrd_extents_check(const struct vrd_extents *x, uint64_t *pages);
 /* --- buf.c --- */
 
 /*
- * A buffer of which the first @size bytes are used.  -EINVAL: shorter than
- * that, -EFAULT: not writable RAM, -ENOMEM: more pages than the guest's memory
- * has.  Pages beyond @size are left out.
+ * A buffer of which the first @size bytes are used, as @desc says: the extents that
+ * came with the command, or those of a handle of CREATE_BUF.  -EINVAL: shorter than
+ * that, or not complete; -ENOENT: no such handle; -EFAULT: not writable RAM; -ENOMEM:
+ * more than max_ring_bytes.  Extents beyond @size are left out.
  */
-int vrd_buf_create(struct vrd_device *dev, struct vrd_buf *buf, const struct vrd_extents *x,
-		   uint64_t size);
+int vrd_buf_create(struct vrd_ctx *ctx, struct vrd_buf *buf, const struct virtio_rdma_buf *desc,
+		   const struct vrd_extents *x, uint64_t size);
+/* The object has come into being: it owns the pages, and the handle is gone. */
+void vrd_buf_keep(struct vrd_device *dev, struct vrd_buf *buf);
+/* Gives the pages back, to the handle if the object has not kept them. */
 void vrd_buf_destroy(struct vrd_device *dev, struct vrd_buf *buf);
 /* All of it, under the memory table of the device; no poller runs on it. */
 void vrd_buf_translate(struct vrd_device *dev, struct vrd_buf *buf);
@@ -46,6 +50,14 @@ void vrd_rings_retranslate(struct vrd_device *dev);
  * destroyed afterwards.
  */
 void vrd_rings_forget(struct vrd_device *dev);
+
+/* CREATE_BUF, FILL_BUF, DESTROY_BUF. */
+int vrd_handle_buf_create(struct vrd_ctx *ctx, uint64_t pages, const struct vrd_extents *x,
+			  uint32_t *handle);
+int vrd_handle_buf_fill(struct vrd_device *dev, uint32_t handle, const struct vrd_extents *x);
+int vrd_handle_buf_destroy(struct vrd_device *dev, uint32_t handle);
+/* All of them: reset. */
+void vrd_buf_destroy_all(struct vrd_device *dev);
 
 /* --- mr.c --- */
 

@@ -66,6 +66,7 @@ struct vrd_buf {
 	uint32_t num_pages;
 	uint64_t *frames;
 	void **host;
+	struct vrd_handle_buf *from;	/* whose pages these are until vrd_buf_keep(); or NULL */
 };
 
 /* A send, receive or shared receive ring; the guest writes entries and producer
@@ -334,7 +335,9 @@ struct vrd_device {
 	struct vrd_mr *local_dma;	/* what LOCAL_DMA_LKEY names */
 	_Atomic uint64_t mr_bytes;	/* of registered regions */
 	_Atomic uint32_t dma_mrs;	/* regions that cover all memory */
-	uint64_t ring_pages;		/* that buffers of rings name */
+	uint64_t ring_pages;		/* that buffers of rings name: limits.max_ring_bytes */
+	LIST_HEAD(, vrd_handle_buf) handle_bufs;	/* buf.c: of CREATE_BUF */
+	uint32_t num_handle_bufs, last_handle_buf;
 	uint32_t random[64];		/* for keys: the first @num_random are not used yet */
 	unsigned int num_random;
 	struct vrd_gid_entry gids[VRD_GID_TABLE_LEN];

@@ -40,7 +40,7 @@ uint64_t vrd_stat_read(const struct vrd_device *dev, unsigned int stat)
 void vrd_device_stats(struct vrd_device *dev,
 		      void (*fn)(void *opaque, const char *name, uint64_t value), void *opaque)
 {
-	uint64_t ctxs, pds, mrs, cqs, srqs, qps;
+	uint64_t ctxs, pds, mrs, cqs, srqs, qps, ring_pages;
 	unsigned int i;
 
 	for (i = 0; i < VIRTIO_RDMA_STAT_COUNT; i++)
@@ -53,6 +53,7 @@ void vrd_device_stats(struct vrd_device *dev,
 	cqs = dev->cqs.count;
 	srqs = dev->srqs.count;
 	qps = dev->qps.count;
+	ring_pages = dev->ring_pages;
 	vrd_device_unlock(dev);
 	fn(opaque, "contexts", ctxs);
 	fn(opaque, "pds", pds);
@@ -61,5 +62,6 @@ void vrd_device_stats(struct vrd_device *dev,
 	fn(opaque, "srqs", srqs);
 	fn(opaque, "qps", qps);
 	fn(opaque, "mr_bytes", vrd_device_mr_bytes(dev));
+	fn(opaque, "ring_bytes", ring_pages << VIRTIO_RDMA_PAGE_SHIFT);
 	vrd_transports_stats(dev, fn, opaque);
 }

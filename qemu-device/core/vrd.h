@@ -86,6 +86,8 @@ struct vrd_limits {
 	uint32_t max_srq;
 	uint64_t max_mr_size;		/* bytes */
 	uint64_t max_mr_bytes;		/* of all memory regions together */
+	uint64_t max_ring_bytes;	/* of the buffers of all rings together; the device needs
+					 * a 256th of it for their pages */
 };
 
 struct vrd_device_config {

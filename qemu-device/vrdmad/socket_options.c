@@ -37,6 +37,7 @@ static const struct limit_key {
 	LIMIT("max-srq", max_srq, 1U << 24),
 	LIMIT64("max-mr-size", max_mr_size),
 	LIMIT64("max-mr-bytes", max_mr_bytes),
+	LIMIT64("max-ring-bytes", max_ring_bytes),
 };
 
 static bool bad_value(const struct vrdmad_log *log, const char *key, const char *value,

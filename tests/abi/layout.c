@@ -26,6 +26,13 @@ SIZE(virtio_rdma_rsp_hdr, 8);
 SIZE(virtio_rdma_extent, 16);
 AT(virtio_rdma_extent, pages, 8);
 SIZE(virtio_rdma_buf, 8);
+AT(virtio_rdma_buf, handle, 4);
+SIZE(virtio_rdma_create_buf_req, 24);
+AT(virtio_rdma_create_buf_req, total_pages, 16);
+AT(virtio_rdma_create_buf_req, extents, 24);
+SIZE(virtio_rdma_create_buf_rsp, 16);
+SIZE(virtio_rdma_fill_buf_req, 16);
+AT(virtio_rdma_fill_buf_req, extents, 16);
 
 /* Commands. */
 SIZE(virtio_rdma_init_req, 16);

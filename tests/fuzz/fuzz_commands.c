@@ -17,7 +17,7 @@
 #define MAX_OBJECTS	24
 #define MAX_REQ		2048
 
-enum kind { CTX, PD, MR, CQ, QP, SRQ, KINDS };
+enum kind { CTX, PD, MR, CQ, QP, SRQ, BUF, KINDS };
 
 struct object {
 	uint32_t handle;
@@ -123,6 +123,8 @@ static union {
 	struct virtio_rdma_create_qp_req qp;
 	struct virtio_rdma_modify_qp_req modify;
 	struct virtio_rdma_query_qp_req query;
+	struct virtio_rdma_create_buf_req buf;
+	struct virtio_rdma_fill_buf_req fill;
 	struct virtio_rdma_create_srq_req srq;
 	struct virtio_rdma_modify_srq_req modify_srq;
 	struct virtio_rdma_query_srq_req query_srq;
@@ -138,6 +140,7 @@ static union {
 	struct virtio_rdma_create_cq_rsp cq;
 	struct virtio_rdma_create_qp_rsp qp;
 	struct virtio_rdma_create_srq_rsp srq;
+	struct virtio_rdma_create_buf_rsp buf;
 } rsp;
 
 /* As a newer driver sends it: @more bytes between the fixed part and the extents. */
@@ -391,6 +394,54 @@ static void do_resize(struct fuzz_in *in, struct side *s)
 	send(in, s, VIRTIO_RDMA_CMD_RESIZE_CQ, sizeof(req.resize) + n * 16, sizeof(rsp.hdr));
 }
 
+/* A buffer by handle, or the next part of one. */
+static void do_buf(struct fuzz_in *in, struct side *s)
+{
+	uint8_t how = fuzz_u8(in);
+	uint32_t num_pages = (how & 3) + 1, n;
+	uint8_t *pages = fuzz_guest_pages(&s->f, num_pages);
+
+	if (how & 0x80) {
+		req.fill = (struct virtio_rdma_fill_buf_req){ .buf = handle(in, s, BUF) };
+		n = put_extents(in, s, req.fill.extents, pages, num_pages);
+		req.fill.num_extents = htole32(fuzz_pick32(in, n));
+		send(in, s, VIRTIO_RDMA_CMD_FILL_BUF, sizeof(req.fill) + n * 16, sizeof(rsp.hdr));
+		return;
+	}
+	req.buf = (struct virtio_rdma_create_buf_req){
+		.ctx = handle(in, s, CTX),
+		.total_pages = htole64(fuzz_pick64(in, num_pages + (how >> 2 & 3))),
+	};
+	n = put_extents(in, s, req.buf.extents, pages, num_pages);
+	req.buf.num_extents = htole32(fuzz_pick32(in, n));
+	if (send(in, s, VIRTIO_RDMA_CMD_CREATE_BUF, sizeof(req.buf) + n * 16, sizeof(rsp.buf)))
+		*add(s, BUF) = (struct object){ .handle = le32toh(rsp.buf.buf) };
+}
+
+/* A CQ, or its new ring, in such a buffer. */
+static void do_buf_cq(struct fuzz_in *in, struct side *s)
+{
+	uint32_t buf = handle(in, s, BUF);
+
+	if (fuzz_u8(in) & 1) {
+		req.resize = (struct virtio_rdma_resize_cq_req){
+			.cqn = handle(in, s, CQ), .entries = htole32(64),
+			.ctrl_offset = htole32(64 * 32), .buf.handle = buf,
+		};
+		if (send(in, s, VIRTIO_RDMA_CMD_RESIZE_CQ, sizeof(req.resize), sizeof(rsp.hdr)))
+			forget(s, BUF, le32toh(buf));
+		return;
+	}
+	req.cq = (struct virtio_rdma_create_cq_req){
+		.ctx = handle(in, s, CTX), .entries = htole32(64), .cqe_size = htole32(32),
+		.ctrl_offset = htole32(64 * 32), .buf.handle = buf,
+	};
+	if (!send(in, s, VIRTIO_RDMA_CMD_CREATE_CQ, sizeof(req.cq), sizeof(rsp.cq)))
+		return;
+	forget(s, BUF, le32toh(buf));
+	*add(s, CQ) = (struct object){ .handle = le32toh(rsp.cq.cqn) };
+}
+
 /* The doorbell page of the context that a request names. */
 static struct guest_ctx ctx_of(const struct side *s, __le32 ctx)
 {
@@ -581,7 +632,7 @@ static void do_destroy(struct fuzz_in *in, struct side *s)
 	static const uint32_t ops[KINDS] = {
 		VIRTIO_RDMA_CMD_DESTROY_CTX, VIRTIO_RDMA_CMD_DEALLOC_PD, VIRTIO_RDMA_CMD_DEREG_MR,
 		VIRTIO_RDMA_CMD_DESTROY_CQ, VIRTIO_RDMA_CMD_DESTROY_QP,
-		VIRTIO_RDMA_CMD_DESTROY_SRQ,
+		VIRTIO_RDMA_CMD_DESTROY_SRQ, VIRTIO_RDMA_CMD_DESTROY_BUF,
 	};
 	enum kind kind = fuzz_u8(in) % KINDS;
 	uint32_t h = handle(in, s, kind);
@@ -728,6 +779,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		case 19: case 20: case 21: case 22: do_post(&in, s); break;
 		case 23: guest_kick_doorbell(s->f.g); break;
 		case 24: do_init(&in, s); break;
+		case 26: do_buf(&in, s); break;
+		case 27: do_buf_cq(&in, s); break;
 		case 28: do_srq(&in, s); break;
 		case 29: do_srq_limit(&in, s); break;
 		case 30: do_post_srq(&in, s); break;

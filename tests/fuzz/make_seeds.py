@@ -190,6 +190,13 @@ def commands_seeds():
                        for n in (0, 7, 8, 16, 64)])
     yield "short", flat([[op(PD), 0, 0, 0, 0, 0xd0, n] for n in (0, 7, 8, 15, 16)],
                         [[op(PD), 0, 0, 0, 0, 0xe0, n, 0] for n in (0, 4, 8, 15, 17)])
+    buf = [op(26), 3, 0, 0, 0, 0x80, [0, 0] * 4, 0, SENT]
+    half = [op(26), 0 | 1 << 2, 0, 0, 0, 0x80, [0, 0], 0, SENT]
+    rest = [op(26), 0x80, 0, 0, 0x80, [0, 0], 0, SENT]
+    buf_cq = [op(27), 0, 0, 0, 0, 0, SENT]
+    yield "handles", flat(ctx(0), buf, buf_cq, buf_cq, half, buf_cq, rest, rest, buf_cq,
+                          buf, [op(27), 0, 0, 1, 0, 0, SENT], half, destroy(0, 6), destroy(0, 6),
+                          [half] * 3, op(INIT), 0, SENT)
     yield "newer", flat(side(0), [[op(PD), 0, 0, 0, 0, 0xc0 | n] for n in range(8)],
                         [[op(MR), 3, 0, 0, 0, 0, 0, 0, 0, 0, 0x80, [0, 0] * 4, 0, 0, 0, 0xc0 | n]
                          for n in range(8)],

@@ -375,6 +375,110 @@ static void test_reg_mr_silent(struct kunit *test)
 	fakedev_close(f);
 }
 
+/* ---- buffers of rings --------------------------------------------------------- */
+
+#define BUF_HANDLE	9
+
+static void serve_ring(struct fakedev *f, struct fakedev_cmd *cmd)
+{
+	struct virtio_rdma_create_buf_rsp rsp = { .buf = cpu_to_le32(BUF_HANDLE) };
+	struct virtio_rdma_create_cq_rsp cq_rsp = { .cqn = cpu_to_le32(4) };
+	struct virtio_rdma_create_buf_req *first = f->req;
+	struct virtio_rdma_fill_buf_req *fill = f->req;
+	struct virtio_rdma_destroy_req *destroy = f->req;
+	struct virtio_rdma_create_cq_req *cq = f->req;
+	struct reg *reg = f->priv;
+
+	switch (fakedev_opcode(f)) {
+	case VIRTIO_RDMA_CMD_CREATE_BUF:
+		KUNIT_EXPECT_EQ(f->test, le32_to_cpu(first->ctx), 2u);
+		reg->total_pages = le64_to_cpu(first->total_pages);
+		reg_extents(f, cmd, first->extents,
+			    le32_to_cpu(first->num_extents), sizeof(*first));
+		break;
+	case VIRTIO_RDMA_CMD_FILL_BUF:
+		KUNIT_EXPECT_EQ(f->test, le32_to_cpu(fill->buf),
+				(u32)BUF_HANDLE);
+		reg_extents(f, cmd, fill->extents,
+			    le32_to_cpu(fill->num_extents), sizeof(*fill));
+		break;
+	case VIRTIO_RDMA_CMD_CREATE_CQ:
+		if (reg->total_pages) {
+			KUNIT_EXPECT_EQ(f->test, le32_to_cpu(cq->buf.handle),
+					(u32)BUF_HANDLE);
+			KUNIT_EXPECT_EQ(f->test,
+					le32_to_cpu(cq->buf.num_extents), 0u);
+			KUNIT_EXPECT_EQ(f->test, (u64)reg->seen,
+					reg->total_pages);
+			KUNIT_EXPECT_EQ(f->test, (size_t)cmd->req_len,
+					sizeof(*cq));
+		} else {
+			KUNIT_EXPECT_EQ(f->test, le32_to_cpu(cq->buf.handle),
+					0u);
+			reg_extents(f, cmd, cq->extents,
+				    le32_to_cpu(cq->buf.num_extents),
+				    sizeof(*cq));
+		}
+		break;
+	case VIRTIO_RDMA_CMD_DESTROY_BUF:
+		KUNIT_EXPECT_EQ(f->test, le32_to_cpu(destroy->handle),
+				(u32)BUF_HANDLE);
+		reg->destroyed++;
+		fakedev_status(f, cmd, 0);
+		return;
+	default:
+		KUNIT_FAIL(f->test, "command %u", fakedev_opcode(f));
+	}
+	if (reg->commands++ == reg->fail_at)
+		fakedev_status(f, cmd, VIRTIO_RDMA_S_NOMEM);
+	else if (fakedev_opcode(f) == VIRTIO_RDMA_CMD_CREATE_BUF)
+		fakedev_answer(f, cmd, &rsp, sizeof(rsp));
+	else if (fakedev_opcode(f) == VIRTIO_RDMA_CMD_CREATE_CQ)
+		fakedev_answer(f, cmd, &cq_rsp, sizeof(cq_rsp));
+	else
+		fakedev_status(f, cmd, 0);
+}
+
+/* A ring of more extents than one command has room for is given in several. */
+static void test_ring_handle(struct kunit *test)
+{
+	static const struct {
+		u32 pages;
+		unsigned int fail_at;
+		unsigned int commands;
+		unsigned int destroyed;
+	} cases[] = {
+		{ 1, UINT_MAX, 1, 0 },
+		{ VIRTIO_RDMA_MAX_CMD_EXTENTS, UINT_MAX, 1, 0 },
+		{ VIRTIO_RDMA_MAX_CMD_EXTENTS + 1, UINT_MAX, 6, 0 },
+		{ VIRTIO_RDMA_MAX_CMD_EXTENTS + 1, 0, 1, 0 },
+		{ VIRTIO_RDMA_MAX_CMD_EXTENTS + 1, 3, 4, 1 },
+		{ VIRTIO_RDMA_MAX_CMD_EXTENTS + 1, 5, 6, 1 },
+	};
+	struct fakedev *f = fakedev_open(test, 64, serve_ring);
+	u32 cqn;
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct reg reg = { .fail_at = cases[i].fail_at };
+		struct vrdma_cq_params p = {
+			.ctx = 2,
+			.buf = buf_of_chunks(test, cases[i].pages, PAGE_SHIFT),
+		};
+		bool fails = cases[i].fail_at != UINT_MAX;
+
+		f->priv = &reg;
+		KUNIT_EXPECT_EQ(test, vrdma_cmd_create_cq(&f->dev, &p, &cqn),
+				fails ? -ENOMEM : 0);
+		KUNIT_EXPECT_EQ(test, reg.commands, cases[i].commands);
+		KUNIT_EXPECT_EQ(test, reg.destroyed, cases[i].destroyed);
+		KUNIT_EXPECT_EQ(test, p.buf->lent, !fails);
+		if (!fails)
+			KUNIT_EXPECT_EQ(test, cqn, 4u);
+	}
+	fakedev_close(f);
+}
+
 static struct kunit_case mr_cases[] = {
 	KUNIT_CASE(test_runs),
 	KUNIT_CASE(test_straddle),
@@ -383,6 +487,7 @@ static struct kunit_case mr_cases[] = {
 	KUNIT_CASE(test_chunks),
 	KUNIT_CASE(test_reg_mr),
 	KUNIT_CASE(test_reg_mr_refused),
+	KUNIT_CASE(test_ring_handle),
 	KUNIT_CASE(test_reg_mr_silent),
 	{}
 };

@@ -36,6 +36,9 @@ static inline uint32_t cmd_length(uint32_t opcode)
 	CASE(MODIFY_QP, modify_qp_req);
 	CASE(QUERY_QP, query_qp_req);
 	CASE(DESTROY_QP, destroy_req);
+	CASE(CREATE_BUF, create_buf_req);
+	CASE(FILL_BUF, fill_buf_req);
+	CASE(DESTROY_BUF, destroy_req);
 	CASE(CREATE_SRQ, create_srq_req);
 	CASE(MODIFY_SRQ, modify_srq_req);
 	CASE(QUERY_SRQ, query_srq_req);

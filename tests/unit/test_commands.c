@@ -387,7 +387,7 @@ static void cqs(struct raw *r)
 	TRY(req.ctrl_offset, 8192, INVAL, "control words behind the buffer");
 	TRY(req.ctrl_offset, 0xffffff80, INVAL, "control words at 4 GiB");
 	TRY(req.ctrl_offset, 8192 - 128, OK, "control words at the end");
-	TRY(req.buf.reserved, 1, INVAL, "reserved of the buffer");
+	TRY(req.buf.handle, 1, INVAL, "extents and a handle");
 	TRY(req.buf.num_extents, 0, INVAL, "no extents");
 	TRY(req.buf.num_extents, 2, INVAL, "more extents than came");
 	TRY(req.buf.num_extents, UINT32_MAX, INVAL, "2^32 - 1 extents");
@@ -611,9 +611,12 @@ static void quotas(void)
 	raw_free(r);
 }
 
-/* Rings may name the same page repeatedly: their total is bounded. */
-static void ring_pages(struct raw *r)
+/* Rings may name the same page repeatedly: their total is bounded, whatever the memory. */
+static void ring_bytes(struct raw *unused)
 {
+	/* Eight of these rings with their control words, and a page less than nine. */
+	const struct vrd_limits limits = { .max_ring_bytes = (9 * 2049 - 1) * 4096 };
+	struct raw *r = raw_new_peer(unused, &limits, FEATURES);
 	struct cq_cmd c = {
 		.req = {
 			.hdr.opcode = CMD(CREATE_CQ), .entries = 262144, .cqe_size = 32,
@@ -631,10 +634,136 @@ static void ring_pages(struct raw *r)
 		status = raw_cmd(r, &c, sizeof(c.req) + 16, &rsp, sizeof(rsp));
 		n++;
 	} while (!status && n < 100);
-	ok(status == S(NOMEM) && n == 8, "rings larger than memory are refused at the %uth", n);
+	ok(status == S(NOMEM) && n == 9, "rings beyond the quota are refused at the %uth", n);
+	is(raw_stat(r, "ring_bytes"), 8 * 2049 * 4096, "the rest is counted");
+	is(raw_destroy(r, CMD(DESTROY_CQ), 1), S(OK), "one goes");
+	is(raw_cmd(r, &c, sizeof(c.req) + 16, &rsp, sizeof(rsp)), S(OK), "another comes");
 	is(raw_init(r), S(OK), "INIT");
+	is(raw_stat(r, "ring_bytes"), 0, "gives the pages back");
 	c.req.ctx = raw_ctx(r, 0);
-	is(raw_cmd(r, &c, sizeof(c.req) + 16, &rsp, sizeof(rsp)), S(OK), "gives the pages back");
+	is(raw_cmd(r, &c, sizeof(c.req) + 16, &rsp, sizeof(rsp)), S(OK), "to new rings");
+	raw_free(r);
+}
+
+/* ---- buffers by handle ------------------------------------------------------- */
+
+#define BUF_EXTENTS	4
+
+/* CREATE_BUF with @handle 0, else FILL_BUF: @n pages of @from's, one by one, backwards. */
+static int buf_cmd(struct raw *r, uint32_t *handle, uint32_t ctx, uint64_t total, uint64_t from,
+		   uint32_t n)
+{
+	struct {
+		union {
+			struct virtio_rdma_create_buf_req create;
+			struct virtio_rdma_fill_buf_req fill;
+			struct virtio_rdma_extent ext[2 + BUF_EXTENTS];
+		};
+	} q;
+	uint32_t fixed = *handle ? sizeof(q.fill) : sizeof(q.create);
+	struct virtio_rdma_extent *ext = (void *)((uint8_t *)&q + fixed);
+	struct virtio_rdma_create_buf_rsp rsp;
+	int status;
+
+	memset(&q, 0, sizeof(q));
+	if (*handle)
+		q.fill = (struct virtio_rdma_fill_buf_req) {
+			.hdr.opcode = CMD(FILL_BUF), .buf = *handle, .num_extents = n,
+		};
+	else
+		q.create = (struct virtio_rdma_create_buf_req) {
+			.hdr.opcode = CMD(CREATE_BUF), .ctx = ctx, .num_extents = n,
+			.total_pages = total,
+		};
+	for (uint32_t i = 0; i < n; i++)
+		ext[i] = (struct virtio_rdma_extent) { .addr = from + i * 4096ULL, .pages = 1 };
+	status = raw_cmd(r, &q, fixed + n * 16, &rsp, *handle ? sizeof(rsp.hdr) : sizeof(rsp));
+	if (!status && !*handle)
+		*handle = rsp.buf;
+	return status;
+}
+
+static int cq_of(struct raw *r, uint32_t ctx, uint32_t handle, uint32_t entries, uint32_t *cqn)
+{
+	struct virtio_rdma_create_cq_req q = {
+		.hdr.opcode = CMD(CREATE_CQ), .ctx = ctx, .entries = entries, .cqe_size = 32,
+		.ctrl_offset = entries * 32, .buf.handle = handle,
+	};
+	struct virtio_rdma_create_cq_rsp rsp;
+	int status = raw_cmd(r, &q, sizeof(q), &rsp, sizeof(rsp));
+
+	*cqn = status ? 0 : rsp.cqn;
+	return status;
+}
+
+/* A ring of more extents than one command carries is filled by several. */
+static void handles(struct raw *r)
+{
+	struct { struct virtio_rdma_create_qp_req req; struct virtio_rdma_extent ext[1]; } none = {
+		.req = { .hdr.opcode = CMD(CREATE_QP), .srqn = VIRTIO_RDMA_NONE,
+			 .qp_type = VIRTIO_RDMA_QPT_RC },
+	};
+	struct virtio_rdma_create_qp_rsp qp;
+	uint32_t ctx, other, h = 0, h2 = 0, cqn, pd, i;
+	uint64_t mem;
+	int status;
+
+	raw_recover(r);
+	ctx = raw_ctx(r, 0);
+	other = raw_ctx(r, 0);
+	mem = raw_alloc(r, 9);
+	is(buf_cmd(r, &h, ctx + 99, 9, mem, 4), S(NOENT), "BUF: unknown context");
+	is(buf_cmd(r, &h, ctx, 0, mem, 1), S(INVAL), "BUF: no pages");
+	is(buf_cmd(r, &h, ctx, (1 << 20) + 1, mem, 1), S(INVAL), "BUF: more than 4 GiB");
+	is(buf_cmd(r, &h, ctx, UINT64_MAX, mem, 1), S(INVAL), "BUF: 2^64 - 1 pages");
+	is(buf_cmd(r, &h, ctx, 3, mem, 4), S(INVAL), "BUF: more pages than it has");
+	is(buf_cmd(r, &h, ctx, 9, mem, 0), S(INVAL), "BUF: no extents");
+	is(raw_stat(r, "ring_bytes"), 0, "nothing is left");
+
+	is(buf_cmd(r, &h, ctx, 9, mem, 4), S(OK), "CREATE_BUF");
+	is(raw_stat(r, "ring_bytes"), 9 * 4096, "counts at once");
+	is(cq_of(r, ctx, h, 1024, &cqn), S(INVAL), "a buffer that is not complete");
+	is(buf_cmd(r, &h, 0, 0, mem + 4 * 4096, 4), S(OK), "FILL_BUF");
+	is(buf_cmd(r, &h, 0, 0, mem + 8 * 4096, 2), S(INVAL), "with too many pages");
+	is(buf_cmd(r, &h, 0, 0, RAW_HOLE, 1), S(OK), "with what is no RAM");
+	is(cq_of(r, ctx, h, 1024, &cqn), S(FAULT), "which the object finds");
+	is(raw_destroy(r, CMD(DESTROY_BUF), h), S(OK), "DESTROY_BUF");
+	is(raw_destroy(r, CMD(DESTROY_BUF), h), S(NOENT), "twice");
+	h = 0;
+	buf_cmd(r, &h, ctx, 9, mem, 4);
+	buf_cmd(r, &h, 0, 0, mem + 4 * 4096, 4);
+	is(buf_cmd(r, &h, 0, 0, mem + 8 * 4096, 1), S(OK), "the last page");
+	is(raw_destroy(r, CMD(DESTROY_CTX), ctx), S(BUSY), "a context with a buffer stays");
+	is(cq_of(r, other, h, 1024, &cqn), S(INVAL), "a buffer of another context");
+	is(cq_of(r, ctx, h + 1, 1024, &cqn), S(NOENT), "an unknown buffer");
+	is(cq_of(r, ctx, h, 2048, &cqn), S(INVAL), "one that is too small");
+	is(cq_of(r, ctx, h, 1024, &cqn), S(OK), "a CQ of the buffer");
+	is(buf_cmd(r, &h, 0, 0, mem, 1), S(NOENT), "which is no handle any more");
+	is(cq_of(r, ctx, h, 1024, &i), S(NOENT), "and no other CQ's");
+	is(raw_stat(r, "ring_bytes"), 9 * 4096, "counted once");
+	is(raw_destroy(r, CMD(DESTROY_CQ), cqn), S(OK), "goes with the CQ");
+	is(raw_stat(r, "ring_bytes"), 0, "with its pages");
+
+	for (i = 0, status = 0; !status && i < 1000; i++) {
+		h = 0;
+		status = buf_cmd(r, &h, ctx, 9, mem, 1);
+	}
+	ok(status == S(NOMEM) && i == 257, "handles that nobody completes are bounded: %u", i);
+	is(raw_init(r), S(OK), "INIT");
+	is(raw_stat(r, "ring_bytes"), 0, "forgets them");
+
+	ctx = raw_ctx(r, 0);
+	pd = raw_pd(r, ctx);
+	none.req.ctx = ctx;
+	none.req.pd = pd;
+	none.req.send_cqn = none.req.recv_cqn = raw_cq(r, ctx, 16, 0);
+	is(raw_cmd(r, &none, sizeof(none.req), &qp, sizeof(qp)), S(OK), "a QP without rings");
+	ok(qp.sq_slot == VIRTIO_RDMA_NONE && qp.rq_slot == VIRTIO_RDMA_NONE, "has no slots");
+	is(raw_destroy(r, CMD(DESTROY_QP), qp.qpn), S(OK), "and goes");
+	buf_cmd(r, &h2, ctx, 1, mem, 1);
+	none.req.buf.handle = h2;
+	is(raw_cmd(r, &none, sizeof(none.req), &qp, sizeof(qp)), S(INVAL), "nor a buffer");
+	is(raw_destroy(r, CMD(DESTROY_BUF), h2), S(OK), "which stays");
 }
 
 /* semantics.md 2.2: the request changes while the device reads it. */
@@ -859,7 +988,8 @@ int main(void)
 	resize(r);
 	qps(r);
 	stale(r);
-	ring_pages(r);
+	ring_bytes(r);
+	handles(r);
 	flipped_requests(r);
 	leftovers(r);
 	features(r);

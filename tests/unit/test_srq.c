@@ -71,7 +71,7 @@ static void test_create(void)
 	TRY(req.reserved0[2], 1, INVAL, "reserved0");
 	TRY(req.xrcd, htole32(1), UNSUPPORTED, "XRC, which was not negotiated");
 	TRY(req.cqn, htole32(1), UNSUPPORTED, "a CQ, which only XRC has");
-	TRY(req.buf.reserved, 1, INVAL, "buf.reserved");
+	TRY(req.buf.handle, htole32(1), INVAL, "extents and a handle");
 	TRY(ext.addr, htole64(1ULL << 40), FAULT, "no RAM");
 	TRY(ext.pages, htole32(1), INVAL, "buffer too short");
 	is(guest_stat(b->g, "srqs"), 0, "no SRQ is left");

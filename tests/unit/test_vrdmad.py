@@ -42,6 +42,7 @@ BAD_OPTIONS = [
     (["--socket", "/tmp/x,allow-gid=10.0.0"], 2, "allow-gid="),
     (["--socket", "/tmp/x,max-qp=0"], 2, "max-qp="),
     (["--socket", "/tmp/x,max-mr-bytes=12Q"], 2, "max-mr-bytes="),
+    (["--socket", "/tmp/x,max-ring-bytes=1Q"], 2, "max-ring-bytes="),
     (["--socket", "/tmp/x,unsealed=maybe"], 2, "unsealed="),
     (["--socket", "/tmp/x,colour=red"], 2, "colour"),
     (["--socket", "/tmp/x,mac"], 2, "mac"),

@@ -133,6 +133,9 @@ struct virtio_rdma_config {
 #define VIRTIO_RDMA_CMD_QUERY_QP	19
 #define VIRTIO_RDMA_CMD_DESTROY_QP	20
 #define VIRTIO_RDMA_CMD_QUERY_STATS	21
+#define VIRTIO_RDMA_CMD_CREATE_BUF	22
+#define VIRTIO_RDMA_CMD_FILL_BUF	23
+#define VIRTIO_RDMA_CMD_DESTROY_BUF	24
 /* F_SRQ */
 #define VIRTIO_RDMA_CMD_CREATE_SRQ	32
 #define VIRTIO_RDMA_CMD_MODIFY_SRQ	33
@@ -332,10 +335,10 @@ struct virtio_rdma_create_ctx_rsp {
 	__le32 reserved;
 };
 
-/* DESTROY_CTX, DEALLOC_PD, DEREG_MR, DESTROY_CQ, DESTROY_QP, DESTROY_SRQ */
+/* DESTROY_CTX, DEALLOC_PD, DEREG_MR, DESTROY_CQ, DESTROY_QP, DESTROY_SRQ, DESTROY_BUF */
 struct virtio_rdma_destroy_req {
 	struct virtio_rdma_cmd_hdr hdr;
-	__le32 handle;			/* ctx, pd, MR handle, cqn, qpn, srqn */
+	__le32 handle;			/* ctx, pd, MR handle, cqn, qpn, srqn, buf */
 	__le32 reserved;
 };
 
@@ -410,16 +413,44 @@ struct virtio_rdma_reg_dma_mr_req {
  */
 #define VIRTIO_RDMA_LOCAL_DMA_LKEY	0xffffff00U
 
+/*
+ * CREATE_BUF, FILL_BUF, DESTROY_BUF (spec 4.13): a buffer of rings whose extents
+ * do not fit one command.  Its pages are the extents of CREATE_BUF and of as many
+ * FILL_BUF as it takes, in order.  The object that is created with it takes it
+ * over: with the success of that command the handle is gone.
+ */
+struct virtio_rdma_create_buf_req {
+	struct virtio_rdma_cmd_hdr hdr;
+	__le32 ctx;
+	__le32 num_extents;		/* in this request, 1..MAX_CMD_EXTENTS */
+	__le64 total_pages;		/* of the whole buffer, 1..2^20 */
+	struct virtio_rdma_extent extents[];
+};
+
+struct virtio_rdma_create_buf_rsp {
+	struct virtio_rdma_rsp_hdr hdr;
+	__le32 buf;			/* handle, not zero */
+	__le32 reserved;
+};
+
+struct virtio_rdma_fill_buf_req {
+	struct virtio_rdma_cmd_hdr hdr;
+	__le32 buf;
+	__le32 num_extents;		/* in this request, 1..MAX_CMD_EXTENTS */
+	struct virtio_rdma_extent extents[];
+};
+
 /**
  * struct virtio_rdma_buf - the memory that holds one object's rings
- * @num_extents: extents that follow the request, 1..MAX_CMD_EXTENTS
- * @reserved:    zero
+ * @num_extents: extents that follow the request, at most MAX_CMD_EXTENTS
+ * @handle:      of CREATE_BUF, complete and of the same context; or 0.  One of the
+ *               two is zero; both are for a QP without rings
  *
  * Offsets into the buffer are in bytes from the start of its first page.
  */
 struct virtio_rdma_buf {
 	__le32 num_extents;
-	__le32 reserved;
+	__le32 handle;
 };
 
 /* CREATE_CQ and RESIZE_CQ (spec 6). */

@@ -422,6 +422,7 @@ static const Property virtio_rdma_properties[] = {
     DEFINE_PROP_UINT32("max-srq", VirtIORDMA, conf.limits.max_srq, 0),
     DEFINE_PROP_SIZE("max-mr-size", VirtIORDMA, conf.limits.max_mr_size, 0),
     DEFINE_PROP_SIZE("max-mr-bytes", VirtIORDMA, conf.limits.max_mr_bytes, 0),
+    DEFINE_PROP_SIZE("max-ring-bytes", VirtIORDMA, conf.limits.max_ring_bytes, 0),
 };
 
 static void virtio_rdma_class_init(ObjectClass *klass, void *data)

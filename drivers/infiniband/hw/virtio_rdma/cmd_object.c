@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
- * Typed commands on memory regions, CQs, QPs and SRQs.  Called by the verbs, in
+ * Typed commands on memory regions, buffers of rings, CQs, QPs and SRQs.  Called by the verbs, in
  * process context; one function per command.
  */
 #include "cmd.h"
@@ -130,26 +130,111 @@ int vrdma_cmd_reg_dma_mr(struct vrdma_dev *dev, u32 pdn, u32 access,
 	return ret;
 }
 
-/* Counts the extents of a ring's buffer, which must fit one command. */
-static int vrdma_ring_extents(struct vrdma_dev *dev,
-			      const struct vrdma_buf *buf, u32 *num)
+/* ---- buffers of rings ---- */
+
+/**
+ * struct vrdma_ring_mem - how a command names the buffer of its rings
+ * @num:    extents that follow the request, or
+ * @handle: of a buffer that was filled by commands of its own
+ */
+struct vrdma_ring_mem {
+	u32 num;
+	u32 handle;
+};
+
+/* CREATE_BUF for a new handle, else FILL_BUF: the next extents. */
+static int vrdma_cmd_buf_part(struct vrdma_dev *dev, u32 ctx,
+			      struct vrdma_buf *buf,
+			      struct vrdma_extent_iter *it, u32 *handle)
 {
-	*num = vrdma_extent_count(buf, 0, buf->len >> VIRTIO_RDMA_PAGE_SHIFT);
-	if (*num <= VIRTIO_RDMA_MAX_CMD_EXTENTS)
-		return 0;
-	ibdev_notice_ratelimited(&dev->ibdev,
-				 "a ring of %zu bytes lies in %u pieces, more than the %u of one command: ask for fewer entries, or use huge pages\n",
-				 buf->len, *num, VIRTIO_RDMA_MAX_CMD_EXTENTS);
-	return -ENOMEM;
+	u32 num = min_t(u64, it->left, VRDMA_MR_EXTENTS);
+	struct virtio_rdma_create_buf_req *create;
+	struct virtio_rdma_create_buf_rsp *rsp;
+	struct virtio_rdma_fill_buf_req *fill;
+	struct vrdma_cmd *cmd;
+	u64 pages = it->left;
+	int ret;
+
+	if (*handle)
+		cmd = vrdma_cmd_alloc_extents(VIRTIO_RDMA_CMD_FILL_BUF,
+					      sizeof(*fill), num,
+					      sizeof(rsp->hdr));
+	else
+		cmd = vrdma_cmd_alloc_extents(VIRTIO_RDMA_CMD_CREATE_BUF,
+					      sizeof(*create), num,
+					      sizeof(*rsp));
+	if (!cmd)
+		return -ENOMEM;
+	if (*handle) {
+		fill = cmd->req;
+		num = vrdma_extent_fill(it, fill->extents, num);
+		fill->buf = cpu_to_le32(*handle);
+		fill->num_extents = cpu_to_le32(num);
+	} else {
+		create = cmd->req;
+		num = vrdma_extent_fill(it, create->extents, num);
+		create->ctx = cpu_to_le32(ctx);
+		create->num_extents = cpu_to_le32(num);
+		create->total_pages = cpu_to_le64(pages);
+	}
+	vrdma_cmd_set_extents(cmd, num);
+	cmd->buf = buf;
+	/* The buffer has as many pages as its length says. */
+	ret = WARN_ON_ONCE(!num) ? -EFAULT : vrdma_cmd_exec(dev, cmd);
+	if (!ret && !*handle) {
+		rsp = cmd->rsp;
+		*handle = le32_to_cpu(rsp->buf);
+	}
+	vrdma_cmd_put(cmd);
+	return ret;
 }
 
-static void vrdma_ring_fill(const struct vrdma_buf *buf,
-			    struct virtio_rdma_extent *ext, u32 num)
+/* The object did not take the buffer over. */
+static void vrdma_ring_release(struct vrdma_dev *dev,
+			       const struct vrdma_ring_mem *mem)
+{
+	if (mem->handle)
+		vrdma_cmd_destroy(dev, VIRTIO_RDMA_CMD_DESTROY_BUF,
+				  mem->handle);
+}
+
+/*
+ * Most buffers fit the command that creates their object.  The device gets
+ * others before it, by as many commands as it takes.
+ */
+static int vrdma_ring_prepare(struct vrdma_dev *dev, u32 ctx,
+			      struct vrdma_buf *buf,
+			      struct vrdma_ring_mem *mem)
+{
+	u64 pages = buf->len >> VIRTIO_RDMA_PAGE_SHIFT;
+	struct vrdma_extent_iter it;
+	int ret = 0;
+
+	mem->num = vrdma_extent_count(buf, 0, pages);
+	mem->handle = 0;
+	if (mem->num <= VIRTIO_RDMA_MAX_CMD_EXTENTS)
+		return 0;
+	mem->num = 0;
+	vrdma_extent_start(&it, buf, 0, pages);
+	while (!ret && it.left)
+		ret = vrdma_cmd_buf_part(dev, ctx, buf, &it, &mem->handle);
+	if (ret)
+		vrdma_ring_release(dev, mem);
+	return ret;
+}
+
+static void vrdma_ring_describe(struct vrdma_cmd *cmd, struct vrdma_buf *buf,
+				const struct vrdma_ring_mem *mem,
+				struct virtio_rdma_buf *desc,
+				struct virtio_rdma_extent *ext)
 {
 	struct vrdma_extent_iter it;
 
+	desc->num_extents = cpu_to_le32(mem->num);
+	desc->handle = cpu_to_le32(mem->handle);
 	vrdma_extent_start(&it, buf, 0, buf->len >> VIRTIO_RDMA_PAGE_SHIFT);
-	vrdma_extent_fill(&it, ext, num);
+	vrdma_extent_fill(&it, ext, mem->num);
+	cmd->buf = buf;
 }
 
 int vrdma_cmd_create_cq(struct vrdma_dev *dev, const struct vrdma_cq_params *p,
@@ -158,16 +243,18 @@ int vrdma_cmd_create_cq(struct vrdma_dev *dev, const struct vrdma_cq_params *p,
 	struct virtio_rdma_create_cq_req *req;
 	struct virtio_rdma_create_cq_rsp *rsp;
 	struct vrdma_cmd *cmd;
-	u32 num;
+	struct vrdma_ring_mem mem;
 	int ret;
 
-	ret = vrdma_ring_extents(dev, p->buf, &num);
+	ret = vrdma_ring_prepare(dev, p->ctx, p->buf, &mem);
 	if (ret)
 		return ret;
 	cmd = vrdma_cmd_alloc_extents(VIRTIO_RDMA_CMD_CREATE_CQ,
-				      sizeof(*req), num, sizeof(*rsp));
-	if (!cmd)
-		return -ENOMEM;
+				      sizeof(*req), mem.num, sizeof(*rsp));
+	if (!cmd) {
+		ret = -ENOMEM;
+		goto out;
+	}
 	req = cmd->req;
 	req->ctx = cpu_to_le32(p->ctx);
 	req->entries = cpu_to_le32(p->entries);
@@ -175,15 +262,16 @@ int vrdma_cmd_create_cq(struct vrdma_dev *dev, const struct vrdma_cq_params *p,
 	req->vector = cpu_to_le32(p->vector);
 	req->ring_offset = cpu_to_le32(p->ring_offset);
 	req->ctrl_offset = cpu_to_le32(p->ctrl_offset);
-	req->buf.num_extents = cpu_to_le32(num);
-	vrdma_ring_fill(p->buf, req->extents, num);
-	cmd->buf = p->buf;
+	vrdma_ring_describe(cmd, p->buf, &mem, &req->buf, req->extents);
 	ret = vrdma_cmd_exec(dev, cmd);
 	if (!ret) {
 		rsp = cmd->rsp;
 		*cqn = le32_to_cpu(rsp->cqn);
 	}
 	vrdma_cmd_put(cmd);
+out:
+	if (ret)
+		vrdma_ring_release(dev, &mem);
 	return ret;
 }
 
@@ -192,27 +280,30 @@ int vrdma_cmd_resize_cq(struct vrdma_dev *dev, u32 cqn,
 {
 	struct virtio_rdma_resize_cq_req *req;
 	struct vrdma_cmd *cmd;
-	u32 num;
+	struct vrdma_ring_mem mem;
 	int ret;
 
-	ret = vrdma_ring_extents(dev, p->buf, &num);
+	ret = vrdma_ring_prepare(dev, p->ctx, p->buf, &mem);
 	if (ret)
 		return ret;
 	cmd = vrdma_cmd_alloc_extents(VIRTIO_RDMA_CMD_RESIZE_CQ,
-				      sizeof(*req), num,
+				      sizeof(*req), mem.num,
 				      sizeof(struct virtio_rdma_rsp_hdr));
-	if (!cmd)
-		return -ENOMEM;
+	if (!cmd) {
+		ret = -ENOMEM;
+		goto out;
+	}
 	req = cmd->req;
 	req->cqn = cpu_to_le32(cqn);
 	req->entries = cpu_to_le32(p->entries);
 	req->ring_offset = cpu_to_le32(p->ring_offset);
 	req->ctrl_offset = cpu_to_le32(p->ctrl_offset);
-	req->buf.num_extents = cpu_to_le32(num);
-	vrdma_ring_fill(p->buf, req->extents, num);
-	cmd->buf = p->buf;
+	vrdma_ring_describe(cmd, p->buf, &mem, &req->buf, req->extents);
 	ret = vrdma_cmd_exec(dev, cmd);
 	vrdma_cmd_put(cmd);
+out:
+	if (ret)
+		vrdma_ring_release(dev, &mem);
 	return ret;
 }
 
@@ -222,16 +313,18 @@ int vrdma_cmd_create_qp(struct vrdma_dev *dev, const struct vrdma_qp_params *p,
 	struct virtio_rdma_create_qp_req *req;
 	struct virtio_rdma_create_qp_rsp *rsp;
 	struct vrdma_cmd *cmd;
-	u32 extents;
+	struct vrdma_ring_mem mem;
 	int ret;
 
-	ret = vrdma_ring_extents(dev, p->buf, &extents);
+	ret = vrdma_ring_prepare(dev, p->ctx, p->buf, &mem);
 	if (ret)
 		return ret;
 	cmd = vrdma_cmd_alloc_extents(VIRTIO_RDMA_CMD_CREATE_QP,
-				      sizeof(*req), extents, sizeof(*rsp));
-	if (!cmd)
-		return -ENOMEM;
+				      sizeof(*req), mem.num, sizeof(*rsp));
+	if (!cmd) {
+		ret = -ENOMEM;
+		goto out;
+	}
 	req = cmd->req;
 	req->ctx = cpu_to_le32(p->ctx);
 	req->pd = cpu_to_le32(p->pdn);
@@ -250,9 +343,7 @@ int vrdma_cmd_create_qp(struct vrdma_dev *dev, const struct vrdma_qp_params *p,
 	req->rq_offset = cpu_to_le32(p->rq_offset);
 	req->sq_ctrl_offset = cpu_to_le32(p->sq_ctrl_offset);
 	req->rq_ctrl_offset = cpu_to_le32(p->rq_ctrl_offset);
-	req->buf.num_extents = cpu_to_le32(extents);
-	vrdma_ring_fill(p->buf, req->extents, extents);
-	cmd->buf = p->buf;
+	vrdma_ring_describe(cmd, p->buf, &mem, &req->buf, req->extents);
 	ret = vrdma_cmd_exec(dev, cmd);
 	if (!ret) {
 		rsp = cmd->rsp;
@@ -261,6 +352,9 @@ int vrdma_cmd_create_qp(struct vrdma_dev *dev, const struct vrdma_qp_params *p,
 		num->rq_slot = le32_to_cpu(rsp->rq_slot);
 	}
 	vrdma_cmd_put(cmd);
+out:
+	if (ret)
+		vrdma_ring_release(dev, &mem);
 	return ret;
 }
 
@@ -324,16 +418,18 @@ int vrdma_cmd_create_srq(struct vrdma_dev *dev,
 	struct virtio_rdma_create_srq_req *req;
 	struct virtio_rdma_create_srq_rsp *rsp;
 	struct vrdma_cmd *cmd;
-	u32 num;
+	struct vrdma_ring_mem mem;
 	int ret;
 
-	ret = vrdma_ring_extents(dev, p->buf, &num);
+	ret = vrdma_ring_prepare(dev, p->ctx, p->buf, &mem);
 	if (ret)
 		return ret;
 	cmd = vrdma_cmd_alloc_extents(VIRTIO_RDMA_CMD_CREATE_SRQ,
-				      sizeof(*req), num, sizeof(*rsp));
-	if (!cmd)
-		return -ENOMEM;
+				      sizeof(*req), mem.num, sizeof(*rsp));
+	if (!cmd) {
+		ret = -ENOMEM;
+		goto out;
+	}
 	req = cmd->req;
 	req->ctx = cpu_to_le32(p->ctx);
 	req->pd = cpu_to_le32(p->pdn);
@@ -342,9 +438,7 @@ int vrdma_cmd_create_srq(struct vrdma_dev *dev,
 	req->ring_offset = cpu_to_le32(p->ring_offset);
 	req->ctrl_offset = cpu_to_le32(p->ctrl_offset);
 	req->stride_shift = p->stride;
-	req->buf.num_extents = cpu_to_le32(num);
-	vrdma_ring_fill(p->buf, req->extents, num);
-	cmd->buf = p->buf;
+	vrdma_ring_describe(cmd, p->buf, &mem, &req->buf, req->extents);
 	ret = vrdma_cmd_exec(dev, cmd);
 	if (!ret) {
 		rsp = cmd->rsp;
@@ -352,6 +446,9 @@ int vrdma_cmd_create_srq(struct vrdma_dev *dev,
 		*slot = le32_to_cpu(rsp->slot);
 	}
 	vrdma_cmd_put(cmd);
+out:
+	if (ret)
+		vrdma_ring_release(dev, &mem);
 	return ret;
 }
 

@@ -171,6 +171,8 @@ int vrdma_resize_cq(struct ib_cq *ibcq, vrdma_cqe_t cqe,
 		return -EOPNOTSUPP;
 	if (req.entries < cqe)
 		return -EINVAL;
+	p.ctx = rdma_udata_to_drv_context(udata, struct vrdma_ucontext,
+					  ibuc)->ctx;
 	p.entries = req.entries;
 	p.ring_offset = req.ring_offset;
 	p.ctrl_offset = req.ctrl_offset;
