@@ -42,7 +42,7 @@ static int vrd_mem_qp_create(struct vrd_qp *qp)
 		return -ENOMEM;
 	mq->qp = qp;
 	mq->port = vrd_mem_port(qp->dev);
-	vrd_timer_init(&mq->timer, vrd_mem_timer_fired);
+	vrd_req_init(&mq->req, qp);
 	qp->priv[VRD_SLOT_MEMORY] = mq;
 	return 0;
 }
@@ -64,11 +64,11 @@ static void vrd_mem_qp_reset(struct vrd_qp *qp)
 
 	vrd_mem_wait_end(mq);
 	vrd_mem_unpark(mq);
-	vrd_timer_cancel(&mq->timer);
+	vrd_timer_cancel(&mq->req.timer);
 	mq->peer = NULL;
 	free(mq->progress);
 	mq->progress = NULL;
-	mq->drain_told = false;
+	mq->req.drain_told = false;
 	vrd_resp_give_back(qp);
 	vrd_resp_reset(qp);
 }
@@ -95,7 +95,7 @@ static void vrd_mem_path_commit(struct vrd_qp *qp, const struct vrd_qp_change *c
 		break;
 	case VIRTIO_RDMA_QPS_SQD:
 		if (qp->state != VIRTIO_RDMA_QPS_SQD)
-			mq->drain_told = !(change->mask & VIRTIO_RDMA_QP_EN_SQD_ASYNC_NOTIFY &&
+			mq->req.drain_told = !(change->mask & VIRTIO_RDMA_QP_EN_SQD_ASYNC_NOTIFY &&
 					   attr->en_sqd_async_notify);
 		break;
 	case VIRTIO_RDMA_QPS_RTR:
@@ -126,7 +126,7 @@ static void vrd_mem_qp_destroy(struct vrd_qp *qp)
 	vrd_resp_give_back(qp);
 	vrd_unlock(&qp->rq.lock);
 	vrd_unlock(&qp->sq.lock);
-	vrd_timer_cancel_sync(&mq->timer);
+	vrd_timer_cancel_sync(&mq->req.timer);
 	vrd_mem_unpark(mq);
 	vrd_mem_fabric_changed(mq->port->fabric);
 	/* Its peer learns in time that nobody answers. */

@@ -11,9 +11,10 @@
  *   sq.c       what is done seldom in such a turn: errors, drain, flush, slices
  *   ud.c       datagrams: UD and QP 1
  *   srq.c      senders that wait for a receive of a shared receive queue
- *   wait.c     what a send queue waits for: RNR, retries, suspension
+ *   wait.c     what ends the waits of a send queue
  *
- * What is done at the responder is core/responder.c, the copy core/sg.c.
+ * What does not depend on how a request reaches the responder is core/requester.c, what
+ * is done there core/responder.c, the copy core/sg.c.
  *
  * Locks: those of objects.h, plus mem_fabric.lock, the innermost but for the
  * scheduler's own.
@@ -27,6 +28,7 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
+#include "requester.h"
 #include "responder.h"
 #include "transport.h"
 #include "wqe.h"
@@ -108,14 +110,6 @@ struct vrd_mem_progress {
 	uint64_t left;
 };
 
-enum vrd_mem_wait {
-	VRD_MEM_WAIT_NONE,
-	VRD_MEM_WAIT_RNR,		/* the peer has no receive posted; perhaps in its SRQ's list */
-	VRD_MEM_WAIT_PEER,		/* nobody answers */
-	VRD_MEM_WAIT_RESUME,		/* the peer's device is suspended: in its parked list */
-	VRD_MEM_WAIT_HOST,		/* the host is out of memory */
-};
-
 struct vrd_mem_qp {
 	struct vrd_qp *qp;
 	struct vrd_mem_port *port;
@@ -124,11 +118,7 @@ struct vrd_mem_qp {
 	struct vrd_qp *peer;		/* valid while the generation is peer_generation */
 	uint64_t peer_generation;
 	struct vrd_mem_progress *progress;
-	struct vrd_timer timer;
-	uint64_t deadline;		/* of @wait; vrd_poller_now() */
-	uint8_t wait;			/* VRD_MEM_WAIT_* */
-	uint8_t rnr_tries, retries;	/* of the message at sq.head */
-	bool drain_told;		/* in SQD: it has drained, and was told */
+	struct vrd_req req;		/* WAIT_OTHER: for a suspended peer, in its parked list */
 	bool dead;			/* destroyed: leave it alone; written with rq.lock as well */
 
 	/* fabric.lock */
@@ -144,7 +134,7 @@ static inline struct vrd_mem_qp *vrd_mem_qp(const struct vrd_qp *qp)
 /* The message at sq.head has been begun; sq.lock. */
 static inline bool vrd_mem_sq_busy(const struct vrd_mem_qp *mq)
 {
-	return mq->wait != VRD_MEM_WAIT_NONE || (mq->progress && mq->progress->active);
+	return mq->req.wait != VRD_REQ_WAIT_NONE || (mq->progress && mq->progress->active);
 }
 
 static inline bool vrd_mem_is_rc(const struct vrd_qp *qp)
@@ -176,7 +166,7 @@ enum vrd_mem_step {
 	VRD_MEM_DONE,			/* the work request has succeeded */
 	VRD_MEM_FAILED,			/* with burst.status */
 	VRD_MEM_MORE,			/* the turn's bytes are used up */
-	VRD_MEM_WAIT,			/* see mq->wait */
+	VRD_MEM_WAIT,			/* see mq->req.wait */
 };
 
 /* memory.c */
@@ -256,7 +246,7 @@ static VRD_INLINE enum vrd_run vrd_mem_complete(struct vrd_mem_burst *b, const s
 	default:
 		vrd_mem_count_other(b, wr);
 	}
-	if (vrd_unlikely(b->mq->wait != VRD_MEM_WAIT_NONE || b->mq->rnr_tries))
+	if (vrd_unlikely(b->mq->req.wait != VRD_REQ_WAIT_NONE || b->mq->req.rnr_tries))
 		vrd_mem_wait_end(b->mq);
 	vrd_complete_send(b->qp, wr, wr->req.length);
 	vrd_sq_advance(b->qp);
@@ -284,6 +274,5 @@ enum vrd_mem_step vrd_mem_wait_rnr(struct vrd_mem_burst *b);
 enum vrd_mem_step vrd_mem_wait_peer(struct vrd_mem_burst *b);
 enum vrd_mem_step vrd_mem_wait_host(struct vrd_mem_burst *b);
 enum vrd_mem_step vrd_mem_wait_resume(struct vrd_mem_burst *b, struct vrd_device *dev);
-void vrd_mem_timer_fired(struct vrd_timer *timer);
 
 #endif /* VRD_TRANSPORTS_MEMORY_H */

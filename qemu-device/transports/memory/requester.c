@@ -93,34 +93,6 @@ static VRD_INLINE enum vrd_mem_step vrd_mem_lock_peer(struct vrd_mem_burst *b)
 
 /* ---- the request --------------------------------------------------------- */
 
-#define OPS_ATOMIC	(1U << VIRTIO_RDMA_WR_ATOMIC_CMP_AND_SWP | \
-			 1U << VIRTIO_RDMA_WR_ATOMIC_FETCH_AND_ADD)
-#define OPS_TO_US	(1U << VIRTIO_RDMA_WR_RDMA_READ | OPS_ATOMIC)
-
-static inline bool vrd_mem_is_op(const struct vrd_wr *wr, uint32_t ops)
-{
-	return ops >> wr->req.opcode & 1;
-}
-
-/* Fills the local side and checks it: VIRTIO_RDMA_WC_*. */
-static VRD_INLINE uint8_t vrd_mem_check_local(struct vrd_mem_burst *b, const struct vrd_wr *wr,
-					      struct vrd_sg *local, bool hold)
-{
-	uint32_t access = 0;
-
-	if (wr->req.flags & VIRTIO_RDMA_WQE_INLINE) {
-		vrd_sg_host(local, (void *)wr->inline_data, wr->req.length);
-		return VIRTIO_RDMA_WC_SUCCESS;
-	}
-	if (vrd_mem_is_op(wr, OPS_TO_US)) {
-		if (!b->qp->attr.max_rd_atomic)
-			return VIRTIO_RDMA_WC_LOC_QP_OP_ERR;
-		access = VIRTIO_RDMA_ACCESS_LOCAL_WRITE;
-	}
-	return vrd_sg_open(local, b->qp, b->qp->pd, wr->sge, wr->num_sge, wr->req.length, access,
-			   false, hold) ? VIRTIO_RDMA_WC_SUCCESS : VIRTIO_RDMA_WC_LOC_PROT_ERR;
-}
-
 /* What the responder's answer means to the request. */
 static VRD_NOINLINE enum vrd_mem_step vrd_mem_answer(struct vrd_mem_burst *b, enum vrd_resp_result result)
 {
@@ -213,7 +185,7 @@ static VRD_NOINLINE enum vrd_mem_step vrd_mem_rc_more(struct vrd_mem_burst *b, s
 		step = vrd_mem_lock_peer(b);
 		if (!b->resp.qp) {
 			/* Nobody there: try from the start when there is somebody. */
-			if (b->mq->wait != VRD_MEM_WAIT_RESUME)
+			if (b->mq->req.wait != VRD_REQ_WAIT_OTHER)
 				p->active = false;
 			return step;
 		}
@@ -247,7 +219,7 @@ static enum vrd_mem_step vrd_mem_rc_sliced(struct vrd_mem_burst *b, const struct
 		b->mq->progress = p;
 	}
 	p->wr = *wr;
-	status = vrd_mem_check_local(b, &p->wr, &p->local, true);
+	status = vrd_req_local(b->qp, &p->wr, &p->local, true);
 	if (status)
 		return vrd_mem_fail(b, status);
 	if (!b->resp.qp) {
@@ -277,7 +249,7 @@ static VRD_INLINE enum vrd_mem_step vrd_mem_rc_whole(struct vrd_mem_burst *b,
 	struct vrd_sg local;
 	uint8_t status;
 
-	status = vrd_mem_check_local(b, wr, &local, false);
+	status = vrd_req_local(b->qp, wr, &local, false);
 	if (vrd_unlikely(status))
 		return vrd_mem_fail(b, status);
 	if (vrd_unlikely(!b->resp.qp)) {
@@ -288,7 +260,7 @@ static VRD_INLINE enum vrd_mem_step vrd_mem_rc_whole(struct vrd_mem_burst *b,
 	result = vrd_resp_begin(&b->resp, &msg, &wr->req, false);
 	if (vrd_unlikely(result))
 		return vrd_mem_answer(b, result);
-	if (vrd_unlikely(vrd_mem_is_op(wr, OPS_ATOMIC)))
+	if (vrd_unlikely(vrd_wr_is(wr, VRD_OPS_ATOMIC)))
 		return vrd_mem_rc_atomic(b, wr, &local, &msg);
 	if (wr->req.opcode == VIRTIO_RDMA_WR_RDMA_READ)
 		fault = vrd_sg_copy_whole(&local, &msg.mem, wr->req.length);

@@ -27,28 +27,6 @@ void vrd_mem_count_other(struct vrd_mem_burst *b, const struct vrd_wr *wr)
 	vrd_count(dev, b->poller, VIRTIO_RDMA_STAT_RX_BYTES, wr->req.length);
 }
 
-/*
- * The request has failed with burst.status; no other lock is held.  The error is
- * completed in its place among the send completions.
- */
-static void vrd_mem_complete_error(struct vrd_mem_burst *b, const struct vrd_wr *wr)
-{
-	struct vrd_qp *qp = b->qp;
-
-	vrd_mem_wait_end(b->mq);
-	if (b->mq->progress)
-		b->mq->progress->active = false;
-	vrd_complete_send_error(qp, wr, b->status);
-	vrd_sq_advance(qp);
-	/*
-	 * IBTA 10.3.1: an unreliable send queue alone fails; receiving goes on.
-	 * After a producer index that cannot be, nothing can be trusted until
-	 * the QP is reset.
-	 */
-	vrd_qp_error(qp, qp->type == VIRTIO_RDMA_QPT_RC || qp->sq.broken ?
-		     VIRTIO_RDMA_QPS_ERR : VIRTIO_RDMA_QPS_SQE, VRD_HELD_SQ);
-}
-
 uint64_t vrd_mem_whole_slice(struct vrd_mem_burst *b)
 {
 	if (!b->whole)
@@ -73,7 +51,10 @@ enum vrd_run vrd_mem_stop(struct vrd_mem_burst *b, const struct vrd_wr *wr,
 {
 	if (step == VRD_MEM_FAILED) {
 		vrd_mem_unlock_peer(b);
-		vrd_mem_complete_error(b, wr);
+		vrd_mem_wait_end(b->mq);
+		if (b->mq->progress)
+			b->mq->progress->active = false;
+		vrd_req_failed(&b->mq->req, wr, b->status);
 	}
 	return step == VRD_MEM_WAIT ? VRD_RUN_WAIT : VRD_RUN_MORE;
 }
@@ -88,10 +69,7 @@ bool vrd_mem_drained(struct vrd_qp *qp)
 
 	if (vrd_mem_sq_busy(mq))
 		return false;
-	if (!mq->drain_told) {
-		mq->drain_told = true;
-		vrd_event_raise(qp->dev, VIRTIO_RDMA_EVENT_SQ_DRAINED, qp->qpn);
-	}
+	vrd_req_drained(&mq->req);
 	return true;
 }
 

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The requester: see requester.h.
+ *
+ * A wait without a limit is looked at again by a timer with growing intervals, up to
+ * a second, in case that the event which ends it is not seen.
+ */
+#include "requester.h"
+
+#define NS_PER_MS		1000000ULL
+/* Shorter timeouts are not worth their timer; IBTA's are lower bounds. */
+#define MIN_TIMEOUT		NS_PER_MS
+#define MEMORY_RETRY		(10 * NS_PER_MS)
+
+/* IBTA 9.7.5.2.8: the RNR NAK timer field, in units of 10 microseconds. */
+static const uint32_t rnr_delay[32] = {
+	65536, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192,
+	256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288,
+	16384, 24576, 32768, 49152,
+};
+
+static void timer_fired(struct vrd_timer *timer)
+{
+	struct vrd_req *req = (void *)((char *)timer - offsetof(struct vrd_req, timer));
+
+	vrd_qp_schedule(req->qp);
+}
+
+void vrd_req_init(struct vrd_req *req, struct vrd_qp *qp)
+{
+	*req = (struct vrd_req){ .qp = qp };
+	vrd_timer_init(&req->timer, timer_fired);
+}
+
+static uint64_t backoff(unsigned int tries)
+{
+	return NS_PER_MS << (tries < 10 ? tries : 10);
+}
+
+static void wait_for(struct vrd_req *req, enum vrd_req_wait wait, uint64_t ns)
+{
+	struct vrd_poller *poller = req->qp->poller;
+
+	req->wait = wait;
+	req->deadline = vrd_poller_now(poller) + ns;
+	vrd_timer_set(poller, &req->timer, req->deadline);
+}
+
+/* Still the same wait, and its time has not come. */
+static bool is_early(const struct vrd_req *req, enum vrd_req_wait wait)
+{
+	return req->wait == wait && vrd_poller_now(req->qp->poller) < req->deadline;
+}
+
+uint8_t vrd_req_wait_rnr(struct vrd_req *req, unsigned int poller, uint8_t min_rnr_timer)
+{
+	uint8_t limit = req->qp->attr.rnr_retry & 7;
+	uint64_t delay = rnr_delay[min_rnr_timer & 31] * 10000ULL;
+
+	if (is_early(req, VRD_REQ_WAIT_RNR))
+		return 0;
+	vrd_count(req->qp->dev, poller, VIRTIO_RDMA_STAT_RNR, 1);
+	if (limit != 7 && req->rnr_tries >= limit)
+		return VIRTIO_RDMA_WC_RNR_RETRY_EXC_ERR;
+	if (limit == 7 && delay < backoff(req->rnr_tries))
+		delay = backoff(req->rnr_tries);
+	if (req->rnr_tries < UINT8_MAX)
+		req->rnr_tries++;
+	wait_for(req, VRD_REQ_WAIT_RNR, delay);
+	return 0;
+}
+
+uint8_t vrd_req_wait_answer(struct vrd_req *req, unsigned int poller)
+{
+	const struct vrd_qp *qp = req->qp;
+	unsigned int exponent = qp->attr.timeout & 31;
+	uint64_t timeout = 4096ULL << exponent;
+
+	if (is_early(req, VRD_REQ_WAIT_ANSWER))
+		return 0;
+	if (req->wait != VRD_REQ_WAIT_ANSWER) {
+		req->retries = 0;
+	} else {
+		if (exponent && req->retries >= (qp->attr.retry_cnt & 7))
+			return VIRTIO_RDMA_WC_RETRY_EXC_ERR;
+		if (req->retries < UINT8_MAX)
+			req->retries++;
+		vrd_count(qp->dev, poller, VIRTIO_RDMA_STAT_RETRY, 1);
+	}
+	if (!exponent)
+		timeout = backoff(req->retries);
+	else if (timeout < MIN_TIMEOUT)
+		timeout = MIN_TIMEOUT;
+	wait_for(req, VRD_REQ_WAIT_ANSWER, timeout);
+	return 0;
+}
+
+void vrd_req_wait_memory(struct vrd_req *req)
+{
+	if (!is_early(req, VRD_REQ_WAIT_MEMORY))
+		wait_for(req, VRD_REQ_WAIT_MEMORY, MEMORY_RETRY);
+}
+
+void vrd_req_wait_other(struct vrd_req *req)
+{
+	if (req->wait != VRD_REQ_WAIT_NONE)
+		vrd_timer_cancel(&req->timer);
+	req->wait = VRD_REQ_WAIT_OTHER;
+}
+
+void vrd_req_wait_end(struct vrd_req *req)
+{
+	if (req->wait != VRD_REQ_WAIT_NONE && req->wait != VRD_REQ_WAIT_OTHER)
+		vrd_timer_cancel(&req->timer);
+	req->wait = VRD_REQ_WAIT_NONE;
+	req->rnr_tries = 0;
+	req->retries = 0;
+}
+
+void vrd_req_failed(struct vrd_req *req, const struct vrd_wr *wr, uint8_t status)
+{
+	struct vrd_qp *qp = req->qp;
+
+	/* In its place among the send completions. */
+	vrd_complete_send_error(qp, wr, status);
+	vrd_sq_advance(qp);
+	/*
+	 * IBTA 10.3.1: an unreliable send queue alone fails; receiving goes on.  After a
+	 * producer index that cannot be, nothing can be trusted until the QP is reset.
+	 */
+	vrd_qp_error(qp, qp->type == VIRTIO_RDMA_QPT_RC || qp->sq.broken ?
+		     VIRTIO_RDMA_QPS_ERR : VIRTIO_RDMA_QPS_SQE, VRD_HELD_SQ);
+}
+
+void vrd_req_drained(struct vrd_req *req)
+{
+	if (req->drain_told)
+		return;
+	req->drain_told = true;
+	vrd_event_raise(req->qp->dev, VIRTIO_RDMA_EVENT_SQ_DRAINED, req->qp->qpn);
+}
