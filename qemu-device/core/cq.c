@@ -41,7 +41,7 @@ bool vrd_cq_failed(const struct vrd_cq *cq)
 
 /* ---- arming ---------------------------------------------------------------- */
 
-static bool armed_for(const struct vrd_cq *cq, uint32_t arm, bool solicited)
+static inline bool armed_for(const struct vrd_cq *cq, uint32_t arm, bool solicited)
 {
 	if (arm == atomic_load_explicit(&cq->fired, memory_order_relaxed))
 		return false;
@@ -53,19 +53,15 @@ static bool armed_for(const struct vrd_cq *cq, uint32_t arm, bool solicited)
  * answered after a grace period, so the old words are the guest's to reuse only when
  * this turn is over.
  */
-static const struct virtio_rdma_cq_ctrl *ctrl_of(const struct vrd_cq *cq)
+static inline const struct virtio_rdma_cq_ctrl *ctrl_of(const struct vrd_cq *cq)
 {
 	return __atomic_load_n(&cq->ctrl, __ATOMIC_RELAXED);
 }
 
-/* After the CQE and a full barrier. */
-static void check_arm(struct vrd_cq *cq, bool solicited)
+static VRD_NOINLINE void fire(struct vrd_cq *cq, bool solicited)
 {
-	const struct virtio_rdma_cq_ctrl *ctrl = ctrl_of(cq);
 	uint32_t arm;
 
-	if (!ctrl || !armed_for(cq, vrd_load32(&ctrl->arm), solicited))
-		return;
 	vrd_lock(&cq->lock);
 	/* Another poller may have answered, or the ring may have been replaced. */
 	arm = cq->ctrl ? vrd_load32(&cq->ctrl->arm) : 0;
@@ -75,6 +71,15 @@ static void check_arm(struct vrd_cq *cq, bool solicited)
 		vrd_event_cq(cq);
 	}
 	vrd_unlock(&cq->lock);
+}
+
+/* After the CQE and a full barrier. */
+static inline void check_arm(struct vrd_cq *cq, bool solicited)
+{
+	const struct virtio_rdma_cq_ctrl *ctrl = ctrl_of(cq);
+
+	if (vrd_likely(ctrl) && armed_for(cq, vrd_load32(&ctrl->arm), solicited))
+		fire(cq, solicited);
 }
 
 bool vrd_cq_touched_armed(const struct vrd_poller *poller)

@@ -59,7 +59,7 @@ uint8_t vrd_req_wait_rnr(struct vrd_req *req, unsigned int poller, uint8_t min_r
 
 	if (is_early(req, VRD_REQ_WAIT_RNR))
 		return 0;
-	vrd_count(req->qp->dev, poller, VIRTIO_RDMA_STAT_RNR, 1);
+	vrd_count(vrd_counters(req->qp->dev, poller), VIRTIO_RDMA_STAT_RNR, 1);
 	if (limit != 7 && req->rnr_tries >= limit)
 		return VIRTIO_RDMA_WC_RNR_RETRY_EXC_ERR;
 	if (limit == 7 && delay < backoff(req->rnr_tries))
@@ -85,7 +85,7 @@ uint8_t vrd_req_wait_answer(struct vrd_req *req, unsigned int poller)
 			return VIRTIO_RDMA_WC_RETRY_EXC_ERR;
 		if (req->retries < UINT8_MAX)
 			req->retries++;
-		vrd_count(qp->dev, poller, VIRTIO_RDMA_STAT_RETRY, 1);
+		vrd_count(vrd_counters(qp->dev, poller), VIRTIO_RDMA_STAT_RETRY, 1);
 	}
 	if (!exponent)
 		timeout = backoff(req->retries);

@@ -176,7 +176,7 @@ void vrd_resp_complete(struct vrd_resp *resp, const struct vrd_resp_message *msg
 	resp->completed = true;
 	if (vrd_unlikely(qp->resp.held))
 		qp->resp.held->active = false;
-	vrd_count(qp->dev, resp->index, VIRTIO_RDMA_STAT_RECV, 1);
+	vrd_count(resp->count, VIRTIO_RDMA_STAT_RECV, 1);
 }
 
 /* ---- requests ------------------------------------------------------------ */
@@ -387,7 +387,7 @@ enum vrd_resp_result vrd_resp_datagram(struct vrd_resp *resp, struct vrd_sg *hea
 	cqe->srqn = vrd_qp_srqn(qp);
 	cqe->byte_len = htole32(length);
 	cqe->opcode = VIRTIO_RDMA_WC_RECV;
-	vrd_count(qp->dev, resp->index, VIRTIO_RDMA_STAT_RECV, 1);
+	vrd_count(resp->count, VIRTIO_RDMA_STAT_RECV, 1);
 	resp->rx += payload_len;
 	resp->completed = true;
 	*vrd_complete_recv(resp->poller, qp->recv_cq, solicited) = *cqe;

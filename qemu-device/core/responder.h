@@ -42,8 +42,8 @@ enum vrd_resp_result {
 /* A QP whose rq.lock is held. */
 struct vrd_resp {
 	struct vrd_qp *qp;
-	struct vrd_poller *poller;	/* that runs this, */
-	unsigned int index;		/* and its index */
+	struct vrd_poller *poller;	/* that runs this */
+	struct vrd_counters *count;	/* its, of the QP's device */
 	uint64_t rx;			/* bytes, not in the counters yet */
 	bool completed;			/* a receive: its CQE may not be written yet */
 	struct vrd_recv_wr recv;	/* of a message that ends in this turn */
@@ -60,7 +60,7 @@ static inline void vrd_resp_attach(struct vrd_resp *resp, struct vrd_qp *qp,
 {
 	resp->qp = qp;
 	resp->poller = poller;
-	resp->index = index;
+	resp->count = vrd_counters(qp->dev, index);
 	resp->rx = 0;
 	resp->completed = false;
 }
@@ -68,7 +68,7 @@ static inline void vrd_resp_attach(struct vrd_resp *resp, struct vrd_qp *qp,
 static inline void vrd_resp_detach(struct vrd_resp *resp)
 {
 	if (resp->rx)
-		vrd_count(resp->qp->dev, resp->index, VIRTIO_RDMA_STAT_RX_BYTES, resp->rx);
+		vrd_count(resp->count, VIRTIO_RDMA_STAT_RX_BYTES, resp->rx);
 	if (resp->completed)
 		vrd_cq_flush_receives(resp->poller);
 }
@@ -141,7 +141,7 @@ static inline void vrd_resp_end(struct vrd_resp *resp, struct vrd_resp_message *
 	if (vrd_likely(req->opcode != VIRTIO_RDMA_WR_RDMA_READ))
 		resp->rx += req->length;
 	else
-		vrd_count(resp->qp->dev, resp->index, VIRTIO_RDMA_STAT_TX_BYTES, req->length);
+		vrd_count(resp->count, VIRTIO_RDMA_STAT_TX_BYTES, req->length);
 	if (msg->recv)
 		vrd_resp_complete(resp, msg, req);
 }

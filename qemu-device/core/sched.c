@@ -198,8 +198,8 @@ bool vrd_sched_take_posted(struct vrd_poller *poller)
 static bool run_qp(struct vrd_poller *poller, struct vrd_qp *qp, unsigned int budget, bool *worked)
 {
 	struct vrd_device *dev = qp->dev;
+	uint32_t head, moved;
 	enum vrd_run run;
-	uint32_t head;
 
 	/*
 	 * The control thread may have been preempted with the lock: others
@@ -216,7 +216,9 @@ static bool run_qp(struct vrd_poller *poller, struct vrd_qp *qp, unsigned int bu
 	poller->burst_start = 0;
 	poller->burst_questions = 0;
 	head = qp->sq.head;
+	moved = qp->sched.moved;
 	run = qp->path->sq_run(qp, budget);
+	poller->burst_bytes += qp->sched.moved - moved;
 	*worked |= run == VRD_RUN_MORE || head != qp->sq.head;
 	qp->sched.head = qp->sq.head;
 	/*

@@ -76,11 +76,10 @@ enum vrd_fetch {
 enum vrd_fetch vrd_sq_peek(struct vrd_qp *qp, struct vrd_wr *wr);
 /*
  * A transport that uses vrd_sq_fetch() of wqe.h in its place calls vrd_sq_long() before
- * it carries out a request of VRD_LONG_BYTES or more, and vrd_sq_moved() for all bytes
- * that a burst moves.
+ * it carries out a request of VRD_LONG_BYTES or more, and adds all bytes that a burst
+ * moves to qp->sched.moved.
  */
-void vrd_sq_long(struct vrd_poller *poller);
-void vrd_sq_moved(struct vrd_poller *poller, uint64_t bytes);
+void vrd_sq_long(struct vrd_poller *poller, uint32_t length);
 #define VRD_LONG_BYTES		4096U
 
 static inline void vrd_sq_advance(struct vrd_qp *qp)
@@ -236,11 +235,16 @@ unsigned int vrd_engine_poller_count(const struct vrd_engine *engine);
 struct vrd_poller *vrd_engine_poller(const struct vrd_engine *engine, unsigned int index);
 unsigned int vrd_poller_index(const struct vrd_poller *poller);
 
-/* vrd_stat_add() on the poller of this index, by a plain store. */
-static inline void vrd_count(struct vrd_device *dev, unsigned int poller, unsigned int stat,
-			     uint64_t n)
+/* The counters of @dev that the poller of this index adds to. */
+static inline struct vrd_counters *vrd_counters(const struct vrd_device *dev, unsigned int poller)
 {
-	_Atomic uint64_t *counter = &dev->counters[poller].n[stat];
+	return &dev->counters[poller];
+}
+
+/* vrd_stat_add() by a plain store, on the poller that @counters belong to. */
+static inline void vrd_count(struct vrd_counters *counters, unsigned int stat, uint64_t n)
+{
+	_Atomic uint64_t *counter = &counters->n[stat];
 
 	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n,
 			      memory_order_relaxed);

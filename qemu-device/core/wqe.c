@@ -242,17 +242,14 @@ bool vrd_wqe_any(const struct vrd_qp *qp, struct vrd_wr *wr, const uint8_t *entr
  * events wait for the barrier if nobody seems to be waiting for them, because it takes
  * as long as the line that the guest polls needs to come.
  */
-void vrd_sq_long(struct vrd_poller *poller)
+void vrd_sq_long(struct vrd_poller *poller, uint32_t length)
 {
+	/* (The scheduler adds what a burst moved when it is over.) */
+	poller->burst_bytes += length;
 	vrd_cq_flush_staged(poller);
 	if (poller->num_touched &&
 	    (poller->burst_bytes > VRD_UNTOLD_BYTES || vrd_cq_touched_armed(poller)))
 		vrd_cq_flush_touched(poller);
-}
-
-void vrd_sq_moved(struct vrd_poller *poller, uint64_t bytes)
-{
-	poller->burst_bytes += bytes;
 }
 
 /*
@@ -285,9 +282,9 @@ enum vrd_fetch vrd_sq_peek(struct vrd_qp *qp, struct vrd_wr *wr)
 
 	if (fetch != VRD_FETCH_OK)
 		return fetch;
-	vrd_sq_moved(qp->poller, wr->req.length);
+	qp->sched.moved += wr->req.length;
 	if (wr->req.length >= VRD_LONG_BYTES)
-		vrd_sq_long(qp->poller);
+		vrd_sq_long(qp->poller, wr->req.length);
 	return fetch;
 }
 

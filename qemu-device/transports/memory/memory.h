@@ -152,10 +152,11 @@ struct vrd_mem_burst {
 	struct vrd_qp *qp;
 	struct vrd_mem_qp *mq;
 	unsigned int poller;		/* index of the one that runs this */
+	struct vrd_counters *count;	/* its, of the QP's device */
 	uint64_t whole;			/* a slice of this burst: vrd_mem_whole_slice(); 0: not known */
 	uint64_t slice;			/* bytes that may be copied before asking again */
 	/* Of the requests so far, not in the counters yet. */
-	uint64_t bytes, not_sent;	/* of these those that others sent */
+	uint64_t sent;			/* bytes */
 	uint32_t writes, sends;
 	uint8_t status;			/* of the request that failed: VIRTIO_RDMA_WC_* */
 	struct vrd_resp resp;		/* resp.qp: the peer, with its rq.lock held, or NULL */
@@ -207,6 +208,12 @@ void vrd_mem_count_other(struct vrd_mem_burst *b, const struct vrd_wr *wr);
 /* How many bytes are copied before asking: more if the QP is alone. */
 uint64_t vrd_mem_whole_slice(struct vrd_mem_burst *b);
 bool vrd_mem_next_slice(struct vrd_mem_burst *b);
+/* Charges the QP for what was copied of the slice. */
+static inline void vrd_mem_moved(struct vrd_mem_burst *b)
+{
+	b->qp->sched.moved += (b->whole ? b->whole : VRD_MEM_SLICE) - b->slice;
+}
+
 enum vrd_mem_step vrd_mem_fail(struct vrd_mem_burst *b, uint8_t status);
 enum vrd_run vrd_mem_stop(struct vrd_mem_burst *b, const struct vrd_wr *wr,
 			  enum vrd_mem_step step);
@@ -233,15 +240,16 @@ static inline void vrd_mem_unlock_peer(struct vrd_mem_burst *b)
  */
 static VRD_INLINE enum vrd_run vrd_mem_complete(struct vrd_mem_burst *b, const struct vrd_wr *wr)
 {
-	b->bytes += wr->req.length;
 	switch (wr->req.opcode) {
 	case VIRTIO_RDMA_WR_RDMA_WRITE:
 	case VIRTIO_RDMA_WR_RDMA_WRITE_WITH_IMM:
 		b->writes++;
+		b->sent += wr->req.length;
 		break;
 	case VIRTIO_RDMA_WR_SEND:
 	case VIRTIO_RDMA_WR_SEND_WITH_IMM:
 		b->sends++;
+		b->sent += wr->req.length;
 		break;
 	default:
 		vrd_mem_count_other(b, wr);

@@ -280,7 +280,7 @@ static VRD_NOINLINE enum vrd_mem_step vrd_mem_rc_long(struct vrd_mem_burst *b,
 	if (!wr->length_ok)
 		return vrd_mem_fail(b, VIRTIO_RDMA_WC_LOC_LEN_ERR);
 	if (wr->req.length >= VRD_LONG_BYTES)
-		vrd_sq_long(b->qp->poller);
+		vrd_sq_long(b->qp->poller, wr->req.length);
 	if (!b->whole)
 		b->slice += vrd_mem_whole_slice(b) - VRD_MEM_SLICE;
 	if (wr->req.length > b->whole)
@@ -331,16 +331,12 @@ static VRD_INLINE enum vrd_run vrd_mem_rc_run(struct vrd_mem_burst *b, unsigned 
 
 static inline void vrd_mem_count(struct vrd_mem_burst *b)
 {
-	struct vrd_device *dev = b->qp->dev;
-
 	if (b->writes)
-		vrd_count(dev, b->poller, VIRTIO_RDMA_STAT_WRITE, b->writes);
+		vrd_count(b->count, VIRTIO_RDMA_STAT_WRITE, b->writes);
 	if (b->sends)
-		vrd_count(dev, b->poller, VIRTIO_RDMA_STAT_SEND, b->sends);
-	if (b->bytes) {
-		vrd_count(dev, b->poller, VIRTIO_RDMA_STAT_TX_BYTES, b->bytes - b->not_sent);
-		vrd_sq_moved(b->qp->poller, b->bytes);
-	}
+		vrd_count(b->count, VIRTIO_RDMA_STAT_SEND, b->sends);
+	if (b->sent)
+		vrd_count(b->count, VIRTIO_RDMA_STAT_TX_BYTES, b->sent);
 }
 
 enum vrd_run vrd_mem_sq_run(struct vrd_qp *qp, unsigned int budget)
@@ -366,13 +362,14 @@ enum vrd_run vrd_mem_sq_run(struct vrd_qp *qp, unsigned int budget)
 	b.qp = qp;
 	b.mq = mq;
 	b.poller = vrd_poller_index(qp->poller);
+	b.count = vrd_counters(qp->dev, b.poller);
 	b.whole = 0;
 	b.slice = VRD_MEM_SLICE;
 	b.resp.qp = NULL;
-	b.bytes = b.not_sent = 0;
+	b.sent = 0;
 	b.writes = b.sends = 0;
 	ret = vrd_mem_is_datagram(qp) ? vrd_mem_ud_run(&b, budget) : vrd_mem_rc_run(&b, budget);
-	qp->sched.moved += (b.whole ? b.whole : VRD_MEM_SLICE) - b.slice;
+	vrd_mem_moved(&b);
 	vrd_mem_unlock_peer(&b);
 	vrd_mem_count(&b);
 	if (vrd_unlikely(qp->state == VIRTIO_RDMA_QPS_SQD) && vrd_mem_drained(qp))

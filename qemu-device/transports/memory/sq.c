@@ -16,15 +16,12 @@ enum vrd_mem_step vrd_mem_fail(struct vrd_mem_burst *b, uint8_t status)
 /* READ or an atomic. */
 void vrd_mem_count_other(struct vrd_mem_burst *b, const struct vrd_wr *wr)
 {
-	struct vrd_device *dev = b->qp->dev;
-
-	b->not_sent += wr->req.length;
 	if (wr->req.opcode != VIRTIO_RDMA_WR_RDMA_READ) {
-		vrd_count(dev, b->poller, VIRTIO_RDMA_STAT_ATOMIC, 1);
+		vrd_count(b->count, VIRTIO_RDMA_STAT_ATOMIC, 1);
 		return;
 	}
-	vrd_count(dev, b->poller, VIRTIO_RDMA_STAT_READ, 1);
-	vrd_count(dev, b->poller, VIRTIO_RDMA_STAT_RX_BYTES, wr->req.length);
+	vrd_count(b->count, VIRTIO_RDMA_STAT_READ, 1);
+	vrd_count(b->count, VIRTIO_RDMA_STAT_RX_BYTES, wr->req.length);
 }
 
 uint64_t vrd_mem_whole_slice(struct vrd_mem_burst *b)
@@ -40,8 +37,8 @@ bool vrd_mem_next_slice(struct vrd_mem_burst *b)
 	if (vrd_poller_has_other_work(b->qp->poller, b->qp) || vrd_device_suspended(b->qp->dev) ||
 	    (b->resp.qp && vrd_device_suspended(b->resp.qp->dev)))
 		return false;
-	b->qp->sched.moved += vrd_mem_whole_slice(b) - b->slice;
-	b->slice = b->whole;
+	vrd_mem_moved(b);
+	b->slice = vrd_mem_whole_slice(b);
 	return true;
 }
 

@@ -36,7 +36,7 @@ static uint8_t vrd_mem_header(uint8_t out[VRD_MEM_GRH_LEN], const uint8_t sgid[1
 
 static enum vrd_mem_step vrd_mem_drop(struct vrd_mem_burst *b)
 {
-	vrd_count(b->qp->dev, b->poller, VIRTIO_RDMA_STAT_UD_DROPS, 1);
+	vrd_count(b->count, VIRTIO_RDMA_STAT_UD_DROPS, 1);
 	return VRD_MEM_DONE;
 }
 
@@ -180,7 +180,7 @@ void vrd_mem_path_deliver(struct vrd_qp *qp, uint8_t *data, uint32_t length,
 	/* The other transport may not know whether a solicited event was asked for. */
 	if (!vrd_mem_qp(qp)->dead && vrd_resp_listens(qp) &&
 	    vrd_resp_datagram(&resp, &header, &payload, cqe, true))
-		vrd_count(qp->dev, resp.index, VIRTIO_RDMA_STAT_UD_DROPS, 1);
+		vrd_count(resp.count, VIRTIO_RDMA_STAT_UD_DROPS, 1);
 	vrd_resp_detach(&resp);
 	vrd_unlock(&qp->rq.lock);
 }
