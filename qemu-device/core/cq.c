@@ -145,23 +145,19 @@ static inline bool has_room(struct vrd_cq *cq)
 
 static inline void write_cqe(struct vrd_cq *cq, void *entry, const struct virtio_rdma_cqe *cqe)
 {
-	const uint64_t phase = !(cq->producer & cq->entries);
+	const uint32_t phase = !(cq->producer & cq->entries);
 	const vrd_shm64 *from = (const void *)cqe;
+	const vrd_shm32 *from32 = (const void *)cqe;
 	vrd_shm64 *to = entry;
+	vrd_shm32 *to32 = entry;
 
 	_Static_assert(sizeof(*cqe) == 32 && offsetof(struct virtio_rdma_cqe, phase) == 31, "");
 	__atomic_store_n(&to[0], from[0], __ATOMIC_RELAXED);
 	__atomic_store_n(&to[1], from[1], __ATOMIC_RELAXED);
 	__atomic_store_n(&to[2], from[2], __ATOMIC_RELAXED);
-	/* The last eight bytes with the phase, which is zero in *@cqe. */
-#ifdef __SANITIZE_THREAD__
-	/* It knows words by their address, and the reader's is that of the last four bytes. */
-	__atomic_store_n((vrd_shm32 *)&to[3], (uint32_t)from[3], __ATOMIC_RELAXED);
-	__atomic_store_n((vrd_shm32 *)&to[3] + 1, (uint32_t)((from[3] | htole64(phase << 56)) >> 32),
-			 __ATOMIC_RELEASE);
-#else
-	__atomic_store_n(&to[3], from[3] | htole64(phase << 56), __ATOMIC_RELEASE);
-#endif
+	__atomic_store_n(&to32[6], from32[6], __ATOMIC_RELAXED);
+	/* With the phase, which is zero in *@cqe: the very word that the guest loads. */
+	__atomic_store_n(&to32[7], from32[7] | htole32(phase << 24), __ATOMIC_RELEASE);
 }
 
 static VRD_NOINLINE void fail(struct vrd_cq *cq)
