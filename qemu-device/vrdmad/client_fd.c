@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Descriptors that a vhost-user client passed: what they are, and how they are
- * closed.
+ * Classifies and closes the descriptors that a vhost-user client passed.  Main thread.
  *
- * The client may pass a file of a FUSE file system of its own, which answers
- * fstat(), fstatfs() or close() when the client likes.  So a descriptor is
- * classified by calls that stay inside the kernel, before anything else is done
- * with it.  Main thread.
+ * The client may pass a file of its own FUSE file system, which can delay fstat(), fstatfs()
+ * or close() as long as it likes.  Therefore a descriptor is classified first, by calls that
+ * do not leave the kernel.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -16,7 +14,7 @@
 
 #include "vhost_user.h"
 
-/* The name that /proc shows is made without asking the file system. */
+/* /proc shows the name of the open file without a call into the file system. */
 static bool is_eventfd(int fd)
 {
 	char path[64], target[64];
@@ -25,7 +23,7 @@ static bool is_eventfd(int fd)
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	len = readlink(path, target, sizeof(target) - 1);
 	target[len < 0 ? 0 : len] = '\0';
-	/* The path of a file begins with a slash. */
+	/* The target of a regular file is a path, which begins with a slash. */
 	return !strncmp(target, "anon_inode:[eventfd", 19);
 }
 

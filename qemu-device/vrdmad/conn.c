@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * A connected vhost-user client: see conn.h.
+ * Connection of a vhost-user client: see conn.h.
  *
- * Each read asks for no more than the current message still lacks, so that
- * descriptors always belong to the message at hand.
+ * Each read asks for at most the missing bytes of the current message, so that received
+ * descriptors always belong to this message.
  */
 #include <errno.h>
 #include <poll.h>
@@ -13,7 +13,10 @@
 
 #include "conn.h"
 
-/* SCM_MAX_FD: what the kernel passes at most, so that none is cut off unseen. */
+/*
+ * SCM_MAX_FD, the most descriptors that the kernel passes at once.  With room for all of
+ * them, MSG_CTRUNC means that the process has reached its limit of open files.
+ */
 #define MAX_PASSED_FDS	253
 
 static void conn_lose(struct vrdmad_conn *conn)
@@ -28,7 +31,7 @@ static void close_message_fds(struct vrdmad_conn *conn)
 	conn->msg.num_fds = 0;
 }
 
-/* Keeps the descriptors of @mh; false if they are more than any message has. */
+/* Keeps the descriptors of @mh.  False if they are more than any message may have. */
 static bool take_fds(struct vrdmad_conn *conn, struct msghdr *mh)
 {
 	bool ok = !(mh->msg_flags & MSG_CTRUNC);
@@ -54,9 +57,9 @@ static bool take_fds(struct vrdmad_conn *conn, struct msghdr *mh)
 }
 
 enum receive_result {
-	RECEIVED,			/* all that was asked for */
-	RECEIVE_MORE,			/* the rest has not come yet */
-	RECEIVE_LOST,			/* said and to be closed */
+	RECEIVED,			/* all bytes that were asked for */
+	RECEIVE_MORE,			/* the rest has not arrived yet */
+	RECEIVE_LOST,			/* logged; the connection has to be closed */
 };
 
 /* Reads until @conn has @want bytes of the message. */
@@ -139,7 +142,7 @@ static enum receive_result receive_message(struct vrdmad_conn *conn)
 		if (res != RECEIVED)
 			return res;
 	}
-	/* Cheap enough to look again if only the payload was missing. */
+	/* This repeats the check if only the payload was missing; it is cheap. */
 	if (!check_header(conn))
 		return RECEIVE_LOST;
 	return receive_upto(conn, hdr_size + conn->msg.hdr.size);
@@ -159,7 +162,7 @@ static bool send_reply(struct vrdmad_conn *conn, const struct vu_message *reply)
 	} while (n < 0 && errno == EINTR);
 	if (n == (ssize_t)(iov[0].iov_len + iov[1].iov_len))
 		return true;
-	/* A whole socket buffer of replies is unread, or nobody is there. */
+	/* The client left a whole socket buffer of replies unread, or it has hung up. */
 	if (n >= 0 || errno == EAGAIN)
 		vrdmad_session_log(conn->session, VRD_LOG_ERROR,
 				   "the client does not read its replies");
@@ -228,7 +231,11 @@ void vrdmad_conn_close(struct vrdmad_conn *conn)
 		return;
 	close_message_fds(conn);
 	vrdmad_loop_del(conn->loop, &conn->source);
-	/* The client sees the end now; closing also closes descriptors in the queue. */
+	/*
+	 * shutdown() reports the end to the client at once.  close() may sleep, because it also
+	 * closes the descriptors in the receive queue; vu_close_fd() leaves it to another
+	 * thread.
+	 */
 	shutdown(fd, SHUT_RDWR);
 	vu_close_fd(conn->session, fd);
 }

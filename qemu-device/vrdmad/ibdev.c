@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Options and opening of the host's RDMA devices: see ibdev.h.  At start, one
- * thread.
+ * Options and opening of the host's RDMA devices: see ibdev.h.  Called at start, when the
+ * process has one thread.
  */
 #include <errno.h>
 #include <stdio.h>

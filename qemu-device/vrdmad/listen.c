@@ -18,7 +18,7 @@ static int fail(const struct vrdmad_log *log, const char *path, const char *what
 	return -err;
 }
 
-/* Removes what a dead process left at @sun; 0 if the path is free now. */
+/* Removes the socket of a process that has ended.  0 if the path is free now. */
 static int remove_stale(const struct sockaddr_un *sun, const struct vrdmad_log *log)
 {
 	const char *path = sun->sun_path;
@@ -38,7 +38,7 @@ static int remove_stale(const struct sockaddr_un *sun, const struct vrdmad_log *
 	ret = connect(fd, (const struct sockaddr *)sun, sizeof(*sun));
 	err = errno;
 	close(fd);
-	/* EAGAIN: somebody listens, and is busy. */
+	/* EAGAIN: a process listens there, and its queue of connections is full. */
 	if (!ret || err == EAGAIN) {
 		vrdmad_log(log, VRD_LOG_ERROR, "socket %s: another process is listening there: stop it or take another path",
 			   path);
@@ -84,7 +84,10 @@ int vrdmad_listen(struct vrdmad_listener *l, const char *path,
 		close(fd);
 		return ret;
 	}
-	/* From here on there is a file to remove, and somebody may wait for it. */
+	/*
+	 * From here on, an error has to remove the file.  Clients may wait for the file to
+	 * appear, so listen at once.
+	 */
 	if (listen(fd, 16) < 0) {
 		ret = fail(log, path, "listen", errno);
 		goto remove;
@@ -113,7 +116,7 @@ void vrdmad_unlisten(struct vrdmad_listener *l)
 
 	if (l->fd < 0)
 		return;
-	/* A successor may have made its own by now. */
+	/* Another process may have replaced the file by its own socket. */
 	if (!lstat(l->path, &st) && st.st_dev == l->dev && st.st_ino == l->ino)
 		unlink(l->path);
 	close(l->fd);

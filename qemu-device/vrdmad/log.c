@@ -15,11 +15,14 @@
 void vrdmad_log_init(struct vrdmad_log *log, enum vrd_log_level level)
 {
 	log->level = level;
-	/* journald reads priorities, and says so to whom it listens; a person needs none. */
+	/*
+	 * systemd sets JOURNAL_STREAM for a process whose output journald reads.  Priority
+	 * prefixes are only useful there.
+	 */
 	log->prefix = getenv("JOURNAL_STREAM") && !isatty(STDERR_FILENO);
 }
 
-/* Priorities of syslog(3), by enum vrd_log_level. */
+/* Priorities of syslog(3), indexed by enum vrd_log_level. */
 static const char level_digit[] = { '3', '4', '6', '7' };
 static const char *const level_name[] = { "error: ", "warning: ", "", "debug: " };
 
@@ -40,7 +43,7 @@ static void log_write(const struct vrdmad_log *log, enum vrd_log_level level, co
 	if (n < 0)
 		return;
 	len = (size_t)n < sizeof(line) - 1 ? (size_t)n : sizeof(line) - 2;
-	/* Text of a peer or an option must not forge lines or control a terminal. */
+	/* Text from a client or an option must not forge lines or control a terminal. */
 	for (size_t i = 0; i < len; i++)
 		if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
 			line[i] = '?';

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The daemon's log: lines on standard error, for people and for journald.
+ * The daemon's log: lines on standard error, for a terminal or for journald.
  *
- * Called from any thread; a line is one write, so lines of different threads
- * never mix.
+ * Called from any thread.  Each line is one write(), so that lines of different threads do
+ * not mix.
  */
 #ifndef VRDMAD_LOG_H
 #define VRDMAD_LOG_H
@@ -27,8 +27,8 @@ void vrdmad_log(const struct vrdmad_log *log, enum vrd_log_level level, const ch
 void vrdmad_log_core(void *opaque, enum vrd_log_level level, const char *msg);
 
 /*
- * Allows @burst lines in each period.  What a peer can provoke is logged
- * through one of these, so that it cannot fill the disk.  One thread only.
+ * Allows VRDMAD_RATELIMIT_BURST lines in each period.  Messages that a client can provoke
+ * are logged through a rate limit, so that they cannot fill the disk.  One thread only.
  */
 struct vrdmad_ratelimit {
 	uint64_t period_start_ms;
@@ -39,8 +39,9 @@ struct vrdmad_ratelimit {
 #define VRDMAD_RATELIMIT_BURST		20
 #define VRDMAD_RATELIMIT_PERIOD_MS	10000
 
-/* True if a line may be logged.  @suppressed gets the number that were not in
- * the period before, to be told once.
+/*
+ * True if a line may be logged.  When a new period begins, *@suppressed is the number of
+ * lines that were suppressed in the period before; otherwise it is 0.
  */
 bool vrdmad_ratelimit_ok(struct vrdmad_ratelimit *rl, unsigned int *suppressed);
 

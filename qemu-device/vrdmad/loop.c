@@ -66,7 +66,7 @@ static int loop_wait_ms(const struct vrdmad_loop *loop)
 	now = vrdmad_now_ms();
 	if (now >= loop->deadline_ms)
 		return 0;
-	/* One more than the difference, or the last millisecond would be spun away. */
+	/* Round up: with a shorter timeout, the loop would spin during the last millisecond. */
 	return loop->deadline_ms - now > 60000 ? 60000 : (int)(loop->deadline_ms - now) + 1;
 }
 
@@ -78,8 +78,8 @@ int vrdmad_loop_run(struct vrdmad_loop *loop)
 		int n;
 
 		/*
-		 * One event at a time: epoll rotates its ready list, so a peer that
-		 * sends without end gets its turn and no more.
+		 * Take one event at a time.  epoll rotates its list of ready descriptors, so a
+		 * client that sends without pause does not delay the others.
 		 */
 		n = epoll_wait(loop->epfd, &ev, 1, loop_wait_ms(loop));
 		if (n < 0 && errno != EINTR)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The main loop: file descriptors and what to call when they are ready.
+ * The main loop: file descriptors, and the functions to call when they are ready.
  *
- * Used by the main thread only.  One event is taken at a time, so a handler may
- * remove any source, its own included.
+ * Used by the main thread only.  The loop takes one event at a time, so a handler may remove
+ * any source, including its own.
  */
 #ifndef VRDMAD_LOOP_H
 #define VRDMAD_LOOP_H
@@ -26,8 +26,8 @@ struct vrdmad_loop {
 	int epfd;
 	bool stop;
 	/*
-	 * When to call @timeout next, in vrdmad_now_ms() time; 0: never.  Armed
-	 * only while somebody waits for something, so that an idle daemon sleeps.
+	 * Time of the next call of @timeout, as vrdmad_now_ms() counts; 0: never.  Only set
+	 * while a time limit is running, so that an idle daemon sleeps.
 	 */
 	uint64_t deadline_ms;
 	void (*timeout)(void *opaque);
@@ -38,12 +38,12 @@ struct vrdmad_loop {
 int vrdmad_loop_open(struct vrdmad_loop *loop);
 void vrdmad_loop_close(struct vrdmad_loop *loop);
 
-/* @src keeps @fd, but does not own it. */
+/* @src stores @fd, but does not own it. */
 int vrdmad_loop_add(struct vrdmad_loop *loop, struct vrdmad_source *src, int fd, uint32_t events);
 int vrdmad_loop_modify(struct vrdmad_loop *loop, struct vrdmad_source *src, uint32_t events);
 void vrdmad_loop_del(struct vrdmad_loop *loop, struct vrdmad_source *src);
 
-/* Asks for a call of @timeout at @when_ms at the latest. */
+/* Calls @timeout at @when_ms at the latest. */
 void vrdmad_loop_arm(struct vrdmad_loop *loop, uint64_t when_ms);
 
 /* Runs until @stop is set; 0 or a negative errno. */

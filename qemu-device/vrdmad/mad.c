@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/*
- * The MAD channel's options and start: see mad.h.  At start, one thread.
- */
+/* Options and start of the MAD channel: see mad.h.  Called at start by the main thread. */
 #include <errno.h>
 #include <string.h>
 
@@ -81,7 +79,7 @@ int vrdmad_mad_open_cm(const struct vrdmad_options *opts, struct vrd_mad_setup *
 		log_error(log, VRD_LOG_ERROR, ret, &err, " (cm-port= needs it)");
 		return ret;
 	}
-	/* Who does not use rdma_cm with such peers needs it not. */
+	/* Not an error: without it, rdma_cm still reaches guests of daemons. */
 	log_error(log, VRD_LOG_WARN, ret, &err,
 		  " (until then rdma_cm in guests reaches only guests of daemons)");
 	return 0;

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * vrdmad: gives virtual machines virtio-rdma devices over vhost-user sockets.
+ * vrdmad: provides virtual machines with virtio-rdma devices over vhost-user sockets.
  *
- * A thin shell around the device core (../core): it owns the sockets and the
- * main loop, the core owns the threads that move data.  One thread, this one,
- * handles all sockets; nothing in it waits for a client.
+ * A thin front end of the device core (../core).  The daemon owns the sockets and the main
+ * loop; the core owns the threads that move data.  The main thread handles all sockets and
+ * never waits for a client.
  *
- * Order at start: options, sockets (as the caller's user), privileges, the host's
- * RDMA devices, system call filter, core, READY.  Errors end it with status 1, wrong usage with 2.
+ * Order at start: options, sockets, MAD key and socket (all with the privileges of the
+ * caller), drop of privileges, the host's RDMA devices, system call filter, core, READY.
+ * The exit status is 1 after an error and 2 after wrong usage.
  */
 #include <errno.h>
 #include <grp.h>
@@ -32,9 +33,9 @@ struct vrdmad {
 	struct vrdmad_loop loop;
 	struct vrdmad_notify notify;
 	struct vrd_engine *engine;
-	struct vrd_mad_setup *mad_setup;	/* until the engine has it */
+	struct vrd_mad_setup *mad_setup;	/* until the engine owns it */
 	struct vrdmad_vm *vms;		/* one per --socket */
-	unsigned int num_vms;		/* of them that listen */
+	unsigned int num_vms;		/* of them with a listening socket */
 	struct vrdmad_listener stats_listener;
 	struct vrdmad_stats stats;
 	struct vrdmad_source signal_source;
@@ -143,8 +144,8 @@ static int make_sockets(struct vrdmad *d)
 }
 
 /*
- * Blocked before any thread exists, so that none of the core's is interrupted;
- * taken from a descriptor in the main loop.
+ * Blocks signals before any thread exists, so that no thread of the core is interrupted.
+ * The main loop reads them from a descriptor.
  */
 static int catch_signals(struct vrdmad *d)
 {
@@ -165,10 +166,9 @@ static int catch_signals(struct vrdmad *d)
 }
 
 /*
- * A guest's memory that its owner has shortened (possible with unsealed=on),
- * or huge pages that the host has run out of: the core puts zeroes in its place
- * and gives up that one device.  The only state outside main(), because a
- * signal handler gets no other.
+ * SIGBUS on guest memory: its owner has shortened the file (possible with unsealed=on), or
+ * the host has run out of huge pages.  The core maps zeroes in its place and marks this one
+ * device as broken.  A global variable, because a signal handler has no argument for it.
  */
 static struct vrd_engine *_Atomic sigbus_engine;
 
@@ -178,7 +178,7 @@ static void on_sigbus(int sig, siginfo_t *info, void *context)
 	int saved = errno;
 
 	(void)context;
-	/* Not a guest's memory: the access is repeated, and ends the process. */
+	/* The fault is not in guest memory: repeat the access, which ends the process. */
 	if (!engine || info->si_code <= 0 || !vrd_engine_sigbus(engine, info->si_addr))
 		signal(sig, SIG_DFL);
 	errno = saved;
@@ -250,7 +250,10 @@ static int start(struct vrdmad *d)
 		ret = vrdmad_mad_open(&d->opts, &d->mad_setup, &d->log);
 	if (!ret)
 		ret = vrdmad_drop_privileges(d->opts.user, &d->log);
-	/* As the user that will use them: then permissions are told now. */
+	/*
+	 * Open the devices as the user that will use them, so that missing permissions are
+	 * reported at start.
+	 */
 	for (unsigned int i = 0; !ret && i < d->num_vms; i++)
 		ret = vrdmad_vm_open_host(&d->vms[i]);
 	if (!ret)

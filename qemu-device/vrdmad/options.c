@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/*
- * The command line.  Called at start by main.c; one thread.
- */
+/* The command line.  Called at start by main.c, when the process has one thread. */
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -161,7 +159,7 @@ static bool add_socket(struct vrdmad_options *opts, const char *arg, const struc
 		return false;
 	}
 	opts->sockets = grown;
-	/* Counted in any case: a path that was made has to be freed. */
+	/* Count the socket even if parsing fails, so that its path is freed. */
 	return vrdmad_socket_options_parse(&opts->sockets[opts->num_sockets++], arg, log);
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Values of options: text to number, address or list.  Called at start, by
+ * Converts values of options from text to numbers, addresses or lists.  Called at start by
  * options.c and socket_options.c.
  */
 #include <arpa/inet.h>
@@ -12,7 +12,7 @@
 
 #include "options.h"
 
-/* strtoull() takes signs and blanks, an option does not. */
+/* Unlike strtoull(), does not accept signs and blanks. */
 static bool parse_digits(const char *text, char **end, uint64_t *value)
 {
 	if (!isdigit((unsigned char)text[0]))
@@ -29,7 +29,7 @@ bool vrdmad_parse_u64(const char *text, uint64_t min, uint64_t max, uint64_t *va
 	return parse_digits(text, &end, value) && !*end && *value >= min && *value <= max;
 }
 
-/* A number with an optional K, M, G or T of 1024 each. */
+/* A number, optionally with a unit: K, M, G or T, which are powers of 1024. */
 bool vrdmad_parse_size(const char *text, uint64_t min, uint64_t max, uint64_t *value)
 {
 	static const char units[] = "KMGT";
@@ -82,11 +82,11 @@ bool vrdmad_parse_mac(const char *text, uint8_t mac[6])
 		mac[i] = (uint8_t)byte;
 		text = end + 1;
 	}
-	/* A unicast address, not all zero. */
+	/* Accept a unicast address that is not all zero. */
 	return !(mac[0] & 1) && memcmp(mac, zero, 6);
 }
 
-/* An IPv6 address, or an IPv4 one, which RoCE v2 writes as ::ffff:a.b.c.d. */
+/* An IPv6 address, or an IPv4 address, whose GID is ::ffff:a.b.c.d in RoCE v2. */
 bool vrdmad_parse_gid(const char *text, uint8_t gid[16])
 {
 	struct in_addr v4;
@@ -119,7 +119,7 @@ bool vrdmad_parse_name(const char *text, char name[VRDMAD_NAME_MAX + 1])
 	return true;
 }
 
-/* "2,3" or "4-7", in any mixture. */
+/* "2,3", "4-7", or a combination. */
 bool vrdmad_parse_cpus(const char *text, int *cpus, unsigned int max, unsigned int *num)
 {
 	*num = 0;

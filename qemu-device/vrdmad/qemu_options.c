@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The QEMU options that fit a socket: for --print-qemu-options, and logged at
- * start, because a guest whose memory is not shared, or whose Ethernet device
- * has another address, has no working device.
+ * The QEMU options that fit a socket, for --print-qemu-options.  They are also logged at
+ * start, because the device does not work if the guest's memory is not shared or if its
+ * Ethernet device has another MAC address.
  */
 #include <stdio.h>
 #include <string.h>
@@ -29,7 +29,7 @@ void vrdmad_qemu_options(const struct vrdmad_socket_options *sock,
 
 	qemu_escape(sock->path, path, sizeof(path));
 	vrdmad_format_mac(sock->mac, mac);
-	/* SIZE: the guest's memory, the same as after -m. */
+	/* SIZE is the size of the guest's memory, as after -m. */
 	line(opaque, "-object memory-backend-memfd,id=mem0,size=SIZE,share=on -machine memory-backend=mem0");
 	snprintf(text, sizeof(text), "-chardev socket,id=rdma-%s,path=%s,reconnect-ms=1000",
 		 sock->name, path);

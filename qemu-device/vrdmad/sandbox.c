@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The system call filter: a guest, or a QEMU taken over by one, that manages
- * to make this process run code of its choice finds no files to open, no
- * sockets to make and no programs to run.  Loaded before the first thread
- * exists, so that all of them have it.
+ * The system call filter.  If a guest, or a QEMU process controlled by one, makes this
+ * process execute its code, that code cannot open files, create sockets or run programs.
+ * The filter is loaded before the first thread exists, so that it applies to all of them.
  */
 #include <errno.h>
 #include <rdma/rdma_user_ioctl_cmds.h>
@@ -22,11 +21,11 @@
 #endif
 #endif
 
-/* By what they are needed for.  Others fail with ENOSYS. */
+/* Grouped by use.  Other calls fail with ENOSYS. */
 static const char *const allowed[] = {
-	/* memory; guests' memory arrives as descriptors */
+	/* memory (guest memory arrives as descriptors) */
 	"brk", "mmap", "munmap", "mprotect", "mremap", "madvise", "mincore",
-	/* what takes the place of memory that was lost (core/mem_map.c) */
+	/* replacement of guest memory that was lost (core/mem_map.c) */
 	"memfd_create", "ftruncate",
 	/* threads and their synchronisation */
 	"clone", "clone3", "exit", "exit_group", "futex", "set_robust_list", "rseq",
@@ -41,17 +40,17 @@ static const char *const allowed[] = {
 	"epoll_ctl", "epoll_wait", "epoll_pwait", "epoll_pwait2", "signalfd4",
 	/* signalling eventfds of clients (core/notify.c) */
 	"io_setup", "io_submit", "io_destroy",
-	/* the sockets that exist */
+	/* sockets that exist already */
 	"accept", "accept4", "recvmsg", "recvfrom", "sendmsg", "sendto", "getsockopt",
 	"shutdown",
-	/* names of descriptors (is it an eventfd?), and removal of our sockets */
+	/* classification of descriptors (client_fd.c), and removal of our sockets */
 	"readlink", "readlinkat", "lstat", "unlink", "unlinkat",
-	/* signals, and what the C library asks for */
+	/* signals and the C library */
 	"rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigaltstack", "restart_syscall",
 	"getrandom", "sysinfo", "uname", "getuid", "geteuid", "getgid", "getegid",
 };
 
-/* Nothing honest asks for these: an attempt ends the process and is audited. */
+/* The daemon never uses these calls: an attempt ends the process and is audited. */
 static const char *const deadly[] = {
 	"execve", "execveat", "ptrace", "process_vm_readv", "process_vm_writev", "bpf",
 	"init_module", "finit_module", "kexec_load", "mount", "setns", "unshare",
@@ -64,7 +63,7 @@ static int add_rules(scmp_filter_ctx ctx, uint32_t action, const char *const *na
 		int ret;
 
 		if (nr == __NR_SCMP_ERROR)
-			continue;	/* unknown to this libseccomp: it stays refused */
+			continue;	/* unknown to this libseccomp: stays refused */
 		ret = seccomp_rule_add(ctx, action, nr, 0);
 		if (ret < 0 && ret != -EDOM && ret != -EACCES)
 			return ret;
@@ -73,8 +72,8 @@ static int add_rules(scmp_filter_ctx ctx, uint32_t action, const char *const *na
 }
 
 /*
- * The MAD channel: TCP sockets are made while the daemon runs, others are not.
- * Where they may connect to is the firewall's business.
+ * The MAD channel creates TCP sockets while the daemon runs.  Other kinds of sockets stay
+ * refused.  A firewall can restrict the addresses.
  */
 static int add_channel_rules(scmp_filter_ctx ctx)
 {
@@ -101,11 +100,14 @@ static int load_filter(bool rdma, bool channel)
 	if (!ret)
 		ret = add_rules(ctx, SCMP_ACT_KILL_PROCESS, deadly,
 				sizeof(deadly) / sizeof(deadly[0]));
-	/* The C library asks whether a stream is a terminal. */
+	/* The C library uses TCGETS to find out whether a stream is a terminal. */
 	if (!ret)
 		ret = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
 				       SCMP_A1(SCMP_CMP_EQ, TCGETS));
-	/* Verbs: on descriptors of uverbs devices, of which no more can be opened. */
+	/*
+	 * Verbs, on descriptors of uverbs devices; the filter allows no more of them to be
+	 * opened.
+	 */
 	if (!ret && rdma)
 		ret = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
 				       SCMP_A1(SCMP_CMP_EQ, RDMA_VERBS_IOCTL));

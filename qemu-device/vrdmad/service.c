@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Service manager and privileges: see service.h.  (The system call filter is
- * in sandbox.c.)
+ * Notification of the service manager, and drop of privileges: see service.h.  The system
+ * call filter is in sandbox.c.
  */
 #include <cap-ng.h>
 #include <errno.h>
@@ -24,7 +24,7 @@ void vrdmad_notify_open(struct vrdmad_notify *n)
 	socklen_t len;
 
 	n->fd = -1;
-	/* A path, or '@' and an abstract name. */
+	/* The value is a path, or '@' and an abstract name. */
 	if (!path || (path[0] != '/' && path[0] != '@') || strlen(path) >= sizeof(sun.sun_path))
 		return;
 	memcpy(sun.sun_path, path, strlen(path));
@@ -84,7 +84,7 @@ static int become(const char *user, const struct vrdmad_log *log)
 	if (geteuid() == pw->pw_uid)
 		return 0;
 	capng_clear(CAPNG_SELECT_BOTH);
-	/* Groups, then identity; no capability outlives it. */
+	/* Changes the groups before the user; no capability is kept. */
 	ret = capng_change_id((int)uid, (int)gid, CAPNG_INIT_SUPP_GRP | CAPNG_CLEAR_BOUNDING);
 	if (ret < 0) {
 		vrdmad_log(log, VRD_LOG_ERROR, "--user %s: changing to it failed (%d): start as root, or without --user",
@@ -103,8 +103,8 @@ int vrdmad_drop_privileges(const char *user, const struct vrdmad_log *log)
 	if (ret < 0)
 		return ret;
 	/*
-	 * None is needed: the sockets exist, guests hand in their memory as
-	 * descriptors, and pinning a thread is anyone's right.
+	 * The daemon needs no capability: its sockets exist, guest memory arrives as
+	 * descriptors, and any process may set the CPU affinity of its threads.
 	 */
 	capng_clear(CAPNG_SELECT_CAPS);
 	if (capng_apply(CAPNG_SELECT_CAPS) < 0) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What a service manager expects, and the giving up of privileges.
- * Called by main.c before threads exist, but for the notifications.
+ * Notification of the service manager, drop of privileges, and system call filter.  All but
+ * the notifications is called by main.c before threads exist.
  */
 #ifndef VRDMAD_SERVICE_H
 #define VRDMAD_SERVICE_H
@@ -10,29 +10,29 @@
 
 #include "log.h"
 
-/* Where sd_notify(3) messages go: opened early, as the sandbox forbids it later. */
+/* Socket for sd_notify(3) messages.  Opened early, because the sandbox forbids it later. */
 struct vrdmad_notify {
-	int fd;				/* -1: nobody asked */
+	int fd;				/* -1: there is no service manager */
 };
 
 void vrdmad_notify_open(struct vrdmad_notify *n);
-/* @state: "READY=1", "STOPPING=1", "STATUS=..."; lost if nobody listens. */
+/* @state: "READY=1", "STOPPING=1", "STATUS=...".  Does nothing without a service manager. */
 void vrdmad_notify_send(const struct vrdmad_notify *n, const char *state);
 void vrdmad_notify_close(struct vrdmad_notify *n);
 
-/* As many descriptors as the system allows: a guest may have a thousand. */
+/* Raises the limit of open files to the hard limit: one guest may need a thousand. */
 void vrdmad_raise_file_limit(const struct vrdmad_log *log);
 
 /*
- * Becomes @user (NULL: stays) and gives up all capabilities.  0, or a negative
- * errno after one message.
+ * Changes to @user (unless NULL) and drops all capabilities.  0, or a negative errno after
+ * one message.
  */
 int vrdmad_drop_privileges(const char *user, const struct vrdmad_log *log);
 
 /*
- * Refuses all system calls that a running daemon does not need; @rdma: it uses
- * RDMA devices of the host's, which are open; @channel: it connects to other
- * daemons.  As above.
+ * Refuses all system calls that a running daemon does not need.  @rdma: the daemon uses RDMA
+ * devices of the host, which are open.  @channel: it connects to other daemons.  Returns the
+ * same.
  */
 int vrdmad_sandbox(bool rdma, bool channel, const struct vrdmad_log *log);
 

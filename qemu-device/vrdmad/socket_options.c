@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * --socket: one virtual machine's device, its address, limits and names.
- * Called at start, by options.c.
+ * The --socket option: address, limits and names of one virtual machine's device.  Called at
+ * start by options.c.
  */
 #include <ctype.h>
 #include <errno.h>
@@ -16,11 +16,11 @@
 
 #include "options.h"
 
-/* Limits of the guest that are plain numbers. */
+/* Limits for the guest that are plain numbers. */
 static const struct limit_key {
 	const char *key;
 	size_t offset;
-	bool wide;			/* 64 bits, and K, M, G may follow */
+	bool wide;			/* 64 bits, and a unit (K, M, G, T) may follow */
 	uint64_t max;
 } limit_keys[] = {
 #define LIMIT(key, field, max) { key, offsetof(struct vrd_limits, field), false, max }
@@ -123,7 +123,7 @@ static bool set_key(struct vrdmad_socket_options *sock, const char *key, const c
 	return false;
 }
 
-/* Cuts the next item off @arg, with ",," as a comma; the rest, or NULL. */
+/* Copies the next item of @arg to @item; ",," is a comma.  Returns the rest, or NULL. */
 static const char *next_item(const char *arg, char *item, size_t size)
 {
 	size_t len = 0;
@@ -141,7 +141,10 @@ static const char *next_item(const char *arg, char *item, size_t size)
 	return NULL;
 }
 
-/* The path as the whole system knows it: it is printed, and makes the MAC. */
+/*
+ * The absolute path, with symbolic links of its directory resolved: messages and QEMU
+ * options show it, and derive_mac() computes the MAC from it.
+ */
 static char *absolute_path(const char *path, const struct vrdmad_log *log)
 {
 	char dir[PATH_MAX], base[PATH_MAX], real[PATH_MAX];
@@ -225,8 +228,8 @@ bool vrdmad_socket_options_parse(struct vrdmad_socket_options *sock, const char 
 }
 
 /*
- * An address that stays the same from start to start, so that the virtual
- * machine's own options stay valid: locally administered, from the path.
+ * Computes a locally administered address from the path.  The address is the same at every
+ * start, so that the options of the virtual machine stay valid.
  */
 static void derive_mac(struct vrdmad_socket_options *sock, unsigned int salt)
 {

@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/*
- * Statistics on request: the daemon's side of --stats-socket, and the client
- * "vrdmad --stats".  See stats.h.
- */
+/* Statistics: the server for --stats-socket, and the client "vrdmad --stats".  See stats.h. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +11,7 @@
 #include "closer.h"
 #include "stats.h"
 
-/* Each has a thread that waits for close(); nothing honest makes many of them. */
+/* Each pending close() occupies a thread.  A well-behaved client causes none. */
 #define MAX_PENDING_CLOSES	64
 
 static void client_close(struct vrdmad_stats_client *c)
@@ -24,14 +21,14 @@ static void client_close(struct vrdmad_stats_client *c)
 	if (fd < 0)
 		return;
 	vrdmad_loop_del(c->stats->loop, &c->source);
-	/* The client may have sent descriptors, whose close() sleeps. */
+	/* The client may have sent descriptors, and closing them may sleep. */
 	shutdown(fd, SHUT_RDWR);
 	vrd_closer_close(c->stats->closer, fd);
 	free(c->reply);
 	c->reply = NULL;
 }
 
-/* Sends what the socket takes; the rest when it takes more. */
+/* Sends as much as the socket takes, and waits for EPOLLOUT with the rest. */
 static void client_send(struct vrdmad_stats_client *c)
 {
 	while (c->sent < c->reply_len) {
@@ -119,7 +116,7 @@ static void stats_accept(struct vrdmad_source *src, uint32_t events)
 			   "statistics end: %d connections cannot be closed", MAX_PENDING_CLOSES);
 		return;
 	}
-	/* A free place, or that of the one who has waited longest. */
+	/* Use a free slot, or drop the oldest connection. */
 	for (unsigned int i = 0; i < VRDMAD_STATS_CLIENTS && c->source.fd >= 0; i++) {
 		struct vrdmad_stats_client *other = &stats->clients[i];
 

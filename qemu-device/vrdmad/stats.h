@@ -2,8 +2,8 @@
 /*
  * Statistics on request.
  *
- * A client connects to --stats-socket, sends one line, "text" or "json", and
- * reads until the end.  Text is one "name value" per line:
+ * A client connects to --stats-socket, sends one line, "text" or "json", and reads until the
+ * end.  The text format has one "name value" pair per line:
  *
  *	engine.poller_sleeps 17
  *	device.vm0.connected 1
@@ -29,7 +29,7 @@ struct vrdmad_stats_client {
 	size_t request_len;
 	char *reply;			/* NULL: the request is not complete */
 	size_t reply_len, sent;
-	uint64_t serial;		/* the oldest is dropped for a new one */
+	uint64_t serial;		/* a new client replaces the one with the lowest number */
 };
 
 struct vrdmad_stats {
@@ -44,16 +44,16 @@ struct vrdmad_stats {
 	uint64_t serial;
 };
 
-/* Answers on @listener, which stays the caller's.  0 or a negative errno. */
+/* Starts the server on @listener, which the caller still owns.  0 or a negative errno. */
 int vrdmad_stats_start(struct vrdmad_stats *stats, const struct vrdmad_listener *listener,
 		       struct vrdmad_loop *loop, struct vrd_engine *engine,
 		       struct vrdmad_vm *vms, unsigned int num_vms, const struct vrdmad_log *log);
 void vrdmad_stats_stop(struct vrdmad_stats *stats);
 
-/* All statistics, in memory to free(); NULL without memory. */
+/* All statistics, as text to be freed by the caller; NULL if out of memory. */
 char *vrdmad_stats_format(struct vrdmad_stats *stats, bool json, size_t *len);
 
-/* "vrdmad --stats PATH": asks a running daemon and prints.  An exit status. */
+/* "vrdmad --stats PATH": queries a running daemon and prints its answer.  An exit status. */
 int vrdmad_stats_query(const char *path, bool json, const struct vrdmad_log *log);
 
 #endif /* VRDMAD_STATS_H */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Statistics as text: the two formats that stats.h describes.  Called by
- * stats.c, in the main thread; the core's counters may be read at any time.
+ * Statistics in the two formats that stats.h describes.  Called by stats.c in the main
+ * thread.  The counters of the core may be read at any time.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,8 +13,8 @@
 struct writer {
 	FILE *out;
 	bool json;
-	const char *prefix;		/* of text lines: "engine" or "device.NAME" */
-	bool first;			/* of a JSON object */
+	const char *prefix;		/* prefix of text lines: "engine" or "device.NAME" */
+	bool first;			/* next member is the first of a JSON object */
 };
 
 static void put_counter(void *opaque, const char *name, uint64_t value)
@@ -29,7 +29,7 @@ static void put_counter(void *opaque, const char *name, uint64_t value)
 	w->first = false;
 }
 
-/* Paths may hold anything; names, fabrics and addresses may not. */
+/* Needed for paths only: names, fabrics and addresses have no special characters. */
 static void put_json_string(FILE *out, const char *text)
 {
 	putc('"', out);

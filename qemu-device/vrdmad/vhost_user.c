@@ -1,20 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * A vhost-user session: which requests there are, what each must look like,
- * and those that concern neither memory nor virtqueues.
+ * A vhost-user session: the table of requests, their checks, and the requests that concern
+ * neither memory nor virtqueues.
  *
- * Why a message loop of our own and not libvhost-user: that library ends the
- * process on some malformed messages, uses queue numbers and region counts as
- * they come, maps and unmaps guest memory itself (while pollers may be copying
- * into it) and brings an own virtqueue implementation.  The core needs none of
- * this: it takes addresses, descriptors and a memory table, and quiesces its
- * threads by itself.  What would be left to use is a table of requests, which
- * is this file; more of the library would have to be avoided than used.
+ * This message loop does not use libvhost-user.  That library ends the process on some
+ * malformed messages, does not check queue numbers and region counts, maps and unmaps guest
+ * memory itself (while pollers may be copying into it), and has its own implementation of
+ * virtqueues.  The core needs none of this: it takes addresses, descriptors and a memory
+ * table, and quiesces its threads itself.  Only the table of requests would remain, and this
+ * file is that table.
  *
- * Requests that were not offered (logging, postcopy, in-flight tracking, device
- * status, ...) are refused.  VHOST_USER_PROTOCOL_F_STATUS is not offered on
- * purpose: QEMU sends SET_STATUS 0 with every stop, so that a mere pause would
- * destroy the guest's objects.
+ * Requests of features that were not offered (logging, postcopy, in-flight tracking, device
+ * status, ...) are refused.  VHOST_USER_PROTOCOL_F_STATUS is not offered because QEMU sends
+ * SET_STATUS 0 at each stop: a pause of the guest would destroy its objects.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -40,16 +38,16 @@ _Static_assert(sizeof(struct vu_config) == CONFIG_HDR_SIZE + VU_MAX_CONFIG, "vho
 
 typedef int vu_handler_fn(struct vrdmad_session *s, struct vu_message *msg,
 			  struct vrd_error *err);
-/* Of a request that is answered in any case: fills @reply's payload and size. */
+/* A request that always has a reply: fills @reply's payload and size. */
 typedef int vu_getter_fn(struct vrdmad_session *s, struct vu_message *msg,
 			 struct vu_message *reply, struct vrd_error *err);
 
-/* What a request must look like; exactly one of @handle and @get is set. */
+/* Properties of a request; exactly one of @handle and @get is set. */
 struct vu_request_type {
 	const char *name;
-	uint32_t min_size, max_size;	/* payload */
-	unsigned int max_fds;		/* fewer are the handler's to judge */
-	uint64_t protocol_feature;	/* has to be negotiated first, or 0 */
+	uint32_t min_size, max_size;	/* of the payload */
+	unsigned int max_fds;		/* the handler checks for fewer */
+	uint64_t protocol_feature;	/* must have been negotiated; 0: none */
 	vu_handler_fn *handle;
 	vu_getter_fn *get;
 };
@@ -93,9 +91,9 @@ static int vu_set_features(struct vrdmad_session *s, struct vu_message *msg,
 		return vu_fail(err, -EBUSY, "features cannot change while virtqueues run");
 	features &= ~(1ULL << VU_F_PROTOCOL_FEATURES);
 	/*
-	 * QEMU takes ACCESS_PLATFORM out when there is no vIOMMU, whatever the
-	 * driver accepted; QEMU's device has made sure that it did.  (With a
-	 * vIOMMU, translations follow as IOTLB messages, which are refused.)
+	 * Without a vIOMMU, QEMU removes ACCESS_PLATFORM from the features, even if the driver
+	 * accepted it.  QEMU's virtio core has checked that the driver did.  (With a vIOMMU,
+	 * QEMU sends translations as IOTLB messages, which are refused.)
 	 */
 	features |= 1ULL << VIRTIO_F_ACCESS_PLATFORM;
 	ret = vrd_device_set_features(s->dev, features, err);
@@ -103,7 +101,7 @@ static int vu_set_features(struct vrdmad_session *s, struct vu_message *msg,
 		return ret;
 	s->has_features = true;
 	s->protocol_negotiated = protocol;
-	/* Without protocol features there is no SET_VRING_ENABLE. */
+	/* Without protocol features, there is no SET_VRING_ENABLE. */
 	for (unsigned int i = 0; !protocol && i < s->num_queues; i++)
 		s->vrings[i].enabled = true;
 	return 0;
@@ -138,7 +136,7 @@ static int vu_set_owner(struct vrdmad_session *s, struct vu_message *msg, struct
 	return 0;
 }
 
-/* Superseded by RESET_DEVICE; the specification leaves it "disable all rings". */
+/* Superseded by RESET_DEVICE.  The specification defines it as "disable all rings". */
 static int vu_reset_owner(struct vrdmad_session *s, struct vu_message *msg, struct vrd_error *err)
 {
 	(void)msg;
@@ -189,7 +187,7 @@ static int vu_set_backend_req_fd(struct vrdmad_session *s, struct vu_message *ms
 	return 0;
 }
 
-/* An error is answered by an empty payload, as the specification has it. */
+/* The specification requires an empty payload as the answer to an error. */
 static int vu_get_config(struct vrdmad_session *s, struct vu_message *msg,
 			 struct vu_message *reply, struct vrd_error *err)
 {
@@ -268,7 +266,7 @@ static const struct vu_request_type request_types[] = {
 				   vu_get_max_mem_slots },
 	[VU_ADD_MEM_REG] = { "ADD_MEM_REG", 40, 40, 1, VU_PROTOCOL_F_MEM_SLOTS,
 			     vu_add_mem_reg, NULL },
-	/* Some front-ends pass a descriptor; it is closed unused. */
+	/* Some front ends pass a descriptor.  It is closed without use. */
 	[VU_REM_MEM_REG] = { "REM_MEM_REG", 40, 40, 1, VU_PROTOCOL_F_MEM_SLOTS,
 			     vu_rem_mem_reg, NULL },
 };
@@ -354,7 +352,7 @@ bool vrdmad_session_message(struct vrdmad_session *s, struct vu_message *msg,
 
 	if (type && type->get)
 		return reply->hdr.size != VU_NO_REPLY;
-	/* After the request: UML wants even SET_PROTOCOL_FEATURES acknowledged. */
+	/* Evaluated after the request: UML also expects a reply to SET_PROTOCOL_FEATURES. */
 	ack = msg->hdr.flags & VU_FLAG_NEED_REPLY &&
 		s->protocol_features & VU_PROTOCOL_F_REPLY_ACK;
 	if (ack)

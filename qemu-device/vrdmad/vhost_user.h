@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The vhost-user protocol: its messages, and one session of it.
+ * The vhost-user protocol: its messages, and a session.
  *
- * A session is what one client (QEMU, or UML's virtio_uml) has told about its
- * guest: negotiated features, memory, virtqueues.  vrdmad_session_message() is
- * given whole messages by conn.c and turns them into calls of the core.  The
- * client is not trusted: each message is checked before anything is done.
+ * A session is the state that one client (QEMU, or UML's virtio_uml) has set up for its
+ * guest: negotiated features, memory, virtqueues.  conn.c passes whole messages to
+ * vrdmad_session_message(), which translates them into calls of the core.  The client is not
+ * trusted: each message is checked before it takes effect.
  *
- * One thread (the main loop's) calls all functions of a session.
+ * All functions of a session are called by the main thread.
  */
 #ifndef VRDMAD_VHOST_USER_H
 #define VRDMAD_VHOST_USER_H
@@ -19,7 +19,7 @@
 #include "options.h"
 #include "vrd.h"
 
-/* Requests of the front-end, numbered by the vhost-user specification. */
+/* Requests of the front end, numbered by the vhost-user specification. */
 enum vu_request {
 	VU_GET_FEATURES = 1,
 	VU_SET_FEATURES = 2,
@@ -63,17 +63,17 @@ enum vu_request {
 #define VU_PROTOCOL_F_RESET_DEVICE	(1ULL << 13)
 #define VU_PROTOCOL_F_MEM_SLOTS		(1ULL << 15)
 
-/* SET_VRING_KICK, _CALL, _ERR: queue number, and "no descriptor". */
+/* Payload of SET_VRING_KICK, _CALL, _ERR: queue number, and "no descriptor". */
 #define VU_VRING_INDEX_MASK		0xffULL
 #define VU_VRING_NOFD			(1ULL << 8)
 
-#define VU_MAX_TABLE_REGIONS		8	/* of one SET_MEM_TABLE */
-#define VU_MAX_FDS			8	/* of one message */
+#define VU_MAX_TABLE_REGIONS		8	/* in one SET_MEM_TABLE */
+#define VU_MAX_FDS			8	/* in one message */
 #define VU_MAX_PAYLOAD			4096
 #define VU_MAX_CONFIG			256
 #define VU_MAX_QUEUES			256
 
-/* All in the host's byte order, without padding. */
+/* All fields are in the host's byte order, without padding. */
 struct vu_header {
 	uint32_t request;
 	uint32_t flags;
@@ -88,7 +88,7 @@ struct vu_vring_state {
 struct vu_vring_addr {
 	uint32_t index;
 	uint32_t flags;
-	uint64_t desc;			/* addresses of the client's own space */
+	uint64_t desc;			/* addresses in the client's address space */
 	uint64_t used;
 	uint64_t avail;
 	uint64_t log;
@@ -129,7 +129,7 @@ union vu_payload {
 	uint8_t bytes[VU_MAX_PAYLOAD];
 };
 
-/* A whole message; descriptors that a handler keeps are replaced by -1. */
+/* A whole message.  A handler that keeps a descriptor replaces it by -1. */
 struct vu_message {
 	struct vu_header hdr;
 	union vu_payload payload;
@@ -144,13 +144,13 @@ struct vrdmad_region {
 };
 
 struct vrdmad_vring {
-	uint16_t num;			/* 0: not told yet */
+	uint16_t num;			/* 0: not set yet */
 	uint16_t last_avail;
 	bool has_addr;
-	bool kicked;			/* a kick descriptor came: the ring may run */
+	bool kicked;			/* a kick descriptor was set: the ring may run */
 	bool enabled;
-	bool running;			/* in the core */
-	uint64_t desc, avail, used;	/* device addresses */
+	bool running;			/* started in the core */
+	uint64_t desc, avail, used;	/* DMA addresses */
 	int err_fd;
 };
 
@@ -162,8 +162,8 @@ struct vrdmad_session {
 
 	uint64_t protocol_features;	/* negotiated */
 	bool has_features;		/* SET_FEATURES was accepted */
-	bool protocol_negotiated;	/* with VU_F_PROTOCOL_FEATURES */
-	int backend_fd;			/* held open: UML takes its end for the device's */
+	bool protocol_negotiated;	/* VU_F_PROTOCOL_FEATURES was negotiated */
+	int backend_fd;			/* kept open: UML removes the device when it is closed */
 	unsigned int num_queues;
 	struct vrdmad_vring vrings[VU_MAX_QUEUES];
 	unsigned int num_regions;
@@ -175,33 +175,33 @@ void vrdmad_session_init(struct vrdmad_session *s, struct vrd_device *dev,
 			 struct vrdmad_ratelimit *rl);
 
 /*
- * Handles @msg and closes those of its descriptors that are not kept.  If
- * @reply->hdr.size is not UINT32_MAX afterwards, @reply has to be sent.  False:
- * the client broke the protocol and no reply can tell it: close.
+ * Handles @msg and closes those of its descriptors that are not kept.  If @reply->hdr.size
+ * is not VU_NO_REPLY afterwards, the caller has to send @reply.  False if the client
+ * violated the protocol and no reply can report it: the caller has to close the connection.
  */
 bool vrdmad_session_message(struct vrdmad_session *s, struct vu_message *msg,
 			    struct vu_message *reply);
 #define VU_NO_REPLY	UINT32_MAX
 
-/* The client is gone: the device forgets its guest. */
+/* Called when the client has disconnected: resets the device and removes guest memory. */
 void vrdmad_session_reset(struct vrdmad_session *s);
 
-/* The device is lost: tells the client through its error descriptors. */
+/* Called when the device is lost: signals the client's error descriptors. */
 void vrdmad_session_signal_error(struct vrdmad_session *s);
 
 /* True while the control queue runs. */
 bool vrdmad_session_running(const struct vrdmad_session *s);
 
-/* Closes a descriptor that the client passed, or its connection; never sleeps. */
+/* Closes a descriptor that the client passed, or its connection.  Never sleeps. */
 void vu_close_fd(struct vrdmad_session *s, int fd);
-/* The client passed many descriptors that cannot be closed: take no more. */
+/* True if too many descriptors of the client cannot be closed: accept no more. */
 bool vu_too_many_closes(const struct vrdmad_session *s);
 
-/* Logs, within the session's rate limit. */
+/* Logs, subject to the session's rate limit. */
 __attribute__((format(printf, 3, 4)))
 void vrdmad_session_log(struct vrdmad_session *s, enum vrd_log_level level, const char *fmt, ...);
 
-/* "SET_MEM_TABLE" */
+/* For example "SET_MEM_TABLE". */
 const char *vu_request_name(uint32_t request);
 
 /* ---- between vhost_user.c and its parts ------------------------------ */
@@ -212,7 +212,7 @@ int vu_fail(struct vrd_error *err, int ret, const char *fmt, ...);
 
 /* client_fd.c */
 enum vu_fd_kind {
-	VU_FD_OTHER,			/* anything that can sleep: fit for nothing */
+	VU_FD_OTHER,			/* any other file; may block, so it is not used */
 	VU_FD_MEMORY,			/* memfd, or file of tmpfs or hugetlbfs */
 	VU_FD_EVENTFD,
 	VU_FD_UNIX_STREAM,
@@ -220,12 +220,12 @@ enum vu_fd_kind {
 
 enum vu_fd_kind vu_fd_kind(int fd);
 
-/* vhost_user_mem.c: handlers of messages whose size and fd count were checked. */
+/* vhost_user_mem.c: handlers of messages whose size and number of descriptors were checked. */
 int vu_set_mem_table(struct vrdmad_session *s, struct vu_message *msg, struct vrd_error *err);
 int vu_add_mem_reg(struct vrdmad_session *s, struct vu_message *msg, struct vrd_error *err);
 int vu_rem_mem_reg(struct vrdmad_session *s, struct vu_message *msg, struct vrd_error *err);
 void vu_mem_clear(struct vrdmad_session *s);
-/* Device address of @size bytes at @user; -EFAULT if no region holds them all. */
+/* DMA address of the @size bytes at @user; -EFAULT if they are not within one region. */
 int vu_translate(const struct vrdmad_session *s, uint64_t user, uint64_t size, uint64_t *addr);
 
 /* vhost_user_vring.c: likewise. */
@@ -238,7 +238,7 @@ int vu_set_vring_kick(struct vrdmad_session *s, struct vu_message *msg, struct v
 int vu_set_vring_call(struct vrdmad_session *s, struct vu_message *msg, struct vrd_error *err);
 int vu_set_vring_err(struct vrdmad_session *s, struct vu_message *msg, struct vrd_error *err);
 int vu_set_vring_enable(struct vrdmad_session *s, struct vu_message *msg, struct vrd_error *err);
-/* Stops all rings; with @forget, everything that was told about them as well. */
+/* Stops all rings.  With @forget, also discards their size, addresses and kick descriptors. */
 void vu_vrings_stop(struct vrdmad_session *s, bool forget);
 bool vu_vrings_running(const struct vrdmad_session *s);
 

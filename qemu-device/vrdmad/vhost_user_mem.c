@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Guest memory of a vhost-user session: SET_MEM_TABLE, or one region at a time
- * with ADD_MEM_REG and REM_MEM_REG.
+ * Guest memory of a vhost-user session: SET_MEM_TABLE, or one region at a time with
+ * ADD_MEM_REG and REM_MEM_REG.
  *
- * The session keeps each region's descriptor, because the core wants its table
- * whole: it maps the regions itself, and swaps tables without its threads ever
- * touching an old one.
+ * The session keeps the descriptor of each region, because the core takes a whole table.
+ * The core maps the regions itself and replaces the table while none of its threads uses the
+ * old one.
  *
- * Memory that the client shrinks later fails at the next access.  So files have
- * to be sealed against it, as QEMU's memory-backend-memfd does by itself.
- * "unsealed=on" accepts memfds and files of tmpfs and hugetlbfs without the seal:
- * main.c's SIGBUS handler then gives up the device whose memory went.  Files of
- * other file systems are refused always: an access to them may wait for a server
- * (FUSE, NFS), and with it a poller.
+ * If the client shrinks a file later, the next access fails.  Therefore files must be sealed
+ * against shrinking, as those of QEMU's memory-backend-memfd are.  "unsealed=on" accepts
+ * memfds and files of tmpfs and hugetlbfs without the seal: main.c's SIGBUS handler then
+ * marks the device whose memory was lost as broken.  Files of other file systems are always
+ * refused: an access to them may wait for a server (FUSE, NFS) and would block a poller.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -31,7 +30,7 @@ static int check_file(const struct vrdmad_session *s, const struct vu_mem_region
 	struct stat st;
 	int seals;
 
-	/* First: fstat() of another file system may wait for its owner. */
+	/* Check this first: fstat() on another file system may block. */
 	if (vu_fd_kind(fd) != VU_FD_MEMORY) {
 		vu_fail(err, -EINVAL, "guest memory is not a memfd or a file of tmpfs or hugetlbfs");
 		snprintf(err->hint, sizeof(err->hint),
@@ -62,7 +61,7 @@ static bool overlap(uint64_t a, uint64_t b, uint64_t a_size, uint64_t b_size)
 	return a < b ? b - a < a_size : a - b < b_size;
 }
 
-/* @r against itself, its file, and the regions that are in @list already. */
+/* Checks @r by itself, against its file, and against the regions in @list. */
 static int check_region(const struct vrdmad_session *s, const struct vu_mem_region *r, int fd,
 			const struct vrdmad_region *list, unsigned int num,
 			struct vrd_error *err)
@@ -91,7 +90,7 @@ static int check_region(const struct vrdmad_session *s, const struct vu_mem_regi
 	return check_file(s, r, fd, err);
 }
 
-/* Gives the core @num regions of @list, in place of what it has. */
+/* Replaces the core's memory table by the @num regions of @list. */
 static int install(struct vrdmad_session *s, const struct vrdmad_region *list, unsigned int num,
 		   struct vrd_error *err)
 {
@@ -123,7 +122,7 @@ int vu_set_mem_table(struct vrdmad_session *s, struct vu_message *msg, struct vr
 	if (t->num > VU_MAX_TABLE_REGIONS)
 		return vu_fail(err, -EINVAL, "%u regions: at most %u", t->num,
 			       VU_MAX_TABLE_REGIONS);
-	/* UML always sends room for two. */
+	/* UML always sends room for two regions. */
 	if (msg->hdr.size < 8 + t->num * sizeof(t->regions[0]))
 		return vu_fail(err, -EINVAL, "%u bytes of payload for %u regions", msg->hdr.size,
 			       t->num);
@@ -177,7 +176,7 @@ int vu_rem_mem_reg(struct vrdmad_session *s, struct vu_message *msg, struct vrd_
 	unsigned int i;
 	int ret;
 
-	/* The offset does not count: QEMU sends zero. */
+	/* Ignore the offset: QEMU sends zero. */
 	for (i = 0; i < s->num_regions; i++)
 		if (s->regions[i].r.guest_addr == r->guest_addr &&
 		    s->regions[i].r.user_addr == r->user_addr &&

@@ -2,11 +2,10 @@
 /*
  * Virtqueues of a vhost-user session.
  *
- * A ring runs while it has a kick descriptor and is enabled.  GET_VRING_BASE
- * takes the descriptor away (QEMU: stop, pause, reset of the guest), ENABLE 0
- * only holds it (UML, which sends nothing else when its driver goes away).
- * Neither destroys objects: the driver's INIT command, RESET_DEVICE or the end
- * of the connection does.
+ * A ring runs while it has a kick descriptor and is enabled.  GET_VRING_BASE removes the
+ * descriptor (QEMU: stop, pause, reset of the guest).  ENABLE 0 only suspends the ring (UML
+ * sends nothing else when its driver is unbound).  Neither destroys objects: the driver's
+ * INIT command, RESET_DEVICE and the end of the connection do.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -27,7 +26,7 @@ static int get_vring(struct vrdmad_session *s, uint64_t index, struct vrdmad_vri
 	return 0;
 }
 
-/* A ring whose layout is about to change. */
+/* Finds a ring whose layout is about to change. */
 static int get_stopped_vring(struct vrdmad_session *s, uint32_t index, struct vrdmad_vring **v,
 			     struct vrd_error *err)
 {
@@ -70,7 +69,7 @@ static void vring_stop(struct vrdmad_session *s, unsigned int index)
 	v->running = false;
 }
 
-/* Makes the core's ring what the client has asked for. */
+/* Starts or stops the ring in the core, as the client has requested. */
 static int vring_update(struct vrdmad_session *s, unsigned int index, struct vrd_error *err)
 {
 	struct vrdmad_vring *v = &s->vrings[index];
@@ -96,7 +95,7 @@ int vu_set_vring_num(struct vrdmad_session *s, struct vu_message *msg, struct vr
 		return vu_fail(err, -EINVAL, "size %u is no power of two up to %u", num,
 			       MAX_RING_SIZE);
 	v->num = (uint16_t)num;
-	/* Whether the addresses hold a ring of this size has to be seen anew. */
+	/* The addresses have to be checked again for a ring of this size. */
 	v->has_addr = false;
 	return 0;
 }
@@ -157,7 +156,7 @@ int vu_set_vring_addr(struct vrdmad_session *s, struct vu_message *msg, struct v
 		return vu_fail(err, -EINVAL, "flags 0x%x: logging was not offered", a->flags);
 	if (!v->num)
 		return vu_fail(err, -EINVAL, "queue %u has no size yet", a->index);
-	/* Sizes of the virtio specification, with the event index words. */
+	/* Sizes from the virtio specification, including the event index words. */
 	if (vu_translate(s, a->desc, 16ULL * v->num, &v->desc) < 0)
 		return vring_addr_error(err, "descriptor table", a->desc);
 	if (vu_translate(s, a->avail, 6 + 2ULL * v->num, &v->avail) < 0)
@@ -171,11 +170,11 @@ int vu_set_vring_addr(struct vrdmad_session *s, struct vu_message *msg, struct v
 }
 
 /*
- * Accepts what the core can wait for and signal without blocking a thread that
- * serves other guests, whatever the client does to the open file meanwhile:
- * eventfds, and as a call or error descriptor (@stream) stream sockets of
- * AF_UNIX, which UML has.  Other sockets can block although MSG_DONTWAIT is set,
- * pipes although O_NONBLOCK was, because the client shares that flag.
+ * Accepts descriptors that the core can wait for and signal without blocking a thread that
+ * serves other guests, whatever the client does to the open file: eventfds, and as call or
+ * error descriptors (@stream) also stream sockets of AF_UNIX, which UML uses.  Other sockets
+ * may block in spite of MSG_DONTWAIT.  Pipes may block in spite of O_NONBLOCK, because the
+ * client shares this flag and can clear it.
  */
 static int check_notifier(int fd, bool stream, struct vrd_error *err)
 {
@@ -187,7 +186,7 @@ static int check_notifier(int fd, bool stream, struct vrd_error *err)
 		       stream ? " or a UNIX stream socket" : "");
 }
 
-/* The common part of KICK, CALL and ERR; *@fd is -1 if there is none. */
+/* The common part of KICK, CALL and ERR; *@fd is -1 if the message has none. */
 static int get_vring_fd(struct vrdmad_session *s, struct vu_message *msg, unsigned int *index,
 			struct vrdmad_vring **v, int *fd, struct vrd_error *err)
 {
@@ -226,7 +225,7 @@ int vu_set_vring_kick(struct vrdmad_session *s, struct vu_message *msg, struct v
 	v->kicked = true;
 	ret = vring_update(s, index, err);
 	if (ret < 0) {
-		/* Or a later ENABLE would try again with what has just failed. */
+		/* Otherwise, a later ENABLE would repeat the failed start. */
 		v->kicked = false;
 		vrd_device_vq_set_kick(s->dev, index, -1);
 	}
@@ -287,7 +286,7 @@ int vu_set_vring_enable(struct vrdmad_session *s, struct vu_message *msg, struct
 
 void vu_vrings_stop(struct vrdmad_session *s, bool forget)
 {
-	/* The control queue first: it suspends the pollers once, for all others. */
+	/* The control queue is first: stopping it suspends the pollers for all other queues. */
 	for (unsigned int i = 0; i < s->num_queues; i++) {
 		struct vrdmad_vring *v = &s->vrings[i];
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * A virtual machine's place in the daemon: see vm.h.
+ * The socket, device and client of one virtual machine: see vm.h.
  *
- * The device lives as long as the daemon; a client comes and goes.  When it
- * goes, the device is reset and forgets the guest's memory, so that the next
- * client (QEMU reconnecting, or another) finds it new.
+ * The device exists as long as the daemon.  When the client disconnects, the device is reset
+ * and the guest's memory is removed, so that the next client (the same QEMU after a
+ * reconnection, or another one) finds a new device.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -39,13 +39,19 @@ static void vm_accept(struct vrdmad_source *src, uint32_t events)
 		if (errno != EAGAIN && errno != ECONNABORTED && errno != EINTR) {
 			vrdmad_session_log(&vm->session, VRD_LOG_ERROR, "accept: %s",
 					   strerror(errno));
-			/* Out of descriptors: the client stays in the queue; no busy loop. */
+			/*
+			 * The process has no descriptor left, so the client stays in the queue.
+			 * Avoid a busy loop.
+			 */
 			usleep(10000);
 		}
 		return;
 	}
 	getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len);
-	/* A client that died and came back may be seen before its end is. */
+	/*
+	 * The connection of a client that was restarted may arrive before the end of the old
+	 * one.
+	 */
 	if (vrdmad_conn_is_open(&vm->conn) && vrdmad_conn_hung_up(&vm->conn))
 		vm_disconnect(vm);
 	if (vu_too_many_closes(&vm->session)) {
@@ -75,7 +81,7 @@ static void vm_accept(struct vrdmad_source *src, uint32_t events)
 			   (int)cred.pid, (int)cred.uid);
 }
 
-/* The core lost the device, by its guest's fault or the host's: start anew. */
+/* The device is broken, through a fault of the guest or of the host: reset it. */
 static void vm_device_error(struct vrdmad_source *src, uint32_t events)
 {
 	struct vrdmad_vm *vm = vrdmad_container_of(src, struct vrdmad_vm, error_source);
@@ -155,7 +161,7 @@ int vrdmad_vm_start(struct vrdmad_vm *vm, struct vrdmad_loop *loop, struct vrd_e
 	vm->accept_source.ready = vm_accept;
 	vm->error_source.ready = vm_device_error;
 	ret = vrdmad_loop_add(loop, &vm->accept_source, vm->listener.fd, EPOLLIN);
-	/* Edge: the descriptor is the core's, and not ours to drain. */
+	/* Edge-triggered, because the descriptor belongs to the core, which drains it. */
 	if (!ret && vrd_device_error_fd(vm->dev) >= 0)
 		ret = vrdmad_loop_add(loop, &vm->error_source, vrd_device_error_fd(vm->dev),
 				      EPOLLIN | EPOLLET);
