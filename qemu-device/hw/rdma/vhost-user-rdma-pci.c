@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * vhost-user-rdma-pci: the PCI device around vhost-user-rdma
+ * vhost-user-rdma-pci: the PCI device for vhost-user-rdma
  *
- * Modern virtio only.  Its class is that of RDMA adapters, InfiniBand
- * controller, so that lspci and hwloc know it for one.
+ * Modern virtio only.  The PCI class is that of InfiniBand controllers, which
+ * RDMA adapters use, so that lspci and hwloc recognise the device.
  */
 
 #include "qemu/osdep.h"
@@ -15,7 +15,7 @@
 #include "qom/object.h"
 #include "virtio-rdma.h"
 
-/* PCI_CLASS_NETWORK, programming interface of the InfiniBand controllers. */
+/* PCI_CLASS_NETWORK with the subclass of InfiniBand controllers. */
 #define PCI_CLASS_NETWORK_INFINIBAND 0x0207
 
 #define TYPE_VHOST_USER_RDMA_PCI "vhost-user-rdma-pci-base"
@@ -37,7 +37,7 @@ static void vhost_user_rdma_pci_realize(VirtIOPCIProxy *vpci_dev, Error **errp)
     VirtIORDMABase *base = VIRTIO_RDMA_BASE(&dev->vdev);
     unsigned int num;
 
-    /* A vector for each queue, and one for configuration changes. */
+    /* One vector for each queue, and one for configuration changes. */
     if (vpci_dev->nvectors == DEV_NVECTORS_UNSPECIFIED) {
         num = base->num_comp_vectors ?: virtio_rdma_default_comp_vectors();
         vpci_dev->nvectors = MIN(num, VIRTIO_RDMA_MAX_COMP_VECTORS) +

@@ -2,13 +2,13 @@
 /*
  * virtio-rdma: the device with its core in a vhost-user daemon (vrdmad)
  *
- * The daemon may die and come back.  It then knows nothing of the objects that
- * the guest had made, so that the device does not go on but asks for a reset
- * (NEEDS_RESET): the guest's driver starts over without a reboot.  A guest that
- * had not used the daemon that died notices nothing.
+ * The daemon may exit and be restarted.  The new daemon does not have the
+ * guest's objects, so the device sets NEEDS_RESET and the guest's driver
+ * starts over without a reboot.  A guest that has not used the old daemon is
+ * not affected.
  *
  * Runs in the main loop or a vCPU thread, with the BQL held.  A connection may
- * break within any call of vhost; it is taken down later, in a bottom half.
+ * break during any vhost call; a bottom half cleans it up later.
  */
 
 #include "qemu/osdep.h"
@@ -28,7 +28,7 @@
 #include "virtio-rdma.h"
 #include "trace.h"
 
-/* Feature bits that need the daemon. */
+/* Feature bits that the daemon has to support. */
 static const int vhost_user_rdma_feature_bits[] = {
     VIRTIO_RDMA_F_UC,
     VIRTIO_RDMA_F_SRQ,
@@ -117,7 +117,10 @@ static int vhost_user_rdma_start(VHostUserRDMA *s)
     }
     s->dev.acked_features = vdev->guest_features;
     s->dev.vq_index_end = s->dev.nvqs;
-    /* Masked vectors are the transport's business: it has no mask callback. */
+    /*
+     * virtio-pci handles masked vectors itself, because the device has no
+     * guest_notifier_mask callback.
+     */
     for (i = 0; i < s->dev.nvqs; i++) {
         vhost_virtqueue_mask(&s->dev, vdev, i, false);
     }
@@ -178,7 +181,10 @@ static void vhost_user_rdma_set_status(VirtIODevice *vdev, uint8_t status)
     }
 }
 
-/* virtio_reset() has told the daemon, if there is one, to destroy all. */
+/*
+ * virtio_reset() has already made the daemon, if connected, destroy all
+ * objects.
+ */
 static void vhost_user_rdma_reset(VirtIODevice *vdev)
 {
     VHostUserRDMA *s = VHOST_USER_RDMA(vdev);
@@ -227,7 +233,7 @@ static bool vhost_user_rdma_read_config(VHostUserRDMA *s, Error **errp)
     return true;
 }
 
-/* The guest sees as many vectors as it has queues for. */
+/* The guest sees as many completion vectors as the device has queues for. */
 static bool vhost_user_rdma_update_config(VHostUserRDMA *s, Error **errp)
 {
     ERRP_GUARD();
@@ -249,7 +255,7 @@ static bool vhost_user_rdma_update_config(VHostUserRDMA *s, Error **errp)
     return true;
 }
 
-/* The daemon changed something, for example the MAC. */
+/* The daemon changed its configuration, for example the MAC. */
 static int vhost_user_rdma_config_changed(struct vhost_dev *dev)
 {
     VHostUserRDMA *s = container_of(dev, VHostUserRDMA, dev);
@@ -289,7 +295,7 @@ static int vhost_user_rdma_init_dev(VHostUserRDMA *s, unsigned int num_vqs,
 
 static bool vhost_user_rdma_check_features(VHostUserRDMA *s, Error **errp)
 {
-    /* The guest keeps what the device has offered once. */
+    /* The guest keeps the features that the device has offered. */
     uint64_t needed = BIT_ULL(VIRTIO_F_VERSION_1) |
                       BIT_ULL(VIRTIO_F_IOMMU_PLATFORM) |
                       (VIRTIO_DEVICE(s)->host_features & VRD_DEVICE_FEATURES);
@@ -319,7 +325,10 @@ static bool vhost_user_rdma_connect(VHostUserRDMA *s, Error **errp)
         vhost_dev_cleanup(&s->dev);
         return false;
     }
-    /* vhost's reason names a missing feature; ours is the true one. */
+    /*
+     * Remove vhost's migration blocker, which names a missing feature: the
+     * blocker of virtio_rdma_base_realize() has the reason.
+     */
     migrate_del_blocker(&s->dev.migration_blocker);
     s->connected = true;
     trace_vhost_user_rdma_connect(s, base->num_vqs);
@@ -330,7 +339,7 @@ static bool vhost_user_rdma_connect(VHostUserRDMA *s, Error **errp)
                     s->chardev.chr->label);
         virtio_rdma_base_set_needs_reset(base);
     } else {
-        /* A driver may have been waiting since DRIVER_OK. */
+        /* The driver may have set DRIVER_OK while there was no connection. */
         vhost_user_rdma_set_status(vdev, vdev->status);
     }
     return true;
@@ -340,7 +349,7 @@ static void vhost_user_rdma_disconnect(DeviceState *dev)
 {
     VHostUserRDMA *s = VHOST_USER_RDMA(dev);
 
-    /* Unplugged while the bottom half was pending? */
+    /* The device was unrealized while the bottom half was pending. */
     if (!s->vhost_vqs) {
         object_unref(OBJECT(dev));
         return;
@@ -354,7 +363,7 @@ static void vhost_user_rdma_disconnect(DeviceState *dev)
         vhost_user_rdma_stop(s);
         vhost_dev_cleanup(&s->dev);
     }
-    /* vhost_user_async_close() took the handler away. */
+    /* vhost_user_async_close() has removed the handler. */
     qemu_chr_fe_set_handlers(&s->chardev, NULL, NULL, vhost_user_rdma_event,
                              NULL, dev, NULL, true);
     object_unref(OBJECT(dev));
@@ -386,9 +395,9 @@ static void vhost_user_rdma_event(void *opaque, QEMUChrEvent event)
 }
 
 /*
- * How many completion vectors shall the device have?  Without an option as
- * many as the guest has vCPUs, but no more than the daemon has: this takes a
- * first conversation with the daemon, before the queues are made.
+ * Number of completion vectors if num-comp-vectors is not given: that of the
+ * guest's vCPUs, but not more than the daemon has.  The daemon's number is read
+ * in a temporary vhost session, before the queues are created.
  */
 static bool vhost_user_rdma_auto_vectors(VHostUserRDMA *s,
                                          unsigned int *vectors, Error **errp)
@@ -434,7 +443,7 @@ err:
     return false;
 }
 
-/* ---- life ------------------------------------------------------------- */
+/* ---- realize and unrealize ------------------------------------------- */
 
 static void vhost_user_rdma_realize(DeviceState *dev, Error **errp)
 {
@@ -487,8 +496,8 @@ static void vhost_user_rdma_unrealize(DeviceState *dev)
         s->connected = false;
         vhost_dev_cleanup(&s->dev);
         /*
-         * The chardev may stay.  A new connection makes the daemon forget what
-         * this device told it, memory and objects alike.
+         * The chardev may continue to exist.  Disconnecting makes the daemon
+         * reset the device and unmap the guest's memory.
          */
         qemu_chr_fe_disconnect(&s->chardev);
     }

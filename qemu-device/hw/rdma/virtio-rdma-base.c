@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * virtio-rdma: what the in-process and the vhost-user device have in common
+ * virtio-rdma: common part of the in-process and the vhost-user device
  *
- * Queues, the checks that both need at realize, and the one way to tell a
- * driver that its objects are gone: NEEDS_RESET in the device status and a
- * configuration interrupt.  The guest then resets the device, which makes it
- * usable again; nothing here needs a reboot.
+ * Queues, checks at realize, and the report to the driver that its objects are
+ * lost: NEEDS_RESET in the device status and a configuration interrupt.  The
+ * driver then resets the device, which makes it usable again without a reboot.
  */
 
 #include "qemu/osdep.h"
@@ -23,7 +22,7 @@
 #include "virtio-rdma.h"
 #include "trace.h"
 
-/* Each vCPU can have a completion vector of its own. */
+/* One completion vector for each vCPU. */
 unsigned int virtio_rdma_default_comp_vectors(void)
 {
     unsigned int n = current_machine->smp.cpus;
@@ -32,16 +31,16 @@ unsigned int virtio_rdma_default_comp_vectors(void)
 }
 
 /*
- * Kicks go straight from the guest to the core through host notifiers.  One
- * that comes here came while the device was stopped; the core looks at every
- * queue when it starts.
+ * Kicks go from the guest to the core directly, through host notifiers.  A
+ * kick that arrives here came while the device was stopped, and can be
+ * ignored: the core checks every queue when it starts.
  */
 static void virtio_rdma_handle_output(VirtIODevice *vdev, VirtQueue *vq)
 {
     trace_virtio_rdma_stray_kick(vdev, virtio_get_queue_index(vq));
 }
 
-/* Adds or deletes completion queues, which are the last ones. */
+/* Adds or deletes completion queues, which follow the other queues. */
 void virtio_rdma_base_set_num_vqs(VirtIORDMABase *base,
                                   unsigned int num_comp_vectors)
 {
@@ -76,8 +75,8 @@ static void virtio_rdma_needs_reset_bh(void *opaque)
 }
 
 /*
- * From a bottom half, because callers may be within virtio_set_status(), which
- * assigns the status after them.
+ * The status is set in a bottom half, because a caller may be called by
+ * virtio_set_status(), which overwrites the status afterwards.
  */
 void virtio_rdma_base_set_needs_reset(VirtIORDMABase *base)
 {
@@ -93,9 +92,9 @@ void virtio_rdma_base_reset(VirtIORDMABase *base)
 }
 
 /*
- * TCG drops atomic instructions' LOCK and the fences made of them when no two
- * vCPUs can run at once.  The device is another thread all the same: wake-ups
- * would be missed.
+ * If only one vCPU can run at a time, TCG omits the LOCK of atomic
+ * instructions, and thus the memory barriers that guests build from them.  But
+ * the device runs in other threads, and guest and device would miss wake-ups.
  */
 void virtio_rdma_base_check_tcg(void)
 {
@@ -158,12 +157,12 @@ bool virtio_rdma_base_realize(VirtIORDMABase *base, Error **errp)
     return true;
 }
 
-/* The bits of the device type that the transport may offer. */
+/* Feature bits of the device type that the user allows. */
 uint64_t virtio_rdma_base_features(const VirtIORDMABase *base)
 {
     uint64_t features = base->features;
 
-    /* One is an addition to the other. */
+    /* ATOMIC_GLOBAL requires ATOMIC. */
     if (!(features & BIT_ULL(VIRTIO_RDMA_F_ATOMIC))) {
         features &= ~BIT_ULL(VIRTIO_RDMA_F_ATOMIC_GLOBAL);
     }
@@ -183,8 +182,8 @@ void virtio_rdma_base_unrealize(VirtIORDMABase *base)
 }
 
 /*
- * Without a vIOMMU, device addresses are guest-physical addresses; the feature
- * makes the driver use the DMA API, which the device requires either way.
+ * Without a vIOMMU, DMA addresses are guest-physical addresses.  The feature
+ * makes the driver use the DMA API, which the device requires in any case.
  */
 static void virtio_rdma_base_instance_init(Object *obj)
 {
@@ -197,9 +196,9 @@ static const Property virtio_rdma_base_properties[] = {
     DEFINE_PROP_UINT16("num-comp-vectors", VirtIORDMABase, num_comp_vectors,
                        VIRTIO_RDMA_AUTO_COMP_VECTORS),
     /*
-     * What the device offers if its transport has it.  Off, for example, on a
-     * host from which a guest is to move to one that lacks it: a guest keeps
-     * what it has negotiated.
+     * Feature bits to offer if the core's transport supports them.  Turn a
+     * feature off, for example, for a guest that is to move to a host without
+     * it: a guest keeps the features that it has negotiated.
      */
     DEFINE_PROP_BIT64("uc", VirtIORDMABase, features,
                       VIRTIO_RDMA_F_UC, true),

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * virtio-rdma: from the options of -device virtio-rdma-pci to what the core
- * wants to know: which Ethernet device of the guest the port pairs with, and
- * which addresses the guest may use.  Called at realize.
+ * virtio-rdma: translates the options of -device virtio-rdma-pci into the
+ * configuration of the core: the guest's Ethernet device that the port pairs
+ * with, the addresses that the guest may use, and the host's RDMA device.
+ * Called at realize.
  */
 
 #include "qemu/osdep.h"
@@ -13,8 +14,9 @@
 #include "virtio-rdma.h"
 
 /*
- * @id names a -netdev that a NIC uses, or the NIC itself.  Returns the NIC's
- * address, NULL with @errp if there is none (yet).
+ * @id is that of a -netdev that a NIC uses, or of the NIC itself.  Returns the
+ * MAC address of the NIC, or NULL with @errp set if there is no such NIC
+ * (yet).
  */
 static const MACAddr *virtio_rdma_find_mac(const char *id, Error **errp)
 {
@@ -86,7 +88,7 @@ static bool virtio_rdma_conf_mac(VirtIORDMAConf *conf, Error **errp)
     return true;
 }
 
-/* An IPv4 or IPv6 address as a GID. */
+/* Converts an IPv4 or IPv6 address to a GID. */
 static bool virtio_rdma_parse_gid(const char *str, uint8_t gid[16])
 {
     struct in_addr in;
@@ -135,7 +137,7 @@ static bool virtio_rdma_conf_gids(const VirtIORDMAConf *conf,
     return true;
 }
 
-/* Numbers with + between them; the number of them, or -1. */
+/* Parses numbers separated by +.  Returns how many there are, or -1. */
 static int virtio_rdma_conf_numbers(const char *name, const char *text,
                                     uint16_t *to, unsigned int max,
                                     const char *hint, Error **errp)
@@ -160,7 +162,7 @@ static int virtio_rdma_conf_numbers(const char *name, const char *text,
     return i;
 }
 
-/* What only devices on the host's network have. */
+/* Name of an option that was given and needs ibdev=, or NULL. */
 static const char *virtio_rdma_conf_needs_ibdev(const VirtIORDMAConf *conf)
 {
     return conf->port ? "port" :
@@ -170,7 +172,7 @@ static const char *virtio_rdma_conf_needs_ibdev(const VirtIORDMAConf *conf)
            conf->mad_key ? "mad-key" : NULL;
 }
 
-/* Which device of the host's, if any. */
+/* Options of the host's RDMA device, if one is used. */
 static bool virtio_rdma_conf_ibdev(const VirtIORDMAConf *conf,
                                    struct vrd_device_config *cfg, Error **errp)
 {

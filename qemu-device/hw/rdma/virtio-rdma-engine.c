@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * virtio-rdma: the device core's engine, one for this QEMU process
+ * virtio-rdma: the engine of the device core, one per QEMU process
  *
- * All in-process devices share its pollers, and reach each other through its
- * fabrics.  The first device makes it, the last one destroys it.  Called with
- * the BQL held; the log function is called by any thread of the core.
+ * All in-process devices share its pollers and reach each other through its
+ * fabrics.  The first device creates the engine, the last one destroys it.
+ * Called with the BQL held.  The log function may be called by any thread of
+ * the core.
  */
 
 #include "qemu/osdep.h"
@@ -19,8 +20,8 @@ static struct {
     unsigned int refs;
     uint32_t pollers;
     uint32_t poll_us;
-    bool mads;                  /* those of devices with ibdev= are carried */
-    char *mad_key;              /* NULL: on this host only */
+    bool mads;                  /* MADs of devices with ibdev= are carried */
+    char *mad_key;              /* NULL: no channel to other hosts */
 } shared;
 
 void virtio_rdma_error_set(Error **errp, const struct vrd_error *err)
@@ -34,9 +35,9 @@ void virtio_rdma_error_set(Error **errp, const struct vrd_error *err)
 }
 
 /*
- * The main loop and vCPU threads take their signals where they expect them:
- * threads that the core makes inherit a mask that leaves only faults of their
- * own.
+ * Signals must be delivered to the threads of QEMU that expect them.  Threads
+ * that the core creates inherit this mask, which leaves only the signals of
+ * their own faults.
  */
 void virtio_rdma_block_signals(sigset_t *old)
 {
@@ -72,9 +73,9 @@ static void virtio_rdma_log(void *opaque, enum vrd_log_level level,
 }
 
 /*
- * The first device with ibdev= says how MADs leave the process; see
- * rdma-cm.rst.  Without the host's rdma_cm only peers that are in no guest
- * are missing, so that alone is no error.
+ * The first device with ibdev= determines how MADs leave the process; see
+ * rdma-cm.rst.  If the host's rdma_cm is missing, only peers outside guests
+ * cannot be reached, so this is an error only if cm-ports= was given.
  */
 static bool virtio_rdma_engine_mads(const VirtIORDMAConf *conf, Error **errp)
 {
@@ -140,7 +141,7 @@ struct vrd_engine *virtio_rdma_engine_get(const VirtIORDMAConf *conf,
     struct vrd_engine_config cfg = {
         .pollers = pollers,
         .poll_us = poll_us,
-        /* Event notifiers are QEMU's own, and always non-blocking. */
+        /* Event notifiers belong to QEMU and are always non-blocking. */
         .private_fds = true,
         .log = virtio_rdma_log,
         .log_level = VRD_LOG_INFO,

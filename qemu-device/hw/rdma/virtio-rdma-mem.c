@@ -2,14 +2,15 @@
 /*
  * virtio-rdma: the guest's RAM, for the device core in this process
  *
- * A memory listener keeps the table of RAM sections and hands it to the core
- * as a whole.  A section's MemoryRegion is referenced from before the core sees
- * it until after the core let go of it, so that no poller touches memory that
- * QEMU unmapped.  Only RAM is named: no ROM, no device memory, and nothing
- * whose changes QEMU has to see (frame buffers).
+ * A memory listener keeps the table of RAM sections and passes the whole table
+ * to the core.  It takes a reference to a section's MemoryRegion before the
+ * core uses the section, and drops it after the core has removed the section,
+ * so that no poller accesses memory that QEMU has unmapped.  The table has
+ * only RAM: no ROM, no device memory, and no memory whose changes QEMU has to
+ * track (frame buffers).
  *
- * Runs with the BQL held.  vrd_device_set_mem_table() waits for the pollers to
- * leave the old table, and pollers never wait for the BQL.
+ * Runs with the BQL held.  vrd_device_set_mem_table() waits until the pollers
+ * have left the old table.  Pollers never wait for the BQL.
  */
 
 #include "qemu/osdep.h"
@@ -80,8 +81,8 @@ static void virtio_rdma_mem_put_sections(GArray *sections)
 }
 
 /*
- * MemoryRegionSection_eq() would tell sections of different flat views apart:
- * there is a new view at each change of anything, RAM or not.
+ * Does not use MemoryRegionSection_eq(), which compares the flat view too: a
+ * new flat view is created at each change, also of regions that are not RAM.
  */
 static bool virtio_rdma_mem_same(GArray *a, GArray *b)
 {
@@ -104,22 +105,22 @@ static bool virtio_rdma_mem_same(GArray *a, GArray *b)
     return true;
 }
 
-/* The file behind shared RAM, from which it can be mapped again; or -1. */
+/* File descriptor of shared RAM, from which it can be mapped again; or -1. */
 static int virtio_rdma_mem_fd(MemoryRegion *mr)
 {
     return qemu_ram_is_shared(mr->ram_block) ? memory_region_get_fd(mr) : -1;
 }
 
 /*
- * For a host's RDMA device, guest memory is mapped a second time: told at start,
- * not when the guest's first registration fails.
+ * A host's RDMA device needs a second mapping of guest memory.  Check this at
+ * start, so that it is not the guest's first registration that fails.
  */
 bool virtio_rdma_mem_check_shared(Error **errp)
 {
     ERRP_GUARD();
     MemoryRegion *ram = current_machine->ram;
 
-    /* NUMA nodes with memory of their own are checked when they are used. */
+    /* Memory backends of NUMA nodes are checked when they are used. */
     if (!ram || !memory_region_is_ram(ram) || !ram->ram_block ||
         virtio_rdma_mem_fd(ram) >= 0) {
         return true;
@@ -131,7 +132,7 @@ bool virtio_rdma_mem_check_shared(Error **errp)
     return false;
 }
 
-/* Whole pages of a section; false if it has none. */
+/* The whole pages of a section; false if there are none. */
 static bool virtio_rdma_mem_region(const MemoryRegionSection *section,
                                    struct vrd_mem_region *region)
 {
@@ -157,9 +158,9 @@ static bool virtio_rdma_mem_region(const MemoryRegionSection *section,
 }
 
 /*
- * Hands mem->sections to the core.  If that fails, the core still has the old
- * table, whose memory may go away now: it gets an empty one, and the same
- * sections are handed over again at the next commit or reset.
+ * Passes mem->sections to the core.  If this fails, the core still has the old
+ * table, whose memory may be unmapped now.  So the core gets an empty table,
+ * and the sections are passed again at the next commit or reset.
  */
 static bool virtio_rdma_mem_install(VirtIORDMA *s)
 {
@@ -191,7 +192,10 @@ static bool virtio_rdma_mem_install(VirtIORDMA *s)
         error_printf("%s\n", err.hint);
     }
     if (vrd_device_set_mem_table(s->dev, NULL, 0, &err) < 0) {
-        /* Out of memory, of which QEMU does not recover anywhere. */
+        /*
+         * This fails only if memory is exhausted, which QEMU treats as fatal
+         * everywhere.
+         */
         error_report("virtio-rdma: cannot forget the guest's memory: %s",
                      err.msg);
         abort();
@@ -216,20 +220,26 @@ static void virtio_rdma_mem_commit(MemoryListener *listener)
     virtio_rdma_mem_put_sections(old);
 }
 
-/* The driver starts over: memory that the core refused may do now. */
+/*
+ * Called at a reset.  The core may accept now the memory that it refused
+ * before.
+ */
 void virtio_rdma_mem_reset(VirtIORDMA *s)
 {
-    /* If it does not, starting the queues fails, and says so to the driver. */
+    /*
+     * If it fails again, starting the queues fails, which the driver notices.
+     */
     if (s->mem.failed) {
         virtio_rdma_mem_install(s);
     }
 }
 
 /*
- * A host's RDMA device pins the pages of memory regions.  A page that a balloon
- * or virtio-mem discards would stay pinned, and the guest would get another one.
- * So discarding is disabled as long as a device with ibdev= exists: before
- * anything is pinned, and as an error if the machine has a device that needs it.
+ * A host's RDMA device pins the pages of memory regions.  If a balloon or
+ * virtio-mem discarded such a page, the old page would stay pinned and the
+ * guest would get another one.  Therefore discarding is disabled while a
+ * device with ibdev= exists.  It is disabled before any page is pinned;
+ * realize fails if another device of the machine needs discarding.
  */
 bool virtio_rdma_mem_disable_discard(VirtIORDMA *s, Error **errp)
 {
@@ -270,11 +280,11 @@ void virtio_rdma_mem_init(VirtIORDMA *s)
         .commit = virtio_rdma_mem_commit,
         .priority = MEMORY_LISTENER_PRIORITY_DEV_BACKEND,
     };
-    /* There is no vIOMMU: device addresses are guest-physical. */
+    /* There is no vIOMMU, so DMA addresses are guest-physical addresses. */
     memory_listener_register(&mem->listener, &address_space_memory);
 }
 
-/* Unregistering commits an empty table. */
+/* Unregistering the listener commits an empty table. */
 void virtio_rdma_mem_cleanup(VirtIORDMA *s)
 {
     memory_listener_unregister(&s->mem.listener);

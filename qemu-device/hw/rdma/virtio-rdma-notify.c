@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * virtio-rdma: kicks and calls between the guest and the core's threads
+ * virtio-rdma: kicks and calls between the guest and the threads of the core
  *
- * As vhost devices do: while the device runs, a kick reaches the core through
- * the virtqueue's host notifier (ioeventfd) and a call reaches the guest
- * through its guest notifier (irqfd, or the main loop where there is none), so
- * that the core's threads touch neither QEMU's virtqueues nor the BQL.
+ * Works like a vhost device.  While the device runs, a kick reaches the core
+ * through the host notifier (ioeventfd) of the virtqueue.  A call reaches the
+ * guest through the guest notifier (irqfd, or the main loop if there is no
+ * irqfd).  Therefore the threads of the core need neither QEMU's virtqueues
+ * nor the BQL.
  *
- * While the guest masks an MSI-X vector, the core calls into an eventfd that
- * nobody listens to; its state is the vector's pending bit.
+ * While the guest masks an MSI-X vector, the core signals an eventfd that is
+ * not connected to an interrupt; its state is the vector's pending bit.
  *
  * Runs with the BQL held.
  */
@@ -28,12 +29,15 @@ static void virtio_rdma_host_notifiers_cleanup(VirtIODevice *vdev,
 {
     unsigned int i;
 
-    /* One transaction: each commit walks all ioeventfds of the machine. */
+    /*
+     * One transaction for all, because each commit walks all ioeventfds of the
+     * machine.
+     */
     memory_region_transaction_begin();
     for (i = 0; i < num; i++) {
         virtio_bus_set_host_notifier(bus, i, false);
     }
-    /* The commit needs them open: close them after it. */
+    /* The commit needs open notifiers: close them after it. */
     memory_region_transaction_commit();
     for (i = 0; i < num; i++) {
         virtio_bus_cleanup_host_notifier(bus, i);
@@ -67,9 +71,9 @@ static int virtio_rdma_host_notifiers_init(VirtIODevice *vdev,
 }
 
 /*
- * Makes the notifiers and gives the core its kick descriptors.  The call
- * descriptors follow from virtio_rdma_notify_mask(), which the transport calls
- * for each vector that is not masked.
+ * Sets up the notifiers and sets the kick descriptors in the core.  The call
+ * descriptors are set by virtio_rdma_notify_mask(), which virtio-pci calls for
+ * each vector that is not masked.
  */
 int virtio_rdma_notify_start(VirtIORDMA *s)
 {
@@ -116,7 +120,10 @@ err_kick:
     return ret;
 }
 
-/* The queues are stopped.  The core lets go of the descriptors first. */
+/*
+ * Called after the queues were stopped.  Replaces the descriptors in the core
+ * before the notifiers are closed.
+ */
 void virtio_rdma_notify_stop(VirtIORDMA *s)
 {
     VirtIODevice *vdev = VIRTIO_DEVICE(s);
@@ -139,7 +146,7 @@ void virtio_rdma_notify_stop(VirtIORDMA *s)
     virtio_rdma_host_notifiers_cleanup(vdev, bus, num);
 }
 
-/* What is pending does not survive the driver. */
+/* A reset discards pending calls. */
 void virtio_rdma_notify_reset(VirtIORDMA *s)
 {
     unsigned int i;

@@ -2,13 +2,13 @@
 /*
  * virtio-rdma: the device with its core in this process
  *
- * This file turns what QEMU knows of the device (features, status, run state,
- * reset, hot-unplug) into calls of the core, whose threads then do everything
- * by themselves: virtio-rdma-notify.c connects their kicks and calls with the
- * guest, virtio-rdma-mem.c gives them its RAM.
+ * This file translates QEMU's view of the device (features, status, run state,
+ * reset, hot-unplug) into calls of the core.  The threads of the core then do
+ * all the work.  virtio-rdma-notify.c connects their kicks and calls with the
+ * guest; virtio-rdma-mem.c passes the guest's RAM to the core.
  *
- * While the VM is stopped, the queues are stopped: no byte moves, and the
- * guest's objects stay.  A reset destroys the objects.
+ * While the VM is stopped, the queues are stopped: the memory transport copies
+ * no data, and the guest's objects are kept.  A reset destroys the objects.
  *
  * Runs in the main loop or a vCPU thread, with the BQL held.
  */
@@ -26,7 +26,9 @@
 #include "core/vrd_mad.h"
 #include "trace.h"
 
-/* Feature bits that are the core's to offer; the others are the transport's. */
+/*
+ * Feature bits that the core offers; the virtio transport offers the others.
+ */
 #define VIRTIO_RDMA_CORE_FEATURES \
     (VRD_DEVICE_FEATURES | BIT_ULL(VIRTIO_F_VERSION_1) | BIT_ULL(VIRTIO_F_IOMMU_PLATFORM) | \
      BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC) | BIT_ULL(VIRTIO_RING_F_EVENT_IDX) | \
@@ -44,7 +46,7 @@ static void virtio_rdma_report(const char *what, const struct vrd_error *err)
 
 /* ---- start and stop --------------------------------------------------- */
 
-/* Back into QEMU's virtqueue goes where the core stopped. */
+/* Stores the index at which the core stopped in QEMU's virtqueue. */
 static void virtio_rdma_stop_vq(VirtIORDMA *s, unsigned int idx)
 {
     VirtIODevice *vdev = VIRTIO_DEVICE(s);
@@ -78,7 +80,7 @@ static int virtio_rdma_start_vq(VirtIORDMA *s, unsigned int idx)
     struct vrd_error err = {};
     int ret;
 
-    /* The driver uses only some of the completion vectors. */
+    /* The driver may use only some of the completion queues. */
     if (!cfg.desc) {
         return 0;
     }
@@ -93,8 +95,8 @@ static int virtio_rdma_start_vq(VirtIORDMA *s, unsigned int idx)
 }
 
 /*
- * The control queue is last to start and first to stop: the core works as long
- * as it runs.
+ * The control queue is started last and stopped first: the core processes
+ * requests while the control queue runs.
  */
 static int virtio_rdma_start(VirtIORDMA *s)
 {
@@ -171,9 +173,9 @@ static void virtio_rdma_reset(VirtIODevice *vdev)
     virtio_rdma_mem_reset(s);
 }
 
-/* ---- what the core tells ---------------------------------------------- */
+/* ---- errors of the core ----------------------------------------------- */
 
-/* The core gave up on the device: the driver has to start over. */
+/* The core has marked the device as broken: the driver has to reset it. */
 static void virtio_rdma_error_read(void *opaque)
 {
     VirtIORDMA *s = opaque;
@@ -206,7 +208,10 @@ static uint64_t virtio_rdma_get_features(VirtIODevice *vdev, uint64_t features,
                        ~VIRTIO_RDMA_CORE_FEATURES);
 }
 
-/* Makes FEATURES_OK fail instead of DRIVER_OK. */
+/*
+ * Checks the features when the driver sets FEATURES_OK, so that the error is
+ * not found at DRIVER_OK.
+ */
 static int virtio_rdma_validate_features(VirtIODevice *vdev)
 {
     VirtIORDMA *s = VIRTIO_RDMA(vdev);
@@ -284,7 +289,7 @@ static void virtio_rdma_get_engine_stats(Object *obj, Visitor *v,
     visit_end_struct(v, NULL);
 }
 
-/* ---- life ------------------------------------------------------------- */
+/* ---- realize and unrealize ------------------------------------------- */
 
 static bool virtio_rdma_create(VirtIORDMA *s, Error **errp)
 {
@@ -366,7 +371,7 @@ err_base:
     virtio_rdma_base_unrealize(base);
 }
 
-/* The guest's driver may be in the midst of everything: hot-unplug. */
+/* At hot-unplug, the guest's driver may still be using the device. */
 static void virtio_rdma_unrealize(DeviceState *dev)
 {
     VirtIORDMA *s = VIRTIO_RDMA(dev);

@@ -7,7 +7,7 @@
  *   TYPE_VHOST_USER_RDMA     the device core in a vhost-user daemon, vrdmad
  *                            (vhost-user-rdma.c)
  *
- * Everything here runs in the main loop or a vCPU thread with the BQL held.
+ * All functions run in the main loop or a vCPU thread, with the BQL held.
  */
 
 #ifndef HW_RDMA_VIRTIO_RDMA_H
@@ -24,10 +24,10 @@
 #include "core/vrd.h"
 #include "uapi/linux/virtio_rdma.h"
 
-/* Entries of each virtqueue at least: some QEMU releases offer the maximum. */
+/* Minimum size of each virtqueue; some QEMU releases offer the maximum. */
 #define VIRTIO_RDMA_QUEUE_SIZE 256
 
-/* Value of num-comp-vectors when it was not given. */
+/* num-comp-vectors was not given. */
 #define VIRTIO_RDMA_AUTO_COMP_VECTORS 0
 
 #define TYPE_VIRTIO_RDMA_BASE "virtio-rdma-base"
@@ -37,14 +37,14 @@ struct VirtIORDMABase {
     VirtIODevice parent_obj;
 
     uint16_t num_comp_vectors;
-    /* VIRTIO_RDMA_F_* that the user lets the guest have, one bit each. */
+    /* Mask of the VIRTIO_RDMA_F_* that the user allows. */
     uint64_t features;
     VirtQueue **vqs;
     unsigned int num_vqs;
 
     /*
-     * The driver has been told, or soon will be, that the device lost its
-     * state.  Cleared by a reset; until then the device does not start.
+     * The device lost its state, and the driver was notified or soon will be.
+     * Cleared by a reset; until then, the device does not start.
      */
     bool needs_reset;
     QEMUBH *needs_reset_bh;
@@ -71,7 +71,7 @@ uint64_t virtio_rdma_base_features(const VirtIORDMABase *base);
 #define TYPE_VIRTIO_RDMA "virtio-rdma-device"
 OBJECT_DECLARE_SIMPLE_TYPE(VirtIORDMA, VIRTIO_RDMA)
 
-/* What the user may set; see qemu-options.rst. */
+/* Options of the user; see qemu-options.rst. */
 typedef struct VirtIORDMAConf {
     MACAddr mac;
     char *netdev;
@@ -95,7 +95,8 @@ typedef struct VirtIORDMAMem {
     MemoryListener listener;
     GArray *sections;           /* of MemoryRegionSection: the current table */
     GArray *new_sections;       /* being collected between begin and commit */
-    bool failed;                /* the core has an empty table instead */
+    bool failed;                /* the core refused the table and has an
+				 * empty one */
     bool discard_disabled;
 } VirtIORDMAMem;
 
@@ -109,7 +110,7 @@ struct VirtIORDMA {
 
     VirtIORDMAMem mem;
 
-    /* One for each virtqueue: takes its calls while the vector is masked. */
+    /* One per virtqueue: receives calls while the vector is masked. */
     EventNotifier *masked;
 };
 
@@ -157,10 +158,10 @@ struct VHostUserRDMA {
     struct virtio_rdma_config config;
 
     bool connected;             /* dev is initialised */
-    bool started;               /* dev works on the virtqueues */
+    bool started;               /* dev processes the virtqueues */
     /*
-     * The guest's driver may have objects in the daemon: started at least
-     * once since the last reset.
+     * The device was started since the last reset, so the guest's driver may
+     * have objects in the daemon.
      */
     bool used;
 };
