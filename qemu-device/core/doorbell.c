@@ -110,6 +110,7 @@ static void take_off(struct vrd_poller *poller, struct vrd_ctx_slots *slots)
 	else
 		take_asleep(poller, slots);
 	walk_end(poller, slots);
+	vrd_slots_rung(poller, slots, NULL);
 
 	vrd_lock(&poller->inbox_lock);
 	if (slots->failed)
@@ -273,13 +274,14 @@ static void ring_attach(struct vrd_ctx_slots *slots, struct vrd_ring *ring, uint
 		vrd_store32(&ring->ctrl->need_db, need_db);
 }
 
-static void ring_detach(struct vrd_ctx_slots *slots, struct vrd_ring *ring)
+static void ring_detach(struct vrd_poller *poller, struct vrd_ctx_slots *slots,
+			struct vrd_ring *ring)
 {
 	if (ring->slot == VIRTIO_RDMA_NONE)
 		return;
 	LIST_REMOVE(ring, slot_link);
 	if (slots->rung == ring)
-		slots->rung = NULL;
+		vrd_slots_rung(poller, slots, NULL);
 }
 
 static void qp_attach(struct vrd_poller *poller, void *arg)
@@ -297,8 +299,8 @@ static void qp_detach(struct vrd_poller *poller, void *arg)
 
 	vrd_run_queue_remove(poller, qp);
 	vrd_hot_remove(poller, qp);
-	ring_detach(qp->ctx->slots, &qp->sq);
-	ring_detach(qp->ctx->slots, &qp->rq);
+	ring_detach(poller, qp->ctx->slots, &qp->sq);
+	ring_detach(poller, qp->ctx->slots, &qp->rq);
 }
 
 int vrd_poller_qp_attach(struct vrd_qp *qp)
@@ -345,8 +347,7 @@ static void srq_detach(struct vrd_poller *poller, void *arg)
 {
 	struct vrd_srq *srq = arg;
 
-	(void)poller;
-	ring_detach(srq->ctx->slots, &srq->ring);
+	ring_detach(poller, srq->ctx->slots, &srq->ring);
 }
 
 int vrd_poller_srq_attach(struct vrd_srq *srq)

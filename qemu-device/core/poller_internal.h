@@ -182,6 +182,7 @@ struct vrd_poller {
 	unsigned int round_left;		/* turns until the next round */
 	struct vrd_slots_list awake;
 	unsigned int num_awake;
+	unsigned int num_rung;			/* contexts whose rung is not NULL */
 	TAILQ_HEAD(, vrd_poller_dev) rotation;	/* devices with sleeping contexts */
 	TAILQ_HEAD(, vrd_poller_dev) sweeps;	/* devices whose sweep is not zero */
 	struct vrd_slots_list walks;		/* contexts that are walked through */
@@ -369,6 +370,14 @@ void vrd_hot_sleep(struct vrd_poller *poller);
 void vrd_hot_wake(struct vrd_poller *poller);
 
 /* ---- doorbell.c ---- */
+
+/* The ring of the context that was rung last, if it is not watched, or NULL. */
+static inline void vrd_slots_rung(struct vrd_poller *poller, struct vrd_ctx_slots *slots,
+				  struct vrd_ring *ring)
+{
+	poller->num_rung += (ring != NULL) - (slots->rung != NULL);
+	slots->rung = ring;
+}
 
 /* A sleeping context rang: it is awake from now on; need_wakeup is the caller's. */
 void vrd_ctx_slots_wake(struct vrd_poller *poller, struct vrd_ctx_slots *slots);

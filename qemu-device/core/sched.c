@@ -19,6 +19,7 @@
  * Threading: the poller's own, but for vrd_qp_schedule() and what takes its posts
  * back.
  */
+#include "compiler.h"
 #include "poller_internal.h"
 #include "ticks.h"
 
@@ -195,7 +196,8 @@ bool vrd_sched_take_posted(struct vrd_poller *poller)
 /* ---- bursts --------------------------------------------------------------------- */
 
 /* One burst of one QP, which is not queued; true if it has to be queued. */
-static bool run_qp(struct vrd_poller *poller, struct vrd_qp *qp, unsigned int budget, bool *worked)
+static VRD_INLINE bool run_qp(struct vrd_poller *poller, struct vrd_qp *qp, unsigned int budget,
+			      bool *worked)
 {
 	struct vrd_device *dev = qp->dev;
 	uint32_t head, moved;
@@ -205,10 +207,10 @@ static bool run_qp(struct vrd_poller *poller, struct vrd_qp *qp, unsigned int bu
 	 * The control thread may have been preempted with the lock: others
 	 * should not wait for it.
 	 */
-	if (!vrd_lock_try(&qp->sq.lock))
+	if (vrd_unlikely(!vrd_lock_try(&qp->sq.lock)))
 		return true;
 
-	if (atomic_load_explicit(&qp->sched.error_state, memory_order_relaxed)) {
+	if (vrd_unlikely(atomic_load_explicit(&qp->sched.error_state, memory_order_relaxed))) {
 		vrd_lock(&qp->rq.lock);
 		vrd_qp_apply_error(qp);
 		vrd_unlock(&qp->rq.lock);
