@@ -13,7 +13,7 @@
 #include "compiler.h"
 #include "objects.h"
 
-/* mr.c: a region by a key that the host chose, or by the reserved DMA key; its PD is @pd. */
+/* key.c: a region by a key that the host chose, or by the reserved DMA key; its PD is @pd. */
 const struct vrd_mr *vrd_mr_find_other(const struct vrd_qp *qp, const struct vrd_pd *pd,
 				       uint32_t key, bool remote);
 

@@ -8,8 +8,7 @@
  * any more, or lies in several regions of the table, has no hva, and its pages are
  * looked up in the table at each access, which fails where there is no RAM.
  *
- * The upper half of this file runs on pollers under RCU; registration on the
- * control thread under dev->lock.
+ * Control thread, dev->lock.  What pollers do with a region is key.c.
  */
 #include <endian.h>
 #include <errno.h>
@@ -30,79 +29,6 @@
  * looked for one by one.
  */
 #define MAX_PARTIAL	256
-
-/* ---- data path --------------------------------------------------------- */
-
-const struct vrd_mr *vrd_mr_find_other(const struct vrd_qp *qp, const struct vrd_pd *pd,
-				       uint32_t key, bool remote)
-{
-	const struct vrd_device *dev = qp->dev;
-	const struct vrd_host_key *hk;
-
-	/* Only where a transport chooses the keys are there tables of them. */
-	hk = !dev->lkeys.num_chunks ? NULL :
-	     vrd_table_find(remote ? &dev->rkeys : &dev->lkeys, vrd_key_index(key));
-	if (hk && (remote ? hk->mr->rkey : hk->mr->lkey) == key)
-		return hk->mr->pd == pd ? hk->mr : NULL;
-	if (key != VIRTIO_RDMA_LOCAL_DMA_LKEY || remote || !qp->kernel)
-		return NULL;
-	return dev->local_dma;
-}
-
-/*
- * The run that @page lies in.  A caller that walks through the region is found in the
- * run of *cursor or in the next one.
- */
-static uint32_t find_run(const struct vrd_mr *mr, uint64_t page, uint32_t cursor)
-{
-	uint32_t lo = 0, hi = mr->num_runs;
-
-	for (unsigned int i = 0; i < 2 && cursor < mr->num_runs; i++, cursor++)
-		if (page >= mr->runs[cursor].page && page < mr->runs[cursor + 1].page)
-			return cursor;
-	/* runs[lo].page <= page < runs[hi].page */
-	while (hi - lo > 1) {
-		uint32_t mid = lo + (hi - lo) / 2;
-
-		if (mr->runs[mid].page <= page)
-			lo = mid;
-		else
-			hi = mid;
-	}
-	return lo;
-}
-
-void *vrd_mr_at_cursor(struct vrd_device *dev, const struct vrd_mr *mr, uint64_t addr,
-		       uint64_t length, bool write, uint64_t *run, uint32_t *cursor)
-{
-	const struct vrd_mr_run *r;
-	uint64_t off, have;
-
-	if (mr->dma)
-		return vrd_mem_at(dev->mem, addr, length, write, run);
-	off = addr - mr->iova;
-	if (off >= mr->length)
-		return NULL;
-	if (length > mr->length - off)
-		length = mr->length - off;
-	if (mr->linear) {
-		*run = length;
-		return mr->linear + off;
-	}
-
-	off += mr->iova & (PAGE_SIZE - 1);
-	*cursor = find_run(mr, off >> PAGE_SHIFT, *cursor);
-	r = &mr->runs[*cursor];
-	have = ((uint64_t)r[1].page << PAGE_SHIFT) - off;
-	if (have > length)
-		have = length;
-	off -= (uint64_t)r->page << PAGE_SHIFT;
-	if (r->hva) {
-		*run = have;
-		return r->hva + off;
-	}
-	return vrd_mem_at(dev->mem, ((uint64_t)r->pfn << PAGE_SHIFT) + off, have, write, run);
-}
 
 /* ---- registration ------------------------------------------------------ */
 
