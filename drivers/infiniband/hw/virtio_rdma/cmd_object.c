@@ -190,12 +190,13 @@ static int vrdma_cmd_buf_part(struct vrdma_dev *dev, u32 ctx,
 }
 
 /* The object did not take the buffer over. */
-static void vrdma_ring_release(struct vrdma_dev *dev,
+static void vrdma_ring_release(struct vrdma_dev *dev, struct vrdma_buf *buf,
 			       const struct vrdma_ring_mem *mem)
 {
-	if (mem->handle)
-		vrdma_cmd_destroy(dev, VIRTIO_RDMA_CMD_DESTROY_BUF,
-				  mem->handle);
+	if (!mem->handle)
+		return;
+	vrdma_cmd_destroy(dev, VIRTIO_RDMA_CMD_DESTROY_BUF, mem->handle);
+	buf->lent = false;
 }
 
 /*
@@ -219,7 +220,7 @@ static int vrdma_ring_prepare(struct vrdma_dev *dev, u32 ctx,
 	while (!ret && it.left)
 		ret = vrdma_cmd_buf_part(dev, ctx, buf, &it, &mem->handle);
 	if (ret)
-		vrdma_ring_release(dev, mem);
+		vrdma_ring_release(dev, buf, mem);
 	return ret;
 }
 
@@ -271,7 +272,7 @@ int vrdma_cmd_create_cq(struct vrdma_dev *dev, const struct vrdma_cq_params *p,
 	vrdma_cmd_put(cmd);
 out:
 	if (ret)
-		vrdma_ring_release(dev, &mem);
+		vrdma_ring_release(dev, p->buf, &mem);
 	return ret;
 }
 
@@ -303,7 +304,7 @@ int vrdma_cmd_resize_cq(struct vrdma_dev *dev, u32 cqn,
 	vrdma_cmd_put(cmd);
 out:
 	if (ret)
-		vrdma_ring_release(dev, &mem);
+		vrdma_ring_release(dev, p->buf, &mem);
 	return ret;
 }
 
@@ -354,7 +355,7 @@ int vrdma_cmd_create_qp(struct vrdma_dev *dev, const struct vrdma_qp_params *p,
 	vrdma_cmd_put(cmd);
 out:
 	if (ret)
-		vrdma_ring_release(dev, &mem);
+		vrdma_ring_release(dev, p->buf, &mem);
 	return ret;
 }
 
@@ -448,7 +449,7 @@ int vrdma_cmd_create_srq(struct vrdma_dev *dev,
 	vrdma_cmd_put(cmd);
 out:
 	if (ret)
-		vrdma_ring_release(dev, &mem);
+		vrdma_ring_release(dev, p->buf, &mem);
 	return ret;
 }
 
