@@ -67,7 +67,7 @@
 #define VIRTIO_RDMA_F_RNR_NAK		6	/* RC has receiver-not-ready timing */
 #define VIRTIO_RDMA_F_VLAN_GID		7	/* GIDs of VLANs: ADD_GID.vlan_id */
 /* Layout only (spec 11): no device offers these yet. */
-#define VIRTIO_RDMA_F_MEM_MGT		8	/* ALLOC_MR; REG_MR, LOCAL_INV, SEND_WITH_INV WQEs */
+#define VIRTIO_RDMA_F_MEM_MGT		8	/* ALLOC_MR; REG_MR, *_INV WQEs */
 #define VIRTIO_RDMA_F_MW		9	/* ALLOC_MW, DEALLOC_MW; BIND_MW WQE */
 #define VIRTIO_RDMA_F_XRC		10	/* XRC domains, SRQs and QPs; needs SRQ */
 #define VIRTIO_RDMA_F_MCAST		11	/* ATTACH_MCAST, DETACH_MCAST */
@@ -492,7 +492,7 @@ struct virtio_rdma_resize_cq_req {
 #define VIRTIO_RDMA_QPT_UC		3
 #define VIRTIO_RDMA_QPT_UD		4
 #define VIRTIO_RDMA_QPT_XRC_INI		5	/* F_XRC: sends; no receive ring */
-#define VIRTIO_RDMA_QPT_XRC_TGT		6	/* F_XRC: receives by its XRC domain; no rings, no CQs */
+#define VIRTIO_RDMA_QPT_XRC_TGT		6	/* F_XRC: receives by its XRC domain */
 
 /* "no SRQ" and "no such ring slot" */
 #define VIRTIO_RDMA_NONE		0xffffffffU
