@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Memory transport: the ports of a fabric, and who is reached by a GID and a QP
- * number.
+ * Memory transport: the ports of a fabric and the lookup of a QP by GID and QP number.
  *
- * QP numbers belong to a device, as IBTA has it: a QP is found by its port's
- * GID first, then in the device's own table.  Pollers look up under RCU;
- * changes are made by control threads under mem_fabric.lock, and what was
- * taken out is freed after a grace period.
+ * QP numbers belong to a device, as in IBTA: a lookup finds the port by its GID first, then
+ * the QP in the table of the port's device.  Pollers look up under RCU.  Control threads
+ * make changes under mem_fabric.lock.  An entry that was removed is freed after a grace
+ * period.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -77,10 +76,10 @@ void vrd_mem_device_close(struct vrd_device *dev)
 
 	for (uint32_t i = 0; i < VRD_GID_TABLE_LEN; i++)
 		vrd_mem_gid_del(dev, i, NULL);
-	/* Senders that waited for it find nobody now, and time out. */
+	/* Senders that waited for this device find no peer now and time out. */
 	vrd_mem_device_resumed(dev);
 	vrd_engine_synchronize(dev->engine);
-	/* One that looked the port up before may have parked in the meantime. */
+	/* A sender that looked the port up earlier may have parked in the meantime. */
 	vrd_mem_device_resumed(dev);
 	dev->priv[VRD_SLOT_MEMORY] = NULL;
 	free(port);
@@ -103,7 +102,10 @@ static struct vrd_mem_gid *vrd_mem_gid_find(struct vrd_mem_fabric *mf, const uin
 	return entry;
 }
 
-/* Takes an entry out of its bucket; readers that stand on it still get on from it. */
+/*
+ * Removes an entry from its bucket; its next pointer stays valid for readers that hold the
+ * entry.
+ */
 static void vrd_mem_gid_unlink(struct vrd_mem_fabric *mf, struct vrd_mem_gid *entry)
 {
 	struct vrd_mem_gid **link = &mf->gids[vrd_mem_gid_hash(entry->gid)];
@@ -115,9 +117,9 @@ static void vrd_mem_gid_unlink(struct vrd_mem_fabric *mf, struct vrd_mem_gid *en
 }
 
 /*
- * The device that owns @gid adds it; another one took it before the owner was
- * created.  The other one keeps its entries, which it deletes itself, but is not
- * found by them and cannot send from them any more.
+ * The device that owns @gid adds it, but another device added it before the owner was
+ * created. The other device keeps its entries until it deletes them, but it is no longer
+ * found by them and cannot send from them.
  */
 static void vrd_mem_gid_revoke(struct vrd_mem_fabric *mf, const uint8_t gid[16])
 {
@@ -146,7 +148,7 @@ int vrd_mem_gid_add(struct vrd_device *dev, uint32_t index, const uint8_t gid[16
 	entry->port = port;
 
 	pthread_mutex_lock(&mf->lock);
-	/* The same port may have it twice: two netdevs of one address. */
+	/* One port may have the same GID twice: two netdevs with one address. */
 	other = vrd_mem_gid_find(mf, gid);
 	if (other && other->port != port && vrd_gid_is_own(dev, gid)) {
 		vrd_mem_gid_revoke(mf, gid);
@@ -164,13 +166,13 @@ int vrd_mem_gid_add(struct vrd_device *dev, uint32_t index, const uint8_t gid[16
 	return 0;
 }
 
-/* On a poller, after a grace period. */
+/* Runs on a poller, after a grace period. */
 static void gid_free(struct vrd_deferred *deferred)
 {
 	free((char *)deferred - offsetof(struct vrd_mem_gid, deferred));
 }
 
-/* @gid is not looked at: the index says it. */
+/* @gid is not used: @index identifies the entry. */
 void vrd_mem_gid_del(struct vrd_device *dev, uint32_t index, const uint8_t gid[16])
 {
 	struct vrd_mem_port *port = vrd_mem_port(dev);
@@ -230,8 +232,8 @@ struct vrd_qp *vrd_mem_find_qp(struct vrd_mem_fabric *mf, const uint8_t gid[16],
 /* ---- waking others ------------------------------------------------------- */
 
 /*
- * Under mem_fabric.lock a QP that is found stays: whoever destroys it or its
- * device takes the lock after having unpublished it.
+ * A QP that is found under mem_fabric.lock is not freed before the lock is released: the
+ * thread that destroys the QP or its device takes the lock after it has unpublished the QP.
  */
 void vrd_mem_wake(struct vrd_mem_fabric *mf, const uint8_t gid[16], uint32_t qpn)
 {
@@ -274,8 +276,8 @@ void vrd_mem_unpark(struct vrd_mem_qp *mq)
 }
 
 /*
- * Puts a QP at the end of a list of the same fabric, and out of another that it is
- * in; in this one it keeps its place.
+ * Appends a QP to a list of the same fabric, after removing it from another list that it is
+ * in.  A QP that is in this list already keeps its place.
  */
 void vrd_mem_park(struct vrd_mem_qp *mq, struct vrd_mem_parked *list)
 {
@@ -287,7 +289,7 @@ void vrd_mem_park(struct vrd_mem_qp *mq, struct vrd_mem_parked *list)
 	pthread_mutex_unlock(&mf->lock);
 }
 
-/* Those in the list try again, in its order, and stay until they have succeeded. */
+/* Schedules the QPs of the list, in its order.  They stay in the list until they have succeeded. */
 void vrd_mem_retry_parked(struct vrd_mem_fabric *mf, struct vrd_mem_parked *list)
 {
 	struct vrd_mem_qp *mq;
@@ -298,7 +300,7 @@ void vrd_mem_retry_parked(struct vrd_mem_fabric *mf, struct vrd_mem_parked *list
 	pthread_mutex_unlock(&mf->lock);
 }
 
-/* Empties the list. */
+/* Removes all QPs from the list and schedules them. */
 void vrd_mem_wake_parked(struct vrd_mem_fabric *mf, struct vrd_mem_parked *list)
 {
 	struct vrd_mem_qp *mq;
@@ -312,8 +314,8 @@ void vrd_mem_wake_parked(struct vrd_mem_fabric *mf, struct vrd_mem_parked *list)
 }
 
 /*
- * Puts a QP on the list of those that @port's device wakes when it resumes.
- * False if it has resumed in the meantime.
+ * Puts a QP on the list of QPs that @port's device wakes when it resumes.  Returns false if
+ * the device has resumed in the meantime.
  */
 bool vrd_mem_park_suspended(struct vrd_mem_qp *mq, struct vrd_mem_port *port)
 {
@@ -322,8 +324,8 @@ bool vrd_mem_park_suspended(struct vrd_mem_qp *mq, struct vrd_mem_port *port)
 
 	pthread_mutex_lock(&mf->lock);
 	/*
-	 * vrd_mem_device_resumed() takes the lock after it was resumed: it sees
-	 * us in the list, or we see here that it runs.
+	 * vrd_mem_device_resumed() takes the lock after the device was resumed: either it finds
+	 * the QP in the list, or this function sees that the device is not suspended.
 	 */
 	suspended = vrd_device_suspended(port->dev);
 	if (suspended)

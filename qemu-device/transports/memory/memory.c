@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Memory transport: the operations that the core calls on its control path, and
- * what a device with this transport can do.
+ * Memory transport: the operations that the core calls on its control path, and the
+ * capabilities of a device with this transport.
  *
- * All of this runs on a control or front end thread with dev->lock held; the
- * path's commit also has the QP's two ring locks.
+ * All of this runs on a control or front end thread with dev->lock held; the path's commit
+ * also holds the QP's two ring locks.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -17,8 +17,8 @@ static void vrd_mem_device_query(struct vrd_device *dev, struct vrd_caps *caps)
 	(void)dev;
 	*caps = (struct vrd_caps){
 		/*
-		 * Atomics are the host CPU's own on the guest's memory, so they
-		 * are atomic with the guest's CPUs as well: ATOMIC_GLOBAL.
+		 * Atomics are executed by the host CPU's atomic instructions on the guest's
+		 * memory, so they are atomic with the guest's CPUs as well: ATOMIC_GLOBAL.
 		 */
 		.features = VRD_F(UC) | VRD_F(SRQ) | VRD_F(ATOMIC) | VRD_F(ATOMIC_GLOBAL) |
 			    VRD_F(DMA_KEY) | VRD_F(RNR_NAK),
@@ -29,7 +29,7 @@ static void vrd_mem_device_query(struct vrd_device *dev, struct vrd_caps *caps)
 		.max_mtu = 5,			/* 4096 */
 		.active_mtu = 5,
 		.active_width = 2,		/* 4x */
-		.active_speed = 32,		/* EDR: 100 Gbit/s, about what a copy does */
+		.active_speed = 32,		/* EDR: 100 Gbit/s, about the rate of a copy */
 		.local_ca_ack_delay = 15,
 	};
 }
@@ -57,7 +57,7 @@ static void vrd_mem_qp_free(struct vrd_qp *qp)
 	qp->priv[VRD_SLOT_MEMORY] = NULL;
 }
 
-/* Forgets all that belongs to a connection; both ring locks are held. */
+/* Resets everything that belongs to a connection; both ring locks are held. */
 static void vrd_mem_qp_reset(struct vrd_qp *qp)
 {
 	struct vrd_mem_qp *mq = vrd_mem_qp(qp);
@@ -79,8 +79,8 @@ static void vrd_mem_path_commit(struct vrd_qp *qp, const struct vrd_qp_change *c
 	struct vrd_mem_qp *mq = vrd_mem_qp(qp);
 
 	/*
-	 * QPs that remember this one as their peer have to look again.  They do so
-	 * after our locks are released, when the new values are in place.
+	 * QPs that have cached this one as their peer must look it up again.  They do so after
+	 * our locks are released, when the new values are in place.
 	 */
 	if (change->to != qp->state ||
 	    change->mask & (VIRTIO_RDMA_QP_AV | VIRTIO_RDMA_QP_DEST_QPN)) {
@@ -100,7 +100,7 @@ static void vrd_mem_path_commit(struct vrd_qp *qp, const struct vrd_qp_change *c
 		break;
 	case VIRTIO_RDMA_QPS_RTR:
 		qp->resp.established = false;
-		/* The peer may have sent already: it waits for us, not longer than needed. */
+		/* The peer may have sent already and wait for this QP: wake it. */
 		if (!vrd_mem_is_datagram(qp))
 			vrd_mem_wake(mq->port->fabric, attr->av.dgid, le32toh(attr->dest_qpn));
 		break;
@@ -129,7 +129,7 @@ static void vrd_mem_qp_destroy(struct vrd_qp *qp)
 	vrd_timer_cancel_sync(&mq->req.timer);
 	vrd_mem_unpark(mq);
 	vrd_mem_fabric_changed(mq->port->fabric);
-	/* Its peer learns in time that nobody answers. */
+	/* The peer looks for this QP again, does not find it, and times out. */
 	if (!vrd_mem_is_datagram(qp))
 		vrd_mem_wake_peer(qp);
 }

@@ -1,22 +1,22 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The memory transport: RDMA between the devices of one fabric in this process.
- * An operation is one copy between two guests' memories, made by the poller of
- * the QP that initiates it.  There are no packets: "the responder" is code that
- * runs on the requester's thread, under the lock of the peer's receive side.
+ * The memory transport: RDMA between the devices of one fabric in this process. An operation
+ * is one copy between the memories of two guests, made by the poller of the QP that
+ * initiates it.  There are no packets: the responder is code that runs on the requester's
+ * thread, under the lock of the peer's receive side.
  *
- *   memory.c   the operations that the core calls; capabilities
- *   fabric.c   ports and GIDs; which QP a GID and a QP number name
+ *   memory.c     the operations that the core calls; capabilities
+ *   fabric.c     ports and GIDs; lookup of a QP by GID and QP number
  *   requester.c  a send queue's turn; requester of a connected QP
- *   sq.c       what is done seldom in such a turn: errors, drain, flush, slices
- *   ud.c       datagrams: UD and QP 1
- *   srq.c      senders that wait for a receive of a shared receive queue
- *   wait.c     what ends the waits of a send queue
+ *   sq.c         the rare parts of such a turn: errors, drain, flush, slices
+ *   ud.c         datagrams: UD and QP 1
+ *   srq.c        senders that wait for a receive of a shared receive queue
+ *   wait.c       what ends the waits of a send queue
  *
- * What does not depend on how a request reaches the responder is core/requester.c, what
- * is done there core/responder.c, the copy core/sg.c.
+ * What does not depend on how a request reaches the responder is in core/requester.c, the
+ * responder in core/responder.c, the copy in core/sg.c.
  *
- * Locks: those of objects.h, plus mem_fabric.lock, the innermost but for the
+ * Locks: those of objects.h, plus mem_fabric.lock, which is the innermost except for the
  * scheduler's own.
  */
 #ifndef VRD_TRANSPORTS_MEMORY_H
@@ -33,17 +33,17 @@
 #include "transport.h"
 #include "wqe.h"
 
-/* Half of IBTA's longest message: 2^31 is negative to careless programs. */
+/* Half of IBTA's longest message: 2^31 is negative in programs that use an int. */
 #define VRD_MEM_MAX_MSG		(1U << 30)
 #define VRD_MEM_MTU		4096U
 #define VRD_MEM_MAX_RD_ATOMIC	128
 #define VRD_MEM_GRH_LEN		40U
 
 /*
- * After so many bytes a send queue asks its poller whether somebody else waits
- * (another QP, or a thread for the end of the turn: dereg_mr, quiesce), and
- * lets it go first.  More if it is the only one that has been busy lately: to
- * ask, and to look the memory up again, costs some per cent of a slice.
+ * After this many bytes a send queue asks its poller whether other work is waiting (another
+ * QP, or a thread that waits for the end of the turn, as dereg_mr and quiesce do), and ends
+ * its turn if so.  The slice is longer if the QP is the only one that was busy lately,
+ * because the query and a new lookup of the memory cost some per cent of a slice.
  */
 #define VRD_MEM_SLICE		(64U << 10)
 #define VRD_MEM_SLICE_ALONE	(512U << 10)
@@ -52,15 +52,16 @@
 
 struct vrd_mem_qp;
 
-/* QPs whose send queue waits for something of another's, longest first; fabric.lock. */
+/* QPs whose send queue waits for something of another QP, longest wait first; fabric.lock. */
 TAILQ_HEAD(vrd_mem_parked, vrd_mem_qp);
 
-/* A GID of a port; found by RCU readers, changed under mem_fabric.lock. */
+/* A GID of a port; RCU readers look it up, changes are made under mem_fabric.lock. */
 struct vrd_mem_gid {
 	uint8_t gid[16];
 	struct vrd_mem_port *port;
 	struct vrd_mem_gid *next;		/* in the bucket; RCU */
-	bool revoked;				/* in no bucket: its owner has it; relaxed */
+	bool revoked;				/* in no bucket: the GID's owner has added it;
+						 * relaxed */
 	struct vrd_deferred deferred;
 };
 
@@ -71,10 +72,10 @@ struct vrd_mem_fabric {
 	struct vrd_fabric *fabric;
 	struct vrd_mem_gid *gids[VRD_MEM_GID_BUCKETS];	/* RCU */
 	/*
-	 * Goes up, after the change, whenever a GID or a QP disappears or a QP's
-	 * peer changes: what a QP remembered about its peer counts only as
-	 * long as this is what it was.  On a line of its own, for every burst
-	 * of every QP reads it.
+	 * Incremented, after the change, whenever a GID or a QP is removed or a QP's peer
+	 * changes. What a QP has cached about its peer is valid only while the generation is
+	 * the one that was cached with it.  Has a cache line of its own, because every burst of
+	 * every QP reads it.
 	 */
 	_Alignas(64) _Atomic uint64_t generation;
 };
@@ -83,7 +84,7 @@ struct vrd_mem_port {
 	struct vrd_device *dev;
 	struct vrd_mem_fabric *fabric;
 	struct vrd_mem_gid *gids[VRD_GID_TABLE_LEN];	/* by sgid_index; RCU */
-	struct vrd_mem_parked parked;		/* wait for dev to resume; fabric.lock */
+	struct vrd_mem_parked parked;		/* QPs that wait for dev to resume; fabric.lock */
 };
 
 static inline struct vrd_mem_port *vrd_mem_port(const struct vrd_device *dev)
@@ -99,12 +100,13 @@ static inline uint64_t vrd_mem_generation(struct vrd_mem_fabric *mf)
 /* ---- queue pairs ------------------------------------------------------- */
 
 /*
- * A message that takes several turns.  Made when a QP first has one, so that
+ * A message that takes several turns.  Allocated for the first such message of a QP, so that
  * idle QPs stay small; sq.lock.
  */
 struct vrd_mem_progress {
 	bool active;
-	struct vrd_wr wr;		/* at sq.head, where the guest may change it */
+	struct vrd_wr wr;		/* copy of the entry at sq.head, which the guest may
+					 * change */
 	struct vrd_sg local;
 	struct vrd_resp_message msg;
 	uint64_t left;
@@ -119,7 +121,8 @@ struct vrd_mem_qp {
 	uint64_t peer_generation;
 	struct vrd_mem_progress *progress;
 	struct vrd_req req;		/* WAIT_OTHER: for a suspended peer, in its parked list */
-	bool dead;			/* destroyed: leave it alone; written with rq.lock as well */
+	bool dead;			/* destroyed: must not be served; written with rq.lock
+					 * held as well */
 
 	/* fabric.lock */
 	struct vrd_mem_parked *parked;	/* the list that it is in, or NULL */
@@ -131,7 +134,7 @@ static inline struct vrd_mem_qp *vrd_mem_qp(const struct vrd_qp *qp)
 	return qp->priv[VRD_SLOT_MEMORY];
 }
 
-/* The message at sq.head has been begun; sq.lock. */
+/* True if the message at sq.head has been started; sq.lock. */
 static inline bool vrd_mem_sq_busy(const struct vrd_mem_qp *mq)
 {
 	return mq->req.wait != VRD_REQ_WAIT_NONE || (mq->progress && mq->progress->active);
@@ -151,11 +154,13 @@ static inline bool vrd_mem_is_datagram(const struct vrd_qp *qp)
 struct vrd_mem_burst {
 	struct vrd_qp *qp;
 	struct vrd_mem_qp *mq;
-	unsigned int poller;		/* index of the one that runs this */
-	struct vrd_counters *count;	/* its, of the QP's device */
-	uint64_t whole;			/* a slice of this burst: vrd_mem_whole_slice(); 0: not known */
-	uint64_t slice;			/* bytes that may be copied before asking again */
-	/* Of the requests so far, not in the counters yet. */
+	unsigned int poller;		/* index of the poller that runs this turn */
+	struct vrd_counters *count;	/* that poller's counters of the QP's device */
+	uint64_t whole;			/* a slice of this burst: vrd_mem_whole_slice(); 0: not
+					 * known yet */
+	uint64_t slice;			/* bytes that may be copied before the next query for
+					 * other work */
+	/* Totals of the requests so far that are not in the counters yet. */
 	uint64_t sent;			/* bytes */
 	uint32_t writes, sends;
 	uint8_t status;			/* of the request that failed: VIRTIO_RDMA_WC_* */
@@ -184,13 +189,13 @@ void vrd_mem_fabric_changed(struct vrd_mem_fabric *mf);
 /* RCU read section: */
 const struct vrd_mem_gid *vrd_mem_sgid(const struct vrd_mem_port *port, uint8_t index);
 struct vrd_mem_port *vrd_mem_port_by_gid(struct vrd_mem_fabric *mf, const uint8_t gid[16]);
-/* True if a device of the fabric has it; any thread. */
+/* True if a device of the fabric has this GID; any thread. */
 bool vrd_mem_reaches(struct vrd_device *dev, const uint8_t gid[16]);
-/* NULL as well for a QP that has no part here, as QP 1 of some devices. */
+/* Also NULL for a QP that does not use this transport, as QP 1 of some devices. */
 struct vrd_qp *vrd_mem_find_qp(struct vrd_mem_fabric *mf, const uint8_t gid[16], uint32_t qpn);
 /*
- * Any thread, any lock but fabric.lock: has the send queue of the QP that @gid
- * and @qpn name, or of @qp's peer, looked at.
+ * Schedules the QP that @gid and @qpn identify, or @qp's peer.  Any thread, any lock except
+ * fabric.lock.
  */
 void vrd_mem_wake(struct vrd_mem_fabric *mf, const uint8_t gid[16], uint32_t qpn);
 void vrd_mem_wake_peer(struct vrd_qp *qp);
@@ -205,10 +210,10 @@ void vrd_mem_wait_end(struct vrd_mem_qp *mq);
 
 /* sq.c */
 void vrd_mem_count_other(struct vrd_mem_burst *b, const struct vrd_wr *wr);
-/* How many bytes are copied before asking: more if the QP is alone. */
+/* Bytes that are copied before the next query for other work: more if the QP is alone. */
 uint64_t vrd_mem_whole_slice(struct vrd_mem_burst *b);
 bool vrd_mem_next_slice(struct vrd_mem_burst *b);
-/* Charges the QP for what was copied of the slice. */
+/* Charges the QP for the bytes of the slice that were copied. */
 static inline void vrd_mem_moved(struct vrd_mem_burst *b)
 {
 	b->qp->sched.moved += (b->whole ? b->whole : VRD_MEM_SLICE) - b->slice;
@@ -236,7 +241,8 @@ static inline void vrd_mem_unlock_peer(struct vrd_mem_burst *b)
 }
 
 /*
- * The request has succeeded: completes it.  VRD_RUN_IDLE, or what the turn ends with.
+ * Completes a request that has succeeded.  Returns VRD_RUN_IDLE if the turn continues, else
+ * the result of the turn.
  */
 static VRD_INLINE enum vrd_run vrd_mem_complete(struct vrd_mem_burst *b, const struct vrd_wr *wr)
 {

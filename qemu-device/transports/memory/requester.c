@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Memory transport: a send queue's turn, and the requester of a connected QP (RC; UC
- * where it differs).
+ * Memory transport: a send queue's turn, and the requester of a connected QP (RC; UC where
+ * it differs).
  *
- * A turn takes work requests off the ring in order, has each carried out, and completes
- * it.  Everything is done when it is completed, so the order of completions and the
- * fence flag come by themselves.
+ * A turn takes work requests from the ring in order, executes each and completes it.  A
+ * request is executed entirely before it is completed, so completions are in order and the
+ * fence flag needs no code.
  *
- * A request is checked on its own side first, then the peer is found and its
- * receive side locked, which stays locked for the burst; the responder
- * (core/responder.c) checks its side, and the bytes are copied.  Runs on the QP's
- * poller with sq.lock held, in an RCU read section.
+ * A request is checked on its own side first.  Then the peer is found and its receive side
+ * locked; it stays locked for the burst.  The responder (core/responder.c) checks its side,
+ * and the bytes are copied.  Runs on the QP's poller with sq.lock held, in an RCU read
+ * section.
  */
 #include <stdlib.h>
 
@@ -18,7 +18,7 @@
 
 /* ---- the peer ------------------------------------------------------------ */
 
-/* True if @peer, whose rq.lock is held, answers requests by memory. */
+/* True if @peer, whose rq.lock is held, answers requests on this path. */
 static inline bool vrd_mem_answers(const struct vrd_qp *peer)
 {
 	/* A connection on another path does not answer on this one. */
@@ -34,14 +34,14 @@ static bool vrd_mem_is_connected(const struct vrd_qp *peer, const struct vrd_qp 
 	       vrd_mem_port_by_gid(port->fabric, peer->attr.av.dgid) == port;
 }
 
-/* Finds the peer, locks it and sees whether it is connected to us. */
+/* Finds the peer, locks it and checks that it is connected to this QP. */
 static VRD_NOINLINE enum vrd_mem_step vrd_mem_find_peer(struct vrd_mem_burst *b, uint64_t generation)
 {
 	struct vrd_mem_qp *mq = b->mq;
 	struct vrd_qp *qp = b->qp, *peer;
 
 	mq->peer = NULL;
-	/* The source address has to be one of our own still. */
+	/* The source GID must still be in this port's table. */
 	if (!vrd_mem_sgid(mq->port, qp->attr.av.sgid_index))
 		return vrd_mem_fail(b, VIRTIO_RDMA_WC_LOC_QP_OP_ERR);
 	peer = vrd_mem_find_qp(mq->port->fabric, qp->attr.av.dgid, le32toh(qp->attr.dest_qpn));
@@ -62,13 +62,13 @@ static VRD_NOINLINE enum vrd_mem_step vrd_mem_find_peer(struct vrd_mem_burst *b,
 }
 
 /*
- * Sets and locks burst.resp.qp, or leaves it NULL and says what becomes of the
- * request: an unreliable one is DONE when nobody is there.
+ * Sets and locks burst.resp.qp.  If there is no peer, leaves it NULL and returns the result
+ * of the request: an unreliable request is DONE then.
  *
- * A peer that was found is remembered: as long as the fabric's generation stays, a QP
- * that was in the tables has not been taken out before this turn's RCU read section
- * began, so it is there until the end of the turn.  And a thread that connects the
- * peer to another QP raises the generation under the lock that we take here.
+ * The peer is cached.  While the fabric's generation is unchanged, the cached QP was not
+ * removed from the tables before this turn's RCU read section began, so it exists until the
+ * end of the turn.  A thread that connects the peer to another QP increments the generation
+ * under the lock that is taken here.
  */
 static VRD_INLINE enum vrd_mem_step vrd_mem_lock_peer(struct vrd_mem_burst *b)
 {
@@ -93,7 +93,7 @@ static VRD_INLINE enum vrd_mem_step vrd_mem_lock_peer(struct vrd_mem_burst *b)
 
 /* ---- the request --------------------------------------------------------- */
 
-/* What the responder's answer means to the request. */
+/* Translates the responder's result to the result of the request. */
 static VRD_NOINLINE enum vrd_mem_step vrd_mem_answer(struct vrd_mem_burst *b, enum vrd_resp_result result)
 {
 	enum vrd_mem_step step;
@@ -115,7 +115,10 @@ static VRD_NOINLINE enum vrd_mem_step vrd_mem_answer(struct vrd_mem_burst *b, en
 	case VRD_RESP_OP_ERR:
 		return vrd_mem_fail(b, VIRTIO_RDMA_WC_REM_OP_ERR);
 	default:
-		/* Dropped.  It may have failed: it is looked at again before it is used. */
+		/*
+		 * The request was dropped.  The peer may have failed: it is checked again
+		 * before its next use.
+		 */
 		vrd_mem_unlock_peer(b);
 		return VRD_MEM_DONE;
 	}
@@ -138,7 +141,7 @@ static VRD_NOINLINE enum vrd_mem_step vrd_mem_rc_atomic(struct vrd_mem_burst *b,
 	return VRD_MEM_DONE;
 }
 
-/* A region or page has gone since it was checked. */
+/* A region or page was removed after it was checked. */
 static VRD_NOINLINE enum vrd_mem_step vrd_mem_copy_failed(struct vrd_mem_burst *b,
 							  const struct vrd_wr *wr,
 							  struct vrd_resp_message *msg,
@@ -151,7 +154,7 @@ static VRD_NOINLINE enum vrd_mem_step vrd_mem_copy_failed(struct vrd_mem_burst *
 
 /* ---- messages of several turns --------------------------------------------- */
 
-/* Copies what is left of the message, as far as the turn goes. */
+/* Copies the rest of the message, as far as the turn's slices allow. */
 static enum vrd_mem_step vrd_mem_rc_slices(struct vrd_mem_burst *b, struct vrd_mem_progress *p)
 {
 	bool read = p->wr.req.opcode == VIRTIO_RDMA_WR_RDMA_READ;
@@ -176,7 +179,7 @@ static enum vrd_mem_step vrd_mem_rc_slices(struct vrd_mem_burst *b, struct vrd_m
 	return VRD_MEM_DONE;
 }
 
-/* Goes on with a message that has taken turns before this one. */
+/* Continues a message that was started in an earlier turn. */
 static VRD_NOINLINE enum vrd_mem_step vrd_mem_rc_more(struct vrd_mem_burst *b, struct vrd_mem_progress *p)
 {
 	enum vrd_mem_step step;
@@ -184,7 +187,7 @@ static VRD_NOINLINE enum vrd_mem_step vrd_mem_rc_more(struct vrd_mem_burst *b, s
 	if (!b->resp.qp) {
 		step = vrd_mem_lock_peer(b);
 		if (!b->resp.qp) {
-			/* Nobody there: try from the start when there is somebody. */
+			/* No peer: start the message again when there is one. */
 			if (b->mq->req.wait != VRD_REQ_WAIT_OTHER)
 				p->active = false;
 			return step;
@@ -201,8 +204,8 @@ static VRD_NOINLINE enum vrd_mem_step vrd_mem_rc_more(struct vrd_mem_burst *b, s
 }
 
 /*
- * A message that may need more than this turn.  All of its state goes into
- * memory that outlives the turn.
+ * A message that may need more than this turn.  All of its state is in memory that outlives
+ * the turn.
  */
 static enum vrd_mem_step vrd_mem_rc_sliced(struct vrd_mem_burst *b, const struct vrd_wr *wr)
 {
@@ -273,7 +276,7 @@ static VRD_INLINE enum vrd_mem_step vrd_mem_rc_whole(struct vrd_mem_burst *b,
 	return VRD_MEM_DONE;
 }
 
-/* One of VRD_LONG_BYTES or more, or longer than what is left of the slice. */
+/* A message of VRD_LONG_BYTES or more, or longer than the rest of the slice. */
 static VRD_NOINLINE enum vrd_mem_step vrd_mem_rc_long(struct vrd_mem_burst *b,
 						      const struct vrd_wr *wr)
 {
@@ -352,13 +355,13 @@ enum vrd_run vrd_mem_sq_run(struct vrd_qp *qp, unsigned int budget)
 	if (vrd_unlikely(qp->state != VIRTIO_RDMA_QPS_RTS)) {
 		if (qp->state == VIRTIO_RDMA_QPS_SQE || qp->state == VIRTIO_RDMA_QPS_ERR)
 			return vrd_mem_flush(qp, budget);
-		/* Not to be looked at before RTS; MODIFY_QP runs it then. */
+		/* Before RTS the send queue is not processed; MODIFY_QP schedules the QP at RTS. */
 		if (qp->state != VIRTIO_RDMA_QPS_SQD || vrd_mem_drained(qp))
 			return VRD_RUN_WAIT;
 		budget = 1;
 	}
 
-	/* Not the buffers: they are long, and filled before they are read. */
+	/* The large buffers are not initialised: they are written before they are read. */
 	b.qp = qp;
 	b.mq = mq;
 	b.poller = vrd_poller_index(qp->poller);

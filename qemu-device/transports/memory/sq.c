@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Memory transport: what happens seldom in a send queue's turn (requester.c): errors,
- * slices of long copies, the states other than RTS, receive rings that were rung.
+ * Memory transport: the rare parts of a send queue's turn (requester.c): errors, slices of
+ * long copies, the states other than RTS, doorbells of receive rings.
  *
- * On the poller with sq.lock held, but for vrd_mem_rq_run().
+ * Runs on the poller with sq.lock held, except for vrd_mem_rq_run().
  */
 #include "memory.h"
 
@@ -13,7 +13,7 @@ enum vrd_mem_step vrd_mem_fail(struct vrd_mem_burst *b, uint8_t status)
 	return VRD_MEM_FAILED;
 }
 
-/* READ or an atomic. */
+/* Counts a READ or an atomic. */
 void vrd_mem_count_other(struct vrd_mem_burst *b, const struct vrd_wr *wr)
 {
 	if (wr->req.opcode != VIRTIO_RDMA_WR_RDMA_READ) {
@@ -31,7 +31,7 @@ uint64_t vrd_mem_whole_slice(struct vrd_mem_burst *b)
 	return b->whole;
 }
 
-/* The slice is used up: true if the turn may go on with another. */
+/* The slice is used up: returns true if the turn may continue with another one. */
 bool vrd_mem_next_slice(struct vrd_mem_burst *b)
 {
 	if (vrd_poller_has_other_work(b->qp->poller, b->qp) || vrd_device_suspended(b->qp->dev) ||
@@ -42,7 +42,7 @@ bool vrd_mem_next_slice(struct vrd_mem_burst *b)
 	return true;
 }
 
-/* The request did not succeed, or not in this turn. */
+/* The request did not succeed, or is not finished in this turn. */
 enum vrd_run vrd_mem_stop(struct vrd_mem_burst *b, const struct vrd_wr *wr,
 			  enum vrd_mem_step step)
 {
@@ -57,8 +57,8 @@ enum vrd_run vrd_mem_stop(struct vrd_mem_burst *b, const struct vrd_wr *wr,
 }
 
 /*
- * SQD: the request that was begun is finished, no other is taken; then the
- * driver is told, if it asked for that.
+ * SQD: the request that was started is finished, and no other is started.  Then the event
+ * SQ_DRAINED is raised if the driver asked for it.
  */
 bool vrd_mem_drained(struct vrd_qp *qp)
 {
@@ -76,7 +76,7 @@ enum vrd_run vrd_mem_flush(struct vrd_qp *qp, unsigned int budget)
 	struct vrd_mem_qp *mq = vrd_mem_qp(qp);
 	bool more;
 
-	/* What was under way is still at sq.head and is flushed with the rest. */
+	/* The request that was under way is still at sq.head and is flushed with the others. */
 	vrd_mem_wait_end(mq);
 	if (mq->progress)
 		mq->progress->active = false;
@@ -90,14 +90,14 @@ enum vrd_run vrd_mem_flush(struct vrd_qp *qp, unsigned int budget)
 	return more ? VRD_RUN_MORE : VRD_RUN_IDLE;
 }
 
-/* Receives were posted in ERR, or a sender waits for them. */
+/* The driver has posted receives in ERR, or a sender waits for them. */
 void vrd_mem_rq_run(struct vrd_qp *qp)
 {
 	vrd_lock(&qp->rq.lock);
 	if (qp->state == VIRTIO_RDMA_QPS_ERR) {
 		vrd_qp_schedule(qp);
 	} else if (qp->rq.want_db) {
-		/* (If not, the guest rang for nothing, and disturbs nobody else.) */
+		/* Without want_db the guest rang needlessly: no peer is woken. */
 		vrd_rq_want_doorbell(qp, false);
 		if (!vrd_mem_is_datagram(qp))
 			vrd_mem_wake_peer(qp);

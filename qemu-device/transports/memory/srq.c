@@ -2,10 +2,10 @@
 /*
  * Memory transport: shared receive queues.
  *
- * The responder takes the receives (core/responder.c).  A reliable sender for which
- * there is none waits in the SRQ's list; the next post rings, and all of them try
- * again, in the order in which they came.  Those that get no receive keep their
- * places, before the one that got it and wants the next.
+ * The responder takes the receives (core/responder.c).  A reliable sender that finds no
+ * receive waits in the SRQ's list.  The next post rings the doorbell, and all senders of the
+ * list try again, in the order of their arrival.  Senders that get no receive keep their
+ * places, ahead of the one that got a receive and needs another.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -38,8 +38,8 @@ int vrd_mem_srq_create(struct vrd_srq *srq)
 }
 
 /*
- * Its QPs are gone for a grace period, so nobody comes into the list any more;
- * who is in it will find that its peer is gone.
+ * The SRQ's QPs were removed a grace period ago, so no sender is added to the list any more.
+ * Senders in the list will find that their peer is gone.
  */
 void vrd_mem_srq_destroy(struct vrd_srq *srq)
 {
@@ -52,11 +52,11 @@ void vrd_mem_srq_free(struct vrd_srq *srq)
 	srq->priv[VRD_SLOT_MEMORY] = NULL;
 }
 
-/* Receives were posted, and senders may wait for them. */
+/* The driver has posted receives, and senders may wait for them. */
 void vrd_mem_srq_run(struct vrd_srq *srq)
 {
 	vrd_lock(&srq->ring.lock);
-	/* (If not, the guest rang for nothing, and disturbs nobody else.) */
+	/* Without want_db the guest rang needlessly: no sender is scheduled. */
 	if (srq->ring.want_db) {
 		vrd_srq_want_doorbell(srq, false);
 		vrd_mem_retry_parked(vrd_mem_srq_fabric(srq), &vrd_mem_srq(srq)->starved);
@@ -65,8 +65,8 @@ void vrd_mem_srq_run(struct vrd_srq *srq)
 }
 
 /*
- * The sender found no receive, and the responder has asked for a doorbell.  If that
- * has been rung since, its receives may be all that are posted: try again at once.
+ * The sender found no receive, and the responder has asked for a doorbell.  If the doorbell
+ * was rung since then, no further post may follow: try again at once.
  */
 void vrd_mem_srq_park(struct vrd_mem_qp *mq, struct vrd_srq *srq)
 {

@@ -2,20 +2,20 @@
 /*
  * Memory transport: datagrams, of UD QPs and of QP 1.
  *
- * The address vector comes with each request.  Only what is wrong on the
- * sender's own side fails the request; what the network or the receiver does
- * not like is dropped, and the sender has succeeded.  Runs on the sender's
- * poller with sq.lock held, in an RCU read section.
+ * Each request contains its address vector.  Only an error on the sender's own side fails
+ * the request.  A datagram that has no valid destination, or that the receiver does not
+ * accept, is dropped, and the request succeeds.  Runs on the sender's poller with sq.lock
+ * held, in an RCU read section.
  *
- * A receive gets 40 bytes of header before the payload, as RoCE v2 has it: the
- * IPv6 header, or 20 bytes of nothing and the IPv4 header.
+ * A receive gets 40 bytes of header before the payload, as in RoCE v2: the IPv6 header, or
+ * 20 bytes of zeroes and the IPv4 header.
  */
 #include <string.h>
 
 #include "grh.h"
 #include "memory.h"
 
-/* Fills the header; flags of the CQE. */
+/* Fills the header; returns flags of the CQE. */
 static uint8_t vrd_mem_header(uint8_t out[VRD_MEM_GRH_LEN], const uint8_t sgid[16],
 			      const struct vrd_wr *wr)
 {
@@ -27,7 +27,7 @@ static uint8_t vrd_mem_header(uint8_t out[VRD_MEM_GRH_LEN], const uint8_t sgid[1
 		.hop_limit = wr->av.hop_limit,
 	};
 
-	/* Immediate data has a header of its own, four bytes. */
+	/* Immediate data has a header of its own, of four bytes. */
 	return vrd_grh_fill(out, &grh, ((wr->req.length + 3) & ~3U) +
 			    (wr->req.opcode == VIRTIO_RDMA_WR_SEND_WITH_IMM ? 4 : 0));
 }
@@ -41,10 +41,9 @@ static enum vrd_mem_step vrd_mem_drop(struct vrd_mem_burst *b)
 }
 
 /*
- * The Q_Key that the datagram carries.  IBTA 10.2.5: one with the top bit set
- * is privileged; a request that names one gets the QP's own instead, which
- * only the kernel can have made a privileged one.  So no process can talk to
- * QP 1.
+ * The Q_Key that the datagram carries.  IBTA 10.2.5: a Q_Key with the top bit set is
+ * privileged.  A request that names one carries the QP's own Q_Key instead, and only the
+ * kernel can give a QP a privileged Q_Key.  So no process can send to QP 1.
  */
 static uint32_t vrd_mem_send_qkey(const struct vrd_qp *qp, const struct vrd_wr *wr)
 {
@@ -87,7 +86,7 @@ static enum vrd_mem_step vrd_mem_ud_deliver(struct vrd_mem_burst *b, const struc
 
 /* ---- sending ---------------------------------------------------------------------- */
 
-/* What the sender itself did wrong: VIRTIO_RDMA_WC_*. */
+/* Checks the sender's own side; returns VIRTIO_RDMA_WC_*. */
 static uint8_t vrd_mem_ud_check(struct vrd_mem_burst *b, const struct vrd_wr *wr,
 				struct vrd_sg *payload, const struct vrd_mem_gid **sgid)
 {
@@ -95,7 +94,7 @@ static uint8_t vrd_mem_ud_check(struct vrd_mem_burst *b, const struct vrd_wr *wr
 		return VIRTIO_RDMA_WC_LOC_QP_OP_ERR;
 	if (le32toh(wr->av.pd) != b->qp->pd->id || wr->pkey_index)
 		return VIRTIO_RDMA_WC_LOC_QP_OP_ERR;
-	/* The source address is one of the sender's own, or nothing goes out. */
+	/* The source GID must be in the sender's own table. */
 	*sgid = vrd_mem_sgid(b->mq->port, wr->av.sgid_index);
 	if (!*sgid)
 		return VIRTIO_RDMA_WC_LOC_QP_OP_ERR;
@@ -126,8 +125,8 @@ static enum vrd_mem_step vrd_mem_ud_step(struct vrd_mem_burst *b, const struct v
 
 	peer = vrd_mem_find_qp(b->mq->port->fabric, wr->av.dgid, le32toh(wr->av.dqpn));
 	/*
-	 * A receiver that is suspended gets nothing: waiting for one paused
-	 * guest would keep the datagrams of all others waiting.
+	 * Datagrams to a suspended receiver are dropped: waiting for one paused guest would
+	 * delay the datagrams to all others.
 	 */
 	if (!peer || vrd_device_suspended(peer->dev))
 		return vrd_mem_drop(b);
@@ -177,7 +176,7 @@ void vrd_mem_path_deliver(struct vrd_qp *qp, uint8_t *data, uint32_t length,
 	vrd_sg_host(&payload, data + VRD_MEM_GRH_LEN, length);
 	vrd_lock(&qp->rq.lock);
 	vrd_resp_attach(&resp, qp, qp->poller, vrd_poller_index(qp->poller));
-	/* The other transport may not know whether a solicited event was asked for. */
+	/* The other transport may not know whether the sender asked for a solicited event. */
 	if (!vrd_mem_qp(qp)->dead && vrd_resp_listens(qp) &&
 	    vrd_resp_datagram(&resp, &header, &payload, cqe, true))
 		vrd_count(resp.count, VIRTIO_RDMA_STAT_UD_DROPS, 1);

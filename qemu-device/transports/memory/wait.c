@@ -1,21 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Memory transport: what ends the waits of a send queue (core/requester.c) before
+ * Memory transport: the events that end the waits of a send queue (core/requester.c) before
  * their timers do.
  *
  *   no receive posted    the peer's receive ring, or its SRQ's, asks for doorbells
- *                        meanwhile, so the next post wakes us
- *   nothing answers      the peer's transition to RTR wakes us
- *   peer is suspended    its resume wakes us.  Time does not count: a paused VM
- *                        is not a lost one, the device knows that it is there
- *                        and that nothing was lost, and a pause (or a change of
- *                        the memory table) shall be invisible to its peers.
+ *                        meanwhile, so the next post wakes this QP
+ *   no answer            the peer's transition to RTR wakes this QP
+ *   peer is suspended    the peer's resume wakes this QP.  The timers do not run: the peer
+ *                        exists and nothing was lost, and a pause of a VM (or a change of
+ *                        its memory table) must be invisible to its peers.
  *
  * Runs on the QP's poller with sq.lock held.
  */
 #include "memory.h"
 
-/* It waits for something else than a receive now. */
+/* The QP waits for something other than a receive now. */
 static void vrd_mem_leave_rnr(struct vrd_mem_qp *mq)
 {
 	if (mq->req.wait == VRD_REQ_WAIT_RNR)
@@ -27,14 +26,14 @@ static enum vrd_mem_step vrd_mem_wait_or_fail(struct vrd_mem_burst *b, uint8_t s
 	return status ? vrd_mem_fail(b, status) : VRD_MEM_WAIT;
 }
 
-/* The peer, which is locked and asks for doorbells, has no receive posted. */
+/* The peer has no receive posted; it is locked, and its ring asks for doorbells. */
 enum vrd_mem_step vrd_mem_wait_rnr(struct vrd_mem_burst *b)
 {
 	return vrd_mem_wait_or_fail(b, vrd_req_wait_rnr(&b->mq->req, b->poller,
 							b->resp.qp->attr.min_rnr_timer));
 }
 
-/* There is no peer, or not one that is connected to us and ready to receive. */
+/* There is no peer, or it is not connected to this QP, or not ready to receive. */
 enum vrd_mem_step vrd_mem_wait_peer(struct vrd_mem_burst *b)
 {
 	if (b->qp->type == VIRTIO_RDMA_QPT_UC)
@@ -50,17 +49,17 @@ enum vrd_mem_step vrd_mem_wait_host(struct vrd_mem_burst *b)
 	return VRD_MEM_WAIT;
 }
 
-/* @dev, the peer's, is suspended. */
+/* The peer's device @dev is suspended. */
 enum vrd_mem_step vrd_mem_wait_resume(struct vrd_mem_burst *b, struct vrd_device *dev)
 {
 	if (b->qp->type == VIRTIO_RDMA_QPT_UC)
-		return VRD_MEM_DONE;	/* lost, as on a wire */
+		return VRD_MEM_DONE;	/* lost, as on a network */
 	vrd_req_wait_other(&b->mq->req);
-	/* It may run again by now: then try at once, in another turn. */
+	/* The device may have resumed by now: then try at once, in another turn. */
 	return vrd_mem_park_suspended(b->mq, vrd_mem_port(dev)) ? VRD_MEM_WAIT : VRD_MEM_MORE;
 }
 
-/* The request is done for, one way or another. */
+/* The request has succeeded, failed or is flushed. */
 void vrd_mem_wait_end(struct vrd_mem_qp *mq)
 {
 	if (mq->req.wait == VRD_REQ_WAIT_OTHER || mq->req.wait == VRD_REQ_WAIT_RNR)
