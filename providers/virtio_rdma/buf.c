@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
- * Memory for rings.  Called when a QP or CQ is made, resized or destroyed;
- * needs no lock.
+ * Memory for rings.  Called when a QP, CQ or SRQ is created, resized or
+ * destroyed; needs no lock.
  */
 #include <errno.h>
 #include <sys/mman.h>
@@ -9,8 +9,8 @@
 #include "vrdma.h"
 
 /*
- * Zeroed, and kept out of a child's memory: fork() must not make the parent's
- * next write to the ring go to a copy that the device does not see.
+ * Allocates zeroed memory that fork() does not copy: after a copy-on-write the
+ * parent would write to a page that the device does not access.
  */
 int vrdma_buf_alloc(struct vrdma_buf *buf, size_t len, size_t page_size)
 {

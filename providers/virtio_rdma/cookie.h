@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB */
 /*
- * Cookies of an SRQ's entries.  Entries are complete in any order, so a wr_id
- * cannot be kept at the entry's place in the ring: it is kept at a number that
- * was free when the entry was posted, and that the entry's CQE brings back.
- * Needs nothing of libibverbs, as ring.h.
+ * Cookies of an SRQ's entries.  Entries complete in any order, so a wr_id is
+ * not stored at the entry's place in the ring.  It is stored under a cookie: a
+ * number that was free when the entry was posted, and that the entry's CQE
+ * contains. Depends on nothing of libibverbs, like ring.h.
  *
- * Threading: a caller holds the SRQ's lock.
+ * Threading: the caller holds the SRQ's lock.
  */
 #ifndef VRDMA_COOKIE_H
 #define VRDMA_COOKIE_H
@@ -18,11 +18,11 @@
 
 /**
  * struct vrdma_cookies - numbers from 0 to @num - 1
- * @next:  by number: the next free one, COOKIE_NONE behind the last of them, or
+ * @next:  by number: the next free one, COOKIE_NONE after the last one, or
  *         COOKIE_TAKEN
- * @free:  the first free one
- * @num:   their number
- * @taken: how many are taken
+ * @free:  the first free number
+ * @num:   count of the numbers
+ * @taken: count of the taken numbers
  */
 struct vrdma_cookies {
 	uint32_t *next;
@@ -46,7 +46,7 @@ static inline void vrdma_cookies_init(struct vrdma_cookies *c, uint32_t *next,
 	}
 }
 
-/* COOKIE_NONE when all are taken. */
+/* Returns COOKIE_NONE when all are taken. */
 static inline uint32_t vrdma_cookie_take(struct vrdma_cookies *c)
 {
 	uint32_t cookie = c->free;
@@ -59,7 +59,7 @@ static inline uint32_t vrdma_cookie_take(struct vrdma_cookies *c)
 	return cookie;
 }
 
-/* False if it is not taken. */
+/* Returns false if @cookie is not taken. */
 static inline bool vrdma_cookie_put(struct vrdma_cookies *c, uint32_t cookie)
 {
 	if (cookie >= c->num || c->next[cookie] != VRDMA_COOKIE_TAKEN)
@@ -70,7 +70,10 @@ static inline bool vrdma_cookie_put(struct vrdma_cookies *c, uint32_t cookie)
 	return true;
 }
 
-/* The first one from @from on, around the end, that is taken; there is one. */
+/*
+ * Returns the first taken cookie from @from on, wrapping at the end; there must
+ * be one.
+ */
 static inline uint32_t vrdma_cookie_find(const struct vrdma_cookies *c,
 					 uint32_t from)
 {

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
- * Completion queues: making, resizing, arming and destroying them, and taking
- * a QP's completions out.  Polling is in poll.c.
+ * Completion queues: creation, resizing, arming and destruction, and the
+ * removal of a QP's completions.  Polling is in poll.c.
  *
- * Threading: what touches a CQ's rings holds its lock; creation and
- * destruction are the caller's alone, as verbs demand.
+ * Threading: code that accesses a CQ's rings holds the CQ's lock.  Verbs
+ * requires that creation and destruction do not run concurrently with other
+ * uses of the CQ.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -15,7 +16,10 @@
 
 static_assert(sizeof(struct virtio_rdma_cqe) == 32, "CQE size of the ABI");
 
-/* The ring first, then its control words on lines of their own. */
+/*
+ * Layout of the buffer: the ring, then its control words in cache lines of
+ * their own.
+ */
 static struct vrdma_cq_gen *vrdma_cq_gen_alloc(struct vrdma_context *ctx,
 					       uint32_t entries)
 {
@@ -84,7 +88,9 @@ static bool vrdma_cq_size_ok(const struct vrdma_context *ctx, int64_t cqe)
 	return cqe >= 1 && cqe <= ctx->max_cqe;
 }
 
-/* What the attributes ask beyond the standard: an errno if it is not had. */
+/*
+ * Returns an errno if the attributes ask for something that is not supported.
+ */
 static int vrdma_cq_check_attr(const struct vrdma_context *ctx,
 			       const struct ibv_cq_init_attr_ex *attr)
 {
@@ -158,7 +164,10 @@ static struct vrdma_cq *vrdma_cq_create(struct ibv_context *ibvctx,
 	cmd.cqe_size = sizeof(struct virtio_rdma_cqe);
 	cmd.ctrl_offset = vrdma_cq_gen_ctrl_offset(cq->cur);
 
-	/* Single-threadedness and parent domains are not the kernel's matter. */
+	/*
+	 * The kernel needs neither the single-threaded flag nor the parent
+	 * domain.
+	 */
 	cmd_attr.cqe = attr->cqe;
 	cmd_attr.channel = attr->channel;
 	cmd_attr.comp_vector = attr->comp_vector;
@@ -216,8 +225,9 @@ struct ibv_cq_ex *vrdma_create_cq_ex(struct ibv_context *ibvctx,
 }
 
 /*
- * The oldest ring is empty: drops it if the device writes a newer one, and
- * returns that; NULL if there is none, so that the CQ is empty.
+ * Called when the oldest ring is empty.  If the device writes a newer ring,
+ * frees the oldest one and returns the next; otherwise returns NULL, and the CQ
+ * is empty.
  */
 struct vrdma_cq_gen *vrdma_cq_next_gen(struct vrdma_cq *cq)
 {
@@ -230,7 +240,7 @@ struct vrdma_cq_gen *vrdma_cq_next_gen(struct vrdma_cq *cq)
 	return cq->cur;
 }
 
-/* Completions of receives that wait to be polled. */
+/* Counts the completions of receives that were not polled yet. */
 static uint32_t vrdma_cq_pending_recvs(const struct vrdma_cq *cq)
 {
 	const struct vrdma_cq_gen *gen;
@@ -248,9 +258,10 @@ static uint32_t vrdma_cq_pending_recvs(const struct vrdma_cq *cq)
 }
 
 /*
- * Signaled sends of a QP whose completions were not polled, or are to come.
- * Without the send queue's lock, as vrdma_ring_oldest(): what is published stays
- * until the tail passes it, and that moves under the CQ's lock.
+ * Counts a QP's signaled sends whose completions were not polled or are still
+ * to come.  Runs without the send queue's lock, like vrdma_ring_oldest(): a
+ * published entry stays unchanged until the tail passes it, and the tail moves
+ * under the CQ's lock.
  */
 static uint32_t vrdma_qp_signaled(const struct vrdma_qp *qp)
 {
@@ -268,9 +279,9 @@ static uint32_t vrdma_qp_signaled(const struct vrdma_qp *qp)
 }
 
 /*
- * What a CQ has to have room for, by what is known: receives that came, and
- * sends that will be complete any moment, so that it makes no difference
- * whether they are already.
+ * The room that a CQ needs, as far as is known: receives that have completed,
+ * and sends that are outstanding.  Outstanding sends may complete at any
+ * moment, so they count as completed.
  */
 static uint32_t vrdma_cq_needed(const struct vrdma_cq *cq)
 {
@@ -283,8 +294,8 @@ static uint32_t vrdma_cq_needed(const struct vrdma_cq *cq)
 }
 
 /*
- * After the kernel's answer the device writes the new ring, from its start.
- * CQEs in the old one stay there and are polled first.
+ * After the kernel has replied the device writes to the new ring, from its
+ * start.  CQEs in the old ring remain there and are polled first.
  */
 int vrdma_resize_cq(struct ibv_cq *ibvcq, int cqe)
 {
@@ -311,8 +322,9 @@ int vrdma_resize_cq(struct ibv_cq *ibvcq, int cqe)
 	}
 
 	/*
-	 * A pending arming goes on in the new ring, where none was answered yet:
-	 * one that was is left out, or it would be answered again.
+	 * A pending arming is copied to the new ring, whose fired word is zero.
+	 * An arming that the device has already answered is not copied, because
+	 * it would be answered again.
 	 */
 	if (vrdma_load(&cq->last->ring.ctrl->fired) == cq->arm)
 		cq->arm &= ~VIRTIO_RDMA_ARM_WHAT_MASK;
@@ -364,21 +376,27 @@ int vrdma_req_notify_cq(struct ibv_cq *ibvcq, int solicited_only)
 	cq->arm = vrdma_cq_ring_arm(&cq->last->ring, cq->arm, solicited_only);
 	dead = vrdma_ctx_dead(to_vctx(ibvcq->context));
 	if (dead) {
-		/* Before the look at the queues: pairs with vrdma_dead_event(). */
+		/*
+		 * Stored before the queues are examined: pairs with
+		 * vrdma_dead_event().
+		 */
 		atomic_store(&cq->want_event, true);
 		flush = vrdma_cq_has_flush(cq);
 	}
 	vrdma_unlock(&cq->lock);
-	/* Nobody reads the arm word any more. */
+	/*
+	 * The dead device does not read the arm word: ask the kernel for the
+	 * event.
+	 */
 	if (flush)
 		vrdma_dead_event(cq);
 	return 0;
 }
 
 /*
- * Forgets a QP's completions, but for receives from an SRQ: those belong to the
- * SRQ, and are delivered.  The caller holds the CQ's lock, and the device makes
- * no more of them.
+ * Removes a QP's completions, except those of receives from an SRQ: they belong
+ * to the SRQ and are still polled.  The caller holds the CQ's lock, and the
+ * device adds no more completions of the QP.
  */
 void vrdma_cq_purge_locked(struct vrdma_cq *cq, struct vrdma_qp *qp)
 {
@@ -393,7 +411,7 @@ void vrdma_cq_purge_locked(struct vrdma_cq *cq, struct vrdma_qp *qp)
 	}
 }
 
-/* The number of a destroyed SRQ may be another's soon.  Under tables_mutex. */
+/* The number of a destroyed SRQ may be reused soon.  Under tables_mutex. */
 void vrdma_cqs_purge_srq(struct vrdma_context *ctx, uint32_t srqn)
 {
 	struct vrdma_cq_gen *gen;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB */
 /*
- * Completion rings: validity, consuming, arming and taking a QP's entries out.
- * Needs the device ABI and nothing of libibverbs, as ring.h.
+ * Completion rings: validity, consumption, arming and removal of a QP's
+ * entries. Depends on the device ABI and on nothing of libibverbs, like ring.h.
  *
- * Threading: a caller holds the CQ's lock.
+ * Threading: the caller holds the CQ's lock.
  */
 #ifndef VRDMA_CQ_RING_H
 #define VRDMA_CQ_RING_H
@@ -13,7 +13,7 @@
 #include "ring.h"
 
 /**
- * struct vrdma_cq_ring - a ring of completions, seen by its consumer
+ * struct vrdma_cq_ring - a ring of completions, the consumer's side
  * @cqes:     entry 0
  * @ctrl:     the words shared with the device
  * @mask:     entries - 1
@@ -37,18 +37,20 @@ typedef uint32_t __attribute__((may_alias)) vrdma_cqe_word;
 #define VRDMA_CQE_PHASE(word)	((word) >> 24)
 
 /*
- * The type of the network header, in the place and with the numbers that RoCE
- * hardware (mlx5) reports it: the service level of a datagram's completion.
+ * The type of the network header, at the position and with the numbers that
+ * RoCE hardware (mlx5) uses to report it: the service level of a datagram's
+ * completion.
  */
 #define VRDMA_WC_L3_IPV6	1
 #define VRDMA_WC_L3_IPV4	2
 #define VRDMA_WC_L3_UDP		8	/* RoCE v2: a UDP header follows */
 
 /*
- * The service level that a process sees.  A RoCE v2 frame carries no service
+ * The service level that a process sees.  A RoCE v2 packet carries no service
  * level, and struct ibv_wc has no field for the type of the header, which IBTA
- * A17.4.5.1 demands for datagrams.  UCX 1.11 to 1.18 read the type here, and
- * drop each IPv4 datagram whose completion does not report it.
+ * A17.4.5.1 demands for datagrams.  UCX 1.11 to 1.18 read the type from the
+ * service level, and drop each IPv4 datagram whose completion does not report
+ * it.
  */
 static inline uint8_t vrdma_cqe_sl(const struct virtio_rdma_cqe *cqe,
 				   uint32_t word)
@@ -68,9 +70,9 @@ vrdma_cq_ring_entry(const struct vrdma_cq_ring *ring, uint32_t index)
 }
 
 /*
- * The CQE at @index and its last word, or NULL while it is the device's.
- * Acquire: the rest of the CQE, and what the operation wrote into the user's
- * memory, is read after the phase.
+ * Returns the CQE at @index and its last word, or NULL while the entry belongs
+ * to the device. Acquire: the rest of the CQE, and what the operation wrote
+ * into the user's memory, is read after the phase.
  */
 static inline struct virtio_rdma_cqe *
 vrdma_cq_ring_peek(const struct vrdma_cq_ring *ring, uint32_t index,
@@ -85,15 +87,19 @@ vrdma_cq_ring_peek(const struct vrdma_cq_ring *ring, uint32_t index,
 	return cqe;
 }
 
-/* Gives the entries below @consumer back; release: they have been read. */
+/*
+ * Returns the entries below @consumer to the device; release: they have been
+ * read.
+ */
 static inline void vrdma_cq_ring_consume(struct vrdma_cq_ring *ring)
 {
 	vrdma_store_release(&ring->ctrl->consumer, ring->consumer);
 }
 
 /*
- * Nothing comes any more, whatever the device still writes: the ring becomes one
- * entry that is in no lap's phase.  The control words stay as they are.
+ * Makes the ring empty for good, whatever the device still writes: replaces it
+ * by a single entry whose phase matches no lap.  The control words stay as they
+ * are.
  */
 static inline void vrdma_cq_ring_close(struct vrdma_cq_ring *ring)
 {
@@ -105,8 +111,8 @@ static inline void vrdma_cq_ring_close(struct vrdma_cq_ring *ring)
 
 /*
  * Asks for an event.  @last is the word of the previous arming; the new one is
- * returned.  The caller looks at the ring afterwards: the barrier, with the
- * device's between its CQE and its load of the word, makes sure that either
+ * returned.  The caller polls the ring afterwards.  The barrier pairs with the
+ * device's barrier between its store of a CQE and its load of the word: either
  * the caller finds the CQE or the device finds the arming.
  */
 static inline uint32_t vrdma_cq_ring_arm(struct vrdma_cq_ring *ring,
@@ -116,7 +122,10 @@ static inline uint32_t vrdma_cq_ring_arm(struct vrdma_cq_ring *ring,
 				    VIRTIO_RDMA_ARM_ANY;
 	uint32_t arm;
 
-	/* A pending request for any completion is not weakened by a later one. */
+	/*
+	 * A pending request for any completion stays one, even if the new one
+	 * is for solicited only.
+	 */
 	if ((last & VIRTIO_RDMA_ARM_WHAT_MASK) == VIRTIO_RDMA_ARM_ANY &&
 	    vrdma_load(&ring->ctrl->fired) != last)
 		what = VIRTIO_RDMA_ARM_ANY;
@@ -128,7 +137,7 @@ static inline uint32_t vrdma_cq_ring_arm(struct vrdma_cq_ring *ring,
 	return arm;
 }
 
-/* Index after the newest CQE that the device has handed over. */
+/* Returns the index after the newest valid CQE. */
 static inline uint32_t
 vrdma_cq_ring_producer(const struct vrdma_cq_ring *ring)
 {
@@ -141,7 +150,7 @@ vrdma_cq_ring_producer(const struct vrdma_cq_ring *ring)
 	return index;
 }
 
-/* All of a CQE but its phase, which belongs to the slot. */
+/* Copies a CQE without its phase, which belongs to the slot. */
 static inline void vrdma_cqe_move(struct virtio_rdma_cqe *to,
 				  const struct virtio_rdma_cqe *from)
 {
@@ -149,8 +158,8 @@ static inline void vrdma_cqe_move(struct virtio_rdma_cqe *to,
 }
 
 /*
- * Whose completion a CQE is: a receive from an SRQ is the SRQ's, whatever has
- * become of the QP; all else is the QP's.
+ * The SRQ that a CQE belongs to, or 0.  A receive from an SRQ belongs to the
+ * SRQ, even after its QP was destroyed; all other CQEs belong to their QP.
  */
 static inline uint32_t vrdma_cqe_srqn(const struct virtio_rdma_cqe *cqe)
 {
@@ -158,10 +167,10 @@ static inline uint32_t vrdma_cqe_srqn(const struct virtio_rdma_cqe *cqe)
 }
 
 /*
- * Takes a QP's own CQEs out, or with @srqn not 0 those of an SRQ; the device
- * makes no more of them.  Survivors slide towards the newest entry, so that the
- * consumer index can pass the room that these entries took.  All of these slots
- * are ours.
+ * Removes a QP's own CQEs, or those of an SRQ if @srqn is not 0; the device
+ * adds no more of them. The remaining CQEs move towards the newest entry, so
+ * that the consumer index can pass the room that became free.  All of these
+ * slots belong to the driver.
  */
 static inline void vrdma_cq_ring_purge(struct vrdma_cq_ring *ring,
 				       uint32_t qpn, uint32_t srqn)

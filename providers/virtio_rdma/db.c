@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
- * The slow half of a post: nobody watches the ring.  Called by post.c, wr.c and
- * srq.c under the lock of the queue that was posted to.
+ * Doorbells: the slow path of a post, when the device does not watch the ring.
+ * Called by post.c, wr.c and srq.c under the lock of the queue that was posted
+ * to.
  */
 #include <errno.h>
 #include <sched.h>
@@ -15,7 +16,7 @@ static bool is_gone(int ret)
 	return ret == EIO || ret == ENODEV;
 }
 
-/* A post of zero requests on @qp, or if that is NULL on @srq. */
+/* Posts zero requests to @qp, or to @srq if @qp is NULL. */
 static int vrdma_post_nothing(struct ibv_qp *qp, struct ibv_srq *srq)
 {
 	struct ibv_send_wr *bad_send;
@@ -26,8 +27,9 @@ static int vrdma_post_nothing(struct ibv_qp *qp, struct ibv_srq *srq)
 }
 
 /*
- * Wakes the device's poller.  The post whose work it is has been published and
- * cannot be taken back, so a kernel that is short of memory is asked again.
+ * Wakes the device's poller.  The posted requests have been published and
+ * cannot be withdrawn, so the wake-up is repeated if the kernel is short of
+ * memory.
  */
 static int vrdma_wake(struct ibv_qp *qp, struct ibv_srq *srq)
 {
@@ -55,14 +57,13 @@ static void vrdma_dead_doorbell(struct ibv_qp *qp, struct ibv_srq *srq)
 }
 
 /*
- * Tells the device which ring moved and, only if its poller sleeps, wakes it by
- * a post of zero requests, which the driver turns into a notification of the
- * doorbell virtqueue.
+ * Sets the ring's dirty byte.  If the device's poller sleeps, wakes it by a
+ * post of zero requests, which the kernel driver turns into a notification of
+ * the doorbell virtqueue.
  *
- * A device that is gone is no error: the work that was just published completes
- * with WR_FLUSH_ERR when the CQ is polled, as that of a QP in ERR does.  The
- * kernel then makes the event that an armed CQ is due; of an SRQ it knows the
- * CQs.
+ * A dead device is no error: the requests that were just published complete
+ * with WR_FLUSH_ERR when the CQ is polled, like those of a QP in ERR.  The
+ * kernel then raises the event of an armed CQ; it knows the CQs of an SRQ.
  */
 static void vrdma_ring_doorbell(struct vrdma_context *ctx,
 				const struct vrdma_ring *ring,

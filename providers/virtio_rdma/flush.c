@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
- * A device that is gone completes nothing, but programs wait for what they
- * posted: the polls complete it in the device's place, with WR_FLUSH_ERR.
- * Called by poll.c, when it finds nothing else, under the CQ's lock.
+ * Flush of a dead device's work.  A dead device completes nothing, but programs
+ * wait for the requests that they posted: polling completes these requests with
+ * WR_FLUSH_ERR.  Called by poll.c, under the CQ's lock, when the ring is empty.
  *
- * Programs that sleep until an event comes get one from the kernel: when the
- * device dies, for every CQ; later, if a CQ is armed and there is something to
- * flush, whichever came last (cq.c, db.c).
+ * Programs that sleep until an event comes get one from the kernel: for every
+ * CQ when the device dies; later when a CQ is armed and a request can be
+ * flushed, in whichever order the two happened (cq.c, db.c).
  */
 #include "vrdma.h"
 
 /*
- * The first time that the CQ is found empty after the device has died: the ring
- * has to be looked at once more, for what came before the death.  After that it
- * is closed, as a device that dies slowly (in a disassociation) may still
- * complete what is flushed already.
+ * Returns true once: when the CQ was found empty for the first time after the
+ * death of the device. The ring must then be polled once more, for CQEs that
+ * were written before the death.  After that the ring is closed, because a
+ * device that has not been reset yet (in a disassociation) may still complete
+ * requests that were flushed here.
  */
 bool vrdma_cq_last_look(struct vrdma_cq *cq)
 {
@@ -24,7 +25,7 @@ bool vrdma_cq_last_look(struct vrdma_cq *cq)
 	return true;
 }
 
-/* The next request of a queue that is not complete, as a CQE made up. */
+/* Makes a CQE for the queue's oldest request that is not complete. */
 static bool vrdma_flush_wq(struct vrdma_cq *cq, struct vrdma_qp *qp,
 			   struct vrdma_wq *wq, uint8_t opcode, uint32_t *word,
 			   uint64_t *wr_id)
@@ -33,7 +34,7 @@ static bool vrdma_flush_wq(struct vrdma_cq *cq, struct vrdma_qp *qp,
 	uint32_t index;
 
 	if (!vrdma_ring_oldest(&wq->ring, &index)) {
-		/* A later post has to ring the doorbell, see db.c. */
+		/* A later post must ring the doorbell, see db.c. */
 		vrdma_store(&wq->ring.ctrl->need_db, 1);
 		return false;
 	}
@@ -47,7 +48,7 @@ static bool vrdma_flush_wq(struct vrdma_cq *cq, struct vrdma_qp *qp,
 	return true;
 }
 
-/* An SRQ's entries, by the first of its QPs whose CQ is polled. */
+/* Flushes an SRQ's entry, for the first of the SRQ's QPs whose CQ is polled. */
 static bool vrdma_flush_srq(struct vrdma_cq *cq, struct vrdma_qp *qp,
 			    uint32_t *word, uint64_t *wr_id)
 {
@@ -65,10 +66,10 @@ static bool vrdma_flush_srq(struct vrdma_cq *cq, struct vrdma_qp *qp,
 }
 
 /*
- * The next completion of a CQ whose device is dead and whose ring was polled
- * empty; NULL if nothing is outstanding.  Each queue's requests come in the
- * order in which they were posted (an SRQ's in none), those that asked for no
- * completion as well.
+ * Returns the next completion of a CQ whose device is dead and whose ring is
+ * empty, or NULL if nothing is outstanding.  The requests of a queue are
+ * flushed in the order in which they were posted, those of an SRQ in no order;
+ * requests that are not signaled are flushed as well.
  */
 struct virtio_rdma_cqe *vrdma_cq_flush(struct vrdma_cq *cq, uint32_t *word,
 				       uint64_t *wr_id)
@@ -105,8 +106,8 @@ static bool vrdma_recv_has_flush(struct vrdma_qp *qp)
 }
 
 /*
- * Whether a poll of the CQ would find something, with the device gone.  Under
- * the CQ's lock.
+ * True if a poll of the CQ would return a completion, with the device dead.
+ * Under the CQ's lock.
  */
 bool vrdma_cq_has_flush(struct vrdma_cq *cq)
 {
@@ -126,10 +127,10 @@ bool vrdma_cq_has_flush(struct vrdma_cq *cq)
 }
 
 /*
- * Something can be flushed, and the device is gone: asks the kernel for an event
- * if the CQ is armed and none was asked for.  Either who arms finds what was
- * posted, or who posts finds the CQ armed: both write, then execute a full
- * barrier, then read.  Any thread.
+ * Called when the device is dead and a request can be flushed: asks the kernel
+ * for an event if the CQ is armed and no event was asked for.  Either the
+ * thread that arms finds the posted request, or the thread that posts finds the
+ * CQ armed: both store, then execute a full barrier, then load. Any thread.
  */
 void vrdma_dead_event(struct vrdma_cq *cq)
 {

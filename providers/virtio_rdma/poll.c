@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
  * Data path: completions.  ibv_poll_cq() and the extended polling of ibv_cq_ex.
- * No system call, one cache line for each CQE, one store of the consumer index
- * for each call.  All under the CQ's lock, which extended polling holds from
- * start_poll to end_poll.
+ * No system call; one cache line for each CQE; one store of the consumer index
+ * for each call.  All of it runs under the CQ's lock, which extended polling
+ * holds from start_poll to end_poll.
  */
 #include <errno.h>
 #include <string.h>
 
 #include "vrdma.h"
 
-/* CQE opcodes and statuses have the numbers of libibverbs. */
+/* The device's CQE opcodes and statuses have the numbers of libibverbs. */
 static_assert((int)IBV_WC_SEND == VIRTIO_RDMA_WC_SEND, "WC opcode");
 static_assert((int)IBV_WC_RDMA_WRITE == VIRTIO_RDMA_WC_RDMA_WRITE, "WC opcode");
 static_assert((int)IBV_WC_RDMA_READ == VIRTIO_RDMA_WC_RDMA_READ, "WC opcode");
@@ -28,7 +28,7 @@ static_assert((int)IBV_WC_RNR_RETRY_EXC_ERR == VIRTIO_RDMA_WC_RNR_RETRY_EXC_ERR,
 static_assert((int)IBV_WC_FATAL_ERR == VIRTIO_RDMA_WC_FATAL_ERR, "WC status");
 static_assert((int)IBV_WC_GENERAL_ERR == VIRTIO_RDMA_WC_GENERAL_ERR, "WC status");
 
-/* The QP of a CQE; most often that of the CQE before. */
+/* Finds the QP of a CQE; in most cases it is that of the previous CQE. */
 static struct vrdma_qp *vrdma_cq_find_qp(struct vrdma_cq *cq, uint32_t qpn)
 {
 	struct vrdma_context *ctx;
@@ -54,8 +54,8 @@ static struct vrdma_qp *vrdma_cq_find_qp(struct vrdma_cq *cq, uint32_t qpn)
 }
 
 /*
- * A receive from an SRQ, which is known by its number: its QP may be gone, or
- * belong to another process.
+ * Completes a receive from an SRQ.  The SRQ is found by its number, because the
+ * QP may be destroyed or belong to another process.
  */
 static bool vrdma_cq_take_srq(struct vrdma_cq *cq,
 			      const struct virtio_rdma_cqe *cqe, uint64_t *wr_id)
@@ -64,7 +64,7 @@ static bool vrdma_cq_take_srq(struct vrdma_cq *cq,
 	uint32_t srqn = le32toh(cqe->srqn);
 	uint32_t cookie = le32toh(cqe->wqe_index);
 
-	/* Its SRQ lives as long as the QP. */
+	/* The SRQ exists as long as its QP. */
 	if (likely(qp && qp->srq && qp->srq->srqn == srqn))
 		return vrdma_srq_complete(qp->srq, cookie, wr_id);
 	return vrdma_srq_complete_by_number(to_vctx(cq->vcq.cq.context), srqn,
@@ -72,10 +72,11 @@ static bool vrdma_cq_take_srq(struct vrdma_cq *cq,
 }
 
 /*
- * Takes the next CQE that belongs to a QP or SRQ of ours, completes its request and
- * all earlier ones of its queue, and yields the wr_id.  The slot stays ours
- * until the consumer index is stored.  NULL if the CQ is empty.  Of a dead
- * device it is a CQE made up, as long as work is outstanding.
+ * Takes the next CQE that belongs to a QP or SRQ of this context, completes its
+ * request and all earlier ones of its queue, and returns the wr_id.  The slot
+ * belongs to the driver until the consumer index is stored.  Returns NULL if
+ * the CQ is empty.  If the device is dead, returns a CQE from vrdma_cq_flush()
+ * as long as requests are outstanding.
  */
 static inline struct virtio_rdma_cqe *
 vrdma_cq_take(struct vrdma_cq *cq, uint32_t *word, uint64_t *wr_id)
@@ -174,7 +175,7 @@ int vrdma_poll_cq(struct ibv_cq *ibvcq, int num, struct ibv_wc *wc)
 			break;
 		vrdma_fill_wc(wc, cqe, word);
 	}
-	/* Also if all that came was of unknown QPs. */
+	/* Also if all CQEs were of unknown QPs. */
 	if (n || unlikely(cq->cur->ring.consumer != start))
 		vrdma_cq_ring_consume(&cq->cur->ring);
 	vrdma_unlock(&cq->lock);
@@ -243,7 +244,7 @@ static uint32_t vrdma_read_byte_len(struct ibv_cq_ex *ibvcq)
 	return le32toh(to_vcq_ex(ibvcq)->cqe->byte_len);
 }
 
-/* By ibv_wc_read_invalidated_rkey() as well, in the CPU's byte order. */
+/* Also serves ibv_wc_read_invalidated_rkey(), in the CPU's byte order. */
 static __be32 vrdma_read_imm_data(struct ibv_cq_ex *ibvcq)
 {
 	struct vrdma_cq *cq = to_vcq_ex(ibvcq);
@@ -281,7 +282,7 @@ static uint8_t vrdma_read_dlid_path_bits(struct ibv_cq_ex *ibvcq)
 	return 0;
 }
 
-/* cq.c has refused every flag that has no reader here. */
+/* cq.c has refused every flag that has no read function here. */
 void vrdma_cq_set_ex_ops(struct vrdma_cq *cq, uint64_t wc_flags)
 {
 	struct ibv_cq_ex *ex = &cq->vcq.cq_ex;

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
  * Data path: ibv_post_send() and ibv_post_recv().  A list of requests is
- * written into the ring and published by one store and one barrier; no system
- * call while the device polls.  Any thread, under the queue's lock.
+ * written into the ring and published by one store and one barrier, without a
+ * system call while the device polls.  Any thread, under the queue's lock.
  */
 #include <string.h>
 
 #include "wqe.h"
 
 /*
- * Gathers the data into the entry.  The bytes are copied once, and the
- * caller's memory is its own again when the post returns.
+ * Copies the inline data into the entry; the caller may reuse its memory when
+ * the post returns.
  */
 static int vrdma_copy_inline(const struct vrdma_qp *qp,
 			     struct virtio_rdma_wqe_ctrl *ctrl, void *to,
@@ -32,7 +32,10 @@ static int vrdma_copy_inline(const struct vrdma_qp *qp,
 	return 0;
 }
 
-/* The data of a request, by reference or inline, behind the entry's head. */
+/*
+ * Writes the request's data, by reference or inline, after the entry's control
+ * part.
+ */
 static inline int vrdma_write_data(const struct vrdma_qp *qp,
 				   struct virtio_rdma_wqe_ctrl *ctrl,
 				   struct virtio_rdma_sge *to,
@@ -97,7 +100,7 @@ static int vrdma_write_atomic(const struct vrdma_qp *qp,
 {
 	bool cas = wr->opcode == IBV_WR_ATOMIC_CMP_AND_SWP;
 
-	/* The old value needs one place to go to. */
+	/* The old value is written to exactly one SGE. */
 	if (wr->num_sge != 1 || (wr->send_flags & IBV_SEND_INLINE))
 		return EINVAL;
 
@@ -188,7 +191,7 @@ int vrdma_post_send(struct ibv_qp *ibvqp, struct ibv_send_wr *wr,
 	if (unlikely(ret))
 		*bad_wr = wr;
 
-	/* What came before a bad request is posted all the same. */
+	/* The requests before an invalid one are posted. */
 	if (likely(head != ring->head))
 		vrdma_wq_publish(qp, &qp->sq, head);
 	vrdma_unlock(&qp->sq.lock);

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
- * Queue pairs: their rings' layout, making, changing and destroying them, and
- * the table that completions find them by.  Posting is in post.c and wr.c.
+ * Queue pairs: layout of their rings; creation, modification and destruction;
+ * and the table by which polls find a QP.  Posting is in post.c and wr.c.
  *
- * Threading: the table is changed under tables_mutex; a QP's creation and
- * destruction are the caller's alone, as verbs demand.
+ * Threading: the table is changed under tables_mutex.  Verbs requires that
+ * creation and destruction do not run concurrently with other uses of the QP.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -43,7 +43,10 @@ static int vrdma_qp_table_insert(struct vrdma_context *ctx, struct vrdma_qp *qp)
 	return ret;
 }
 
-/* Under the mutex and the locks of the QP's CQs: nobody looks for it. */
+/*
+ * Under tables_mutex and the locks of the QP's CQs, so that no poll looks the
+ * QP up.
+ */
 static void vrdma_qp_table_remove_locked(struct vrdma_context *ctx, uint32_t qpn)
 {
 	struct vrdma_qp_leaf **leaf = &ctx->qp_table[qpn >> VRDMA_QP_LEAF_SHIFT];
@@ -106,8 +109,8 @@ static size_t vrdma_send_head(const struct vrdma_qp *qp)
 }
 
 /*
- * Sizes both queues for what the caller asked, and raises the inline size to
- * what the entries have room for anyway.
+ * Sizes both queues as the caller asked, and raises the inline size to the room
+ * that the entries have anyway.
  */
 static int vrdma_qp_size(struct vrdma_context *ctx, struct vrdma_qp *qp,
 			 struct ibv_qp_cap *cap)
@@ -115,7 +118,7 @@ static int vrdma_qp_size(struct vrdma_context *ctx, struct vrdma_qp *qp,
 	size_t data;
 	uint32_t room;
 
-	/* With an SRQ there is no receive ring, whatever was asked for. */
+	/* A QP with an SRQ has no receive ring; its limits are ignored. */
 	if (qp->srq) {
 		cap->max_recv_wr = 0;
 		cap->max_recv_sge = 0;
@@ -127,7 +130,7 @@ static int vrdma_qp_size(struct vrdma_context *ctx, struct vrdma_qp *qp,
 	    cap->max_inline_data > ctx->max_inline)
 		return EINVAL;
 
-	/* The smallest entry has room for one; atomics need it. */
+	/* An entry has room for one SGE at least, and atomics need one. */
 	if (!cap->max_send_sge)
 		cap->max_send_sge = 1;
 	if (!cap->max_recv_sge && !qp->srq)
@@ -184,8 +187,8 @@ static size_t vrdma_ring_bytes(const struct vrdma_ring *ring)
 }
 
 /*
- * The buffer: SQ, RQ, each at a page of the ABI, then the control words of
- * both, in the RQ's last page if that has room.
+ * Layout of the buffer: SQ and RQ, each at the start of a page of the ABI, then
+ * the control words of both, in the RQ's last page if there is room.
  */
 static int vrdma_qp_alloc_rings(struct vrdma_context *ctx, struct vrdma_qp *qp,
 				struct vrdma_create_qp *cmd)
@@ -224,7 +227,9 @@ static int vrdma_qp_alloc_rings(struct vrdma_context *ctx, struct vrdma_qp *qp,
 	return 0;
 }
 
-/* The operations that a type of QP can post; the device judges the rest. */
+/*
+ * The operations that a QP of this type can post; the device checks the rest.
+ */
 static uint32_t vrdma_qp_send_ops(const struct vrdma_context *ctx,
 				  enum ibv_qp_type type)
 {
@@ -265,7 +270,10 @@ static int vrdma_qp_check_attr(const struct ibv_qp_init_attr_ex *attr)
 	return attr->send_cq && attr->recv_cq ? 0 : EINVAL;
 }
 
-/* A ring without a dirty byte could not tell of posts that nobody watches. */
+/*
+ * A ring needs a dirty byte: without one a post cannot be reported to a device
+ * that does not watch the ring.
+ */
 static bool vrdma_slot_ok(const struct vrdma_ring *ring)
 {
 	return !ring->entries || ring->slot < VIRTIO_RDMA_DB_SLOTS;
@@ -276,7 +284,7 @@ static int vrdma_qp_create_cmd(struct vrdma_context *ctx, struct vrdma_qp *qp,
 			       struct vrdma_create_qp *cmd)
 {
 	struct vrdma_create_qp_resp resp = {};
-	/* Without what is the provider's own matter (send_ops_flags). */
+	/* Without attributes that only the provider uses (send_ops_flags). */
 	struct ibv_qp_init_attr_ex cmd_attr = {
 		.qp_context = attr->qp_context,
 		.send_cq = attr->send_cq,
@@ -307,14 +315,17 @@ static int vrdma_qp_create_cmd(struct vrdma_context *ctx, struct vrdma_qp *qp,
 		return ret;
 	}
 
-	/* What the rings really hold. */
+	/* Report the capacity of the rings. */
 	attr->cap.max_send_wr = qp->sq.ring.entries;
 	attr->cap.max_recv_wr = qp->rq.ring.entries;
 	qp->cap = attr->cap;
 	return 0;
 }
 
-/* In the lists of its CQs, by which polls find what a dead device left. */
+/*
+ * Adds the QP to the lists of its CQs, by which polls flush the work of a dead
+ * device.
+ */
 static void vrdma_qp_enlist(struct vrdma_qp *qp)
 {
 	vrdma_qp_lock_cqs(qp);
@@ -426,8 +437,8 @@ struct ibv_qp *vrdma_create_qp_ex(struct ibv_context *ibvctx,
 /* ---------------- change, query, destruction ---------------- */
 
 /*
- * RESET: the device has forgotten the rings, which both sides start anew from
- * index 0, and completions of before are of no use to anyone.
+ * RESET: the device no longer uses the rings.  Both sides start again from
+ * index 0, and earlier completions are discarded.
  */
 static void vrdma_qp_reset(struct vrdma_qp *qp)
 {

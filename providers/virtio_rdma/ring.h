@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB */
 /*
  * Send and receive rings and their doorbells: index arithmetic and publishing,
- * with the memory ordering of each step.  Needs the device ABI and nothing of
- * libibverbs, so that a test program can play the guest with this very code.
+ * with the memory ordering of each step.  Depends on the device ABI and on
+ * nothing of libibverbs, so that a test program can act as the guest with this
+ * very code.
  *
- * Threading: a caller holds the lock of the queue that it works on, except
+ * Threading: the caller holds the lock of the queue that it works on, except
  * where a function says otherwise.
  */
 #ifndef VRDMA_RING_H
@@ -32,8 +33,8 @@
 #endif
 
 /*
- * Orders a store before a later load.  On x86 by mfence and never by a locked
- * instruction: an emulator with one virtual CPU drops the latter's fence,
+ * Orders a store before a later load.  On x86 uses mfence and not a locked
+ * instruction: an emulator with one virtual CPU omits the fence of the latter,
  * although the device runs on another host CPU.
  */
 static inline void vrdma_full_barrier(void)
@@ -65,17 +66,17 @@ static inline void vrdma_store_release(__le32 *word, uint32_t val)
 }
 
 /**
- * struct vrdma_ring - a ring of work requests, seen by its producer
+ * struct vrdma_ring - a ring of work requests, the producer's side
  * @base:    entry 0
  * @ctrl:    the words shared with the device
  * @entries: a power of two, or 0
  * @mask:    @entries - 1
  * @shift:   log2 of the size of an entry
- * @slot:    its dirty byte in the doorbell page
- * @head:    index of the next entry to write; under the queue's lock, and read
- *           without it by whoever looks for what is outstanding
+ * @slot:    number of its dirty byte in the doorbell page
+ * @head:    index of the next entry to write; written under the queue's lock,
+ *           read without it by pollers that count or flush outstanding entries
  * @tail:    index of the oldest entry that is not known to be complete; moved
- *           by whoever polls the CQ, who does not hold the queue's lock
+ *           by the poller of the CQ, which does not hold the queue's lock
  */
 struct vrdma_ring {
 	uint8_t *base;
@@ -95,8 +96,8 @@ static inline void *vrdma_ring_entry(const struct vrdma_ring *ring,
 }
 
 /*
- * Pairs with the release in vrdma_ring_complete(): who sees the new tail may
- * overwrite the wr_id that the poller read before it.
+ * Pairs with the release in vrdma_ring_complete(): a thread that sees the new
+ * tail may overwrite the wr_id that the poller read before the release.
  */
 static inline bool vrdma_ring_full(const struct vrdma_ring *ring, uint32_t head)
 {
@@ -104,20 +105,24 @@ static inline bool vrdma_ring_full(const struct vrdma_ring *ring, uint32_t head)
 	       ring->entries;
 }
 
-/* The entry @index, and with it every earlier one, is complete. */
+/* Marks the entry @index and all earlier ones as complete. */
 static inline void vrdma_ring_complete(struct vrdma_ring *ring, uint32_t index)
 {
 	__atomic_store_n(&ring->tail, index + 1, __ATOMIC_RELEASE);
 }
 
-/* So many entries ahead: a line takes as long to come as a few posts. */
+/*
+ * Number of entries to prefetch ahead: fetching a line takes as long as a few
+ * posts.
+ */
 #define VRDMA_PREFETCH_WQES	4
 
 /*
- * Begins to fetch the line of an entry that is to be written soon: the device
- * has read it in the ring's last lap, and the barrier of the post that writes
- * it would wait until it has come.  Not if the device may still have to read
- * it.  (Older CPUs take the instruction for none.)
+ * Starts to fetch the cache line of an entry that will be written soon.  The
+ * device has read the line in the ring's last lap; without the prefetch the
+ * barrier of the post that writes the entry would wait for the line.  Does
+ * nothing if the device may still have to read the entry. (Older CPUs execute
+ * the instruction as a no-op.)
  */
 static inline void vrdma_ring_prefetch(const struct vrdma_ring *ring,
 				       uint32_t index)
@@ -133,11 +138,12 @@ static inline void vrdma_ring_prefetch(const struct vrdma_ring *ring,
 }
 
 /*
- * Hands the entries below @head to the device.  True when nobody watches the
- * ring, so that its doorbell has to be rung.
+ * Publishes the entries below @head to the device.  Returns true if the device
+ * does not watch the ring, so that the doorbell must be rung.
  *
- * The barrier pairs with the device's, between its store of need_db and its
- * last look at the producer index: one of the two sees the other.
+ * The barrier pairs with the device's barrier between its store of need_db and
+ * its last load of the producer index: at least one of the two sides sees the
+ * other's store.
  */
 static inline bool vrdma_ring_publish(struct vrdma_ring *ring, uint32_t head)
 {
@@ -148,9 +154,10 @@ static inline bool vrdma_ring_publish(struct vrdma_ring *ring, uint32_t head)
 }
 
 /*
- * The oldest entry that is not complete; false if there is none.  By pollers,
- * who do not hold the queue's lock: the acquire pairs with the release in
- * vrdma_ring_publish(), before which the entry's wr_id was stored.
+ * Finds the oldest entry that is not complete; returns false if there is none.
+ * Called by pollers, which do not hold the queue's lock: the acquire pairs with
+ * the release in vrdma_ring_publish(), before which the entry's wr_id was
+ * stored.
  */
 static inline bool vrdma_ring_oldest(const struct vrdma_ring *ring,
 				     uint32_t *index)
@@ -159,7 +166,7 @@ static inline bool vrdma_ring_oldest(const struct vrdma_ring *ring,
 	return __atomic_load_n(&ring->head, __ATOMIC_ACQUIRE) != *index;
 }
 
-/* The QP is in RESET, so the device looks at neither entries nor index. */
+/* The QP is in RESET, so the device reads neither entries nor the index. */
 static inline void vrdma_ring_reset(struct vrdma_ring *ring)
 {
 	ring->head = 0;
@@ -168,10 +175,11 @@ static inline void vrdma_ring_reset(struct vrdma_ring *ring)
 }
 
 /*
- * Between the stores of a dirty byte and of its summary byte: the device stores
- * 0 to the latter, executes a full barrier and loads the former.  Where a store
- * becomes visible to all others at once, their order is enough; elsewhere
- * (POWER, ARMv7) it takes a full barrier on both sides.
+ * Orders the store of a dirty byte before the store of its summary byte.  The
+ * device stores 0 to the summary byte, executes a full barrier and loads the
+ * dirty byte.  Where a store becomes visible to all other CPUs at once, the
+ * order of the two stores is enough; elsewhere (POWER, ARMv7) both sides need a
+ * full barrier.
  */
 static inline void vrdma_dirty_barrier(void)
 {
@@ -185,15 +193,19 @@ static inline void vrdma_dirty_barrier(void)
 
 /*
  * Sets the ring's dirty byte, then its group's summary byte, which the device
- * looks at first.  True when the device's poller sleeps and has to be woken
- * through the kernel.  Callable from any thread: bytes are only ever set here.
+ * reads first.  Returns true if the device's poller sleeps and must be woken
+ * through the kernel.  May be called from any thread: the guest only ever sets
+ * these bytes.
  */
 static inline bool vrdma_db_ring(struct virtio_rdma_db_page *db, uint32_t slot)
 {
 	__atomic_store_n(&db->dirty[slot], 1, __ATOMIC_RELAXED);
 	vrdma_dirty_barrier();
 	__atomic_store_n(&db->summary[slot / 64], 1, __ATOMIC_RELAXED);
-	/* Pairs with the device's, between need_wakeup and its last scan. */
+	/*
+	 * Pairs with the device's barrier between its store of need_wakeup and
+	 * its last scan.
+	 */
 	vrdma_full_barrier();
 	return vrdma_load(&db->need_wakeup) != 0;
 }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
- * Shared receive queues: making, changing and destroying them, posting to them,
- * and what polls do with their entries.
+ * Shared receive queues: creation, modification and destruction, posting, and
+ * the completion and flush of their entries by polls.
  *
  * Threading: an SRQ's lock is taken by posts, and by polls under their CQ's
- * lock.  It is always there: polls of several CQs meet at one SRQ, so that no
- * promise about the use of a single object makes it needless.
+ * lock.  It is needed even for single-threaded objects, because polls of
+ * several CQs may complete entries of one SRQ.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -30,7 +30,7 @@ static void vrdma_srq_insert(struct vrdma_context *ctx, struct vrdma_srq *srq)
 	pthread_mutex_unlock(&ctx->tables_mutex);
 }
 
-/* Under the mutex. */
+/* Under tables_mutex. */
 static void vrdma_srq_remove_locked(struct vrdma_context *ctx,
 				    struct vrdma_srq *srq)
 {
@@ -40,8 +40,8 @@ static void vrdma_srq_remove_locked(struct vrdma_context *ctx,
 }
 
 /*
- * As vrdma_srq_complete(), for a CQE whose QP is not known here, or gone; false
- * if there is no such SRQ or entry.
+ * As vrdma_srq_complete(), for a CQE whose QP is destroyed or belongs to
+ * another process.  Returns false if there is no such SRQ or entry.
  */
 bool vrdma_srq_complete_by_number(struct vrdma_context *ctx, uint32_t srqn,
 				  uint32_t cookie, uint64_t *wr_id)
@@ -61,7 +61,10 @@ bool vrdma_srq_complete_by_number(struct vrdma_context *ctx, uint32_t srqn,
 
 /* ---------------- creation ---------------- */
 
-/* The ring first, then its control words on lines of their own. */
+/*
+ * Layout of the buffer: the ring, then its control words in cache lines of
+ * their own.
+ */
 static int vrdma_srq_alloc(struct vrdma_context *ctx, struct vrdma_srq *srq,
 			   struct vrdma_create_srq *cmd)
 {
@@ -227,9 +230,9 @@ int vrdma_post_srq_recv(struct ibv_srq *ibvsrq, struct ibv_recv_wr *wr,
 	vrdma_lock(&srq->lock);
 	for (head = ring->head; wr; wr = wr->next) {
 		/*
-		 * As many as the ring has entries, so a cookie that is free
-		 * means that an entry is: the device takes them in order, and
-		 * one that is complete was taken, with all before it.
+		 * There are as many cookies as ring entries, so a free cookie
+		 * implies a free entry: the device takes entries in order, so
+		 * all entries before a completed one were taken.
 		 */
 		cookie = vrdma_cookie_take(&srq->cookies);
 		if (unlikely(cookie == VRDMA_COOKIE_NONE)) {
@@ -256,8 +259,8 @@ int vrdma_post_srq_recv(struct ibv_srq *ibvsrq, struct ibv_recv_wr *wr,
 }
 
 /*
- * The entry with this cookie is complete; false if there is none.  Under the
- * lock of the CQ that says so.
+ * Completes the entry with this cookie; returns false if there is none.  Under
+ * the lock of the CQ that has the completion.
  */
 bool vrdma_srq_complete(struct vrdma_srq *srq, uint32_t cookie, uint64_t *wr_id)
 {
@@ -272,8 +275,8 @@ bool vrdma_srq_complete(struct vrdma_srq *srq, uint32_t cookie, uint64_t *wr_id)
 }
 
 /*
- * In place of a dead device: takes an entry that is not complete, in no order;
- * false if there is none.  Under the lock of a CQ.
+ * Completes an entry that a dead device did not, in no particular order;
+ * returns false if there is none.  Under the lock of a CQ.
  */
 bool vrdma_srq_flush(struct vrdma_srq *srq, uint32_t *cookie, uint64_t *wr_id)
 {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
- * Verbs that have no ring: device, port, protection domains, memory regions
- * and address handles.  Any thread may call them; the kernel serialises what
- * needs it.
+ * Verbs without a ring: device, port, protection domains, memory regions and
+ * address handles.  Any thread may call them; the kernel serialises where that
+ * is needed.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -43,8 +43,8 @@ int vrdma_query_port(struct ibv_context *ibvctx, uint8_t port,
 }
 
 /*
- * A thread domain is a promise by the caller that its objects are used by one
- * thread at a time; they then go without locks.
+ * With a thread domain the caller promises to use its objects from one thread
+ * at a time; these objects take no locks.
  */
 struct ibv_td *vrdma_alloc_td(struct ibv_context *ibvctx,
 			      struct ibv_td_init_attr *attr)
@@ -112,7 +112,10 @@ vrdma_alloc_parent_domain(struct ibv_context *ibvctx,
 		errno = EOPNOTSUPP;
 		return NULL;
 	}
-	/* A domain of domains would have no PD of its own to count. */
+	/*
+	 * A parent domain of a parent domain is refused: only a PD has a
+	 * reference count for it.
+	 */
 	protection = to_vpd(attr->pd);
 	if (protection->protection) {
 		errno = EINVAL;
@@ -192,8 +195,8 @@ int vrdma_dereg_mr(struct verbs_mr *vmr)
 }
 
 /*
- * The kernel resolves the destination's MAC; the device learns of the address
- * handle from the work requests that carry its address vector.
+ * The kernel resolves the destination's MAC.  The device gets the address
+ * vector with each work request that uses the address handle.
  */
 struct ibv_ah *vrdma_create_ah(struct ibv_pd *ibvpd, struct ibv_ah_attr *attr)
 {
@@ -202,7 +205,7 @@ struct ibv_ah *vrdma_create_ah(struct ibv_pd *ibvpd, struct ibv_ah_attr *attr)
 	struct vrdma_ah *ah;
 	int ret;
 
-	/* RoCE has no other addresses than GIDs. */
+	/* On RoCE every address is a GID. */
 	if (!attr->is_global) {
 		errno = EINVAL;
 		return NULL;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
- * The provider's entry: which devices are its own, and what opening one sets
- * up.  Called by libibverbs, which serialises neither opening nor closing of
- * different contexts; they share nothing.
+ * Entry points of the provider: the devices that it supports, and the opening
+ * of a device.  Called by libibverbs, which does not serialise the opening and
+ * closing of different contexts; they share nothing.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -18,8 +18,8 @@
 #define VRDMA_PCI_DEVICE	0x106a
 
 /*
- * The ib_device's parent is the PCI function, or the virtio device (ID 42) where
- * the transport is another one.
+ * The ib_device's parent is the PCI function; with another virtio transport it
+ * is the virtio device (ID 42).
  */
 static const struct verbs_match_ent vrdma_table[] = {
 	VERBS_PCI_MATCH(VRDMA_PCI_VENDOR, VRDMA_PCI_DEVICE, NULL),
@@ -62,7 +62,9 @@ static const struct verbs_context_ops vrdma_ctx_ops = {
 	.resize_cq = vrdma_resize_cq,
 };
 
-/* The limits that sizes are checked against before memory is spent on them. */
+/*
+ * Reads the limits that sizes are checked against before memory is allocated.
+ */
 static int vrdma_read_limits(struct vrdma_context *ctx)
 {
 	struct ibv_device_attr_ex attr;
@@ -89,7 +91,7 @@ static void vrdma_unmap_pages(struct vrdma_context *ctx)
 	munmap(ctx->db, ctx->db_size);
 }
 
-/* The doorbell page, and the status page, which is read-only. */
+/* Maps the doorbell page, and the status page, which is read-only. */
 static int vrdma_map_pages(struct vrdma_context *ctx, int cmd_fd,
 			   const struct virtio_rdma_alloc_ucontext_resp *resp)
 {
@@ -173,7 +175,10 @@ static void vrdma_free_context(struct ibv_context *ibvctx)
 	verbs_info(&ctx->ibvctx, "%lu doorbells rung, %lu system calls to wake the device\n",
 		   atomic_load(&ctx->doorbells), atomic_load(&ctx->wakeups));
 
-	/* Not empty if QPs were left: their numbers mean nothing any more. */
+	/*
+	 * A leaf is left here if QPs were not destroyed; they cannot be used
+	 * any more.
+	 */
 	for (i = 0; i < VRDMA_QP_LEAVES; i++)
 		free(ctx->qp_table[i]);
 	pthread_spin_destroy(&ctx->srqs_lock);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB */
 /*
- * The uverbs commands with the driver's part behind the common one.  Layouts
- * come from the kernel's header; nothing is defined here.
+ * The uverbs commands with the driver's part after the common part.  All
+ * layouts come from the kernel's header.
  */
 #ifndef VRDMA_ABI_H
 #define VRDMA_ABI_H

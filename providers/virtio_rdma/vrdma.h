@@ -4,9 +4,9 @@
  *
  * Locks, outer to inner: the context's tables_mutex; then the locks of at most
  * two CQs, the one with the lower address first; then the context's srqs_lock;
- * then an SQ's, then an RQ's or SRQ's.  The data path takes one lock only: its
- * SQ's, RQ's, SRQ's or CQ's; but polls take an SRQ's for the moment in which
- * they give an entry back, and srqs_lock if they do not know the QP.
+ * then the lock of one SRQ or RQ.  A post takes one lock only: that of its SQ,
+ * RQ or SRQ.  A poll takes its CQ's lock; for a moment it takes an SRQ's lock
+ * to complete an entry, and srqs_lock if it does not know the QP.
  */
 #ifndef VRDMA_H
 #define VRDMA_H
@@ -34,7 +34,7 @@
 struct vrdma_qp;
 
 struct vrdma_qp_leaf {
-	unsigned int used;	/* by tables_mutex */
+	unsigned int used;	/* under tables_mutex */
 	struct vrdma_qp *qps[VRDMA_QP_LEAF_SIZE];
 };
 
@@ -57,29 +57,33 @@ struct vrdma_context {
 	uint32_t max_srq_sge;
 	bool mem_mgt_ext;
 
-	/* Slow path only: rung doorbells, and how many of them woke a poller. */
+	/*
+	 * Slow path only: doorbells rung, and wake-ups of a poller among them.
+	 */
 	atomic_ulong doorbells;
 	atomic_ulong wakeups;
-	/* The device is gone: a wake-up or the status page told. */
+	/* Set when a wake-up failed or the status page reported the death. */
 	atomic_bool dead;
 
 	/*
-	 * Held from before a QP or SRQ is destroyed until its number is out of
-	 * its table and its CQEs are out of the CQs: the device may hand the
-	 * number out again at once.  Pollers read the table under a CQ's lock only;
-	 * they look for QPs of that CQ, and vrdma_destroy_qp() takes the locks
-	 * of both CQs to remove one.
+	 * Held from before a QP or SRQ is destroyed until its number is removed
+	 * from its table and its CQEs from the CQs: the device may reuse the
+	 * number at once.  Pollers read the table under a CQ's lock only; they
+	 * look up QPs of that CQ, and vrdma_destroy_qp() takes the locks of
+	 * both CQs to remove one.
 	 */
 	pthread_mutex_t tables_mutex;
 	struct vrdma_qp_leaf *qp_table[VRDMA_QP_LEAVES];
-	struct list_head cqs;		/* by tables_mutex */
+	struct list_head cqs;		/* under tables_mutex */
 
-	/* SRQs by number.  Changed under both locks, read under either. */
+	/*
+	 * SRQs by number.  Changed under both locks, read under either of them.
+	 */
 	pthread_spinlock_t srqs_lock;
 	struct list_head srqs[VRDMA_SRQ_BUCKETS];
 };
 
-/* A spinlock that objects of one thread go without. */
+/* A spinlock that is skipped for objects used by one thread. */
 struct vrdma_lock {
 	pthread_spinlock_t spin;
 	bool needed;
@@ -110,7 +114,10 @@ struct vrdma_ah {
 	struct virtio_rdma_av av;	/* without dqpn and qkey */
 };
 
-/* A CQ's ring; more than one while CQEs wait in a ring that was resized. */
+/*
+ * A ring of a CQ.  A CQ has several while an older ring, from before a resize,
+ * still holds CQEs.
+ */
 struct vrdma_cq_gen {
 	struct vrdma_cq_ring ring;
 	struct vrdma_buf buf;
@@ -125,7 +132,7 @@ struct vrdma_cq {
 	struct vrdma_cq_gen *last;	/* the ring that the device writes */
 	uint32_t arm;			/* the last arm word written */
 
-	/* The QP of the last CQE; vrdma_destroy_qp() forgets it. */
+	/* The QP of the last CQE; vrdma_destroy_qp() clears it. */
 	uint32_t cached_qpn;
 	struct vrdma_qp *cached_qp;
 
@@ -133,20 +140,22 @@ struct vrdma_cq {
 	struct virtio_rdma_cqe *cqe;
 	uint32_t cqe_word;
 
-	/* For the time after the device's death, see flush.c. */
+	/* Used after the device's death, see flush.c. */
 	struct list_head send_qps;
 	struct list_head recv_qps;
 	struct virtio_rdma_cqe flush_cqe;
 	bool looked_last;
-	atomic_bool want_event;		/* armed since, and no event asked for */
+	atomic_bool want_event;		/* armed since the death, and no
+					 * event asked for */
 
-	struct vrdma_pd *parent;	/* parent domain it was made with */
+	struct vrdma_pd *parent;	/* parent domain that it was created
+					 * with */
 };
 
 struct vrdma_wq {
 	struct vrdma_lock lock;
 	struct vrdma_ring ring;
-	uint64_t *wr_ids;		/* one for each entry, and at least one */
+	uint64_t *wr_ids;		/* one for each entry; at least one */
 	uint32_t max_sge;
 };
 
@@ -155,13 +164,14 @@ struct vrdma_srq {
 	struct list_node link;		/* a bucket of vrdma_context.srqs */
 	uint32_t srqn;
 	struct vrdma_lock lock;
-	struct vrdma_ring ring;		/* without its tail: see cookie.h */
+	struct vrdma_ring ring;		/* its tail is not used: see cookie.h */
 	struct vrdma_cookies cookies;
 	uint64_t *wr_ids;		/* by cookie */
 	uint32_t max_sge;
 	uint32_t flush_from;
 	struct vrdma_buf buf;
-	struct vrdma_pd *parent;	/* parent domain it was made with */
+	struct vrdma_pd *parent;	/* parent domain that it was created
+					 * with */
 };
 
 struct vrdma_qp {
@@ -175,9 +185,10 @@ struct vrdma_qp {
 	bool sq_sig_all;
 	bool ud;
 	struct vrdma_buf buf;
-	struct vrdma_pd *parent;	/* parent domain it was made with */
-	struct list_node send_link;	/* by the send CQ's lock */
-	struct list_node recv_link;	/* by the receive CQ's lock */
+	struct vrdma_pd *parent;	/* parent domain that it was created
+					 * with */
+	struct list_node send_link;	/* under the send CQ's lock */
+	struct list_node recv_link;	/* under the receive CQ's lock */
 
 	/* Extended posting, between wr_start and wr_complete; under sq.lock. */
 	uint32_t wr_head;
@@ -232,14 +243,17 @@ static inline struct vrdma_qp *to_vqp_ex(struct ibv_qp_ex *ibvqp)
 }
 
 /*
- * Whether the device is gone.  Asked by polls that find nothing; nobody writes
- * the line of the status page as long as the device lives.
+ * True if the device is dead.  Called by polls that find nothing.  The status
+ * page's cache line is not written as long as the device is alive.
  */
 static inline bool vrdma_ctx_dead(struct vrdma_context *ctx)
 {
 	if (unlikely(atomic_load_explicit(&ctx->dead, memory_order_acquire)))
 		return true;
-	/* Acquire: what the device wrote in its life is read after that. */
+	/*
+	 * Acquire: what the device wrote before it was reset is read after this
+	 * load.
+	 */
 	if (likely(__atomic_load_n(&ctx->status->alive, __ATOMIC_ACQUIRE)))
 		return false;
 	atomic_store_explicit(&ctx->dead, true, memory_order_release);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB */
 /*
- * What the ways to post share: translation of libibverbs' opcodes and flags,
- * receive entries, and the steps from a written entry to a rung doorbell.
- * Callers hold the queue's lock.
+ * Shared by both interfaces for posting: translation of libibverbs' opcodes and
+ * flags, receive entries, and the publishing of entries.  Callers hold the
+ * queue's lock.
  */
 #ifndef VRDMA_WQE_H
 #define VRDMA_WQE_H
@@ -32,11 +32,11 @@ static inline uint8_t vrdma_wr_opcode(enum ibv_wr_opcode opcode)
 		[IBV_WR_SEND_WITH_INV] = VIRTIO_RDMA_WR_SEND_WITH_INV,
 	};
 
-	/* The caller has compared it with the QP's send_ops. */
+	/* The caller has checked @opcode against the QP's send_ops. */
 	return map[opcode];
 }
 
-/* Flags but for INLINE, which comes with the data. */
+/* All flags except INLINE, which is set with the data. */
 static inline uint16_t vrdma_wr_flags(const struct vrdma_qp *qp,
 				      unsigned int send_flags)
 {
@@ -69,7 +69,7 @@ static inline uint32_t vrdma_recv_shift(uint32_t max_sge)
 	return shift < VRDMA_RQ_MIN_SHIFT ? VRDMA_RQ_MIN_SHIFT : shift;
 }
 
-/* An entry of an RQ (its cookie is 0), or of an SRQ. */
+/* Writes an entry of an RQ (its cookie is 0), or of an SRQ. */
 static inline int vrdma_write_recv(struct virtio_rdma_recv_wqe *wqe,
 				   uint32_t max_sge, uint32_t cookie,
 				   const struct ibv_recv_wr *wr)
@@ -88,7 +88,9 @@ static inline int vrdma_write_recv(struct virtio_rdma_recv_wqe *wqe,
 	return 0;
 }
 
-/* IBTA: a send queue takes work from RTS on; in ERR the work is flushed. */
+/*
+ * IBTA: work can be posted to a send queue from RTS on; in ERR it is flushed.
+ */
 static inline bool vrdma_sq_usable(const struct vrdma_qp *qp)
 {
 	return qp->vqp.qp.state >= IBV_QPS_RTS;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
  * Data path: the ibv_wr_*() interface, which builds requests in place.  The
- * send queue's lock is held from wr_start to wr_complete or wr_abort; nothing
- * is published before wr_complete, so an error drops the whole batch.
+ * send queue's lock is held from wr_start to wr_complete or wr_abort.  Nothing
+ * is published before wr_complete, so an error discards the whole batch.
  */
 #include <string.h>
 
@@ -34,8 +34,8 @@ static void vrdma_wr_abort(struct ibv_qp_ex *ibvqp)
 }
 
 /*
- * Takes the next entry and writes its control part.  NULL after an error, the
- * first of which wr_complete returns.
+ * Takes the next entry and writes its control part.  Returns NULL after an
+ * error; wr_complete returns the first error.
  */
 static inline struct virtio_rdma_wqe_ctrl *
 vrdma_wr_begin(struct vrdma_qp *qp, enum ibv_wr_opcode opcode)
@@ -189,7 +189,10 @@ static void vrdma_wr_atomic_fetch_add(struct ibv_qp_ex *ibvqp, uint32_t rkey,
 
 /* ---------------- with what, and where to ---------------- */
 
-/* Whether a setter's request was taken: its entry is the latest one. */
+/*
+ * True if the request that a setter refers to has an entry: it is the latest
+ * one.
+ */
 static inline bool vrdma_wr_open(const struct vrdma_qp *qp)
 {
 	return likely(!qp->wr_err);
@@ -291,7 +294,7 @@ static void vrdma_wr_set_inline_data(struct ibv_qp_ex *ibvqp, void *addr,
 
 /* ---------------- creation ---------------- */
 
-/* The operations that @flags ask for, as a mask of opcodes. */
+/* Translates @flags to a mask of opcodes. */
 static int vrdma_ops_of_flags(uint64_t flags, uint32_t *ops)
 {
 	static const struct {
@@ -323,7 +326,10 @@ static int vrdma_ops_of_flags(uint64_t flags, uint32_t *ops)
 	return flags ? EOPNOTSUPP : 0;
 }
 
-/* Called once, before the QP is reachable; EOPNOTSUPP for what it cannot do. */
+/*
+ * Called once, before the QP is reachable; returns EOPNOTSUPP for an operation
+ * that the QP does not support.
+ */
 int vrdma_qp_set_wr_ops(struct vrdma_qp *qp, uint64_t send_ops_flags)
 {
 	struct ibv_qp_ex *ex = &qp->vqp.qp_ex;
