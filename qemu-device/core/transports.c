@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * A device and its transports: which ones it has, and every operation that
- * concerns all of them.  They are called in the order of dev->transports; if one
- * fails, those before it are undone in the opposite order.
+ * A device and its transports: which transports it has, and the operations that concern all
+ * of them.  They are called in the order of dev->transports.  If one fails, those before it
+ * are undone in the opposite order.
  *
- * Control or front end thread under dev->lock, except for the functions at the
- * end of the file, which pollers call.
+ * Control or front end thread under dev->lock, or a worker (see @blocks of struct
+ * vrd_transport_ops).  Pollers call the functions at the end of the file.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -26,7 +26,7 @@ static const char *const names_of_all[] = {
 #undef ENTRY
 };
 
-/* Runs the statement that follows with @t being each transport of @dev, first to last. */
+/* Runs the statement that follows for each transport @t of @dev, first to last. */
 #define for_each(t, dev) \
 	for (const struct vrd_transport_ops *const *t = (dev)->transports; *t; t++)
 
@@ -45,7 +45,7 @@ static const char *const names_of_all[] = {
 			CALL_VOID(*t, op, __VA_ARGS__); \
 	} while (0)
 
-/* The same for all of them. */
+/* The same for all transports of @dev. */
 #define UNDO_ALL(dev, op, ...) \
 	do { \
 		const struct vrd_transport_ops *const *t = end_of(dev); \
@@ -117,7 +117,7 @@ static bool has(const struct vrd_device *dev, const struct vrd_transport_ops *tr
 	return false;
 }
 
-/* At the end, or before all others. */
+/* append() adds a transport at the end, prepend() before all others. */
 static void append(struct vrd_device *dev, const struct vrd_transport_ops *transport)
 {
 	dev->transports[end_of(dev) - dev->transports] = transport;
@@ -204,15 +204,15 @@ static void lower(uint32_t *n, uint32_t other)
 		*n = other;
 }
 
-/* What both can do; the port's properties are @other's. */
+/* Reduces @caps to what both support; the properties of the port are those of @other. */
 static void intersect(struct vrd_caps *caps, const struct vrd_caps *other)
 {
 	struct vrd_caps both = *other;
 
 	both.features &= caps->features;
 	/*
-	 * Atomic operations on the same memory would be made by different agents.
-	 * They are atomic together only if each is atomic with the host's CPUs.
+	 * Several agents would perform atomic operations on the same memory.  The operations
+	 * are atomic together only if each agent is atomic with the host's CPUs.
 	 */
 	if (!(both.features & VRD_F(ATOMIC_GLOBAL)))
 		both.features &= ~VRD_F(ATOMIC);
@@ -244,7 +244,7 @@ struct vrd_caps vrd_device_caps(struct vrd_device *dev)
 	return caps;
 }
 
-/* If the way to everybody else is down, the port is, although memory would go on. */
+/* The port is down if the uplink is down, even if the memory transport could continue. */
 uint8_t vrd_transports_port_state(struct vrd_device *dev)
 {
 	const struct vrd_transport_ops *t = uplink(dev);
@@ -406,8 +406,9 @@ int vrd_transports_srq_query(struct vrd_srq *srq, uint32_t *limit)
 /* ---- queue pairs --------------------------------------------------------------- */
 
 /*
- * A QP has a part in each transport that takes its type; but QP 1 is one QP with
- * one set of receives: the first transport that takes it has it alone.
+ * A QP has a part in each transport that supports its type.  QP 1 is an exception: it is one
+ * QP with one set of receives, so only the first transport that supports it has a part of
+ * it.
  */
 static bool takes(const struct vrd_transport_ops *t, const struct vrd_qp *qp, bool taken)
 {

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The transports that exist: one line for each, with its folder's name and
- * whether this build has it.
+ * The transports that exist: one line for each, with the name of its folder and whether this
+ * build contains it.
  *
- * Each transport has a slot, a constant, in the priv[] array of every object
- * (device, PD, MR, CQ, SRQ, QP).  There it keeps its private part of the
- * object.  The slots do not depend on the build, so that all files agree on the
- * layout of the objects.
+ * Each transport has a slot, a constant index into the priv[] array of every object (device,
+ * PD, MR, CQ, SRQ, QP), where it keeps its private part of the object.  The slots do not
+ * depend on the build, so that all files agree on the layout of the objects.
  */
 #ifndef VRD_TRANSPORTS_H
 #define VRD_TRANSPORTS_H

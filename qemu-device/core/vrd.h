@@ -1,17 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The device core, as its shells see it: vrdmad, the QEMU glue and the tests.
+ * The API of the device core for its front ends: vrdmad, the QEMU devices and the tests.
  *
- * A shell makes one engine for its process (pollers, fabrics), and a device
- * for each virtio-rdma device.  It hands over guest memory, virtqueue addresses
- * and file descriptors; the core does the rest on threads of its own and never
- * calls back into the shell except to log.
+ * A front end creates one engine for its process (pollers, fabrics), and a device for each
+ * virtio-rdma device.  It passes guest memory, virtqueue addresses and file descriptors to
+ * the core.  The core does the rest on its own threads and calls the front end only to log.
  *
- * Threading: the functions of one device are called by one shell thread at a
- * time; different devices may be driven by different threads.  All of them may
- * block for a short while (quiesce), none waits for the guest.
+ * Threading: the functions of one device are called by one front end thread at a time;
+ * different devices may be driven by different threads.  All functions may block for a short
+ * time (quiesce); none waits for the guest.
  *
- * The core includes nothing of QEMU, GLib, libvhost-user or libibverbs.
+ * The core includes no headers of QEMU, GLib, libvhost-user or libibverbs.
  */
 #ifndef VRD_H
 #define VRD_H
@@ -24,8 +23,9 @@ struct vrd_engine;
 struct vrd_device;
 struct vrd_ibdev;
 
-/* What went wrong, and what the user can do about it.  Both are filled by the
- * functions that take one, whenever they return a negative errno.
+/*
+ * What failed, and what the user can do about it.  Functions with an @err argument fill both
+ * when they return a negative errno.
  */
 struct vrd_error {
 	char msg[256];
@@ -49,13 +49,13 @@ struct vrd_engine_config {
 	const int *poller_cpus;		/* one CPU per poller to pin it to, or NULL */
 	unsigned int poll_us;		/* longest spin before a poller sleeps, microseconds;
 					 * 0: sleep at once */
-	bool poll_fixed;		/* spin for all of poll_us even where the kernel preempts
-					 * the pollers: for pollers with CPUs of their own */
+	bool poll_fixed;		/* spin for all of poll_us even if the kernel preempts
+					 * the pollers: for pollers with dedicated CPUs */
 	bool private_fds;		/* no other process has the kick and call descriptors,
-					 * which are eventfds: their O_NONBLOCK can be relied on */
+					 * which are eventfds: their O_NONBLOCK is reliable */
 	vrd_log_fn *log;		/* or NULL */
 	void *log_opaque;
-	enum vrd_log_level log_level;	/* less important messages are not made */
+	enum vrd_log_level log_level;	/* less important messages are suppressed */
 };
 
 /* Default of poll_us. */
@@ -64,7 +64,7 @@ struct vrd_engine_config {
 /* 0, or a negative errno with @err filled. */
 int vrd_engine_create(const struct vrd_engine_config *cfg, struct vrd_engine **engine,
 		      struct vrd_error *err);
-/* All devices must be gone. */
+/* All devices must have been destroyed. */
 void vrd_engine_destroy(struct vrd_engine *engine);
 
 /* ---- device ---------------------------------------------------------- */
@@ -86,26 +86,26 @@ struct vrd_limits {
 	uint32_t max_srq;
 	uint64_t max_mr_size;		/* bytes */
 	uint64_t max_mr_bytes;		/* of all memory regions together */
-	uint64_t max_ring_bytes;	/* of the buffers of all rings together; the device needs
-					 * a 256th of it for their pages */
+	uint64_t max_ring_bytes;	/* total size of the buffers of all rings; their page
+					 * arrays need another 1/256 of it */
 };
 
 struct vrd_device_config {
 	const char *name;		/* for messages and statistics */
-	uint8_t mac[6];			/* unicast; of the netdev to pair with */
+	uint8_t mac[6];			/* unicast; MAC of the netdev to pair with */
 	uint16_t num_comp_vectors;	/* 1..VIRTIO_RDMA_MAX_COMP_VECTORS */
 	/*
-	 * Names of transports with commas, as in "memory,ibverbs": traffic takes the
-	 * first one that reaches its destination.  NULL: "ibverbs" if there is an
-	 * ibdev, else "memory".
+	 * Names of transports, separated by commas, as in "memory,ibverbs": traffic takes the
+	 * first transport that reaches its destination.  NULL: "ibverbs" if there is an ibdev,
+	 * else "memory".
 	 */
 	const char *transports;
 	const char *fabric;		/* devices of one fabric reach each other; NULL: "default" */
 	struct vrd_limits limits;
 	/*
 	 * GIDs that the guest may use, besides the link-local GID of its MAC.  If
-	 * num_allowed_gids is 0 and own_gids_only is not set: any that no other
-	 * device of the fabric uses, and that is not reserved for one (gid.c).
+	 * num_allowed_gids is 0 and own_gids_only is not set: any GID that no other device of
+	 * the fabric uses and that is not reserved for another device (gid.c).
 	 */
 	bool own_gids_only;
 	unsigned int num_allowed_gids;
@@ -119,16 +119,16 @@ struct vrd_device_config {
 	unsigned int num_gid_indexes;
 	uint16_t gid_indexes[VRD_MAX_ALLOWED_GIDS];
 	/*
-	 * Ports of rdma_cm (RDMA_PS_TCP) at which peers without a daemon may
-	 * connect to the guest: the host listens there in its name (vrd_mad.h).
+	 * Ports of rdma_cm (RDMA_PS_TCP) at which peers without a daemon may connect to the
+	 * guest: the host listens there on behalf of the guest (vrd_mad.h).
 	 */
 	unsigned int num_cm_ports;
 	uint16_t cm_ports[VRD_MAX_CM_PORTS];
 };
 
 /*
- * Opens a host's RDMA device before the shell gives up its rights to do so, for
- * one device, which keeps it as long as it needs it.
+ * Opens the host's RDMA device before the front end drops the privileges for that.  The
+ * handle is for one device, which keeps it as long as it needs it.
  */
 int vrd_ibdev_open(const char *name, struct vrd_ibdev **ibdev, struct vrd_error *err);
 void vrd_ibdev_close(struct vrd_ibdev *ibdev);
@@ -140,8 +140,9 @@ void vrd_ibdev_close(struct vrd_ibdev *ibdev);
 int vrd_device_create(struct vrd_engine *engine, const struct vrd_device_config *cfg,
 		      struct vrd_device **dev, struct vrd_error *err);
 
-/* Destroys all objects, unmaps the memory, closes the descriptors.  After it
- * returned no byte moves.
+/*
+ * Destroys all objects, unmaps the memory and closes the descriptors.  When it has returned,
+ * guest memory is not accessed any more.
  */
 void vrd_device_destroy(struct vrd_device *dev);
 
@@ -149,37 +150,36 @@ void vrd_device_destroy(struct vrd_device *dev);
 #define VRD_DEVICE_FEATURES	0xffffffULL
 
 /*
- * Virtio feature bits that the device offers: VERSION_1, ACCESS_PLATFORM,
- * INDIRECT_DESC, EVENT_IDX, and of VRD_DEVICE_FEATURES what its transport can do.
- * Constant for the life of the device.
+ * Virtio feature bits that the device offers: VERSION_1, ACCESS_PLATFORM, INDIRECT_DESC,
+ * EVENT_IDX, and those of VRD_DEVICE_FEATURES that its transports support.  Constant for the
+ * life of the device.
  */
 uint64_t vrd_device_features(const struct vrd_device *dev);
 
 /*
- * The features that the driver accepted; after a migration, those that it had
- * accepted on the other host.  -EINVAL with @err if one is not offered, or one
- * that is required is missing (VERSION_1, ACCESS_PLATFORM; ATOMIC with
- * ATOMIC_GLOBAL).  -EBUSY while the control queue is started.
+ * The features that the driver accepted; after a migration, those that it had accepted on
+ * the source host.  -EINVAL with @err if a feature is not offered, or if a required one is
+ * missing (VERSION_1, ACCESS_PLATFORM; ATOMIC with ATOMIC_GLOBAL).  -EBUSY while the control
+ * queue is started.
  */
 int vrd_device_set_features(struct vrd_device *dev, uint64_t features, struct vrd_error *err);
 
-/* Copies up to @len bytes of configuration space from @offset; the rest of
- * @buf is zeroed.
- */
+/* Copies up to @len bytes of configuration space from @offset; the rest of @buf is zeroed. */
 void vrd_device_get_config(struct vrd_device *dev, uint32_t offset, void *buf, uint32_t len);
 
-/* Virtqueues that the device has: 3 + num_comp_vectors. */
+/* Number of virtqueues of the device: 3 + num_comp_vectors. */
 unsigned int vrd_device_num_queues(const struct vrd_device *dev);
 
 /* ---- guest memory ---------------------------------------------------- */
 
 struct vrd_mem_region {
-	uint64_t addr;			/* device address, page aligned */
+	uint64_t addr;			/* DMA address, page aligned */
 	uint64_t size;			/* bytes, a multiple of the page size */
-	void *host;			/* where it is mapped already, valid until it leaves the
-					 * table; or NULL: the core maps @fd itself */
-	int fd;				/* the core duplicates it.  With @host it may be -1, but
-					 * for transport ibverbs, which maps pages a second time */
+	void *host;			/* hva of an existing mapping, valid until the region
+					 * leaves the table; NULL: the core maps @fd */
+	int fd;				/* the core duplicates it.  With @host it may be -1,
+					 * except with transport ibverbs, which maps pages a
+					 * second time */
 	uint64_t fd_offset;		/* bytes */
 	bool readonly;
 };
@@ -187,11 +187,10 @@ struct vrd_mem_region {
 #define VRD_MAX_MEM_REGIONS	512
 
 /*
- * Replaces the whole table.  When it returns, no thread of the core touches
- * memory of the old table.  Memory regions and rings survive as far as their
- * device addresses are still in the table; those that are not fail their
- * accesses.  Overlap, wrap, misalignment, a file shorter than its region:
- * -EINVAL with @err, and the old table stays.
+ * Replaces the whole table.  When it returns, no thread of the core accesses memory of the
+ * old table.  Memory regions and rings remain valid as far as their DMA addresses are still
+ * in the table; accesses to the rest of them fail.  Overlap, wrap, misalignment, or a file
+ * shorter than its region: -EINVAL with @err, and the old table stays.
  */
 int vrd_device_set_mem_table(struct vrd_device *dev, const struct vrd_mem_region *regions,
 			     unsigned int num, struct vrd_error *err);
@@ -200,18 +199,18 @@ int vrd_device_set_mem_table(struct vrd_device *dev, const struct vrd_mem_region
 
 struct vrd_vq_config {
 	uint16_t num;			/* size, a power of two up to 32768 */
-	uint64_t desc;			/* device addresses */
+	uint64_t desc;			/* DMA addresses */
 	uint64_t avail;
 	uint64_t used;
 	uint16_t last_avail;		/* next entry of the available ring to take */
 };
 
 /*
- * The core duplicates the descriptors.  They are eventfds; a call descriptor may
- * also be a stream socket of AF_UNIX.  -1: none.  A new descriptor replaces the
- * old one at any time, and a call descriptor is signalled once at once if used
- * buffers may have been missed.  Whatever another process does to the flags or
- * the counter of a descriptor, no thread of the core blocks on it.
+ * The core duplicates the descriptors.  They are eventfds; a call descriptor may also be a
+ * stream socket of AF_UNIX.  -1: none.  A new descriptor replaces the old one at any time.
+ * A new call descriptor is signalled once immediately if the driver may have missed used
+ * buffers.  No thread of the core blocks on a descriptor, whatever another process does to
+ * its flags or counter.
  */
 int vrd_device_vq_set_kick(struct vrd_device *dev, unsigned int vq, int fd);
 int vrd_device_vq_set_call(struct vrd_device *dev, unsigned int vq, int fd);
@@ -223,28 +222,28 @@ int vrd_device_vq_set_call(struct vrd_device *dev, unsigned int vq, int fd);
 int vrd_device_signal(struct vrd_device *dev, int fd);
 
 /*
- * Closes a descriptor that another process gave, at some time, on a thread of
- * its own: close() may sleep for as long as that process likes, unless the
- * descriptor is an eventfd or a memory file.  A front end takes no more
- * descriptors from a process of which VRD_MAX_PENDING_CLOSES are still open.
+ * Closes a descriptor that another process passed, later, on a thread created for it:
+ * close() may sleep for as long as that process determines, unless the descriptor is an
+ * eventfd or a memory file.  A front end must refuse descriptors from a process while
+ * VRD_MAX_PENDING_CLOSES of its descriptors are still open.
  */
 void vrd_device_close_fd(struct vrd_device *dev, int fd);
 unsigned int vrd_device_pending_closes(struct vrd_device *dev);
 #define VRD_MAX_PENDING_CLOSES	600	/* more than the sockets of one client */
 
 /*
- * Starts a queue.  The device runs as long as its control queue is started:
- * starting it resumes the pollers' work on this device, stopping it suspends
- * it.  Addresses that are not RAM: -EFAULT with @err.
+ * Starts a queue.  The device runs while its control queue is started: starting it resumes
+ * the pollers' work on this device, stopping it suspends it.  Addresses that are not RAM:
+ * -EFAULT with @err.
  */
 int vrd_device_vq_start(struct vrd_device *dev, unsigned int vq,
 			const struct vrd_vq_config *cfg, struct vrd_error *err);
 
 /*
- * Stops a queue, 0 if it was not started.  After it returned, this queue's
- * memory is not touched; after the control queue was stopped, no byte moves
- * in any guest memory of the device, and all its objects stay.  @last_avail
- * (may be NULL) gets the next entry to take.
+ * Stops a queue; 0 if it was not started.  When it has returned, this queue's memory is not
+ * accessed.  When the control queue has been stopped, no guest memory of the device is
+ * accessed, and all its objects stay.  @last_avail (may be NULL) gets the next entry to
+ * take.
  */
 int vrd_device_vq_stop(struct vrd_device *dev, unsigned int vq, uint16_t *last_avail);
 
@@ -254,31 +253,29 @@ void vrd_device_reset(struct vrd_device *dev);
 /* ---- statistics ------------------------------------------------------ */
 
 /*
- * Calls @fn with each counter: the VIRTIO_RDMA_STAT_* ones by lower-case name
- * ("notify", "wakeup", ...), then objects in use ("qps", "srqs", "cqs", "mrs",
- * "pds", "mr_bytes").
+ * Calls @fn with each counter: the VIRTIO_RDMA_STAT_* counters by lower-case name ("notify",
+ * "wakeup", ...), then the objects in use ("qps", "srqs", "cqs", "mrs", "pds", "mr_bytes").
  */
 void vrd_device_stats(struct vrd_device *dev,
 		      void (*fn)(void *opaque, const char *name, uint64_t value), void *opaque);
 
-/* Whole engine: "poller_spins", "poller_sleeps", "devices", ... */
+/* Counters of the whole engine: "poller_spins", "poller_sleeps", "devices", ... */
 void vrd_engine_stats(struct vrd_engine *engine,
 		      void (*fn)(void *opaque, const char *name, uint64_t value), void *opaque);
 
 /*
- * True if the core lost the device for good (corrupt virtqueue, host failure):
- * the shell then sets NEEDS_RESET (in process) or closes the connection
- * (vhost-user).  vrd_device_error_fd() is an eventfd, readable when that
- * happens; it belongs to the core.
+ * True if the device has failed permanently (corrupt virtqueue, host failure).  The front
+ * end then sets NEEDS_RESET (in process) or closes the connection (vhost-user).
+ * vrd_device_error_fd() is an eventfd that becomes readable then; it belongs to the core.
  */
 bool vrd_device_is_broken(const struct vrd_device *dev);
 int vrd_device_error_fd(const struct vrd_device *dev);
 
 /*
- * For the SIGBUS handler of a process that accepts memory whose owner could
- * shorten the file (no F_SEAL_SHRINK): true if @addr belongs to a region that
- * the core mapped.  It was replaced by zeroes of the core's own, the device is
- * broken, and the thread may go on.  Async-signal-safe.
+ * For the SIGBUS handler of a process that accepts memory whose owner could shorten the file
+ * (no F_SEAL_SHRINK): true if @addr belongs to a region that the core mapped.  The mapping
+ * has then been replaced by zero pages of the core, the device is broken, and the thread may
+ * continue.  Async-signal-safe.
  */
 bool vrd_engine_sigbus(struct vrd_engine *engine, void *addr);
 
