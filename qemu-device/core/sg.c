@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The sg iterator's longer ways: lists of several SGEs, regions whose pages are
- * scattered, copies of several runs.  See sg.h.
+ * The parts of the sg iterator that are not inline: lists of several SGEs, regions whose
+ * pages are scattered, copies of several runs.  See sg.h.
  */
 #include <string.h>
 
@@ -10,7 +10,7 @@
 #define SG_WRITES	(VIRTIO_RDMA_ACCESS_LOCAL_WRITE | VIRTIO_RDMA_ACCESS_REMOTE_WRITE | \
 			 VIRTIO_RDMA_ACCESS_REMOTE_ATOMIC)
 
-/* Bytes of the message that lie in *sge, behind the run. */
+/* Bytes of the message that lie in *sge after the current run. */
 static inline uint64_t sg_here(const struct vrd_sg *sg)
 {
 	uint64_t here = sg->sge->length - sg->offset;
@@ -26,7 +26,7 @@ static inline void sg_set_run(struct vrd_sg *sg, uint8_t *hva, uint64_t run)
 	sg->left -= run;
 }
 
-/* Finds the next run anywhere. */
+/* Looks up the next run from the SGE list, without the hint in sg->next. */
 static bool sg_find(struct vrd_sg *sg)
 {
 	uint32_t cursor = 0;
@@ -52,7 +52,7 @@ static bool sg_find(struct vrd_sg *sg)
 			       &cursor);
 	if (!hva || !run)
 		return false;
-	/* If the SGE goes on behind the run, then with the region's next pages. */
+	/* If the SGE continues after this run, it continues in the region's next run of pages. */
 	if (!sg->mr->dma && !sg->mr->linear && sg->mr->runs[cursor].hva)
 		sg->next = &sg->mr->runs[cursor + 1];
 	sg_set_run(sg, hva, run);
@@ -64,7 +64,7 @@ bool vrd_sg_fill(struct vrd_sg *sg)
 	const struct vrd_mr_run *next = sg->next;
 	uint64_t run, here;
 
-	/* (What lies behind the region's last run has no hva.) */
+	/* The entry after the region's last run has no hva. */
 	if (!next || !next->hva || sg->offset == sg->sge->length)
 		return sg->sge && sg_find(sg);
 	run = (uint64_t)(next[1].page - next->page) << VIRTIO_RDMA_PAGE_SHIFT;
@@ -79,7 +79,7 @@ bool vrd_sg_check(struct vrd_sg *sg)
 	const struct vrd_sge *sge = sg->sge, *end = sge + sg->num;
 	uint64_t left = sg->left;
 
-	/* Nothing, or plain host memory. */
+	/* The message is empty, or lies in plain host memory. */
 	if (!left)
 		return true;
 	for (; left; sge++) {

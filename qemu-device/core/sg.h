@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The sg iterator: walks a list of SGEs in one guest's memory, or plain host
- * memory, in runs of bytes that are contiguous for the host; and the copy between
- * two of them.  All payload that software moves into or out of a guest's memory
- * goes through vrd_sg_copy().
+ * The sg iterator: walks a list of SGEs in one guest's memory, or plain host memory, in runs
+ * of bytes that are contiguous in the host's address space.  Also the copy from one iterator
+ * to another.  All payload that software moves into or out of a guest's memory goes through
+ * vrd_sg_copy().
  *
  * Runs on pollers, under the lock of the QP whose keys are looked up (sq.lock for a
- * requester, rq.lock for a responder).  Hvas and regions are good until the end of
- * the turn: see vrd_sg_forget().
+ * requester, rq.lock for a responder).  Hvas and regions are valid until the end of the
+ * turn: see vrd_sg_forget().
  */
 #ifndef VRD_SG_H
 #define VRD_SG_H
@@ -18,15 +18,15 @@
 struct vrd_sg {
 	uint8_t *hva;			/* next byte, if @run is not zero */
 	uint64_t run;			/* contiguous bytes at @hva */
-	uint64_t left;			/* bytes of the message behind them */
-	const struct vrd_sge *sge;	/* that the run lies in; NULL: plain host memory */
-	uint32_t num;			/* SGEs from @sge on */
-	uint32_t offset;		/* in *sge: where the run ends */
-	const struct vrd_mr *mr;	/* of *sge, or NULL: not looked up in this turn */
-	const struct vrd_mr_run *next;	/* pages that follow the run in @mr, or NULL: unknown */
-	struct vrd_qp *qp;		/* whose keys they are, */
-	const struct vrd_pd *pd;	/* and in which PD */
-	uint32_t access;		/* rights that @mr has to give */
+	uint64_t left;			/* bytes of the message after the run */
+	const struct vrd_sge *sge;	/* the SGE that contains the run; NULL: plain host memory */
+	uint32_t num;			/* SGEs in the list from @sge on */
+	uint32_t offset;		/* in *sge: the end of the run */
+	const struct vrd_mr *mr;	/* region of *sge; NULL: not looked up in this turn */
+	const struct vrd_mr_run *next;	/* pages after the run in @mr; NULL: unknown */
+	struct vrd_qp *qp;		/* the QP that uses the keys */
+	const struct vrd_pd *pd;	/* the PD of the keys */
+	uint32_t access;		/* access rights that @mr must grant */
 	bool remote;			/* the key came from a peer */
 };
 
@@ -44,7 +44,7 @@ static inline void vrd_sg_host(struct vrd_sg *sg, void *hva, uint64_t length)
 	sg->sge = NULL;
 }
 
-/* The first @length bytes of @num SGEs, whose keys are @qp's and in @pd. */
+/* The first @length bytes of @num SGEs.  @qp uses their keys, in PD @pd. */
 static inline void vrd_sg_init(struct vrd_sg *sg, struct vrd_qp *qp, const struct vrd_pd *pd,
 			       const struct vrd_sge *sge, uint32_t num, uint64_t length,
 			       uint32_t access, bool remote)
@@ -62,7 +62,7 @@ static inline void vrd_sg_init(struct vrd_sg *sg, struct vrd_qp *qp, const struc
 	sg->remote = remote;
 }
 
-/* Bytes of the message that it still has. */
+/* Bytes of the message that have not been copied. */
 static inline uint64_t vrd_sg_left(const struct vrd_sg *sg)
 {
 	return sg->run + sg->left;
@@ -71,25 +71,25 @@ static inline uint64_t vrd_sg_left(const struct vrd_sg *sg)
 /* sg.c */
 
 /*
- * True if all of it may be accessed; nothing is moved.  Its first run is looked up by
- * the way.  Before anything was copied.
+ * True if the whole message may be accessed.  Nothing is copied; the first run is looked up.
+ * Call it before any byte is copied.
  */
 bool vrd_sg_check(struct vrd_sg *sg);
-/* Looks up the next run; @left is not zero, @run is. */
+/* Looks up the next run.  @left must not be zero, and @run must be zero. */
 bool vrd_sg_fill(struct vrd_sg *sg);
-/* At the start of another turn: hvas and regions have to be looked up again. */
+/* To be called at the start of another turn: hvas and regions have to be looked up again. */
 void vrd_sg_forget(struct vrd_sg *sg);
 
 /*
- * vrd_sg_init() and vrd_sg_check().  Most messages are of one SGE, in a region that is
- * contiguous for the host: without @hold, which means that the message may go on in
- * another turn, such a one becomes plain host memory.
+ * vrd_sg_init() and vrd_sg_check().  Most messages have one SGE, in a region that is
+ * contiguous in the host's address space.  Such a message becomes plain host memory, unless
+ * @hold is set: @hold means that the message may continue in another turn.
  */
 static VRD_INLINE bool vrd_sg_open(struct vrd_sg *sg, struct vrd_qp *qp, const struct vrd_pd *pd,
 				   const struct vrd_sge *sge, uint32_t num, uint64_t length,
 				   uint32_t access, bool remote, bool hold)
 {
-	/* (A length of zero is the largest, less one.) */
+	/* With a length of zero, length - 1 is the largest number: the condition is false. */
 	if (vrd_likely(!hold && num && length - 1 < sge->length)) {
 		const struct vrd_mr *mr = vrd_mr_find_pd(qp, pd, sge->lkey, sge->addr, length,
 							 access, remote);
@@ -106,12 +106,13 @@ static VRD_INLINE bool vrd_sg_open(struct vrd_sg *sg, struct vrd_qp *qp, const s
 }
 
 /*
- * Copies @length bytes; both have so many left.  @last: the message ends with them,
- * and a guest that polls on its last byte sees that after all others.
+ * Copies @length bytes; both iterators must have that many left.  @last: these are the last
+ * bytes of the message.  A guest that polls the last byte then sees it change after all
+ * others.
  */
 enum vrd_sg_fault vrd_sg_copy(struct vrd_sg *dst, struct vrd_sg *src, uint64_t length, bool last);
 
-/* The same for a whole message, after which neither is used again. */
+/* The same for a whole message.  Neither iterator may be used afterwards. */
 static VRD_INLINE enum vrd_sg_fault vrd_sg_copy_whole(struct vrd_sg *dst, struct vrd_sg *src,
 						      uint64_t length)
 {

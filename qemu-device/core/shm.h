@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Access to words that the guest shares with us, little-endian, and barriers.
+ * Access to words that the guest shares with the device (little-endian), and barriers.
  *
- * The guest may change any of them at any time: load once, check the copy, act
- * on the copy.  All accesses are atomic, so that neither the compiler nor the
- * thread sanitizer makes two of one.
+ * The guest may change any of these words at any time: load a word once, check the copy, use
+ * the copy.  All accesses are atomic, so that neither the compiler nor the thread sanitizer
+ * splits one.
  */
 #ifndef VRD_SHM_H
 #define VRD_SHM_H
@@ -16,7 +16,7 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Words of structures of any type. */
+/* For words in structures of any type. */
 typedef uint32_t __attribute__((__may_alias__)) vrd_shm32;
 typedef uint64_t __attribute__((__may_alias__)) vrd_shm64;
 
@@ -81,8 +81,8 @@ static inline void vrd_store64(__le64 *p, uint64_t v)
 }
 
 /*
- * Copies a structure out of shared memory, each byte read once.  The source is
- * 8-byte aligned, @len is a multiple of 8.
+ * Copies a structure out of shared memory and reads each byte once.  The source is 8-byte
+ * aligned, and @len is a multiple of 8.
  */
 static inline void vrd_copy_in(void *dst, const void *src, size_t len)
 {
@@ -97,7 +97,7 @@ static inline void vrd_copy_in(void *dst, const void *src, size_t len)
 	}
 }
 
-/* Same for byte strings of any length and alignment. */
+/* The same for byte strings of any length and alignment. */
 static inline void vrd_copy_in_bytes(void *dst, const void *src, size_t len)
 {
 	const uint8_t *from = src;
@@ -108,13 +108,16 @@ static inline void vrd_copy_in_bytes(void *dst, const void *src, size_t len)
 }
 
 /*
- * Orders an earlier store of ours before a later load of the other side's
- * word.  Pairs with the same barrier over there.
+ * Orders an earlier store of this side before a later load of the other side's word.  Pairs
+ * with the same barrier on the other side.
  */
 static inline void vrd_full_barrier(void)
 {
 #ifdef __SANITIZE_THREAD__
-	/* It does not know fences; this is one for the CPU, and silent to it. */
+	/*
+	 * The thread sanitizer does not model fences.  This is a full barrier for the CPU and
+	 * does not synchronize in the sanitizer's view.
+	 */
 	uint32_t own = 0;
 
 	__atomic_fetch_add(&own, 1, __ATOMIC_SEQ_CST);
@@ -124,7 +127,7 @@ static inline void vrd_full_barrier(void)
 #endif
 }
 
-/* In a loop that waits for another CPU. */
+/* For loops that wait for another CPU. */
 static inline void vrd_cpu_relax(void)
 {
 #if defined(__x86_64__) || defined(__i386__)

@@ -2,17 +2,17 @@
 /*
  * The spin budget; see spin.h.
  *
- * The budget is the configured one where there is a CPU to spare for it.  Where
- * there is not, spinning keeps the very guests from the CPU whose requests it
- * waits for.  Two things show that: the kernel preempts the poller for a good part
- * of a time slice; or spinning ends without a request, and one comes as soon as
- * the poller sleeps.  Then it does not spin for a while, which doubles if it was no
- * better afterwards.
+ * The budget is the configured one if there is a CPU to spare for spinning.  If there is
+ * not, spinning takes the CPU from the guests whose requests the poller waits for.  Two
+ * observations show that: the kernel preempts the poller for a large part of a time slice;
+ * or spinning ends without a request, and a request arrives as soon as the poller sleeps.
+ * Then the poller does not spin for a period.  The period doubles if the same is observed
+ * again afterwards.
  *
- * While it spins it yields every few microseconds.  Where no other thread wants the
- * CPU that is a short system call in a time in which there is nothing to do; where
- * one does, it is as a rule the program that the last completion was for, on whose
- * next request the poller is waiting.
+ * While it spins, the poller yields every few microseconds.  If no other thread wants the
+ * CPU, that costs a short system call while there is no work.  If another thread wants it,
+ * that is usually the program that received the last completion and will post the next
+ * request.
  */
 #include "spin.h"
 
@@ -64,7 +64,7 @@ static void stop_spinning(struct vrd_spin *spin, uint64_t now)
 void vrd_spin_slept(struct vrd_spin *spin, uint64_t ns, uint64_t now)
 {
 	spin->slept_ns += ns;
-	/* Less than the time that it had spun: the request waited for the CPU. */
+	/* It slept for less time than it had spun: the request was waiting for the CPU. */
 	if (!spin->budget_ns || ns > spin->budget_ns)
 		return;
 	if (++spin->futile < VRD_SPIN_FUTILE)

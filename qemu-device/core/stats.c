@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Statistics of a device, for shells (by name).  The guest's own view is
- * QUERY_STATS, in cmd_device.c.
+ * Statistics of a device, by name, for front ends.  The guest reads its counters with
+ * QUERY_STATS (cmd_device.c).
  */
 #include "control.h"
 

@@ -1,23 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Number tables.  See table.h for who may call what.
+ * Number tables.  See table.h for the locking.
  *
- * The slots of a table are an array of chunks that are made when a number in
- * them is first taken, so a table for a million objects costs nothing while it
- * is empty, and readers never see it move.
+ * The slots of a table are an array of chunks.  A chunk is allocated when a number in it is
+ * first taken, so an empty table for a million objects needs little memory.  Chunks never
+ * move while readers use them.
  */
 #include <errno.h>
 #include <stdlib.h>
 
 #include "table.h"
 
-/* Freed slots that have to wait before one of them is used again, while there
- * are fresh ones: a stale number of a just destroyed object stays stale.
+/*
+ * Minimum number of freed slots before one of them is used again, as long as there are slots
+ * that were never used.  This keeps the number of a recently destroyed object invalid.
  */
 #define VRD_TABLE_REST	256
 
-/* Stands in a slot whose number was claimed but has no object: readers compare
- * nothing but the number, and this one leads nowhere.
+/*
+ * Placeholder in a slot whose number was claimed but has no object.  Readers only compare
+ * its number, which matches no lookup.
  */
 static const uint32_t taken = UINT32_MAX;
 
@@ -70,7 +72,7 @@ void vrd_table_destroy(struct vrd_table *t)
 	*t = (struct vrd_table) { 0 };
 }
 
-/* Makes the chunk of @number, if it is not there. */
+/* Allocates the chunk of @number, if it does not exist. */
 static int make_chunk(struct vrd_table *t, uint32_t number)
 {
 	uint32_t i = (number & t->slot_mask) >> VRD_TABLE_CHUNK_SHIFT;
@@ -86,8 +88,9 @@ static int make_chunk(struct vrd_table *t, uint32_t number)
 	return 0;
 }
 
-/* The free ring and the generations grow with the slots in use; both grow
- * before a fresh slot is taken, so that giving a slot back cannot fail.
+/*
+ * The free ring and generation[] grow with the slots in use.  Both grow before a new slot is
+ * taken, so that releasing a slot cannot fail.
  */
 static int make_meta(struct vrd_table *t, uint32_t slots)
 {

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A clock that is cheap enough to be read for each burst: the CPU's counter, where
- * it has one.  It counts at an unknown but constant rate; the engine measures it
- * once (vrd_ticks_measure()).
+ * A clock that is cheap enough to be read for each burst: the CPU's counter, if it has one.
+ * It counts at an unknown but constant rate, which the engine measures once
+ * (vrd_ticks_measure()).
  *
- * It decides who runs next and for how long, nothing else: a counter that jumps
- * makes a turn too short or too long.
+ * Only the scheduler uses it, to decide which QP runs next and for how long.  If the counter
+ * jumps, a turn is too short or too long.
  */
 #ifndef VRD_TICKS_H
 #define VRD_TICKS_H
@@ -28,7 +28,7 @@ static inline uint64_t vrd_ticks(void)
 #endif
 }
 
-/* Ticks in @ns nanoseconds; takes a tenth of a millisecond. */
+/* Ticks in @ns nanoseconds.  The measurement takes 0.1 ms. */
 int64_t vrd_ticks_measure(uint64_t ns);
 
 #endif /* VRD_TICKS_H */

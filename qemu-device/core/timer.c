@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Timers of a poller: a pairing heap by deadline, under a lock of the poller's.
+ * Timers of a poller: a pairing heap ordered by deadline, under the poller's timer_lock.
  *
- * Setting is O(1), so a retry timer costs little more than the lock.  The
- * poller reads next_deadline once per turn and takes the lock only when it has
- * passed.
+ * Setting a timer is O(1), so a retry timer costs little more than the lock.  The poller
+ * reads next_deadline once per turn and takes the lock only when that has passed.
  */
 #include <sched.h>
 #include <time.h>
@@ -21,7 +20,7 @@ static struct vrd_timer *meld(struct vrd_timer *a, struct vrd_timer *b)
 		top = b;
 		sub = a;
 	}
-	/* prev: the left sibling, or of the first child its parent */
+	/* prev points to the left sibling; in the first child it points to the parent. */
 	sub->prev = top;
 	sub->next = top->child;
 	if (top->child)
@@ -60,7 +59,7 @@ static struct vrd_timer *meld_siblings(struct vrd_timer *list)
 	return heap;
 }
 
-/* Takes @timer out of the heap; timer_lock is held. */
+/* Removes @timer from the heap; timer_lock is held. */
 static void remove_locked(struct vrd_poller *poller, struct vrd_timer *timer)
 {
 	struct vrd_timer *sub = meld_siblings(timer->child);
@@ -108,7 +107,7 @@ void vrd_timer_set(struct vrd_poller *poller, struct vrd_timer *timer, uint64_t 
 	publish_deadline(poller);
 	vrd_unlock(&poller->timer_lock);
 
-	/* It may sleep until the deadline that was the next one before. */
+	/* The poller may sleep until the previous next deadline: wake it. */
 	if (earlier && vrd_poller_current() != poller)
 		vrd_poller_attend(poller);
 }
@@ -134,7 +133,7 @@ void vrd_timer_cancel_sync(struct vrd_timer *timer)
 	while (poller) {
 		bool running;
 
-		/* The function may have set it again. */
+		/* The function may have set the timer again. */
 		vrd_timer_cancel(timer);
 		vrd_lock(&poller->timer_lock);
 		running = poller->running == timer;
@@ -151,7 +150,7 @@ void vrd_timers_run(struct vrd_poller *poller)
 	unsigned int left = VRD_TIMERS_TURN;
 
 	vrd_lock(&poller->timer_lock);
-	/* Bounded, as a function may set its timer again, to now. */
+	/* Bounded, because a function may set its timer again with a deadline that has passed. */
 	while (poller->timers && poller->timers->deadline <= now && left--) {
 		struct vrd_timer *timer = poller->timers;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Timers of the pollers: retries, RNR delays.  Embedded in their owner, no
- * memory is allocated.  vrd_timer_set() and its like are in transport.h.
+ * Timers of the pollers, for retries and RNR delays.  A timer is embedded in its owner; no
+ * memory is allocated.  vrd_timer_set() and the other functions are declared in transport.h.
  */
 #ifndef VRD_TIMER_H
 #define VRD_TIMER_H
@@ -17,7 +17,7 @@ struct vrd_timer {
 	void (*fn)(struct vrd_timer *timer);
 
 	/* timer.c: under the poller's timer lock */
-	_Atomic(struct vrd_poller *) poller;	/* where it was set first, or NULL */
+	_Atomic(struct vrd_poller *) poller;	/* where it was set last, or NULL */
 	bool armed;
 	uint64_t deadline;			/* CLOCK_MONOTONIC, ns */
 	struct vrd_timer *child, *next, *prev;	/* pairing heap */

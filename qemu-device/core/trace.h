@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Trace points.  Where <sys/sdt.h> exists they are probes that perf, bpftrace
- * and SystemTap find under the provider "vrd" (one nop each while nobody
- * looks); elsewhere they are nothing.
+ * Trace points.  If <sys/sdt.h> exists, they are probes of the provider "vrd", which perf,
+ * bpftrace and SystemTap find.  A probe that is not in use is one nop.  Without <sys/sdt.h>
+ * they do nothing.
  *
  *   perf probe -x vrdmad sdt_vrd:command
  *   bpftrace -e 'usdt:/path/vrdmad:vrd:qp_state { printf("%d %d\n", arg1, arg3); }'
@@ -19,7 +19,7 @@
 #endif
 #endif
 
-/* A command was carried out: opcode, status, bytes of request. */
+/* A command was executed: opcode, status, length of the request in bytes. */
 static inline void vrd_trace_command(const char *device, uint32_t opcode, uint32_t status,
 				     uint32_t len)
 {

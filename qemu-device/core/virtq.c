@@ -125,8 +125,9 @@ int vrd_vq_start(struct vrd_vq *vq, const struct vrd_vq_config *cfg, struct vrd_
 				cfg->avail, cfg->used);
 	}
 	vq->last_avail = cfg->last_avail;
-	/* Ours alone while the queue runs; nothing but the guest's own view
-	 * depends on it, so it need not be believed to be correct.
+	/*
+	 * Only the device changes it while the queue runs.  A wrong value from the guest
+	 * affects only the guest, so it is not checked.
 	 */
 	vq->used_idx = vrd_load16(USED_IDX(vq));
 	vq->signalled_valid = false;
@@ -168,7 +169,7 @@ static void load_desc(struct desc *d, const void *p)
 	d->next = (uint16_t)(raw[1] >> 48);
 }
 
-/* NULL, or what is wrong with it. */
+/* Returns NULL, or a description of the error. */
 static const char *add_seg(struct vrd_vq_elem *elem, const struct desc *d)
 {
 	if (elem->num_segs == elem->max_segs)
@@ -185,7 +186,7 @@ static const char *add_seg(struct vrd_vq_elem *elem, const struct desc *d)
 	return NULL;
 }
 
-/* An indirect table may be any RAM, so each entry is translated by itself. */
+/* An indirect table may be in any RAM, so each entry is translated separately. */
 static const char *read_indirect(struct vrd_vq *vq, struct vrd_vq_elem *elem,
 				 const struct desc *table)
 {
@@ -249,8 +250,9 @@ static const char *read_chain(struct vrd_vq *vq, struct vrd_vq_elem *elem)
 	return "loop of descriptors";
 }
 
-/* Chains that the driver has made available and we have not taken; more than
- * the ring has if the index is a lie.
+/*
+ * Number of chains that the driver has made available and the device has not taken.  A wrong
+ * index can give more than the ring has.
  */
 static uint16_t available(struct vrd_vq *vq)
 {
@@ -295,15 +297,19 @@ void vrd_vq_want_kick_locked(struct vrd_vq *vq, bool want)
 		return;
 	vq->kicks_wanted = want;
 	if (vq->event_idx) {
-		/* The driver kicks when it passes this index: one that it has
-		 * just passed comes again after 65536 entries.
+		/*
+		 * The driver kicks when its index passes this one.  An index that it has just
+		 * passed is passed again only after 65536 entries.
 		 */
 		vrd_store16(USED_EVENT_OF_AVAIL(vq),
 			    want ? vq->last_avail : (uint16_t)(vq->last_avail - 1));
 	} else {
 		vrd_store16(USED_FLAGS(vq), want ? 0 : VRING_USED_F_NO_NOTIFY);
 	}
-	/* Pairs with the driver's, between its index and its look at this. */
+	/*
+	 * Pairs with the driver's barrier between its store of the index and its load of this
+	 * word.
+	 */
 	vrd_full_barrier();
 }
 
@@ -343,8 +349,9 @@ void vrd_vq_notify_locked(struct vrd_vq *vq)
 
 	if (!vq->used || !vq->running || vq->broken)
 		return;
-	/* Pairs with the driver's, between what it wants to know and its last
-	 * look at the used index.
+	/*
+	 * Pairs with the driver's barrier between its store of used_event or the flags and its
+	 * last check of the used index.
 	 */
 	vrd_full_barrier();
 	if (!vq->event_idx) {
@@ -362,7 +369,7 @@ void vrd_vq_notify_locked(struct vrd_vq *vq)
 
 /* ---- data -------------------------------------------------------------- */
 
-/* Each byte once; in words where that can be, as large requests are aligned. */
+/* Reads each byte once, in words where alignment permits: large requests are aligned. */
 static void copy_once(uint8_t *to, const uint8_t *from, uint64_t len)
 {
 	uint64_t words = 0;

@@ -2,12 +2,12 @@
 /*
  * Split virtqueues, the device's side.
  *
- * Everything in a queue is written by the guest while we look at it: each word
- * is read once, checked and then used.  A queue that breaks the rules breaks
- * the device (vrd_vq_corrupt()): it is not looked at again until a reset.
+ * The guest may write to a queue at any time: each word is read once, checked and then used.
+ * A queue that violates the rules breaks the device (vrd_device_fail()): the queue is not
+ * processed again until a reset.
  *
- * vq->lock protects all of struct vrd_vq; functions named _locked need it held.
- * It is the innermost lock, taken by pollers for events.
+ * vq->lock protects all of struct vrd_vq; the caller of functions named _locked holds it.
+ * It is the innermost lock; pollers take it for events.
  */
 #ifndef VRD_VIRTQ_H
 #define VRD_VIRTQ_H
@@ -22,7 +22,8 @@
 struct vring_desc;
 struct vrd_mem;
 
-/* Descriptors of one chain, at most; a longer one breaks the queue.  Buffers of
+/*
+ * Maximum number of descriptors in one chain; a longer chain breaks the queue.  Buffers of
  * the event and completion queues have 16 bytes.
  */
 #define VRD_VQ_CMD_SEGS		1024
@@ -42,7 +43,7 @@ struct vrd_vq {
 	uint16_t num;			/* a power of two */
 	uint16_t last_avail;		/* next entry of the available ring to take */
 	uint16_t used_idx;
-	uint16_t signalled_used;	/* used_idx of the last look at used_event */
+	uint16_t signalled_used;	/* used_idx when used_event was last checked */
 	bool signalled_valid;
 	bool kicks_wanted;
 
@@ -53,21 +54,21 @@ struct vrd_vq {
 	const uint16_t *avail;		/* flags, idx, ring[num], used_event */
 	uint8_t *used;
 
-	int kick_fd;			/* ours; -1: none */
+	int kick_fd;			/* a duplicate that the device owns; -1: none */
 	int call_fd;
 	bool call_is_socket;
 
-	struct vrd_vq_elem *elem;	/* the chain at hand */
+	struct vrd_vq_elem *elem;	/* the chain that is being processed */
 	struct vrd_cq_list waiting;	/* completion queues: CQs whose event has no buffer */
 };
 
-/* A part of a chain, as device addresses. */
+/* A part of a chain; @addr is a DMA address. */
 struct vrd_vq_seg {
 	uint64_t addr;
 	uint32_t len;
 };
 
-/* A chain that was taken: readable segments first. */
+/* A chain that was taken off the ring: readable segments first. */
 struct vrd_vq_elem {
 	uint16_t head;
 	unsigned int num_readable, num_segs;
@@ -85,27 +86,26 @@ enum vrd_vq_pop {
 struct vrd_vq *vrd_vq_create(struct vrd_device *dev, unsigned int index);
 void vrd_vq_destroy(struct vrd_vq *vq);
 
-/* Checks and translates; the queue is not running yet. */
+/* Checks the configuration and translates the rings; the queue is not running yet. */
 int vrd_vq_start(struct vrd_vq *vq, const struct vrd_vq_config *cfg, struct vrd_error *err);
-/* Under a new memory table; false: the rings are not RAM there. */
+/* Translates the rings under a new memory table; false: they are not RAM there. */
 bool vrd_vq_translate_locked(struct vrd_vq *vq, const struct vrd_mem *mem);
 
-/* The device is lost: error descriptor, log.  Any lock may be held. */
+/* Marks the device as broken, signals its error descriptor and logs.  Any lock may be held. */
 void vrd_device_fail(struct vrd_device *dev, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 
 enum vrd_vq_pop vrd_vq_pop_locked(struct vrd_vq *vq, struct vrd_vq_elem *elem);
-/* True if there is a chain to take, or something is wrong with the ring. */
+/* True if there is a chain to take, or if the ring is invalid. */
 bool vrd_vq_has_chain_locked(struct vrd_vq *vq);
-/* Fills the used entry; the driver sees it at once. */
+/* Fills the used entry and publishes it to the driver. */
 void vrd_vq_push_locked(struct vrd_vq *vq, const struct vrd_vq_elem *elem, uint32_t written);
-/* Signals the call descriptor if the driver wants to know. */
+/* Signals the call descriptor if the driver has enabled notifications. */
 void vrd_vq_notify_locked(struct vrd_vq *vq);
 
 /*
- * Tells the driver whether a kick is wanted for the buffer that comes next.
- * After true the caller looks at the queue once more: a full barrier is
- * included.
+ * Enables or disables the driver's kicks for the next buffer.  After enabling them the
+ * caller must check the queue once more; a full barrier is included.
  */
 void vrd_vq_want_kick_locked(struct vrd_vq *vq, bool want);
 

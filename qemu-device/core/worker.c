@@ -2,8 +2,8 @@
 /*
  * Worker threads of a device.  See worker.h.
  *
- * Two queues: calls that may wait for the network, and all others.  The first
- * never get all threads, so that a guest that connects to hosts which do not
+ * There are two queues: calls that may wait for the network, and all others.  Calls of the
+ * first queue never occupy all threads, so that a guest that connects to hosts which do not
  * answer can still register memory and destroy objects.
  */
 #ifndef _GNU_SOURCE
@@ -21,7 +21,7 @@
 #include "transport.h"
 #include "worker.h"
 
-/* A thread that was idle for so long ends. */
+/* A thread that was idle for this long ends. */
 #define IDLE_SECONDS	2
 
 STAILQ_HEAD(work_list, vrd_work);
@@ -29,11 +29,11 @@ STAILQ_HEAD(work_list, vrd_work);
 struct vrd_workers {
 	struct vrd_engine *engine;
 	char name[16];
-	pthread_mutex_t lock;		/* all below; a leaf */
-	pthread_cond_t work;		/* there is work, or stop */
+	pthread_mutex_t lock;		/* protects all fields below; a leaf */
+	pthread_cond_t work;		/* there is work, or stop is set */
 	pthread_cond_t ended;		/* a thread has ended */
 	struct work_list net, other;
-	unsigned int queued;		/* works in both lists */
+	unsigned int queued;		/* number of entries in both lists */
 	unsigned int num, idle, in_net;	/* threads; idle ones; those in calls with @net */
 	bool stop;
 };
@@ -71,7 +71,7 @@ static struct vrd_work *next_locked(struct vrd_workers *ws)
 	return work;
 }
 
-/* False: nothing came for a while, or the pool is to end. */
+/* False: there was no work for a while, or the pool is stopping. */
 static bool wait_locked(struct vrd_workers *ws)
 {
 	struct timespec until;
@@ -110,14 +110,14 @@ static void *worker_main(void *arg)
 		pthread_mutex_lock(&ws->lock);
 		ws->in_net -= net;
 	}
-	/* After this the pool may be gone. */
+	/* The pool may be freed after this. */
 	ws->num--;
 	pthread_cond_signal(&ws->ended);
 	pthread_mutex_unlock(&ws->lock);
 	return NULL;
 }
 
-/* Signals belong to the front end's threads, except for faults. */
+/* Signals are for the front end's threads, except for faults. */
 static int start_thread(struct vrd_workers *ws)
 {
 	pthread_attr_t attr;
@@ -137,14 +137,14 @@ static int start_thread(struct vrd_workers *ws)
 	return ret;
 }
 
-/* One more thread, if there is more to do than those that are idle will do. */
+/* Starts one more thread if there is more work than idle threads. */
 static void find_thread_locked(struct vrd_workers *ws)
 {
 	int ret;
 
 	if (ws->idle)
 		pthread_cond_signal(&ws->work);
-	/* Calls that wait for their turn among those with @net need no thread. */
+	/* Calls that wait for the limit of @net calls need no thread. */
 	if (ws->queued <= ws->idle || ws->num == VRD_MAX_WORKERS ||
 	    (STAILQ_EMPTY(&ws->other) && ws->in_net == VRD_MAX_NET_WORKERS))
 		return;

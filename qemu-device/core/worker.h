@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Worker threads of a device: calls that may block, which the control thread,
- * the front end and the pollers must not make themselves.
+ * Worker threads of a device: they make calls that may block, which must not be made on the
+ * control thread, the front end's threads and the pollers.
  *
- * Each device whose transport makes such calls has a pool of its own, so that
- * calls which hang cost no other device anything.  The first thread lives as long
- * as the pool.  Another one is started when there is more work than idle threads,
- * and ends when it has been idle for a while.
+ * Each device whose transport makes such calls has its own pool, so that calls that hang do
+ * not delay other devices.  The first thread lives as long as the pool.  Another thread is
+ * started when there is more work than idle threads, and ends when it has been idle for a
+ * while.
  */
 #ifndef VRD_WORKER_H
 #define VRD_WORKER_H
@@ -17,14 +17,14 @@
 struct vrd_engine;
 struct vrd_workers;
 
-/* Threads of a pool, at most. */
+/* Maximum number of threads of a pool. */
 #define VRD_MAX_WORKERS		16
-/* Of these, so many may be in calls that wait for the network. */
+/* Maximum number of these threads in calls that wait for the network. */
 #define VRD_MAX_NET_WORKERS	12
 
 /*
- * One call.  The owner keeps it until @fn is called; @fn may free it.  @fn runs
- * on a worker, without locks, and may take dev->lock.
+ * One call.  The owner keeps it until @fn is called; @fn may free it.  @fn runs on a worker,
+ * without locks, and may take dev->lock.
  */
 struct vrd_work {
 	void (*fn)(struct vrd_work *work);
@@ -34,10 +34,10 @@ struct vrd_work {
 
 /* 0 or a negative errno. */
 int vrd_workers_create(struct vrd_engine *engine, const char *name, struct vrd_workers **out);
-/* No work is queued or running.  Waits for the threads to end. */
+/* To be called when no work is queued or running.  Waits for the threads to end. */
 void vrd_workers_destroy(struct vrd_workers *ws);
 
-/* Any thread, any lock.  If no thread can be started, an existing one takes it later. */
+/* From any thread, under any lock.  If no thread can be started, an existing one runs it later. */
 void vrd_work_submit(struct vrd_workers *ws, struct vrd_work *work);
 
 #endif /* VRD_WORKER_H */

@@ -2,10 +2,10 @@
 /*
  * Work requests: taken off the rings, copied once, checked.
  *
- * An entry lies in memory that a guest's process may change while we read it.
- * Its first line (a receive's first 32 bytes) is copied; all that decides how
- * much more there is to copy is taken from that copy, and each further byte is
- * copied once.  What the transport gets is never read again.
+ * A process of the guest may change an entry while it is read.  The first line of the entry
+ * (for a receive: the first 32 bytes) is copied.  Only that copy determines how much more is
+ * copied, and each further byte is copied once.  The transport gets the copy, and the entry
+ * is never read again.
  *
  * Threading: sq.lock or rq.lock, or an SRQ's ring.lock, is held.
  */
@@ -21,7 +21,7 @@ static inline enum vrd_fetch ring_look(struct vrd_ring *ring)
 {
 	uint32_t producer;
 
-	/* First, because head moves past the entry that was reported as bad. */
+	/* Check this first: head moves past the entry that was reported as bad. */
 	if (ring->broken)
 		return VRD_FETCH_BAD;
 	if (ring->head != ring->tail)
@@ -65,7 +65,7 @@ static void want_doorbell(struct vrd_ring *ring, bool want)
 	ring->want_db = want;
 	if (ring->ctrl)
 		vrd_store32(&ring->ctrl->need_db, want);
-	/* pairs with the driver's, between producer and need_db */
+	/* pairs with the driver's barrier between its store of producer and its load of need_db */
 	if (want)
 		vrd_full_barrier();
 }
@@ -82,7 +82,7 @@ void vrd_srq_want_doorbell(struct vrd_srq *srq, bool want)
 
 /* ---- send WQEs --------------------------------------------------------------- */
 
-/* The first line, under each of its names. */
+/* The first line, as each of the structures that it may hold. */
 union line {
 	uint64_t words[VRD_WQE_LINE / 8];
 	struct virtio_rdma_wqe_ctrl ctrl;
@@ -99,7 +99,7 @@ union line {
 			 BIT(VIRTIO_RDMA_WR_ATOMIC_FETCH_AND_ADD))
 #define OPS_READ	BIT(VIRTIO_RDMA_WR_RDMA_READ)
 
-/* What a QP may ask for.  No device has memory windows or fast registration. */
+/* Opcodes that a QP type allows.  No device has memory windows or fast registration. */
 static const uint32_t allowed_ops[] = {
 	[VIRTIO_RDMA_QPT_RC] = OPS_SEND | OPS_WRITE | OPS_READ | OPS_ATOMIC,
 	[VIRTIO_RDMA_QPT_UC] = OPS_SEND | OPS_WRITE,
@@ -117,8 +117,8 @@ static inline uint64_t add_sge(struct vrd_sge *to, const struct virtio_rdma_sge 
 }
 
 /*
- * The SGE list, which begins @offset bytes into the entry: what the copied line
- * has of it, the rest from the ring.
+ * Takes the SGE list, which begins @offset bytes into the entry: the part within the copied
+ * line from there, the rest from the ring.
  */
 static inline void take_sges(const struct vrd_qp *qp, struct vrd_wr *wr, const union line *line,
 			     const uint8_t *entry, uint32_t offset)
@@ -137,20 +137,20 @@ static inline void take_sges(const struct vrd_qp *qp, struct vrd_wr *wr, const u
 	vrd_wr_set_length(qp, wr, sum);
 }
 
-/* May copy up to 31 bytes that follow in the entry; they are not looked at. */
+/* May copy up to 31 bytes that follow in the entry; they are not used. */
 static inline void take_inline(struct vrd_wr *wr, const union line *line, const uint8_t *entry,
 			       uint32_t offset)
 {
 	uint32_t here = VRD_WQE_LINE - offset;
 
 	memcpy(wr->inline_data, &line->bytes[offset], here);
-	/* Whole words: entries and buffer end at multiples of 8. */
+	/* Copies whole words: entries and the buffer end at multiples of 8. */
 	if (wr->req.length > here)
 		vrd_copy_in(wr->inline_data + here, entry + VRD_WQE_LINE,
 			    (wr->req.length - here + 7) & ~7U);
 }
 
-/* What both kinds of entry have in their first 16 bytes. */
+/* Takes the fields that all kinds of entries have in their first 16 bytes. */
 static inline bool take_ctrl(const struct vrd_qp *qp, struct vrd_wr *wr,
 			     const struct virtio_rdma_wqe_ctrl *ctrl)
 {
@@ -198,7 +198,7 @@ static bool take_atomic(const struct vrd_qp *qp, struct vrd_wr *wr,
 	return wr->req.length == 8;
 }
 
-/* SGEs or inline data; @offset is a constant in each caller. */
+/* Takes SGEs or inline data.  @offset is a constant in each caller. */
 static inline bool take_payload(const struct vrd_qp *qp, struct vrd_wr *wr,
 				const union line *line, const uint8_t *entry, uint32_t offset)
 {
@@ -238,13 +238,13 @@ bool vrd_wqe_any(const struct vrd_qp *qp, struct vrd_wr *wr, const uint8_t *entr
 }
 
 /*
- * Completions of what was done before are written before a long copy begins.  Their
- * events wait for the barrier if nobody seems to be waiting for them, because it takes
- * as long as the line that the guest polls needs to come.
+ * Writes the CQEs of completed requests before a long copy begins.  Their events may be
+ * delayed until later if no guest seems to wait for them: the barrier before the check takes
+ * as long as fetching the line that the guest polls.
  */
 void vrd_sq_long(struct vrd_poller *poller, uint32_t length)
 {
-	/* (The scheduler adds what a burst moved when it is over.) */
+	/* The scheduler adds a burst's bytes only after the burst. */
 	poller->burst_bytes += length;
 	vrd_cq_flush_staged(poller);
 	if (poller->num_touched &&
@@ -253,11 +253,10 @@ void vrd_sq_long(struct vrd_poller *poller, uint32_t length)
 }
 
 /*
- * The same of a send ring, on its poller.  If it is watched, nothing is looked
- * for beyond the index that was seen last, by the scan at the start of the turn
- * or here: the next scan finds what came since.  To read the producer's line
- * again so soon would only take it from the guest's CPU, which most likely is
- * about to write it.
+ * vrd_ring_look() for a send ring, on its poller.  If the ring is watched, nothing is read
+ * beyond the producer index that was seen last, by the scan at the start of the turn or
+ * here.  The next scan finds newer entries.  Reading the producer's line again so soon would
+ * only take it from the guest's CPU, which is probably about to write it.
  */
 enum vrd_fetch vrd_sq_look(struct vrd_qp *qp)
 {
@@ -296,14 +295,14 @@ void vrd_sq_prefetch(const struct vrd_qp *qp, uint32_t index)
 
 /* ---- receive WQEs -------------------------------------------------------------- */
 
-/* A receive's first 32 bytes, under each of its names. */
+/* A receive's first 32 bytes, as each of the types that are used for them. */
 union recv_line {
 	uint64_t words[4];
 	struct virtio_rdma_recv_wqe wqe;
 	uint8_t bytes[32];
 };
 
-/* An entry of any kind. */
+/* Copies and checks an entry of any kind. */
 bool vrd_recv_any(const struct vrd_ring *ring, uint32_t max_sge, struct vrd_recv_wr *wr,
 		  const void *entry)
 {
@@ -312,7 +311,7 @@ bool vrd_recv_any(const struct vrd_ring *ring, uint32_t max_sge, struct vrd_recv
 	union recv_line first;
 
 	vrd_copy_in(first.words, entry, sizeof(first));
-	/* The cookie of an SRQ's entry is valid in any case. */
+	/* The cookie of an SRQ's entry is valid even if the entry is malformed. */
 	if (ring->srq)
 		wr->index = le32toh(first.wqe.cookie);
 	wr->num_sge = le32toh(first.wqe.num_sge);
@@ -378,7 +377,7 @@ uint32_t vrd_srq_posted(struct vrd_srq *srq)
 		return 0;
 	producer = vrd_load32_acquire(&ring->ctrl->producer);
 	if (producer - ring->head > ring->entries) {
-		ring->broken = true;	/* the next who takes one finds out */
+		ring->broken = true;	/* the next take reports it */
 		return 0;
 	}
 	ring->tail = producer;
@@ -386,7 +385,7 @@ uint32_t vrd_srq_posted(struct vrd_srq *srq)
 }
 
 /*
- * The limit is compared with what is posted now, not with what was when the
+ * The limit is compared with the number of receives posted now, not with the number when the
  * producer index was last read.
  */
 void vrd_srq_check_limit(struct vrd_srq *srq)
@@ -422,7 +421,7 @@ static bool flush(struct vrd_qp *qp, struct vrd_ring *ring, struct vrd_cq *cq, u
 		.status = VIRTIO_RDMA_WC_WR_FLUSH_ERR,
 	};
 
-	/* A broken ring ends here: nobody knows what was posted. */
+	/* A broken ring ends here: the number of posted entries is unknown. */
 	while (ring_look(ring) == VRD_FETCH_OK) {
 		if (!budget--)
 			return true;

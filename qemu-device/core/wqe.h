@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Work requests off the rings: the way of most of them, inline.  All others, and
- * what is checked and why, are in wqe.c, which is called when the entry is not such a
- * one; it then takes a copy of its own and decides by nothing but that.
+ * Work requests off the rings: inline code for the most common kinds.  wqe.c handles all
+ * other kinds and documents what is checked and why.  It takes its own copy of the entry and
+ * uses only that.
  *
  * For transports; sq.lock or rq.lock is held.
  */
@@ -21,7 +21,7 @@
 #define VRD_WQE_FLAGS		(VIRTIO_RDMA_WQE_SIGNALED | VIRTIO_RDMA_WQE_SOLICITED | \
 				 VIRTIO_RDMA_WQE_FENCE | VIRTIO_RDMA_WQE_INLINE)
 
-/* Where entry @index lies, or NULL if that page is no RAM now. */
+/* Address of entry @index, or NULL if its page is not RAM now. */
 static VRD_INLINE const uint8_t *vrd_ring_entry(const struct vrd_buf *buf,
 						const struct vrd_ring *ring, uint32_t index)
 {
@@ -40,8 +40,8 @@ static VRD_INLINE void vrd_wr_set_length(const struct vrd_qp *qp, struct vrd_wr 
 }
 
 /*
- * wqe.c.  Is there an entry at the ring's head?  OK, EMPTY or BAD; the producer index is
- * read when the last value has been used up.
+ * wqe.c.  Checks whether there is an entry at the ring's head: OK, EMPTY or BAD.  The
+ * producer index is read again when the last value has been used up.
  */
 enum vrd_fetch vrd_ring_look(struct vrd_ring *ring);
 enum vrd_fetch vrd_sq_look(struct vrd_qp *qp);
@@ -51,8 +51,9 @@ bool vrd_recv_any(const struct vrd_ring *ring, uint32_t max_sge, struct vrd_recv
 		  const void *entry);
 
 /*
- * One SGE, or inline data that the line holds, of a connected QP; the checks of
- * wqe.c a word at a time.  False: the entry is another one, or wrong.
+ * Handles WQEs of a connected QP with one SGE, or with inline data within the first line.
+ * Makes the checks of wqe.c a word at a time.  False: the entry is of another kind, or
+ * malformed.
  */
 static VRD_INLINE bool vrd_wqe_plain(const struct vrd_qp *qp, struct vrd_wr *wr,
 				     const __le64 *entry)
@@ -97,7 +98,7 @@ static VRD_INLINE bool vrd_wqe_plain(const struct vrd_qp *qp, struct vrd_wr *wr,
 	return true;
 }
 
-/* vrd_sq_peek() without regard to long requests: see vrd_sq_long(). */
+/* vrd_sq_peek() without the handling of long requests: see vrd_sq_long(). */
 static VRD_INLINE enum vrd_fetch vrd_sq_fetch(struct vrd_qp *qp, struct vrd_wr *wr)
 {
 	const struct vrd_ring *sq = &qp->sq;
@@ -114,8 +115,8 @@ static VRD_INLINE enum vrd_fetch vrd_sq_fetch(struct vrd_qp *qp, struct vrd_wr *
 	if (vrd_unlikely(!entry))
 		return VRD_FETCH_BAD;
 	/*
-	 * The guest's CPU wrote the line; fetch one that is needed soon as well.  (At the
-	 * end of a page it is another line, and costs nothing but that.)
+	 * The guest's CPU wrote this line; also prefetch one that is needed soon.  At the end
+	 * of a page this is an unrelated line, which is harmless.
 	 */
 	__builtin_prefetch(entry + (2UL << sq->stride_shift));
 	if (vrd_likely(vrd_wqe_plain(qp, wr, (const void *)entry)))
@@ -123,7 +124,7 @@ static VRD_INLINE enum vrd_fetch vrd_sq_fetch(struct vrd_qp *qp, struct vrd_wr *
 	return vrd_wqe_any(qp, wr, entry) ? VRD_FETCH_OK : VRD_FETCH_BAD;
 }
 
-/* vrd_rq_take(). */
+/* Inline version of vrd_rq_take(). */
 static VRD_INLINE enum vrd_fetch vrd_rq_fetch(struct vrd_qp *qp, struct vrd_recv_wr *wr)
 {
 	struct vrd_ring *rq = &qp->rq;
@@ -141,7 +142,7 @@ static VRD_INLINE enum vrd_fetch vrd_rq_fetch(struct vrd_qp *qp, struct vrd_recv
 	rq->head++;
 	if (vrd_unlikely(!entry))
 		return VRD_FETCH_BAD;
-	/* Most have one SGE, for which any entry has room. */
+	/* Most have one SGE; every entry has room for one. */
 	if (vrd_unlikely((uint32_t)vrd_load64(&entry[0]) != 1 || vrd_load64(&entry[1]) ||
 			 !qp->max_recv_sge))
 		return vrd_recv_any(rq, qp->max_recv_sge, wr, entry) ? VRD_FETCH_OK : VRD_FETCH_BAD;
