@@ -4,9 +4,9 @@
 
     tools/demo.py [--device vhost-user-rdma-pci|virtio-rdma-pci]
 
-vhost-user-rdma-pci: two guests in front of one vrdmad. virtio-rdma-pci: the
-device inside QEMU; one guest, whose programs talk to each other over it. Beside each
-figure stands what Soft-RoCE (rdma_rxe) or TCP reach in the same guests.
+vhost-user-rdma-pci: two guests of one vrdmad. virtio-rdma-pci: one guest with the device inside
+QEMU; its programs communicate with each other over it. Each figure is compared with that of
+Soft-RoCE (rdma_rxe) or TCP in the same guests.
 """
 
 import argparse
@@ -44,7 +44,7 @@ class Demo:
         print(f'[{time.monotonic() - self.start:4.0f} s] {text}', flush=True)
 
     def try_to(self, what, action, *args):
-        """Runs one program; a failure is told at once and again at the end."""
+        """Runs one program. Prints a failure at once and again at the end."""
         try:
             return action(*args)
         except (guest.GuestError, Failed) as error:
@@ -56,7 +56,7 @@ class Demo:
             return None
 
     def verdict(self, how):
-        """The last line; the exit status."""
+        """Prints the last line; returns the exit status."""
         if self.failures:
             print(f"\nFAILURE: {', '.join(self.failures)} did not work: see above")
             return 1
@@ -82,7 +82,7 @@ def perftest_value(out, unit):
 
 
 def measure(server, client, ident):
-    """All programs over one ib_device: {name: value}; a name is missing if it failed."""
+    """Runs all programs over one ib_device. Returns {name: value}, without those that failed."""
     values = {}
     for name, options, _ in PINGPONG:
         with contextlib.suppress(guest.GuestError, Failed):
@@ -127,7 +127,7 @@ def tcp(server, client):
 
 
 def number(value):
-    """Three digits are enough; thousands are told as such."""
+    """Formats three digits, with separators for thousands."""
     return f'{value:,.0f}' if value >= 100 else f'{value:.3g}'
 
 

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """make demo BACKEND=ibverbs: one guest, two peers, two paths.
 
-A host with an RDMA device (a User Mode Linux kernel with Soft-RoCE, since few machines have a
-card) runs vrdmad and two Debian guests. Guest a talks to a plain machine, which knows nothing
-of virtual machines, by the host's device; and to guest b, on the same host, by one copy of
-memory. The programs and what they see are the same.
+A host with an RDMA device runs vrdmad and two Debian guests. (The host is a User Mode Linux
+kernel with Soft-RoCE, because few machines have a card.) Guest a communicates with a plain
+machine, which has no virtio-rdma, through the host's device, and with guest b on the same host
+by one copy of memory. It runs the same programs for both.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from demo import Demo, Failed, number, perftest_value, pingpong_us, show_device
 from guestlib.nested import NestedGuests, prepare
 from guestlib.rdma import between, load, meet, wait_listening
 
-# Few of each, and sleeping rather than spinning: the guests are emulated on one processor.
+# Few iterations, and sleeping instead of spinning: the guests are emulated on one processor.
 PINGPONG = [('ibv_rc_pingpong', '-e -g 1 -n 100', 'SEND and RECV, reliable connection'),
             ('ibv_ud_pingpong', '-e -g 1 -n 100', 'SEND and RECV, datagrams')]
 PERFTEST = [('ib_write_bw', 'RDMA WRITE, 64 KiB each', 'MiB/s'),
@@ -55,7 +55,7 @@ def programs(demo, a, peers):
 
 
 def rping(demo, server, client, address):
-    """rdma_cm finds the peer by its RDMA address."""
+    """rdma_cm resolves the peer's RDMA address."""
     def run():
         there = server.spawn('rping -s -C 5')
         try:

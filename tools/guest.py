@@ -3,7 +3,7 @@
 """Guests, for tests (import guest) and for developers:
 
     tools/guest.py shell uml|qemu      an interactive shell in a guest
-    tools/guest.py bench               boots one of each and says how long it took
+    tools/guest.py bench               boots one of each and prints the time
 
     with guest.Network() as net, guest.UmlGuest('a', net) as a, guest.UmlGuest('b', net) as b:
         server = a.spawn('ibv_rc_pingpong -d rxe0 -g 1')
@@ -35,13 +35,13 @@ def have_vrdmad():
 
 
 def vhost_user_device(path, ident='rdma0', extra=''):
-    """QEMU arguments for a device in front of vrdmad's socket."""
+    """QEMU arguments of a device that is connected to vrdmad's socket."""
     return ['-chardev', f'socket,id=char-{ident},path={path},reconnect-ms=500',
             '-device', f'vhost-user-rdma-pci,id={ident},chardev=char-{ident}{extra}']
 
 
 def vrdmad_pair(kind, net, **kwargs):
-    """A vrdmad for two guests of one kind, which are to have the addresses returned:
+    """Starts a vrdmad for two guests of one kind, which must use the returned addresses:
     (Vrdmad, [(MAC, IP), (MAC, IP)]). UML's memory is a file that cannot be sealed."""
     unsealed = ',unsealed=on' if kind == 'uml' else ''
     addresses = [net.address(), net.address()]
@@ -57,7 +57,7 @@ def _make(kind, name, net, socket, address, **kwargs):
 
 
 def shell(kind):
-    """A guest with a terminal, and a peer to talk to, both on one vrdmad if there is one."""
+    """A guest with a terminal, and a peer for it, both on one vrdmad if there is one."""
     saved = termios.tcgetattr(0)
     with contextlib.ExitStack() as stack:
         net = stack.enter_context(Network())

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""QEMU guests inside a UML host: what guestlib/nested.py runs there.
+"""QEMU guests inside a UML host: the part of guestlib/nested.py that runs there.
 
     nested.py serve JSON        boots the guests, and keeps them until it is killed
-    nested.py wait              until all of them are up
+    nested.py wait              waits until all of them are up
     nested.py exec NAME COMMAND runs a command in one: its output and exit status
-    nested.py console NAME      what its console has said
+    nested.py console NAME      console log of one
 """
 
 import contextlib
@@ -27,8 +27,8 @@ FAILED = '/run/nested-guests.failed'
 
 
 class Taps:
-    """The guests' devices on this host, in place of a guestlib.Network: each tap is a link of
-    its own, on which the host answers for every address that it can reach."""
+    """The guests' devices on this host, in place of a guestlib.Network. Each tap is a separate
+    link, on which the host answers for every address that it can reach."""
 
     mtu = 1500
 
@@ -46,8 +46,9 @@ class Taps:
         if bridge:
             self.run(f'ip link set {name} master {bridge}')
         else:
-            # The guest's RDMA address is the host's own: accept what comes from it. And answer
-            # at once for others, not after up to 0.8 s: the guest's kernel waits for one.
+            # The guest's RDMA address is also the host's: accept packets from it. Answer ARP
+            # requests for other addresses at once and not after up to 0.8 s, because the
+            # guest's kernel waits only one second.
             self.run(f'cd /proc/sys/net/ipv4/conf/{name}; echo 1 >proxy_arp; echo 1 >accept_local; '
                      f'echo 0 >rp_filter; echo 0 >../all/rp_filter; echo 0 >../../neigh/{name}/proxy_delay')
         return name
@@ -56,8 +57,8 @@ class Taps:
         return host.popen(argv, **kwargs)
 
 
-# Emulated in a machine that is emulated: a CPU that does not run for half a minute says
-# nothing about the guest's kernel.
+# The guests are emulated on an emulated machine: a CPU that does not run for half a minute does
+# not indicate a fault of the guest's kernel.
 PATIENCE = 'rcupdate.rcu_cpu_stall_timeout=300 watchdog_thresh=60'
 
 
@@ -81,7 +82,7 @@ def boot(spec, net, stack):
 
 
 class Handler(socketserver.StreamRequestHandler):
-    """One request; the client that hangs up wants the command killed."""
+    """One request. If the client hangs up, its command is killed."""
 
     def handle(self):
         request = json.loads(self.rfile.readline())
@@ -99,7 +100,7 @@ class Handler(socketserver.StreamRequestHandler):
             self._answer(str(error), 255)
 
     def _watch(self, command):
-        self.connection.recv(1)     # nothing comes but the end
+        self.connection.recv(1)     # the client sends nothing more: this waits for its end
         command.kill()
 
     def _answer(self, text, rc):
@@ -138,7 +139,8 @@ def wait():
 def ask(**request):
     sock = socket.socket(socket.AF_UNIX)
     sock.connect(SOCKET)
-    # Killed: the command is to be killed as well, and what it had printed is still wanted.
+    # On a signal, stop sending: the server then kills the command. Read what the command had
+    # printed.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sock.shutdown(socket.SHUT_WR))
     sock.sendall(json.dumps(request).encode() + b'\n')

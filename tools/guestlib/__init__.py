@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Guests for tests and the demo; tools/guest.py is what others import."""
+"""Guests for tests and the demo. Other programs import tools/guest.py."""

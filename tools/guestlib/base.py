@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What UML and QEMU guests have in common. A subclass says how to start one."""
+"""Common part of UML and QEMU guests. A subclass implements how to start one."""
 
 import pathlib
 import shutil
@@ -12,11 +12,11 @@ from .host import GuestError
 
 
 class Guest:
-    """Life: start(), wait_ready(), run()/spawn() ..., stop(); or 'with', which does
-    all but run(). Several threads may use one guest."""
+    """Use start(), wait_ready(), run() or spawn(), and stop(); or 'with', which calls all but
+    run(). Several threads may use one guest."""
 
-    flush = False        # must the guest flush output files to the shared folder?
-    agent_tty = None     # the agent's line, as the guest calls it
+    flush = False        # if the guest must flush output files to the shared folder
+    agent_tty = None     # name of the agent's line in the guest
     ready_timeout = 120
     harmless = console.HARMLESS
 
@@ -67,9 +67,9 @@ class Guest:
         return self
 
     def stop(self, poweroff=False):
-        """Ends the guest; what it wrote is gone, its console log stays in the log folder.
+        """Ends the guest and deletes what it wrote; its console log stays in the log folder.
 
-        poweroff: let its kernel shut down first, so that drivers are seen to stop."""
+        poweroff: let the guest's kernel shut down first, to test that drivers stop."""
         if self._process is None or self._stopped:
             return
         self._stopped = True
@@ -115,7 +115,7 @@ class Guest:
         return self._console.read_text(errors='replace') if self._console.exists() else ''
 
     def kernel_problems(self):
-        """Reports of kernel bugs since the last call; empty if all is well."""
+        """Reports of kernel bugs since the last call; empty if there are none."""
         log = self.console_log()
         new, self._console_seen = log[self._console_seen:], len(log)
         return console.problems(new, harmless=self.harmless)
@@ -125,7 +125,7 @@ class Guest:
         return f'--- end of the console of {self.name}:\n' + '\n'.join(tail)
 
     def _obituary(self):
-        # The line closes a moment before the process can be waited for.
+        # The line closes shortly before the process can be waited for.
         try:
             status = self._process.wait(5)
         except Exception:
@@ -136,11 +136,11 @@ class Guest:
     # ---- for subclasses ----
 
     def _launch(self, agent):
-        """Starts it; agent is the socket that becomes its agent_tty. A Popen."""
+        """Starts the guest. @agent is the socket for its agent_tty. Returns a Popen."""
         raise NotImplementedError
 
     def _layers(self):
-        """What its root consists of, topmost first: see tools/guest/init."""
+        """Layers of its root, topmost first: see tools/guest/init."""
         raise NotImplementedError
 
     def _closed(self):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Commands in a guest: the host's end of tools/guest/agent.
 
-One thread per guest reads the agent's line; everyone else waits on a condition. The
-line's end-of-file means that the guest is gone and wakes all of them at once."""
+One thread per guest reads the agent's line; all other threads wait on a condition. An
+end-of-file on the line means that the guest has ended, and wakes all of them."""
 
 import collections
 import socket
@@ -16,7 +16,7 @@ Result = collections.namedtuple('Result', 'stdout rc')
 
 class Channel:
     def __init__(self, sock, share, obituary):
-        """obituary(): says why the guest is gone, for error messages."""
+        """obituary(): returns why the guest has ended, for error messages."""
         self._sock = sock
         self._share = share
         self._obituary = obituary
@@ -47,7 +47,7 @@ class Channel:
             self._cond.notify_all()
 
     def _take(self, words):
-        if '@' not in words:     # noise of the line's first moments
+        if '@' not in words:     # noise on the line just after the start
             return
         words = words[words.index('@') + 1:]
         with self._cond:
@@ -72,7 +72,7 @@ class Channel:
             raise GuestError(self._obituary()) from None
 
     def _wait(self, condition, timeout):
-        """True when it came to hold, False after the timeout; raises if the guest dies."""
+        """True if the condition holds, False after the timeout; raises if the guest ends."""
         with self._cond:
             self._cond.wait_for(lambda: condition() or self._dead, timeout)
             if condition():
@@ -122,7 +122,7 @@ class Command:
         return self.rc is None and not self._channel.dead
 
     def wait(self, timeout=60, check=True):
-        """Result(stdout, rc). After the timeout kills the command and raises."""
+        """Returns Result(stdout, rc). After the timeout, kills the command and raises."""
         channel = self._channel
         if not channel._wait(lambda: self.rc is not None, timeout):
             self.kill('KILL')
@@ -136,7 +136,7 @@ class Command:
         return Result(self._text(), self.rc)
 
     def output(self):
-        """What it printed so far (programs buffer: see stdbuf(1))."""
+        """Output so far. (Programs buffer their output: see stdbuf(1).)"""
         if self.running():
             with self._channel._cond:
                 self._channel._synced.discard(self._ident)
@@ -145,7 +145,7 @@ class Command:
         return self._text()
 
     def wait_output(self, text, timeout=30):
-        """Waits until it printed text; returns the output so far."""
+        """Waits until the output contains text; returns the output so far."""
         deadline = time.monotonic() + timeout
         while True:
             running = self.running()
@@ -159,7 +159,7 @@ class Command:
             time.sleep(0.05)
 
     def kill(self, signal='TERM'):
-        """Signals its whole process group."""
+        """Sends a signal to its process group."""
         if self.running():
             self._channel.send(f'kill {self._ident} {signal}')
 

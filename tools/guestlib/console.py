@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A guest's kernel log, and what in it is a bug."""
+"""Finds reports of bugs in a guest's kernel log."""
 
 import re
 
-# A report's first line. Each names a kind of report that the kernel makes for bugs
-# only; "Call Trace" and "Modules linked in" catch what has no headline here.
+# First lines of reports. Each matches a kind of report that the kernel prints only for bugs;
+# "Call Trace" and "Modules linked in" match reports whose first line is not here.
 PROBLEM = re.compile(r'''
     \bBUG:\ | \bWARNING:\ | \bOops\b | \bKernel\ panic\b | \bCall\ Trace: | \bkernel\ BUG\ at\b
   | \bgeneral\ protection\ fault | \bUnable\ to\ handle\ kernel | \bModules\ linked\ in:
@@ -18,22 +18,23 @@ PROBLEM = re.compile(r'''
   | \bunregister_netdevice:\ waiting | \bsegfault\ at\b | \bOut\ of\ memory:
 ''', re.VERBOSE)
 
-# The kernel says these at start although nothing is wrong.
+# Messages that the kernel prints at start although nothing is wrong.
 HARMLESS = re.compile(r'DMA-API: (preallocated|debugging enabled|Mapped at:)|unchecked MSR access')
 
-# The RDMA core maps each memory region by itself, so two regions that share a cache line
-# (as rping's do) are mapped twice, which dma-debug takes for a mistake. It says so once.
+# The RDMA core maps each memory region separately, so two regions that share a cache line (as
+# rping's do) are mapped twice. dma-debug reports this as an error, once.
 HARMLESS_WARNING = re.compile(r'DMA-API: .*cacheline tracking EEXIST')
 
-# UML has no PTE_SPECIAL. So when a process touches its doorbell page after the device was
-# unbound, and the RDMA core gives it a page of zeroes in place of it, unmapping takes that
-# page for one of the device's and does not count it out. Anywhere else this is a bug.
+# UML has no PTE_SPECIAL. If a process accesses its doorbell page after the device was unbound,
+# the RDMA core maps a page of zeroes in its place. When this page is unmapped, it is treated as
+# a page of the device and its counter is not decremented. On other architectures, this message
+# reports a bug.
 HARMLESS_IN_UML = re.compile(HARMLESS.pattern +
                              r'|Bad rss-counter state mm:\S+ type:MM_FILEPAGES val:1$')
 
 
 def problems(text, context=25, harmless=HARMLESS):
-    """The reports in a piece of console log: each its first line and some after it."""
+    """Reports in a piece of console log: the first line of each and some lines after it."""
     found = []
     skip = -1
     lines = text.splitlines()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The host side's basics: folders, products, and processes that never outlive us."""
+"""Basic functions of the host side: folders, products, and processes that end with this one."""
 
 import atexit
 import concurrent.futures
@@ -16,11 +16,11 @@ BUILD = TOP / 'build'
 
 
 class GuestError(Exception):
-    """What went wrong with a guest or a command in it, readable as it is."""
+    """A failure of a guest or of a command in it; the message is complete."""
 
 
 def product(name):
-    """The folder of a product of tools/setup.sh, which makes it if need be."""
+    """The folder of a product of tools/setup.sh, which builds it if it is missing."""
     subprocess.run([TOOLS / 'setup.sh', name], check=True, stdout=subprocess.DEVNULL,
                    env=dict(os.environ, VRDMA_QUIET='1'))
     out = subprocess.run([TOOLS / 'setup.sh', '--print', name], check=True,
@@ -39,15 +39,15 @@ def cache_folder():
 
 # ---- processes ----------------------------------------------------------------
 
-# The kernel sends the parent-death signal when the *thread* that forked ends. So
-# one thread that lives as long as we do starts all processes.
+# The kernel sends the parent-death signal when the *thread* that forked ends. So one thread
+# that exists as long as this process starts all processes.
 _spawner = concurrent.futures.ThreadPoolExecutor(1, 'spawner')
 
 
 def popen(argv, netns_of=None, **kwargs):
-    """Popen of a process that dies with us, however we end (SIGKILL included).
+    """Popen of a process that ends with this process, also after SIGKILL.
 
-    netns_of: a process in whose network namespace it shall run."""
+    netns_of: a process whose network namespace it runs in."""
     prefix = ['setpriv', '--pdeathsig', 'KILL', '--']
     if netns_of is not None:
         prefix += ['nsenter', f'--net=/proc/{netns_of}/ns/net', '--']
@@ -57,7 +57,7 @@ def popen(argv, netns_of=None, **kwargs):
 
 
 def end(process, patience=0.0):
-    """Ends a process of ours: SIGTERM and patience if there is any, then SIGKILL."""
+    """Ends a process of ours: SIGTERM and a grace period, if given, then SIGKILL."""
     if process.poll() is None and patience > 0:
         process.terminate()
         try:
@@ -76,7 +76,7 @@ _run_lock = threading.Lock()
 
 
 def run_folder():
-    """A folder of this process's own, short (socket paths) and in memory if possible."""
+    """A folder for this process, with a short path (for sockets), in memory if possible."""
     global _run_folder
     with _run_lock:
         if _run_folder is None:
@@ -88,7 +88,7 @@ def run_folder():
 
 
 def _sweep(base):
-    """Removes what processes left that were killed."""
+    """Removes the folders of processes that were killed."""
     for folder in base.glob('vrdma-*-*'):
         pid = folder.name.split('-')[1]
         if pid.isdigit() and not os.path.exists(f'/proc/{pid}'):

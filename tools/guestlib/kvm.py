@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Does KVM run an ordinary guest kernel here? Found out by booting one.
+"""Finds out whether KVM can run an ordinary guest kernel here, by booting one.
 
-/dev/kvm may exist and be of no use (nested, restricted). The answer holds until the
-machine boots again, so it is kept in the cache."""
+/dev/kvm may exist but be unusable (nested, restricted). The result is valid until the machine
+boots again, so it is kept in the cache."""
 
 import os
 import pathlib
@@ -15,7 +15,7 @@ TIME_LIMIT = 20
 
 
 def works(qemu, image):
-    """qemu: the binary and its firmware options; image: the product guest-image."""
+    """qemu: the binary and its firmware options. image: the product guest-image."""
     if not os.access('/dev/kvm', os.R_OK | os.W_OK):
         return False
     boot = pathlib.Path('/proc/sys/kernel/random/boot_id').read_text().strip()
@@ -29,13 +29,13 @@ def works(qemu, image):
 
 
 def _try(qemu, image):
-    """Our initramfs without a shared folder says so and powers off."""
+    """Without a shared folder, our initramfs prints a message and powers off."""
     argv = [*qemu, '-accel', 'kvm', '-cpu', 'host', '-m', '256', '-nodefaults', '-no-user-config',
             '-display', 'none', '-no-reboot', '-serial', 'stdio',
             '-kernel', image / 'vmlinuz', '-initrd', image / 'initramfs.cpio',
             '-append', 'console=ttyS0 panic=-1']
     process = host.popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    # A KVM that cannot go on says so and stops the guest without ending QEMU.
+    # If KVM fails, it prints a message and stops the guest without ending QEMU.
     booted = False
     timer = threading.Timer(TIME_LIMIT, process.kill)
     timer.start()

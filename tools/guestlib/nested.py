@@ -1,28 +1,27 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """QEMU guests inside a UmlHost, used from outside like any other guest.
 
-tools/nested.py runs inside and holds the guests; what is run in one of them goes through
-it. Each guest has two Ethernet devices: eth0, with which its RDMA port pairs, and
-eth1 for everything else. For an RDMA device of the host can only send from addresses
-of the host's: so the guest's RDMA address is one of the host's too, and TCP to it would
-end there."""
+tools/nested.py runs inside and manages the guests; commands for a guest go through it. Each
+guest has two Ethernet devices: eth0, with which its RDMA port pairs, and eth1 for all other
+traffic. An RDMA device of the host can only send from addresses of the host, so the guest's
+RDMA address is also an address of the host, and TCP connections to it would reach the host."""
 
 import json
 import shlex
 
 from . import console, host
 
-PORT_NET = '192.168.77'     # RDMA addresses: as Network's
+PORT_NET = '192.168.77'     # RDMA addresses: those of Network
 TCP_NET = '10.77'           # 10.77.HOST.GUEST: eth1
 
 
 class NestedGuest:
-    """One guest: run(), spawn(), kernel_problems() as guestlib.base.Guest has them."""
+    """One guest: run(), spawn(), kernel_problems() as in guestlib.base.Guest."""
 
     def __init__(self, inside, name, rdma_ip, tcp_ip):
         self.name = name
         self.rdma_ip = rdma_ip
-        self.ip = tcp_ip            # where its TCP servers are reached
+        self.ip = tcp_ip            # address at which its TCP servers are reached
         self._inside = inside
 
     def _wrap(self, command):
@@ -35,7 +34,7 @@ class NestedGuest:
         return self._inside.host.run(self._wrap(command), timeout, check)
 
     def qemu_log(self):
-        """What its QEMU said, and with it a device that is in QEMU."""
+        """Output of its QEMU, including that of a device inside QEMU."""
         return self._inside.host.run(f'{self._inside.tool} log {self.name}').stdout
 
     def kernel_problems(self):
@@ -79,8 +78,8 @@ class NestedGuests:
 
 
 def prepare(uml_host, number, guests, others=()):
-    """Gives a host the RDMA addresses of the guests that it will have, and routes between
-    the guests' TCP addresses and those of other hosts: others has (number, IP)."""
+    """Gives a host the RDMA addresses of its future guests, and routes between the guests' TCP
+    addresses and those of other hosts: others has (number, IP)."""
     commands = ['echo 1 >/proc/sys/net/ipv4/ip_forward']
     commands += [f'ip addr add {NestedGuests.rdma_ip(number, i)}/32 dev eth0' for i in range(1, guests + 1)]
     commands += [f'ip route add {TCP_NET}.{n}.0/24 via {ip}' for n, ip in others]

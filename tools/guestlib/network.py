@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A layer-2 network for guests, in a network namespace without a name.
+"""A layer-2 network for guests, in an unnamed network namespace.
 
-The namespace belongs to one sleeping process that dies with us; when nobody is in
-it any more the kernel removes it with its bridge and taps. So nothing can be left
-behind, and any number of runs can use the same names and addresses at once."""
+The namespace belongs to one sleeping process that ends with this process. When the last process
+has left it, the kernel removes it with its bridge and taps. So nothing is left behind, and any
+number of runs can use the same names and addresses at the same time."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ from . import host
 
 
 class Network:
-    """net = Network(); guests get taps on its bridge br0. net.close() or 'with'."""
+    """net = Network(): guests get taps on its bridge br0. net.close() or 'with'."""
 
     def __init__(self, subnet='192.168.77', mtu=1500):
         self.subnet = subnet
@@ -29,7 +29,7 @@ class Network:
 
     @property
     def pid(self):
-        """The process in whose namespace everything of this network runs."""
+        """A process in whose namespace all processes of this network run."""
         return self._anchor.pid
 
     def _wait_for_namespace(self):
@@ -44,7 +44,7 @@ class Network:
         raise host.GuestError('no network namespace within 10 s')
 
     def run(self, command, check=True, timeout=30):
-        """A shell command of the host's, inside the namespace; returns its output."""
+        """Runs a shell command of the host inside the namespace; returns its output."""
         done = subprocess.run(['nsenter', f'--net=/proc/{self.pid}/ns/net', 'sh', '-ec', command],
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                               timeout=timeout, check=False)
@@ -56,7 +56,7 @@ class Network:
         return host.popen(argv, netns_of=self.pid, **kwargs)
 
     def tap(self):
-        """A new tap on the bridge; its name."""
+        """Creates a tap on the bridge; returns its name."""
         name = f'tap{self._taps}'
         self._taps += 1
         self.run(f'ip tuntap add {name} mode tap; '

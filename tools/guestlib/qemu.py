@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A QEMU guest: Debian 13 with its own stock kernel, what a user runs."""
+"""A QEMU guest: Debian 13 with its own kernel, like a user's guest."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from .host import GuestError
 
 
 def binary():
-    """Our QEMU, built if it was not yet."""
+    """Our QEMU; builds it if it is missing."""
     ours = host.BUILD / 'qemu' / 'qemu-system-x86_64'
     if not ours.exists():
         subprocess.run([host.TOOLS / 'build-qemu.sh'], check=True)
@@ -25,9 +25,9 @@ FIRMWARE = [word for folder in ('/usr/share/seabios', '/usr/share/qemu', '/usr/l
 
 
 class QemuGuest(Guest):
-    """devices: raw arguments, e.g. ['-chardev', 'socket,id=c,path=P',
-    '-device', 'vhost-user-rdma-pci,chardev=c'].
-    kernel: 'guest' for Debian 13's own, or another one that tools/setup.sh has:
+    """devices: raw arguments, for example ['-chardev', 'socket,id=c,path=P', '-device',
+    'vhost-user-rdma-pci,chardev=c'].
+    kernel: 'guest' for Debian 13's own, or another product of tools/setup.sh:
     'kernel-oldest', 'kernel-newest'."""
 
     agent_tty = '/dev/ttyS1'
@@ -48,7 +48,7 @@ class QemuGuest(Guest):
         self.accel = accel or ('kvm' if kvm.works([self.qemu, *FIRMWARE], self._image) else 'tcg')
         self._qmp = None
 
-        # Shared folders that are laid over the root, topmost first.
+        # Shared folders that are layers over the root, topmost first.
         folders = [host.BUILD / 'guest']
         if kernel != 'guest':
             folders = [host.BUILD / kernel, *folders, self._kernel / 'modules']
@@ -57,8 +57,8 @@ class QemuGuest(Guest):
     def _layers(self):
         return [f'9p:{tag}' for tag in self._folders] + ['erofs:/dev/vda']
 
-    # With one possible processor TCG drops atomics and fences, and wake-ups of our
-    # rings get lost: never fewer than two, even if only one is there.
+    # With one possible processor, TCG omits atomics and fences, and wake-ups of the rings are
+    # lost: use at least two, even if only one is present.
     def _machine(self):
         if self.accel == 'kvm':
             accel = ['-accel', 'kvm', '-cpu', 'host']
@@ -105,7 +105,7 @@ class QemuGuest(Guest):
             return host.popen(argv, **kwargs)
 
     def qemu_log(self):
-        """What QEMU itself said (errors of devices, warnings)."""
+        """Output of QEMU itself (errors of devices, warnings)."""
         path = self.folder / 'qemu.log'
         return path.read_text(errors='replace') if path.exists() else ''
 
@@ -113,7 +113,8 @@ class QemuGuest(Guest):
         return f'\n--- QEMU said:\n{self.qemu_log()}'
 
     def qmp(self, command, **arguments):
-        """One QMP command; its return value. GuestError with QEMU's words if it fails."""
+        """Executes one QMP command; returns its value. GuestError with QEMU's message if it
+        fails."""
         if self._qmp is None:
             sock = socket.socket(socket.AF_UNIX)
             sock.settimeout(30)
@@ -134,7 +135,7 @@ class QemuGuest(Guest):
                 return answer['return']
 
     def hmp(self, line):
-        """A line for QEMU's human monitor; what it prints."""
+        """Executes a line of QEMU's human monitor; returns its output."""
         return self.qmp('human-monitor-command', **{'command-line': line})
 
     def _closed(self):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""RDMA programs in guests: loading the driver, and a server here with a client there.
-For tests and the demo."""
+"""RDMA programs in guests: loads the driver, and runs a server in one guest and a client in
+another. For tests and the demo."""
 
 from .host import GuestError
 
@@ -15,8 +15,9 @@ def load(g):
 
 
 def meet(*guests):
-    """Each guest's kernel finds the others' RDMA addresses. It looks for a neighbour when a QP is
-    connected, for a second only: that may be too short for guests that are emulated."""
+    """Resolves the RDMA addresses of the other guests in each guest's kernel. The kernel
+    resolves a neighbour when a QP is connected, and waits only a second, which may be too short
+    for emulated guests."""
     for g in guests:
         for ip in (other.rdma_ip for other in guests if other is not g):
             g.run(f'for i in $(seq 30); do ping -c 1 -W 1 {ip} >/dev/null 2>&1; '
@@ -25,7 +26,7 @@ def meet(*guests):
 
 
 # A server that listens, with rdma_cm or on a TCP port: 18515, 18516 (perftest and others),
-# 13337 (ucx_perftest), 47592 (fi_pingpong). Other programs of the guest do not.
+# 13337 (ucx_perftest), 47592 (fi_pingpong). No other program of the guest uses these ports.
 LISTENING = ("grep -qE ':(4853|4854|3419|B9E8) 0+:0000 0A' /proc/net/tcp /proc/net/tcp6 || "
              'rdma resource show cm_id | grep -q LISTEN')
 
@@ -37,7 +38,7 @@ def wait_listening(server, timeout=60):
 
 
 def between(server, client, command, client_command=None, timeout=120):
-    """Runs a program as server on one guest and as client on another. Its output."""
+    """Runs a program as server in one guest and as client in another. Returns its output."""
     there = server.spawn(command)
     try:
         wait_listening(server)

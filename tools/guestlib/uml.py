@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A User Mode Linux guest: our real driver and provider at native speed.
+"""A User Mode Linux guest: the real driver and provider at native speed.
 
-Its processes live in a PID namespace, because a killed UML leaves stopped children
-behind; and in a mount namespace with a tmpfs for its memory file, so that /dev/shm
-needs no particular size."""
+Its processes run in a PID namespace, because a killed UML leaves stopped children; and in a
+mount namespace with a tmpfs for its memory file, so that the size of /dev/shm does not matter."""
 
 import itertools
 import os
@@ -23,9 +22,9 @@ exit $?
 '''
 
 
-# UML hands every system call from one host process to another. On one processor that
-# takes 7 us, across two 70 us (measured), with jitter that makes perftest give up
-# ("Correlation coefficient"). So each guest gets one processor, in turn.
+# UML passes every system call from one process of the host to another. This takes 7 us on one
+# processor and 70 us across two (measured), with jitter that makes perftest fail ("Correlation
+# coefficient"). So each guest is pinned to one processor, in turn.
 _turn = itertools.count()
 
 
@@ -38,7 +37,7 @@ class UmlGuest(Guest):
     """cpu: the host's processor to run on, None for any.
     vhost_user_sockets: one RDMA device per socket (of vrdmad). kernel: 'uml',
     'uml-debug' or another linux binary with the folder of its tree. extra: layers
-    over the guest root that tools/setup.sh makes ('guest-mpi')."""
+    over the guest root that tools/setup.sh builds ('guest-mpi')."""
 
     flush = True
     agent_tty = '/dev/tty1'
@@ -52,7 +51,7 @@ class UmlGuest(Guest):
         super().__init__(name, net, mac, ip, udev)
         self._flavour = kernel if kernel in ('uml', 'uml-debug') else 'uml'
         if self._flavour == 'uml-debug':
-            self.ready_timeout *= 5     # each of its memory accesses is checked
+            self.ready_timeout *= 5     # KASAN checks each memory access
         self._tree = host.product(self._flavour)
         self._linux = self._tree / 'linux' if kernel == self._flavour else kernel
         self._image = host.product('guest-image')
@@ -97,10 +96,10 @@ class UmlGuest(Guest):
 
 
 class UmlHost(UmlGuest):
-    """A UML kernel on this machine's own root file system: a host with RDMA. What is
-    installed and built here runs in it (vrdmad, QEMU with guests, these scripts); what
-    it writes goes to a tmpfs of its own. Guests in it are emulated by QEMU: UML does
-    not run in UML."""
+    """A UML kernel that uses this machine's root file system: a host with RDMA. Programs that
+    are installed and built here run in it (vrdmad, QEMU with guests, these scripts); its writes
+    go to a tmpfs of its own. Guests in it are emulated by QEMU, because UML does not run in
+    UML."""
 
     ready_timeout = 120
 
@@ -112,8 +111,8 @@ class UmlHost(UmlGuest):
 
 
 def soft_roce(g, name='rxe0', netdev='eth0'):
-    """Makes a Soft-RoCE device in a guest or host, and waits until its GID table has the
-    IPv4 address of its Ethernet device."""
+    """Creates a Soft-RoCE device in a guest or host, and waits until its GID table has the IPv4
+    address of its Ethernet device."""
     g.run(f'modprobe rdma_rxe && modprobe -a ib_uverbs rdma_ucm && rdma link add {name} type rxe netdev {netdev} && '
           f'for i in $(seq 100); do grep -qs ffff:c0a8 /sys/class/infiniband/{name}/ports/1/gids/1 && exit 0; '
           f'sleep 0.1; done; echo "{name} has no IPv4 GID"; exit 1')

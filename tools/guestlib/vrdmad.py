@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Our vhost-user daemon, one instance for a test."""
+"""The vhost-user daemon, one instance for a test."""
 
 import os
 import pathlib
@@ -66,17 +66,17 @@ class Vrdmad:
         return self.log_path.read_text(errors='replace') if self.log_path.exists() else ''
 
     def cpu_seconds(self):
-        """User and system time so far: an idle daemon's does not grow."""
+        """User and system time so far. That of an idle daemon does not grow."""
         fields = pathlib.Path(f'/proc/{self.pid}/stat').read_text().rsplit(')', 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
 
     def kill(self):
-        """SIGKILL, as a crash would. start() brings it back."""
+        """Sends SIGKILL, to simulate a crash. start() starts it again."""
         self.process.kill()
         self.process.wait()
 
     def stop(self, patience=5):
-        """SIGTERM, as a service manager would; its exit status."""
+        """Sends SIGTERM, as a service manager does; returns the exit status."""
         status = host.end(self.process, patience) if self.process else None
         for path in self.sockets:
             if os.path.exists(path):
