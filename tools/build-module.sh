@@ -5,8 +5,8 @@
 #
 #   tools/build-module.sh guest [MAKE-ARGUMENT...]  Debian 13's kernel, in the guest root
 #   tools/build-module.sh uml|uml-debug ...         our User Mode Linux kernel
-#   tools/build-module.sh oldest|newest ...         both ends of the range: Debian 12's
-#                                                   kernel, Debian 13's newest backport
+#   tools/build-module.sh oldest|newest ...         the oldest and newest kernel: Debian 12's,
+#                                                   Debian 13's newest backport
 #   tools/build-module.sh KERNEL-TREE ...           any other tree or headers folder
 #
 # MAKE-ARGUMENTs are kbuild's: W=1, C=2, V=1, ...
@@ -30,14 +30,14 @@ copy_sources() {
 	copy_if_changed "$TOP/Kbuild" "$1/Kbuild"
 }
 
-# As overlay(), but what the last build made beside the sources stays.
+# Like overlay(), but keeps files that the last build created beside the sources.
 overlay_kept() {
 	mkdir -p "$2"
 	rsync -rlpc --delete --exclude='*.o' --exclude='*.ko' --exclude='*.mod' --exclude='*.mod.c' \
 		--exclude='.*.cmd' --exclude='modules.order' --exclude='.module-common*' "$1/" "$2/"
 }
 
-# result OBJ: where kbuild left the module; Kbuild at the top may descend or not.
+# result OBJ: where kbuild stored the module; Kbuild at the top may descend or not.
 result() {
 	local ko
 	ko=$(find "$1" -name "$module.ko" -print -quit)
@@ -45,9 +45,9 @@ result() {
 	echo "$ko"
 }
 
-# install_layer KO LAYER BASE RELEASE: modprobe in a guest finds what the index
-# names, so the layer brings an index of BASE's modules and ours together. It takes
-# seconds, and is made again only when what it holds about our module changed.
+# install_layer KO LAYER BASE RELEASE: modprobe in a guest finds only modules of the index, so
+# the layer has an index of BASE's modules together with ours. Building it takes seconds, so
+# this is only repeated if the data of our module in it has changed.
 install_layer() {
 	local ko=$1 base=$3 release=$4 to=$2/usr/lib/modules/$4 facts
 	facts="$base $(modinfo -F alias "$ko") $(modinfo -F depends "$ko") $(modinfo -F softdep "$ko")"
@@ -98,7 +98,7 @@ build_uml() {
 	say "module: $TOP/build/$flavour/usr/lib/modules/$release/updates/$module.ko"
 }
 
-# The oldest kernel's headers are installed here; the newest's are laid over the guest root.
+# The oldest kernel's headers are installed here; the newest's are a layer over the guest root.
 build_kernel() {
 	local name=kernel-$1 dir release obj headers
 	shift

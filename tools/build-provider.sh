@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# Builds our rdma-core provider as it would be built upstream: laid into a copy of
-# rdma-core's tree, with Debian 13's compiler, as one of its providers. Results, as
-# a layer for guests:
+# Builds the rdma-core provider as it would be built upstream: as one of the providers of a copy
+# of rdma-core's tree, with Debian 13's compiler. Results, as a layer for guests:
 #   build/guest/usr/lib/x86_64-linux-gnu/libibverbs/libvirtio_rdma-rdmav34.so
 #   build/guest/etc/libibverbs.d/virtio_rdma.driver
 # Options are passed to cmake (-DCMAKE_BUILD_TYPE=Debug, ...).
@@ -35,8 +34,8 @@ lay_over() {
 	copy_if_changed "$TOP/include/uapi/linux/$name.h" "$work/src/kernel-headers/linux/$name.h"
 	insert_before "$work/src/CMakeLists.txt" 'add_subdirectory(providers\/siw)' "add_subdirectory(providers/$name)"
 	insert_before "$work/src/kernel-headers/CMakeLists.txt" 'linux\/vfio.h' "  linux/$name.h"
-	# The header belongs into two lists: those published and those turned into
-	# request and response structures (kernel-abi/). Both have siw's.
+	# The header must be in two lists: that of published headers and that of headers converted to
+	# request and response structures (kernel-abi/). Both contain siw's.
 	grep -q "rdma/$name-abi.h" "$work/src/kernel-headers/CMakeLists.txt" ||
 		sed -i "s|^  rdma/siw-abi.h|  rdma/$name-abi.h\n&|" "$work/src/kernel-headers/CMakeLists.txt"
 }

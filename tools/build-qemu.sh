@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# Builds QEMU with our devices: Debian's source, our files laid over it by content
-# (what is equal is not touched, so only changes are compiled) and the smallest
-# possible patch.
+# Builds QEMU with our devices: Debian's source, with our files copied over it if their content
+# differs (so that only changes are compiled), and a patch that is as small as possible.
 #
 #   tools/build-qemu.sh [NINJA-TARGET...]     default: the emulator
 #
@@ -19,13 +18,13 @@ set -euo pipefail
 device=$TOP/qemu-device
 out=$TOP/build/qemu
 
-# apply_patch DIR: always to the files as they came (kept in pristine/), so that a
-# changed patch needs no undo.
+# apply_patch DIR: always applies the patch to the original files (kept in pristine/), so that a
+# changed patch need not be reverted.
 apply_patch() {
 	local dir=$1 scratch file patch=$device/qemu.patch
 	local -a touched=()
 	[ -e "$patch" ] && mapfile -t touched < <(sed -nE 's|^\+\+\+ b/([^[:space:]]+).*|\1|p' "$patch")
-	# what an earlier patch touched and this one does not goes back
+	# restore files that an earlier patch changed and this one does not
 	if [ -d "$dir/pristine" ]; then
 		while IFS= read -r file; do
 			case " ${touched[*]} " in *" $file "*) ;; *) copy_if_changed "$dir/pristine/$file" "$dir/src/$file" ;; esac
@@ -57,15 +56,15 @@ lay_over() {
 	overlay "$device/transports" "$to/transports"
 	overlay "$TOP/include/uapi" "$to/uapi"
 	[ ! -d "$device/include" ] || rsync -rlpc "$device/include/" "$1/src/include/"
-	# meson.build lists these folders when meson runs: a new file has to make it run
+	# meson.build lists these folders when meson runs, so meson has to run again for a new file
 	list=$(cd "$to" && find core transports -name '*.c' | sort)
 	[ "$list" = "$(cat "$1/sources" 2>/dev/null)" ] && return
 	touch "$to/meson.build"
 	echo "$list" >"$1/sources"
 }
 
-# The binary is copied out: the tree belongs to all checkouts of this user. The
-# wrapper names the firmware's folders, for which Debian has three packages.
+# The binary is copied because the tree is shared by all checkouts of this user. The wrapper
+# names the firmware folders, which are in three Debian packages.
 install_result() {
 	mkdir -p "$out/lib"
 	cmp -s "$1/build/qemu-system-x86_64" "$out/lib/qemu-system-x86_64" || {

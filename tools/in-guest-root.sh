@@ -5,10 +5,9 @@
 #
 #   tools/in-guest-root.sh FOLDER COMMAND [LAYER]
 #
-# FOLDER of the host appears as /mnt/work and is all that the command can write to
-# (beside /tmp). LAYER is a folder that is laid over the root. The mounts live in a
-# mount namespace of the command's own, so nothing is left behind however it ends,
-# and the root stays as it was made.
+# FOLDER of the host appears as /mnt/work; the command can write only there and to /tmp. LAYER
+# is a folder that is laid over the root. The mounts are in a mount namespace of the command, so
+# nothing is left behind when it ends, and the root is not changed.
 set -euo pipefail
 # shellcheck source=tools/setup/common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/setup/common.sh"

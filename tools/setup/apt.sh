@@ -3,10 +3,10 @@
 #
 # Extra Debian suites, from the mirror that this machine already uses.
 #
-# What we need beyond Debian 12 itself: source packages (bookworm-backports and
-# trixie) and single packages of bookworm-backports. Backports never replace a
-# package on their own (their priority is below the release's). No binary
-# packages of trixie: those only get into the guest root.
+# Needed in addition to Debian 12: source packages (bookworm-backports and trixie) and single
+# packages of bookworm-backports. Backports never replace an installed package by themselves
+# (their priority is below the release's). Binary packages of trixie are only used in the guest
+# root.
 
 APT_EXTRA=/etc/apt/sources.list.d/virtio-rdma.sources
 
@@ -23,7 +23,7 @@ apt_mirror() {
 	echo "${uri%/} $keyring"
 }
 
-# indextargets does not always tell the key ring: look into the sources themselves.
+# indextargets does not always print the key ring: read it from the source lists.
 apt_keyring() {
 	local k
 	k=$(grep -rhoE '(Signed-By:[[:space:]]*|signed-by=)/[^] ]+debian[^] ]*' \
@@ -52,8 +52,8 @@ apt_extra_text() {
 	END
 }
 
-# apt_sources: makes the extra suites known; updates the lists when that changed
-# them or when they are older than a day.
+# apt_sources: adds the extra suites; updates the lists if this changed them or if they are
+# older than a day.
 apt_sources() {
 	local text
 	need_root "adding apt sources"
@@ -68,7 +68,7 @@ apt_sources() {
 
 apt_update() { step apt "5 s" "reading the mirror's package lists" apt-get update; }
 
-# apt_missing PACKAGE...: those that are not installed ("name/suite" is allowed).
+# apt_missing PACKAGE...: prints those that are not installed ("name/suite" is allowed).
 apt_missing() {
 	local p
 	for p; do
@@ -76,7 +76,7 @@ apt_missing() {
 	done
 }
 
-# apt_need WHAT PACKAGE...: installs what is missing; no apt at all if nothing is.
+# apt_need WHAT PACKAGE...: installs what is missing; does not call apt if nothing is.
 apt_need() {
 	local what=$1 missing
 	shift
@@ -93,8 +93,8 @@ apt_install() {
 		apt-get install -y --no-install-recommends "$@"
 }
 
-# apt_fetch DIR COMMAND...: runs an apt-get download command in DIR; once more
-# after an update, because a list that is hours old names files that are gone.
+# apt_fetch DIR COMMAND...: runs an apt-get download command in DIR. If it fails, updates the
+# lists and repeats it, because a list that is hours old may name files that were removed.
 apt_fetch() {
 	local dir=$1
 	shift
@@ -109,8 +109,8 @@ apt_source_version() {
 		sort -V | tail -1
 }
 
-# apt_source_tar PACKAGE VERSION DIR: fetches the upstream tar file alone; apt takes
-# its checksum from the signed list (some mirrors lack the .dsc files).
+# apt_source_tar PACKAGE VERSION DIR: fetches only the upstream tar file; apt takes its checksum
+# from the signed list (some mirrors lack the .dsc files).
 apt_source_tar() {
 	apt_fetch "$3" apt-get source --download-only --tar-only "$1=$2" &&
 	[ -n "$(apt_source_newest "$1")" ]

@@ -3,10 +3,10 @@
 #
 # Sourced by every script in tools/: the cache, its locks, and steps with a log.
 #
-# A product is a folder CACHE/NAME/VERSION-HASH. HASH is that of what decides the
-# product (a file in tools/config/), so that a change there makes a new product;
-# VERSION is what the mirror had when it was built, so that a newer version
-# upstream rebuilds nothing. The file .done in it is written last.
+# A product is a folder CACHE/NAME/VERSION-HASH. HASH is the hash of the product's inputs (a
+# file in tools/config/), so that a change of them makes a new product. VERSION is the version
+# on the mirror when the product was built; a newer version upstream does not cause a rebuild.
+# The file .done in the folder is written last.
 
 TOOLS=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 TOP=$(dirname "$TOOLS")
@@ -24,7 +24,7 @@ need_root() {
 	[ "$(id -u)" = 0 ] || die "$1 needs root (apt, chroot or namespaces): run it with sudo"
 }
 
-# config_hash FILE...: of what counts in them; comments and empty lines do not.
+# config_hash FILE...: hash of their content without comments and empty lines.
 config_hash() {
 	sed -e '/^[[:space:]]*#/d' -e '/^[[:space:]]*$/d' "$@" | sha256sum | cut -c1-10
 }
@@ -37,23 +37,23 @@ product_find() {
 	[ -n "$stamp" ] && dirname "$stamp"
 }
 
-# product_prune NAME: keeps the three newest; each is up to 2 GB, and a change in
-# config/ makes another one.
+# product_prune NAME: keeps the three newest. Each has up to 2 GB, and each change in config/
+# makes another one.
 product_prune() {
 	# shellcheck disable=SC2012  # our own names
 	ls -td "$CACHE/$1"/*/ | tail -n +4 | while IFS= read -r dir; do rm -rf "$dir"; done
 }
 
-# product_done NAME DIR: marks it, and points CACHE/current/NAME to it.
+# product_done NAME DIR: marks it as complete, and points CACHE/current/NAME to it.
 product_done() {
 	mkdir -p "$CACHE/current"
-	[ -e "$2/.done" ] || touch "$2/.done"   # its time says when it was made
+	[ -e "$2/.done" ] || touch "$2/.done"   # its time stamp is the time of the build
 	ln -sfn "$2" "$CACHE/current/$1"
 }
 
-# with_lock NAME COMMAND...: one process at a time; the others wait and say so.
-# No "||" here: COMMAND runs under errexit, and its failure ends the script, which
-# releases the lock. (Odd names, because COMMAND sees our locals.)
+# with_lock NAME COMMAND...: one process at a time; others print a message and wait. No "||"
+# here: COMMAND runs under errexit, and its failure ends the script, which releases the lock.
+# (The names are unusual because COMMAND sees our local variables.)
 with_lock() {
 	local lock_name=$1 lock_fd
 	shift
@@ -67,9 +67,9 @@ with_lock() {
 	exec {lock_fd}>&-
 }
 
-# step NAME USUAL WHAT COMMAND...: runs it with its output in LOGS/NAME.log
-# (appended); on failure shows the log's end. errexit does not work below an
-# "if" or "||", so functions given here chain their commands with &&.
+# step NAME USUAL WHAT COMMAND...: runs COMMAND with its output appended to LOGS/NAME.log;
+# prints the end of the log on failure. errexit does not work below an "if" or "||", so
+# functions that are used here chain their commands with &&.
 step() {
 	local name=$1 usual=$2 what=$3 log=$LOGS/$1.log t0=$SECONDS
 	shift 3
@@ -84,8 +84,8 @@ step() {
 	say "$name: done in $((SECONDS - t0)) s"
 }
 
-# overlay FROM TO: makes TO's copies of FROM's files equal by content; files that
-# are equal keep their time stamps, so that make and ninja rebuild only what changed.
+# overlay FROM TO: copies FROM's files to TO if the content differs. Equal files keep their time
+# stamps, so that make and ninja rebuild only what changed.
 overlay() {
 	mkdir -p "$2"
 	rsync -rlpc --delete --exclude='*.o' --exclude='__pycache__' "$1/" "$2/"

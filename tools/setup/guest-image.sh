@@ -1,10 +1,10 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# Target "guest-image": what guests boot, made from the guest root.
+# Target "guest-image": files to boot guests, made from the guest root.
 #   initramfs.cpio  busybox, tools/guest/init and the few modules that a Debian
-#                   kernel needs to reach its root; UML boots it as well
-#   root.erofs      the guest root without what only builds need: under TCG a
+#                   kernel needs to access its root; UML boots it as well
+#   root.erofs      the guest root without files that only builds need: under TCG a
 #                   block device is several times faster than a shared folder
 #   vmlinuz         the guest root's kernel
 
@@ -48,9 +48,9 @@ guest_image_make() {
 
 guest_release() { basename "$(ls -d "$1"/usr/lib/modules/*)"; }
 
-# guest_initramfs ROOT BASE RELEASE DIR: busybox of ROOT, modules of BASE/lib/modules.
-# Modules are unpacked here and numbered in the order of loading, so that the
-# guest needs no modprobe, no unpacking and no index.
+# guest_initramfs ROOT BASE RELEASE DIR: busybox of ROOT, modules of BASE/lib/modules. Modules
+# are unpacked and numbered in the order of loading, so that the guest needs no modprobe, no
+# decompression and no index.
 guest_initramfs() {
 	local root=$1 base=$2 release=$3 tree=$4/initramfs path n=10
 	rm -rf "$tree" && mkdir -p "$tree"/{bin,proc,sys,dev,modules/"$release"} || return

@@ -1,9 +1,9 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# Target "guest-mpi": UCX, libfabric, Open MPI, MPICH and ssh (config/guest-mpi-packages),
-# as a layer over the guest root. Only guests that ask for the layer have them, so that
-# the image of all others stays small.
+# Target "guest-mpi": UCX, libfabric, Open MPI, MPICH and ssh (config/guest-mpi-packages), as a
+# layer over the guest root. Only guests that request the layer have them, so that the image of
+# all other guests stays small.
 #   layer/   the files that differ from the guest root's
 
 GUEST_MPI_RECIPE=1    # one more when the functions below make something else
@@ -39,10 +39,10 @@ guest_mpi_make() {
 	product_prune guest-mpi
 }
 
-# apt runs on an overlay whose upper folder becomes the layer. That folder is a tmpfs
-# of this mount namespace, because not every file system can hold one. Whiteouts
-# (device 0:0) of files that apt removed are dropped: they do nothing in a lower layer
-# that a guest sees through hostfs.
+# apt runs on an overlay whose upper folder becomes the layer. That folder is on a tmpfs of this
+# mount namespace, because not every file system supports an upper folder. Whiteouts (device
+# 0:0) of files that apt removed are deleted: they have no effect in a lower layer that a guest
+# sees through hostfs.
 guest_mpi_install() {
 	local root=$1 dir=$2 install only
 	install=$(sed -n -e 's/^\([a-z].*\)/\1/p' "$CONFIG/guest-mpi-packages" | tr '\n' ' ')

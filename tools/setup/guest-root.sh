@@ -1,10 +1,10 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# Target "guest-root": Debian 13 in a folder, the root of every guest and the
-# place where everything for guests is compiled (with its headers and compiler).
-# Nobody writes to it after it was made: guests see it through an overlay, builds
-# run on a read-only view (tools/in-guest-root.sh).
+# Target "guest-root": Debian 13 in a folder, the root of all guests and the place where
+# programs for guests are compiled (with its headers and compiler). It is not written to after
+# it was made: guests see it through an overlay, and builds use a read-only view
+# (tools/in-guest-root.sh).
 #   root/   the system
 
 GUEST_ROOT_RECIPE=1   # one more when the functions below make something else
@@ -40,7 +40,7 @@ guest_root_bootstrap() {
 	local root=$1/root
 	rm -rf "$1" && mkdir -p "$1" &&
 	debootstrap --variant=minbase --keyring="$3" trixie "$root" "$2" &&
-	# A cache needs no fsync; documents and translations are never read here.
+	# A cache needs no fsync; documentation and translations are not used here.
 	cat >"$root/etc/dpkg/dpkg.cfg.d/virtio-rdma" <<-'END' &&
 	force-unsafe-io
 	path-exclude=/usr/share/doc/*
@@ -52,7 +52,7 @@ guest_root_bootstrap() {
 	chmod +x "$root/usr/sbin/policy-rc.d"
 }
 
-# A mount namespace of its own: nothing stays mounted, however this ends.
+# Uses a mount namespace of its own, so that nothing stays mounted after any kind of end.
 # INITRD=No: we make a small initramfs ourselves.
 guest_root_install() {
 	local root=$1/root packages
@@ -63,7 +63,7 @@ guest_root_install() {
 		INITRD=No chroot "$1" apt-get update
 		INITRD=No chroot "$1" apt-get install -y --no-install-recommends $2
 		chroot "$1" apt-get clean' sh "$root" "$packages" &&
-	# Locked memory is what RDMA registers: no limit for a guest's users.
+	# RDMA locks registered memory: no limit for the users of a guest.
 	printf '* - memlock unlimited\nroot - memlock unlimited\n' >"$root/etc/security/limits.d/rdma.conf" &&
 	echo guest >"$root/etc/hostname" &&
 	rm -f "$root"/boot/initrd.img-* && mkdir -p "$root/vrdma"

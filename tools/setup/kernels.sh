@@ -1,21 +1,21 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# Targets "kernel-oldest" and "kernel-newest": the ends of the range of kernels that
-# the driver is for, to build against and to boot in QEMU guests. The oldest is
-# Debian 12's, the newest what Debian 13's backports offer on the day of the set-up:
-# when they have a newer one, that is another product. Neither is ever installed
-# here; only the headers of the oldest are, because their compiler is Debian 12's.
-#   release         what uname -r says in the guest
+# Targets "kernel-oldest" and "kernel-newest": the oldest and newest kernels that the driver
+# supports, to build against and to boot in QEMU guests. The oldest is Debian 12's; the newest
+# is the newest in Debian 13's backports at the time of set-up. A newer one in the backports is
+# another product. They are never installed here, except for the headers of the oldest, because
+# Debian 12 has their compiler.
+#   release         output of uname -r in the guest
 #   vmlinuz
-#   initramfs.cpio  as guest-image's, with this kernel's modules
+#   initramfs.cpio  like guest-image's, with this kernel's modules
 #   modules/        a layer for guests: usr/lib/modules/RELEASE
-#   headers/        of the newest, a layer for the guest root, which has its compiler
+#   headers/        of the newest: a layer for the guest root, which has its compiler
 
 KERNEL_RECIPE=1       # one more when the functions below make something else
 KERNEL_OLDEST='6\.1\.'
 
-# What no guest of ours can use: three quarters of the modules.
+# Modules that no guest of ours can use: three quarters of all.
 KERNEL_EXCLUDE=(sound drivers/gpu drivers/media drivers/net/wireless drivers/staging drivers/iio
 	drivers/usb drivers/hwmon drivers/input drivers/video drivers/scsi drivers/mtd)
 
@@ -46,7 +46,7 @@ kernel_flavour() {
 		touch "$dir/.done"
 		product_prune "$name"
 	fi
-	touch "$dir/.done"    # print_*() takes the youngest
+	touch "$dir/.done"    # print_*() uses the latest
 	product_done "$name" "$dir"
 	ready "$name: ready: $dir ($release)"
 }
@@ -54,8 +54,8 @@ kernel_flavour() {
 kernel_lists_oldest() { apt_sources; }
 apt_oldest() { "$@"; }
 
-# Debian 13's backports, for which this machine's apt has no use: an apt with its
-# own lists, refreshed once a day.
+# Debian 13's backports, which this machine's apt does not use: an apt with its own lists,
+# updated once a day.
 kernel_lists_newest() {
 	local dir=$CACHE/apt-newest uri keyring text
 	read -r uri keyring <<<"$(apt_mirror)"
@@ -64,7 +64,7 @@ kernel_lists_newest() {
 	if [ "$(cat "$dir/sources.list" 2>/dev/null)" != "$text" ] ||
 			[ -z "$(find "$dir/lists" -maxdepth 1 -name '*Packages*' -mmin -1440)" ]; then
 		echo "$text" >"$dir/sources.list"
-		# Without news from the mirror, the newest is what was the newest.
+		# If the mirror cannot be reached, use the newest kernel in the old list.
 		if (step kernel-newest "2 s" "reading the mirror's list of trixie-backports" apt_newest apt-get update); then
 			find "$dir/lists" -maxdepth 1 -name '*Packages*' -exec touch {} +
 		else
@@ -74,7 +74,7 @@ kernel_lists_newest() {
 	fi
 }
 
-# apt_newest COMMAND...: apt-get or apt-cache that sees nothing but those lists.
+# apt_newest COMMAND...: apt-get or apt-cache with only those lists.
 apt_newest() {
 	local dir=$CACHE/apt-newest command=$1
 	shift
@@ -84,7 +84,8 @@ apt_newest() {
 		-o Acquire::Languages=none -o APT::Sandbox::User=root "$@"
 }
 
-# kernel_release APT: the newest kernel that linux-image-amd64 stands for, as uname -r.
+# kernel_release APT: the newest kernel that linux-image-amd64 depends on, as uname -r prints
+# it.
 kernel_release() {
 	local pattern=.
 	[ "$1" != apt_oldest ] || pattern="^$KERNEL_OLDEST"
@@ -92,8 +93,8 @@ kernel_release() {
 		sed -n 's/^Depends:.*linux-image-\([0-9][^ ,]*-amd64\).*/\1/p' | grep -E "$pattern" | sort -V | tail -1
 }
 
-# kernel_packages APT RELEASE: the image, and what it is split into since 6.17; of the
-# newest its headers as well, with what they need.
+# kernel_packages APT RELEASE: the image and the packages that it is split into since 6.17; for
+# the newest also its headers, with their dependencies.
 kernel_packages() {
 	local apt=$1 release=$2 names=("linux-image-$2")
 	[ "$apt" != apt_newest ] || names+=("linux-headers-$release")
@@ -110,7 +111,7 @@ kernel_fetch() {
 	rm -rf "$3" && mkdir -p "$3/deb" && cd "$3/deb" && "$1" apt-get download "${packages[@]}"
 }
 
-# Debian 12's packages still have their modules in /lib, where a layer may have nothing.
+# Debian 12's packages still have their modules in /lib, which a layer must not contain.
 kernel_unpack() {
 	local release=$1 dir=$2 deb to pattern exclude=()
 	for pattern in "${KERNEL_EXCLUDE[@]}"; do

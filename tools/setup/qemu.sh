@@ -1,10 +1,10 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# Target "qemu": the source of Debian 13's QEMU (10.0.x) and what building it needs.
-# tools/build-qemu.sh builds it with our files; never as it came, because our patch
-# changes headers that everything includes.
-#   src/    the source, later with what was laid over
+# Target "qemu": the source of Debian 13's QEMU (10.0.x) and its build dependencies.
+# tools/build-qemu.sh builds it, always with our files, because our patch changes headers that
+# all files include.
+#   src/    the source, later with our files
 #   build/  the build folder, made by build-qemu.sh
 
 QEMU_PATTERN='^1:10\.0\.'
@@ -39,8 +39,8 @@ qemu_make() {
 	product_prune qemu
 }
 
-# Debian leaves the edk2 firmware out of its source, but the build rules name the
-# files: empty ones do, since nothing of ours boots from them.
+# Debian removes the edk2 firmware from its source, but the build rules name the files. Empty
+# files are sufficient, because none of our guests boots from them.
 qemu_unpack() {
 	local f
 	rm -rf "$2" && mkdir -p "$2/src" && tar -xf "$1" --strip-components=1 -C "$2/src" &&

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# Target "rdma-core": the source of Debian 13's rdma-core, in which our provider
-# is built (tools/build-provider.sh works on a copy; this one stays as it came).
+# Target "rdma-core": the source of Debian 13's rdma-core, in which our provider is built.
+# (tools/build-provider.sh uses a copy; this one is not changed.)
 
 RDMA_CORE_PATTERN='^56\.'
 

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# Targets "uml" and "uml-debug": User Mode Linux from Debian 12's newer kernel
-# source. The tree stays, since modules are built against it:
+# Targets "uml" and "uml-debug": User Mode Linux from Debian 12's newer kernel source. The tree
+# is kept, because modules are built against it:
 #   linux       the kernel
 #   modules/    its own modules, as a layer for a guest (usr/lib/modules/...)
 
@@ -15,7 +15,7 @@ print_uml_debug() { uml_debug uml_find uml-debug "$CONFIG/uml.config" "$CONFIG/u
 uml_find()        { product_find "$1" "$(uml_hash "${@:2}")"; }
 uml_hash()        { config_hash "$@" "${UML_PATCHES[@]}"; }
 
-# uml_debug COMMAND...: with the patches that only lock debugging needs as well.
+# uml_debug COMMAND...: also applies the patches that only lock debugging needs.
 uml_debug() {
 	local all=("${UML_PATCHES[@]}" "$CONFIG"/uml-debug-patches/*.patch)
 	local UML_PATCHES=("${all[@]}")
@@ -39,12 +39,12 @@ uml_flavour() {
 uml_make() {
 	local name=$1 hash=$2 deb version dir
 	shift 2
-	[ -z "$(product_find "$name" "$hash")" ] || return 0   # made while we waited
+	[ -z "$(product_find "$name" "$hash")" ] || return 0   # built while we waited for the lock
 	step "$name" "10 s" "fetching the kernel source" uml_fetch
 	deb=$(uml_deb)
 	version=$(dpkg-deb -f "$deb" Version)
 	dir=$CACHE/$name/$version-$hash
-	# An interrupted build goes on where it stopped, but never on half a source.
+	# An interrupted build continues where it stopped, but never with an incomplete source.
 	[ -e "$dir/.unpacked" ] || step "$name" "15 s" "unpacking linux $version" uml_unpack "$deb" "$dir"
 	step "$name" "10 s" "configuring" uml_configure "$dir" "$@"
 	step "$name" "5 min on 2 processors" "building linux $version" \
@@ -81,14 +81,14 @@ uml_configure() {
 		make ARCH=um olddefconfig) && uml_check "$dir" "$@"
 }
 
-# What kconfig dropped silently would be missed only much later.
+# Find options that kconfig dropped silently, because their absence would be noticed late.
 uml_check() {
 	local dir=$1 line name want got rc=0
 	shift
 	while read -r line; do
 		name=${line%%=*} want=${line#*=}
 		[ "$want" = n ] && want=
-		# the last word on a name counts: fragments may override each other
+		# the last value of a name counts: fragments may override each other
 		got=$(grep "^$name=" "$dir/.config" | cut -d= -f2-) || true
 		[ "$got" = "$want" ] || { echo "kconfig: wanted $line, got '$got'"; rc=1; }
 	done < <(sed -nE 's/^(CONFIG_[A-Z0-9_]+=.*)/\1/p' "$@" | awk -F= '{last[$1] = $0} END {for (n in last) print last[n]}')
