@@ -2,16 +2,16 @@
 /*
  * ibverbs transport: address handles.
  *
- * A guest's address handle is no object of ours: each datagram brings its whole
- * address vector.  The host wants a handle, and making one may take a second, for
- * a neighbour has to be found.  So handles are kept by address vector, the worker
- * makes those that are missing, and only the send queue that needs one waits.
+ * A guest's address handle is no object of the device: each datagram contains its whole
+ * address vector.  The host needs an address handle, and creating one may take a second,
+ * because a neighbour must be resolved.  So handles are cached by address vector, the worker
+ * creates missing handles, and only the send queue that needs one waits.
  *
- * A handle may be looked at by the host until its datagram is complete, so each
- * one under way holds a reference.  Unused handles are kept, the most recently
- * used of them.  One that could not be made is remembered for a while, so that
- * a guest that sends to nobody does not keep the worker busy; its datagrams go to
- * QP 0 of our own port, that is, nowhere, as those of a network would.
+ * The host may use a handle until its datagram is complete, so each datagram in flight holds
+ * a reference.  The most recently used handles are kept when they are unused.  A handle that
+ * could not be created stays in the cache for a while, so that a guest that sends to an
+ * unreachable address does not keep the worker busy.  Its datagrams are sent to QP 0 of the
+ * port itself, which drops them, as a network would.
  */
 #include <endian.h>
 #include <errno.h>
@@ -22,7 +22,7 @@
 #include "ibv.h"
 #include "log.h"
 
-/* A handle that could not be made is tried again after this. */
+/* The creation of a handle that failed is tried again after this time. */
 #define FAILED_NS	1000000000ULL
 
 static uint64_t now_ns(void)
@@ -33,7 +33,10 @@ static uint64_t now_ns(void)
 	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
 }
 
-/* With a number that no guest knows, or it could have all its handles in one bucket. */
+/*
+ * Seeded with a number that guests do not know, so that no guest can choose address vectors
+ * that all hash to one bucket.
+ */
 static unsigned int hash(const struct vrd_ibv_dev *vdev, const struct vrd_ibv_ah_key *key)
 {
 	uint64_t words[(sizeof(*key) + 7) / 8] = { 0 }, h = vdev->ah_seed;
@@ -80,7 +83,10 @@ static void free_ah(struct vrd_ibv_dev *vdev, struct vrd_ibv_ah *ah)
 	atomic_fetch_sub(&vdev->all_ahs, 1);
 }
 
-/* Not found any more.  True: nobody has it, so the caller frees it, unlocked. */
+/*
+ * Removes a handle from the cache.  Returns true if it has no users: the caller frees it
+ * then, without the lock.
+ */
 static bool forget_locked(struct vrd_ibv_dev *vdev, struct vrd_ibv_ah *ah)
 {
 	*ah->link = ah->next;
@@ -89,11 +95,11 @@ static bool forget_locked(struct vrd_ibv_dev *vdev, struct vrd_ibv_ah *ah)
 	TAILQ_REMOVE(&vdev->ah_lru, ah, lru);
 	vdev->num_ahs--;
 	atomic_store(&ah->stale, true);
-	/* The worker's turn with a wanted one ends it. */
+	/* A wanted handle is freed by the worker, when it has processed it. */
 	return !atomic_load(&ah->refs) && ah->state != VRD_IBV_AH_WANTED;
 }
 
-/* Those that nobody uses, oldest first; a list by @next of what to free. */
+/* Removes unused handles, oldest first.  Returns a list, linked by @next, of handles to free. */
 static struct vrd_ibv_ah *shrink_locked(struct vrd_ibv_dev *vdev)
 {
 	struct vrd_ibv_ah *ah = TAILQ_FIRST(&vdev->ah_lru), *next, *dead = NULL;
@@ -126,7 +132,10 @@ static struct vrd_ibv_ah *add_locked(struct vrd_ibv_qp *vq, const struct vrd_ibv
 	struct vrd_ibv_ah **bucket = &vdev->ahs[hash(vdev, key)];
 	struct vrd_ibv_ah *ah;
 
-	/* Unsignaled datagrams hold theirs for long: each entry of each ring has one. */
+	/*
+	 * The limit counts handles of unsignaled datagrams too: each entry of each ring may
+	 * hold one.
+	 */
 	if (!sgid || atomic_load(&vdev->all_ahs) >= VRD_IBV_MAX_USED_AHS)
 		return NULL;
 	ah = calloc(1, sizeof(*ah));
@@ -150,7 +159,7 @@ static struct vrd_ibv_ah *add_locked(struct vrd_ibv_qp *vq, const struct vrd_ibv
 	return ah;
 }
 
-/* Whoever waited for it looks again. */
+/* Schedules the QPs that waited for the handle. */
 static void wake_locked(struct vrd_ibv_ah *ah)
 {
 	struct vrd_ibv_qp *vq;
@@ -171,8 +180,8 @@ static struct vrd_ibv_ah *get_slow(struct vrd_ibv_qp *vq, const struct vrd_ibv_a
 
 	pthread_mutex_lock(&vdev->lock);
 	/*
-	 * The entry may say something else each time that it is looked at: a QP has
-	 * one handle made, and then the next, or a process could want any number.
+	 * The entry may contain another address each time it is read.  A QP waits for one
+	 * handle at a time; otherwise a process could have any number of them created.
 	 */
 	if (vq->waits_for) {
 		pthread_mutex_unlock(&vdev->lock);
@@ -189,7 +198,7 @@ static struct vrd_ibv_ah *get_slow(struct vrd_ibv_qp *vq, const struct vrd_ibv_a
 	if (!ah)
 		ah = add_locked(vq, key);
 	if (!ah) {
-		/* No memory, or too many: the timer brings the QP back. */
+		/* No memory, or too many handles: the timer schedules the QP again. */
 		vq->blocked = true;
 		vrd_timer_set(vq->qp->poller, &vq->timer,
 			      vrd_poller_now(vq->qp->poller) + VRD_IBV_RETRY_NS);
@@ -213,7 +222,7 @@ struct vrd_ibv_ah *vrd_ibv_ah_get(struct vrd_ibv_qp *vq, const struct virtio_rdm
 	struct vrd_ibv_ah_key key;
 
 	make_key(&key, av);
-	/* Most datagrams go where the one before went; that one's reference is ours. */
+	/* Most datagrams have the same destination as the previous one, whose reference is held. */
 	if (ah && !atomic_load(&ah->stale) && ah->state == VRD_IBV_AH_READY &&
 	    !memcmp(&ah->key, &key, sizeof(key))) {
 		atomic_fetch_add(&ah->refs, 1);
@@ -233,7 +242,10 @@ void vrd_ibv_ah_put(struct vrd_ibv_dev *vdev, struct vrd_ibv_ah *ah)
 {
 	bool last;
 
-	/* The lock, so that who makes it stale sees our reference or we see that. */
+	/*
+	 * Takes the lock, so that either the thread that makes the handle stale sees this
+	 * reference, or this function sees that the handle is stale.
+	 */
 	if (atomic_load(&ah->refs) > 1 && !atomic_load(&ah->stale)) {
 		unsigned int refs = atomic_load(&ah->refs);
 
@@ -250,7 +262,10 @@ void vrd_ibv_ah_put(struct vrd_ibv_dev *vdev, struct vrd_ibv_ah *ah)
 
 /* ---- control thread ---------------------------------------------------------------------- */
 
-/* One that nobody waits for any more is not made, or a guest could have us keep many. */
+/*
+ * Removes the wanted handle if no other QP waits for it; otherwise a guest could make the
+ * device keep many of them.
+ */
 void vrd_ibv_ah_forget(struct vrd_ibv_qp *vq)
 {
 	struct vrd_ibv_dev *vdev = vq->vdev;
@@ -273,8 +288,9 @@ void vrd_ibv_ah_forget(struct vrd_ibv_qp *vq)
 	free_list(vdev, dead);
 }
 
-/* QPs of @pd are gone, and the worker ends with what it makes there; or the
- * addresses may lead elsewhere.
+/*
+ * Called when the QPs of @pd are gone, and waits until the worker has finished with handles
+ * of @pd.  Also called (with NULL) when addresses may resolve differently.
  */
 void vrd_ibv_ah_flush(struct vrd_ibv_dev *vdev, const struct vrd_pd *pd)
 {
@@ -368,7 +384,7 @@ bool vrd_ibv_ah_work(struct vrd_ibv_dev *vdev)
 	}
 	vdev->ah_freeing = dead;
 	pthread_mutex_unlock(&vdev->lock);
-	/* Who frees a PD waits until the last of its handles is gone. */
+	/* The thread that frees a PD waits until the last of its handles is destroyed. */
 	free_list(vdev, dead);
 	pthread_mutex_lock(&vdev->lock);
 	vdev->ah_busy_pd = NULL;

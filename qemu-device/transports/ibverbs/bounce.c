@@ -2,10 +2,10 @@
 /*
  * ibverbs transport: datagrams from the host, on devices with several transports.
  *
- * Datagrams for a UD QP come from any of the transports and take the guest's receives
- * in order, so the host cannot be given some of these receives in advance.  The host's
- * QP has receives of our own instead.  A datagram that it puts there is handed to the
- * path that takes the guest's receives (vrd_path_deliver()), with its header.
+ * Datagrams for a UD QP may arrive by any of the transports and take the guest's receives in
+ * order, so the host cannot be given some of these receives in advance.  The host's QP has
+ * receives in memory of this process instead.  A datagram that arrives there is passed, with
+ * its header, to the path that takes the guest's receives (vrd_path_deliver()).
  *
  * Poller, without a lock, except for create and free (control thread or a worker).
  */
@@ -20,7 +20,7 @@
 /* One receive: header and payload of the longest datagram. */
 #define GRH_LEN		40U
 #define RECV_LEN	(GRH_LEN + 4096U)
-/* Of all QPs of a device together; it is memory of this process, and pinned. */
+/* Limit for all QPs of a device; this is pinned memory of this process. */
 #define MAX_BYTES	(128ULL << 20)
 
 #define MIN_RECVS	16U
@@ -65,7 +65,7 @@ int vrd_ibv_bounce_create(struct vrd_ibv_qp *vq)
 	return 0;
 }
 
-/* The host's QP has been destroyed: it would write there. */
+/* The host's QP must have been destroyed: it would write to this memory. */
 void vrd_ibv_bounce_free(struct vrd_ibv_qp *vq)
 {
 	if (!vq->recvs.mr)
@@ -115,20 +115,20 @@ static void deliver(struct vrd_ibv_qp *vq, uint8_t *data, const struct ibv_wc *w
 	vrd_ibv_fill_recv(&cqe, wc);
 	if (vrd_grh_is_v4(data)) {
 		cqe.flags |= VIRTIO_RDMA_CQE_IPV4;
-		/* What earlier datagrams left there; the host's device need not write it. */
+		/* Clear the bytes of earlier datagrams; the host's device need not write them. */
 		memset(data, 0, 20);
 	}
 	atomic_fetch_add_explicit(&vq->vdev->rx_bytes, length, memory_order_relaxed);
 	vrd_path_deliver(vq->qp, data, length, &cqe);
 }
 
-/* Such a receive is complete. */
+/* Handles the completion of a bounce receive. */
 void vrd_ibv_bounce_received(struct vrd_ibv_qp *vq, const struct ibv_wc *wc)
 {
 	uint32_t i = (uint32_t)wc->wr_id;
 
 	if (wc->status != IBV_WC_SUCCESS) {
-		/* Flushed, or the host's QP is in ERR because of it. */
+		/* Flushed, or an error that has moved the host's QP to ERR. */
 		if (wc->status != IBV_WC_WR_FLUSH_ERR)
 			vrd_qp_error(vq->qp, VIRTIO_RDMA_QPS_ERR, VRD_HELD_NONE);
 		return;

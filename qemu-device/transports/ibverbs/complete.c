@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * ibverbs transport: a host completion becomes the guest's.  Runs on the poller of
- * the context, without a lock, in an RCU read section.
+ * ibverbs transport: translates completions of the host to completions of the guest.  Runs
+ * on the poller of the context, without a lock, in an RCU read section.
  */
 #include <endian.h>
 
 #include "ibv.h"
 
-/* In front of each datagram. */
+/* Length of the header in front of each datagram. */
 #define GRH_LEN	40U
 
-/* IBTA's numbers on both sides. */
+/* Both sides use IBTA's numbers. */
 _Static_assert((int)VIRTIO_RDMA_WC_RETRY_EXC_ERR == IBV_WC_RETRY_EXC_ERR, "status");
 _Static_assert((int)VIRTIO_RDMA_WC_RNR_RETRY_EXC_ERR == IBV_WC_RNR_RETRY_EXC_ERR, "status");
 _Static_assert((int)VIRTIO_RDMA_WC_REM_ABORT_ERR == IBV_WC_REM_ABORT_ERR, "status");
@@ -19,8 +19,9 @@ _Static_assert((int)VIRTIO_RDMA_WC_FETCH_ADD == IBV_WC_FETCH_ADD, "opcode");
 _Static_assert((int)VIRTIO_RDMA_WC_RECV == IBV_WC_RECV, "opcode");
 _Static_assert((int)VIRTIO_RDMA_WC_RECV_RDMA_WITH_IMM == IBV_WC_RECV_RDMA_WITH_IMM, "opcode");
 
-/* Those that the guest's table does not have: reliable datagrams, end-to-end
- * contexts, tag matching.
+/*
+ * Statuses that the guest's ABI does not define become GENERAL_ERR: reliable datagrams,
+ * end-to-end contexts, tag matching.
  */
 static uint8_t status_of(enum ibv_wc_status status)
 {
@@ -36,7 +37,10 @@ static uint8_t status_of(enum ibv_wc_status status)
 	}
 }
 
-/* But for CQE_IPV4.  RoCE has no service level; some hosts report other things as such. */
+/*
+ * Fills all but CQE_IPV4.  RoCE has no service level, and some hosts report other values in
+ * sl, so it is not copied.
+ */
 void vrd_ibv_fill_recv(struct virtio_rdma_cqe *cqe, const struct ibv_wc *wc)
 {
 	cqe->byte_len = htole32(wc->byte_len);
@@ -54,19 +58,20 @@ void vrd_ibv_fill_recv(struct virtio_rdma_cqe *cqe, const struct ibv_wc *wc)
 	}
 }
 
-/* The host has moved its QP because of an error; ours follows. */
+/* The host has moved its QP because of an error; moves the guest's QP accordingly. */
 static void follow_error(struct vrd_ibv_qp *vq, bool recv)
 {
 	struct vrd_qp *qp = vq->qp;
 
-	/* IBTA 10.3.1: an unreliable send queue alone fails; receiving goes on. */
+	/* IBTA 10.3.1: only the send queue of an unreliable QP fails; receiving continues. */
 	vrd_qp_error(qp, !recv && qp->type != VIRTIO_RDMA_QPT_RC ? VIRTIO_RDMA_QPS_SQE :
 		     VIRTIO_RDMA_QPS_ERR, VRD_HELD_NONE);
 }
 
 /*
- * The request that was made to fail says why.  Soft-RoCE flushes it, with all that
- * is not complete yet: then it is the cause if nobody else is.
+ * The completion of the request that was made to fail gets the status that was stored for
+ * it. Soft-RoCE flushes this request together with all others that are not complete.  The
+ * stored status then counts only if no other error was reported before.
  */
 static void blame(struct vrd_ibv_qp *vq, const struct ibv_wc *wc, enum vrd_ibv_kind kind,
 		  struct virtio_rdma_cqe *cqe)
@@ -86,7 +91,7 @@ static void blame(struct vrd_ibv_qp *vq, const struct ibv_wc *wc, enum vrd_ibv_k
 	vq->blame = false;
 }
 
-/* An error, whatever of: few of its fields count. */
+/* Handles a completion with error, of any kind; only few of its fields are valid. */
 static void complete_error(struct vrd_ibv_cq *vcq, struct vrd_ibv_qp *vq, const struct ibv_wc *wc,
 			   struct virtio_rdma_cqe *cqe, enum vrd_ibv_kind kind)
 {
@@ -168,8 +173,8 @@ void vrd_ibv_complete(struct vrd_ibv_cq *vcq, const struct ibv_wc *wc)
 	vrd_stat_add(dev, VIRTIO_RDMA_STAT_RX_BYTES, bytes);
 	atomic_fetch_add_explicit(&vdev->rx_bytes, bytes, memory_order_relaxed);
 	/*
-	 * Whether the sender asked for a solicited event, libibverbs does not
-	 * tell: an event too many hurts nobody, one too few hangs a program.
+	 * libibverbs does not report whether the sender asked for a solicited event.  Raise it:
+	 * an unnecessary event is harmless, a missing one hangs a program.
 	 */
 	vrd_cq_post(vcq->cq, &cqe, true);
 }

@@ -2,16 +2,15 @@
 /*
  * ibverbs transport: completion queues.
  *
- * A guest's CQ is a ring that we write; the host's CQ behind it is emptied by the
- * poller of the context.  As long as the poller spins it looks at those CQs that
- * are active, some of them in each turn.  Before it sleeps it arms them, looks
- * once more, and parks those that are empty: they are looked at again when there
- * is an event in their completion channel, of which there is one for each poller
- * and device, or when something more is posted.
+ * A guest's CQ is a ring that the device writes.  Behind it is a CQ of the host, which the
+ * poller of the context polls.  While the poller spins it polls the CQs that are active,
+ * some of them in each turn.  Before it sleeps it arms them, polls once more, and parks the
+ * empty ones.  A parked CQ becomes active again when its completion channel (there is one
+ * for each poller and device) has an event for it, or when more work is posted.
  *
- * The channel wakes the poller.  A poller that does not sleep, because there is
- * other traffic, reads it now and then.  So a CQ without traffic costs nothing, and
- * the thousands of one guest delay no other's completions.
+ * The channel wakes the poller.  A poller that does not sleep, because there is other
+ * traffic, reads the channel at intervals.  So a CQ without traffic costs nothing, and
+ * thousands of CQs of one guest do not delay the completions of another.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -21,7 +20,7 @@
 #include "ibv.h"
 #include "log.h"
 
-/* How often a poller that is awake reads the channel, for parked CQs. */
+/* Turns between two reads of the channel, on a poller that is awake and has parked CQs. */
 #define TURNS_PER_EVENTS	256
 
 /* ---- life: control thread, dev->lock ---------------------------------------- */
@@ -58,7 +57,7 @@ static void take_out(struct vrd_ibv_cq *vcq)
 	vcq->active = false;
 }
 
-/* On the poller: it does not look at the CQ any more. */
+/* Runs on the poller: stops polling the CQ. */
 static void deactivate(struct vrd_poller *poller, void *arg)
 {
 	struct vrd_ibv_cq *vcq = arg;
@@ -70,14 +69,14 @@ static void deactivate(struct vrd_poller *poller, void *arg)
 		take_out(vcq);
 }
 
-/* Its QPs are gone, so nothing activates it again. */
+/* The CQ's QPs are gone, so the CQ does not become active again. */
 void vrd_ibv_vcq_destroy(struct vrd_ibv_cq *vcq)
 {
 	struct vrd_cq *cq = vcq->cq;
 	int ret;
 
 	vrd_poller_call(cq->ctx->poller, deactivate, vcq);
-	/* Waits until the poller has acknowledged the events that it read. */
+	/* ibv_destroy_cq() waits until the poller has acknowledged the events that it read. */
 	ret = ibv_destroy_cq(vcq->ibcq);
 	if (ret)
 		vrd_dev_log(cq->dev, VRD_LOG_ERROR, "the host keeps a completion queue: %s",
@@ -88,13 +87,13 @@ void vrd_ibv_vcq_destroy(struct vrd_ibv_cq *vcq)
 
 static bool poll_cq(struct vrd_ibv_cq *vcq);
 
-/* On the poller. */
+/* Runs on the poller. */
 static void drain(struct vrd_poller *poller, void *arg)
 {
 	struct vrd_ibv_cq *vcq = arg;
 
 	(void)poller;
-	/* Others may go on filling it. */
+	/* Bounded: other QPs may continue to add completions. */
 	for (int left = vcq->ibcq->cqe; left > 0 && poll_cq(vcq); left -= VRD_IBV_WCS)
 		;
 }
@@ -121,7 +120,7 @@ void vrd_ibv_cq_activate(struct vrd_ibv_cq *vcq)
 	vcq->poll->num_active++;
 }
 
-/* True if there was a completion. */
+/* Returns true if there was a completion. */
 static bool poll_cq(struct vrd_ibv_cq *vcq)
 {
 	struct ibv_wc wc[VRD_IBV_WCS];
@@ -139,20 +138,20 @@ static void park(struct vrd_ibv_cq *vcq)
 	vcq->poll->num_parked++;
 }
 
-/* An event says that its CQ is not armed any more, and should be looked at. */
+/* After an event its CQ is no longer armed and must be polled. */
 static void read_events(struct vrd_ibv_poll *poll)
 {
 	struct ibv_cq *ibcq;
 	void *context;
 
-	/* The channel does not block. */
+	/* The channel is non-blocking. */
 	while (!ibv_get_cq_event(poll->channel, &ibcq, &context)) {
 		struct vrd_ibv_cq *vcq = context;
 
 		vcq->armed = false;
 		if (vcq->parked)
 			vrd_ibv_cq_activate(vcq);
-		/* At once, for vrd_ibv_cq_destroy() waits for it. */
+		/* Acknowledge at once: ibv_destroy_cq() waits for it. */
 		ibv_ack_cq_events(ibcq, 1);
 	}
 }
@@ -194,7 +193,7 @@ bool vrd_ibv_poll_sleep(struct vrd_device *dev, struct vrd_poller *poller)
 		next = TAILQ_NEXT(vcq, link);
 		if (!vcq->armed && ibv_req_notify_cq(vcq->ibcq, 0))
 			continue;
-		/* What came before the arming makes no event. */
+		/* Completions from before the arming raise no event. */
 		vcq->armed = true;
 		if (poll_cq(vcq))
 			worked = true;

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * ibverbs transport: a device on a port of the host's RDMA device; what it can do,
- * and how much of it.
+ * ibverbs transport: a device on a port of the host's RDMA device: its limits, capabilities
+ * and life.
  *
- * All but vrd_ibv_port_refresh() runs on a control or shell thread under
- * dev->lock.
+ * All except vrd_ibv_port_refresh() runs on a control or front end thread under dev->lock.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -18,9 +17,9 @@
 #include "ibv.h"
 #include "log.h"
 
-/* IBTA's longest message, for hosts that report none or a longer one. */
+/* IBTA's longest message, for hosts that report no limit or a larger one. */
 #define MAX_MSG		(1U << 31)
-/* A limit below this holds no guest's memory. */
+/* A limit below this is too small for the memory of any guest. */
 #define SMALL_MEMLOCK	(64ULL << 20)
 
 int vrd_ibv_errno(int host)
@@ -78,7 +77,7 @@ static void set_limits(struct vrd_ibv_dev *vdev, const struct ibv_device_attr *a
 	lower(&l->max_cq, positive(attr->max_cq));
 	lower(&l->max_qp, positive(attr->max_qp));
 	lower(&l->max_srq, positive(attr->max_srq));
-	/* Rings are powers of two, up to that of the limit. */
+	/* Rings have power-of-two sizes, up to the limit rounded up. */
 	lower(&l->max_cqe, floor_power_of_two(positive(attr->max_cqe)));
 	lower(&l->max_qp_wr, floor_power_of_two(positive(attr->max_qp_wr)));
 	if (attr->max_srq > 0)
@@ -89,7 +88,7 @@ static void set_limits(struct vrd_ibv_dev *vdev, const struct ibv_device_attr *a
 		lower(&l->max_sge, positive(attr->max_srq_sge));
 }
 
-/* Can the host make queue pairs of this type, with so much inline data? */
+/* True if the host can create QPs of this type with this inline size. */
 static bool has_type(struct ibv_pd *pd, struct ibv_cq *cq, enum ibv_qp_type type,
 		     uint32_t max_inline)
 {
@@ -118,7 +117,7 @@ static int find_types(struct vrd_ibv_dev *vdev, struct vrd_error *err)
 	ud = has_type(vdev->own_pd, cq, IBV_QPT_UD, 0);
 	if (has_type(vdev->own_pd, cq, IBV_QPT_UC, 0))
 		vdev->caps.features |= VRD_F(UC);
-	/* A little is made up for if the host has none: see make_bounce(). */
+	/* 32 bytes are always offered: make_bounce() emulates inline data that the host lacks. */
 	while (*max_inline > 32 && !has_type(vdev->own_pd, cq, IBV_QPT_RC, *max_inline))
 		*max_inline /= 2;
 	ibv_destroy_cq(cq);
@@ -174,7 +173,7 @@ int vrd_ibv_port_refresh(struct vrd_ibv_dev *vdev, struct ibv_port_attr *attr)
 
 	if (ret)
 		return ret;
-	/* IBTA's numbers on both sides. */
+	/* Both sides use IBTA's numbers. */
 	atomic_store(&vdev->port_state, (uint8_t)attr->state);
 	atomic_store(&vdev->active_mtu, (uint8_t)attr->active_mtu);
 	return 0;
@@ -215,7 +214,7 @@ static int open_port(struct vrd_ibv_dev *vdev, struct vrd_error *err)
 	return 0;
 }
 
-/* Adds the addresses of GID table entries to those that the guest may use. */
+/* Adds the addresses of GID table entries to the addresses that the guest may use. */
 static int open_gids(struct vrd_ibv_dev *vdev, const struct vrd_device_config *cfg,
 		     unsigned int *ifindex, struct vrd_error *err)
 {
@@ -252,8 +251,8 @@ static int open_gids(struct vrd_ibv_dev *vdev, const struct vrd_device_config *c
 /* ---- opening ------------------------------------------------------------------- */
 
 /*
- * By whatever address there is; a link-local one, which not every host resolves to
- * itself, is the last to be tried.
+ * Creates a handle to the port itself.  Link-local GIDs are tried last, because not every
+ * host can resolve its own link-local address.
  */
 struct ibv_ah *vrd_ibv_ah_to_self(struct vrd_ibv_dev *vdev, struct ibv_pd *pd)
 {
@@ -274,7 +273,7 @@ struct ibv_ah *vrd_ibv_ah_to_self(struct vrd_ibv_dev *vdev, struct ibv_pd *pd)
 	return ah;
 }
 
-/* Registers something, so that a limit is met now and not by the guest. */
+/* Registers a small region, so that a limit is found now and not when the guest runs. */
 static int open_own(struct vrd_ibv_dev *vdev, struct vrd_error *err)
 {
 	struct rlimit lim = { RLIM_INFINITY, RLIM_INFINITY };
@@ -383,7 +382,7 @@ static int vrd_ibv_device_open(struct vrd_device *dev, const struct vrd_device_c
 	return 0;
 }
 
-/* The objects are gone. */
+/* All objects of the device are gone. */
 static void vrd_ibv_device_close(struct vrd_device *dev)
 {
 	struct vrd_ibv_dev *vdev = vrd_ibv_dev(dev);
@@ -433,7 +432,7 @@ const struct vrd_transport_ops vrd_ibverbs_transport = {
 	.qp_types	= VRD_QPT_DATA,
 	.owns_numbers	= true,
 	.blocks		= true,
-	.companion	= &vrd_mad_transport,	/* QP 1 of the host's port is not ours to use */
+	.companion	= &vrd_mad_transport,	/* QP 1 of the host's port is in use by the host */
 	.path		= &vrd_ibv_path,
 	.device_open	= vrd_ibv_device_open,
 	.device_close	= vrd_ibv_device_close,

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * ibverbs transport: a guest's GIDs in the table of the host's port.
+ * ibverbs transport: lookup of a guest's GIDs in the table of the host's port.
  *
- * The host sends only from addresses that it has.  A guest's GID is one of them
- * if somebody gave the guest's IP address to the host's netdev as well; if not,
- * connecting fails with a status of its own, and the log names the command that
- * mends it.
+ * The host sends only from addresses of its own.  A guest's GID is one of them if the host's
+ * administrator added the guest's IP address to the host's netdev.  If not, connecting fails
+ * with a status of its own, and the log names the command that adds the address.
  *
  * Threads: control thread and worker; vdev->lock for the copy of the table.
  */
@@ -54,8 +53,8 @@ int vrd_ibv_gids_refresh(struct vrd_ibv_dev *vdev)
 }
 
 /*
- * An address vector's index has eight bits: one that does not fit would be cut, and
- * name the address of another guest.
+ * The index in an address vector has eight bits: a larger index would be truncated and
+ * identify the address of another guest.
  */
 static bool usable(const struct vrd_ibv_dev *vdev, const struct ibv_gid_entry *entry)
 {
@@ -101,7 +100,7 @@ bool vrd_ibv_gid_at(struct vrd_ibv_dev *vdev, unsigned int index, uint8_t gid[16
 	return found;
 }
 
-/* The netdev of the host's port, from any of its GIDs. */
+/* Finds the netdev of the host's port by any of its GIDs. */
 static unsigned int port_ifindex(struct vrd_ibv_dev *vdev)
 {
 	unsigned int ifindex = 0;
@@ -121,7 +120,7 @@ int vrd_ibv_gid_index(struct vrd_ibv_dev *vdev, const uint8_t gid[16])
 
 	if (index >= 0)
 		return index;
-	/* The event of the change may not have come yet. */
+	/* The event of the table's change may be pending. */
 	if (!vrd_ibv_gids_refresh(vdev))
 		index = find(vdev, gid);
 	if (index >= 0)
@@ -137,8 +136,8 @@ int vrd_ibv_gid_index(struct vrd_ibv_dev *vdev, const uint8_t gid[16])
 }
 
 /*
- * There is nothing to be done when a GID is added.  Whether the host has it is found
- * out when it is used: a guest has addresses that it never sends RDMA from.
+ * Nothing is done when a GID is added.  Whether the host has it is checked when it is used,
+ * because a guest has addresses from which it never sends by RDMA.
  */
 void vrd_ibv_gid_del(struct vrd_device *dev, uint32_t index, const uint8_t gid[16])
 {

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * ibverbs transport: is the header of a datagram IPv4's or IPv6's?
+ * ibverbs transport: finds out whether the header of a datagram is IPv4's or IPv6's.
  *
- * A completion of the host has no field for it (IBV_WC_GRH only says that there is a
- * header), but the guest's CQE has.  So the header is read in the guest's memory, where
+ * A completion of the host has no field for this (IBV_WC_GRH only says that there is a
+ * header), but the guest's CQE has one.  So the header is read in the guest's memory, where
  * the host's device wrote it.  To find it, the first SGE of each receive that a UD QP may
- * take from the host is remembered.
+ * take from the host is stored here.
  *
- * The guest may change these bytes before they are read: then a flag in its own CQE is
- * wrong, and nothing else.
+ * The guest may change these bytes before they are read: only a flag in its own CQE is wrong
+ * then.
  *
  * Poller of the context, except for vrd_ibv_places_alloc() (control thread).
  */
@@ -21,7 +21,7 @@
 struct vrd_ibv_place {
 	uint64_t addr;
 	uint32_t lkey;
-	uint32_t index;			/* the receive's, as in its CQE */
+	uint32_t index;			/* index of the receive, as in its CQE */
 	bool known;			/* the SGE has room for the header */
 };
 
@@ -40,8 +40,9 @@ struct vrd_ibv_places *vrd_ibv_places_alloc(uint32_t entries)
 }
 
 /*
- * Receives of an SRQ are told apart by the guest's cookies.  If two of them have the same
- * place, the older one is forgotten; our drivers' cookies are below the number of entries.
+ * Receives of an SRQ are identified by the guest's cookies.  If two cookies share a slot,
+ * the newer one overwrites the older one; our drivers' cookies are below the number of
+ * entries.
  */
 void vrd_ibv_place_set(struct vrd_ibv_places *p, const struct vrd_recv_wr *wr)
 {
@@ -54,7 +55,7 @@ void vrd_ibv_place_set(struct vrd_ibv_places *p, const struct vrd_recv_wr *wr)
 		};
 }
 
-/* False if the memory is not registered any more, or not there. */
+/* Returns false if the memory is no longer registered, or not present. */
 static bool read_header(struct vrd_qp *qp, const struct vrd_ibv_place *place,
 			uint8_t out[VRD_GRH_LEN])
 {
@@ -66,7 +67,7 @@ static bool read_header(struct vrd_qp *qp, const struct vrd_ibv_place *place,
 			    VIRTIO_RDMA_ACCESS_LOCAL_WRITE, false);
 	if (!mr)
 		return false;
-	/* It may go on on another page. */
+	/* The header may cross a page. */
 	for (; done < VRD_GRH_LEN; done += run) {
 		from = vrd_mr_at(qp->dev, mr, place->addr + done, VRD_GRH_LEN - done, false, &run);
 		if (!from)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * ibverbs transport: finds and opens the host's RDMA device.  Called at start, by
- * a shell that gives up its rights afterwards, or by device.c.
+ * ibverbs transport: finds and opens the host's RDMA device.  Called at start by a front end
+ * that drops its privileges afterwards, or by device.c.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -14,7 +14,7 @@
 
 #define DEFAULT_MAX_MAP_COUNT	65530
 
-/* "rxe0, mlx5_0" */
+/* Writes the names to @buf: "rxe0, mlx5_0". */
 static void list_names(struct ibv_device **list, char *buf, size_t size)
 {
 	size_t len = 0;
@@ -57,7 +57,7 @@ static int cannot_open(const struct ibv_device *device, const char *name, int er
 	const char *hint = "";
 	char path[96];
 
-	/* libibverbs goes on to look for the device elsewhere, and says ENOENT then. */
+	/* After EACCES libibverbs looks for the device elsewhere and returns ENOENT. */
 	snprintf(path, sizeof(path), "/dev/infiniband/%s", device->dev_name);
 	if (access(path, R_OK | W_OK) && errno == EACCES)
 		error = EACCES;

@@ -2,16 +2,16 @@
 /*
  * ibverbs transport: shared receive queues, on devices with several transports.
  *
- * Receives are taken off the guest's ring by software, for all transports.  While a
- * QP on this path takes receives from the SRQ, the host has some of them in advance,
- * never more than are left on the ring, and gets another one for each that is used.
- * What the host has cannot be taken back.  So a message that comes by another transport
- * may find the queue empty although the host has receives; and a guest that keeps only one
- * receive posted may have it with the host.  The limit counts these receives as posted.
+ * Receives are taken from the guest's ring by software, for all transports.  While a QP on
+ * this path takes receives from the SRQ, some of them are lent to the host in advance, never
+ * more than remain on the ring, and another one for each that was used. A lent receive
+ * cannot be taken back.  So a message that arrives by another transport may find the queue
+ * empty although the host has receives.  If a guest keeps only one receive posted, the host
+ * may have it.  The SRQ limit counts lent receives as posted.
  *
- * The wr_id of such a receive names the SRQ and a slot, not the guest's cookie.  If its
- * completion belongs to a QP that is gone, about which the guest learns nothing, the
- * host gets the same receive again.
+ * The wr_id of a lent receive contains the SRQ's number and a slot, not the guest's cookie.
+ * If its completion belongs to a QP that is gone, the guest gets no completion, and the same
+ * receive is posted to the host again.
  *
  * Poller of the context, except for the life of SRQs (control thread, dev->lock).
  */
@@ -22,10 +22,10 @@
 #include "ibv.h"
 #include "log.h"
 
-/* At most, and not more than half of what the SRQ can hold. */
+/* Maximum; also at most half of the SRQ's entries. */
 #define WINDOW		16U
 
-/* A receive that the host has. */
+/* A receive that is lent to the host. */
 struct vrd_ibv_lent {
 	bool used;
 	bool bad;			/* malformed: the message that takes it fails */
@@ -43,7 +43,7 @@ void vrd_ibv_lend_init(struct vrd_ibv_srq *vsrq)
 
 /* ---- lending: ring.lock --------------------------------------------------------- */
 
-/* False: the host does not take it. */
+/* Returns false if the host does not take it. */
 static bool post(struct vrd_srq *srq, uint32_t slot)
 {
 	const struct vrd_ibv_lent *lent = &vrd_ibv_srq(srq)->lent[slot];
@@ -64,7 +64,7 @@ static bool post(struct vrd_srq *srq, uint32_t slot)
 			.lkey = lent->wr.sge[i].lkey,
 		};
 	if (lent->bad) {
-		/* Memory of another PD, so that no message fits without an error. */
+		/* Memory of another PD, so that every message fails with an error. */
 		wr.num_sge = 1;
 		sge[0] = (struct ibv_sge){
 			.addr = (uintptr_t)vdev->own_bytes,
@@ -79,7 +79,7 @@ static bool post(struct vrd_srq *srq, uint32_t slot)
 	return !ret;
 }
 
-/* One more; false: there is none to be lent. */
+/* Lends one more receive; returns false if there is none to lend. */
 static bool lend_one(struct vrd_srq *srq)
 {
 	struct vrd_ibv_srq *vsrq = vrd_ibv_srq(srq);
@@ -87,7 +87,7 @@ static bool lend_one(struct vrd_srq *srq)
 	enum vrd_fetch fetch;
 	uint32_t slot = 0;
 
-	/* The first one always, then no more than stay behind. */
+	/* The first receive is always lent; more are lent only while as many remain on the ring. */
 	if (srq->lent == vsrq->window || (srq->lent && vrd_srq_posted(srq) <= srq->lent))
 		return false;
 	while (vsrq->lent[slot].used)
@@ -105,7 +105,7 @@ static bool lend_one(struct vrd_srq *srq)
 	return true;
 }
 
-/* While there is room for more, posts ring. */
+/* Asks for doorbells while more receives can be lent. */
 static void refill(struct vrd_srq *srq)
 {
 	struct vrd_ibv_srq *vsrq = vrd_ibv_srq(srq);
@@ -117,12 +117,12 @@ static void refill(struct vrd_srq *srq)
 			;
 		if (srq->lent == vsrq->window || srq->ring.want_db || srq->error)
 			return;
-		/* One may just have been posted. */
+		/* The driver may have posted one meanwhile. */
 		vrd_srq_want_doorbell(srq, true);
 	}
 }
 
-/* A QP that takes from its SRQ is on this path; 0 or -ENOMEM. */
+/* A QP that takes receives from its SRQ moves to this path; returns 0 or -ENOMEM. */
 int vrd_ibv_lend_begin(struct vrd_ibv_qp *vq)
 {
 	struct vrd_srq *srq = vq->qp->srq;
@@ -146,7 +146,7 @@ int vrd_ibv_lend_begin(struct vrd_ibv_qp *vq)
 	return ret;
 }
 
-/* It no longer is; rq.lock is held. */
+/* The QP leaves this path; rq.lock is held. */
 void vrd_ibv_lend_end(struct vrd_ibv_qp *vq)
 {
 	struct vrd_srq *srq = vq->qp->srq;
@@ -160,9 +160,9 @@ void vrd_ibv_lend_end(struct vrd_ibv_qp *vq)
 }
 
 /*
- * Control thread: the host's QP is about to be reset or destroyed.  Some libraries throw
- * away what completed on such a QP, and a CQ that is destroyed takes completions along
- * that nobody polled: then we would never learn that a receive has been used.
+ * Control thread, before the host's QP is reset or destroyed.  Some libraries discard the
+ * completions of such a QP, and destroying a CQ discards completions that were not polled.
+ * Then it would remain unknown that a lent receive was used.
  */
 void vrd_ibv_lend_settle(struct vrd_ibv_qp *vq)
 {
@@ -171,7 +171,10 @@ void vrd_ibv_lend_settle(struct vrd_ibv_qp *vq)
 	if (!vq->has_lent)
 		return;
 	vq->has_lent = false;
-	/* Then no message comes any more.  A QP that is only reset would raise an event. */
+	/*
+	 * In ERR no message arrives any more.  A QP that is only reset is not moved to ERR,
+	 * which would raise an event.
+	 */
 	if (vq->dead)
 		ibv_modify_qp(vq->ibqp, &attr, IBV_QP_STATE);
 	vrd_ibv_cq_drain(vq->recv_vcq);
@@ -187,8 +190,8 @@ void vrd_ibv_lend_run(struct vrd_srq *srq)
 }
 
 /*
- * A receive that the host had is complete; @index is of its wr_id, @qp may be NULL.
- * True: the guest gets the completion, with *@cookie.
+ * Handles the completion of a lent receive; @index is from its wr_id, @qp may be NULL.
+ * Returns true if the guest gets the completion, with *@cookie.
  */
 bool vrd_ibv_lend_returned(struct vrd_device *dev, uint32_t index, struct vrd_qp *qp,
 			   uint32_t *cookie)
@@ -198,7 +201,7 @@ bool vrd_ibv_lend_returned(struct vrd_device *dev, uint32_t index, struct vrd_qp
 	uint32_t slot = index & 0xff;
 	struct vrd_ibv_srq *vsrq;
 
-	/* Not there any more, and the host does not know yet. */
+	/* The SRQ was removed, but the host still has it. */
 	if (!srq)
 		return false;
 	vsrq = vrd_ibv_srq(srq);

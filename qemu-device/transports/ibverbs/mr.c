@@ -2,19 +2,19 @@
 /*
  * ibverbs transport: memory regions.
  *
- * The host registers a range of our own addresses, but a guest's region may be
- * pages from all over its memory.  So its pieces, as long as they are contiguous
- * in the files that back the guest's memory, are mapped a second time, side by
- * side, and that alias is registered under the addresses that the guest chose.
- * Nobody reads or writes through it: it is there for the host to pin.  A region
- * that is contiguous in the mapping of the guest's memory that there is already
- * needs none: that one is registered, and its pages need not be faulted in again.
- * (What is pinned are the pages; the mapping may be replaced before they go.)
+ * The host registers a range of this process's addresses, but the pages of a guest's region
+ * may be anywhere in its memory.  So the region's pieces, each contiguous in a file that
+ * backs the guest's memory, are mapped a second time, next to each other, and this alias is
+ * registered under the addresses that the guest chose. This process does not access the
+ * alias: it exists only for the host to pin.  A region that is contiguous in the existing
+ * mapping of the guest's memory needs no alias: the existing mapping is registered, and its
+ * pages need not be faulted in again. (The pages are pinned; the mapping may be replaced
+ * while the region exists.)
  *
- * Each piece is a mapping, and a process may have only so many
- * (vm.max_map_count); they are counted for all devices, with room left for what
- * else the process needs.  One of several devices may have as many as it leaves to
- * the others, so that no guest can take them all.
+ * Each piece is a mapping, and the number of mappings of a process is limited
+ * (vm.max_map_count).  They are counted for all devices, with room left for the other
+ * mappings of the process.  If there are several devices, one may take at most as many as it
+ * leaves to the others, so that no guest can take them all.
  *
  * Workers, without dev->lock, several at a time; mem_changed: front end, dev->lock.
  */
@@ -36,26 +36,26 @@ _Static_assert((int)VIRTIO_RDMA_ACCESS_REMOTE_WRITE == IBV_ACCESS_REMOTE_WRITE, 
 _Static_assert((int)VIRTIO_RDMA_ACCESS_REMOTE_READ == IBV_ACCESS_REMOTE_READ, "");
 _Static_assert((int)VIRTIO_RDMA_ACCESS_REMOTE_ATOMIC == IBV_ACCESS_REMOTE_ATOMIC, "");
 
-/* Part of a file; in the order of the region. */
+/* A range of a file; pieces are in the order of the region. */
 struct piece {
-	int fd;				/* good only while it is being made */
+	int fd;				/* valid only during registration */
 	uint64_t dev, ino;
 	uint64_t offset, length;
 	uint64_t granule;		/* page size of the file */
 };
 
 struct vrd_ibv_mr {
-	struct ibv_mr *ibmr;		/* NULL: its pages have gone */
-	uint8_t *alias;			/* NULL: none is needed */
+	struct ibv_mr *ibmr;		/* NULL: its pages were removed */
+	uint8_t *alias;			/* NULL: not needed */
 	uint64_t alias_len;
-	uint32_t num_maps;		/* that the alias takes */
+	uint32_t num_maps;		/* mappings of the alias */
 	uint32_t num_pieces;
 	struct piece pieces[];
 };
 
 /* ---- pieces ------------------------------------------------------------------ */
 
-/* True if @slot's memory at @addr goes on where @last ends. */
+/* True if @slot's memory at @addr continues @last in the same file. */
 static bool continues(const struct piece *last, const struct vrd_mem_slot *slot, uint64_t addr)
 {
 	return last->dev == slot->fd_dev && last->ino == slot->fd_ino &&
@@ -63,8 +63,8 @@ static bool continues(const struct piece *last, const struct vrd_mem_slot *slot,
 }
 
 /*
- * Walks the region's runs of pages; @pieces may be NULL to count them.  0 or a negative
- * errno.
+ * Collects the region's pieces from its runs of pages; with @pieces NULL only counts them.
+ * Returns 0 or a negative errno.
  */
 static int find_pieces(const struct vrd_mem *mem, const struct vrd_mr *mr, struct piece *pieces,
 		       uint32_t *num)
@@ -108,9 +108,9 @@ static int find_pieces(const struct vrd_mem *mem, const struct vrd_mr *mr, struc
 }
 
 /*
- * Huge pages can be mapped as a whole only: the first piece may begin within
- * one, the last may end within one, between them they have to be complete.
- * @lead and @trail get the bytes that are mapped in front and behind.
+ * Huge pages can only be mapped as a whole: the first piece may begin within one and the
+ * last one may end within one; between them the pieces must consist of whole huge pages.
+ * @lead and @trail return the bytes that are mapped before and after the region.
  */
 static bool fits_granules(const struct vrd_ibv_mr *vmr, uint64_t *granule, uint64_t *lead,
 			  uint64_t *trail)
@@ -132,7 +132,7 @@ static bool fits_granules(const struct vrd_ibv_mr *vmr, uint64_t *granule, uint6
 		bool starts = !(piece->offset & (piece->granule - 1));
 		bool ends = !((piece->offset + piece->length) & (piece->granule - 1));
 
-		/* Address and offset agree in the bits below the granule. */
+		/* Address and offset must be equal in the bits below the granule. */
 		if ((at ^ piece->offset) & (piece->granule - 1) || (i && !starts) ||
 		    (i + 1 < vmr->num_pieces && !ends))
 			return false;
@@ -168,13 +168,16 @@ static int map_pieces(struct vrd_ibv_mr *vmr, uint64_t lead, uint64_t trail)
 		uint64_t after = i + 1 < vmr->num_pieces ? 0 : trail;
 		uint64_t length = before + piece->length + after;
 
-		/* NORESERVE: hugetlbfs pages have been reserved by who made the file. */
+		/* NORESERVE: hugetlbfs pages were reserved by the process that created the file. */
 		if (mmap(at, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE,
 			 piece->fd, (off_t)(piece->offset - before)) == MAP_FAILED)
 			return -errno;
 		at += length;
 	}
-	/* A child must not get what the device writes to, nor a core dump contain it. */
+	/*
+	 * A child must not inherit memory that the device writes to, and a core dump must not
+	 * contain it.
+	 */
 	(void)madvise(vmr->alias, vmr->alias_len, MADV_DONTFORK);
 	(void)madvise(vmr->alias, vmr->alias_len, MADV_DONTDUMP);
 	return 0;
@@ -186,7 +189,7 @@ static void give_maps(struct vrd_ibv_dev *vdev, uint64_t num)
 	atomic_fetch_sub(vrd_engine_alias_maps(vdev->dev->engine), num);
 }
 
-/* Takes @num of the mappings that this process may have. */
+/* Reserves @num of this process's mappings. */
 static int take_maps(struct vrd_ibv_dev *vdev, uint64_t num)
 {
 	_Atomic uint64_t *used = vrd_engine_alias_maps(vdev->dev->engine);
@@ -271,7 +274,10 @@ static int new_mr(struct vrd_ibv_dev *vdev, const struct vrd_mr *mr, struct vrd_
 	if (ret)
 		return ret;
 	maps = mr->linear ? 0 : num;
-	/* First, or a guest's list of scattered pages would cost us many times its size. */
+	/*
+	 * Before the allocation: a list of scattered pages from a guest would cost many times
+	 * its size.
+	 */
 	ret = take_maps(vdev, maps);
 	if (ret)
 		return ret;
@@ -286,7 +292,7 @@ static int new_mr(struct vrd_ibv_dev *vdev, const struct vrd_mr *mr, struct vrd_
 	return 0;
 }
 
-/* Where the host finds the region's first byte among our addresses. */
+/* Finds the address in this process of the region's first byte. */
 static int place(struct vrd_ibv_dev *vdev, const struct vrd_mr *mr, struct vrd_ibv_mr *vmr,
 		 uint8_t **start)
 {
@@ -337,7 +343,10 @@ static void unregister(struct vrd_ibv_dev *vdev, struct vrd_ibv_mr *vmr)
 {
 	int ret = ibv_dereg_mr(vmr->ibmr);
 
-	/* Its pages stay pinned, so the guest's new use of them would be seen. */
+	/*
+	 * The pages stay pinned, so the host's device could still access them when the guest
+	 * reuses them.
+	 */
 	if (ret)
 		vrd_dev_log(vdev->dev, VRD_LOG_ERROR, "the host keeps a memory region: %s",
 			    strerror(ret));

@@ -2,12 +2,12 @@
 /*
  * ibverbs transport: queue pairs, their life and their states.
  *
- * A guest's QP is a QP of the host's, of the same type and sizes, in a PD and
- * with CQs that are the guest's as well, and with the host's number.  QP 1 is
- * not: the transport mad has it.
+ * A guest's QP is a QP of the host, of the same type and sizes, in the PD and with the CQs
+ * that belong to those of the guest, and with the host's number.  QP 1 is the exception: the
+ * transport mad implements it.
  *
- * Workers, without dev->lock; several at a time, but one for each QP.  Not so the
- * timer.
+ * Workers, without dev->lock; several at a time, but one for each QP.  The timer runs on the
+ * poller.
  */
 #include <endian.h>
 #include <errno.h>
@@ -18,7 +18,7 @@
 #include "mad/gsi.h"
 #include "log.h"
 
-/* The numbers of states and attributes are IBTA's and Linux's on both sides. */
+/* Both sides use the numbers of IBTA and Linux for states and attributes. */
 _Static_assert((int)VIRTIO_RDMA_QPS_ERR == IBV_QPS_ERR, "states");
 _Static_assert((int)VIRTIO_RDMA_QPS_SQD == IBV_QPS_SQD, "states");
 _Static_assert((int)VIRTIO_RDMA_QP_AV == IBV_QP_AV, "attributes");
@@ -40,7 +40,7 @@ static enum ibv_qp_type host_type(uint8_t type)
 	}
 }
 
-/* Not zero, so that it is never that of memory which was not written. */
+/* Never zero, so that it differs from memory that was not written. */
 static uint32_t next_generation(struct vrd_ibv_dev *vdev)
 {
 	return atomic_fetch_add(&vdev->generation, 1) % VRD_IBV_GENERATIONS + 1;
@@ -58,7 +58,7 @@ static int create_host_qp(struct vrd_ibv_dev *vdev, struct vrd_ibv_qp *vq, uint3
 		.cap = {
 			.max_send_wr = qp->sq.entries ? qp->sq.entries : 1,
 			.max_recv_wr = qp->srq ? 0 : qp->rq.entries ? qp->rq.entries : 1,
-			/* At least one, for requests that are made to fail. */
+			/* At least one SGE, for requests that are made to fail. */
 			.max_send_sge = qp->max_send_sge ? qp->max_send_sge : 1,
 			.max_recv_sge = qp->srq ? 0 : qp->max_recv_sge ? qp->max_recv_sge : 1,
 			.max_inline_data = max_inline,
@@ -77,7 +77,7 @@ static int create_host_qp(struct vrd_ibv_dev *vdev, struct vrd_ibv_qp *vq, uint3
 	return 0;
 }
 
-/* A line for each entry, in place of inline data that the host does not take. */
+/* A buffer for each entry, for inline data that the host does not take. */
 static int make_bounce(struct vrd_ibv_qp *vq)
 {
 	size_t size = (size_t)vq->qp->sq.entries * vq->qp->max_inline;
@@ -90,7 +90,7 @@ static int make_bounce(struct vrd_ibv_qp *vq)
 	return vq->bounce_mr ? 0 : vrd_ibv_errno(errno ? errno : EIO);
 }
 
-/* Whatever there is of it. */
+/* Frees the parts that were created. */
 static void free_parts(struct vrd_ibv_qp *vq)
 {
 	int ret = vq->ibqp ? ibv_destroy_qp(vq->ibqp) : 0;
@@ -106,7 +106,7 @@ static void free_parts(struct vrd_ibv_qp *vq)
 	free(vq->bounce);
 	free(vq->slot_ah);
 	free(vq->places);
-	/* It may still have events of one that it keeps: they find it dead. */
+	/* If the host keeps the QP, its events may still arrive: they find the QP dead. */
 	vq->dead = true;
 	if (!ret)
 		free(vq);
@@ -126,7 +126,7 @@ static int make_cqs(struct vrd_ibv_qp *vq)
 	return vq->send_vcq ? 0 : vrd_ibv_errno(errno ? errno : EIO);
 }
 
-/* An SRQ has them from its first UD QP on, and forgets the receives of before. */
+/* An SRQ has places from its first UD QP on; receives posted before that have none. */
 static int make_places(struct vrd_ibv_qp *vq)
 {
 	struct vrd_srq *srq = vq->qp->srq;
@@ -190,14 +190,14 @@ int vrd_ibv_qp_create(struct vrd_qp *qp)
 		return ret;
 	}
 	qp->qpn = vq->ibqp->qp_num;
-	qp->rq.want_db = vq->carries;	/* the host has to get what is posted */
+	qp->rq.want_db = vq->carries;	/* each post must be passed on to the host */
 	qp->priv[VRD_SLOT_IBVERBS] = vq;
 	return 0;
 }
 
 /* ---- states ------------------------------------------------------------------------ */
 
-/* The path of a connection.  0 or a negative errno. */
+/* Translates the address vector of a connection.  Returns 0 or a negative errno. */
 static int fill_av(struct vrd_qp *qp, const struct virtio_rdma_av *av, struct ibv_ah_attr *to)
 {
 	struct vrd_ibv_dev *vdev = vrd_ibv_dev(qp->dev);
@@ -275,7 +275,7 @@ static int fill_attr(struct vrd_qp *qp, const struct vrd_qp_change *change, stru
 	return ret;
 }
 
-/* Gives back the handles of all datagrams; nobody posts. */
+/* Releases the handles of all datagrams; no thread may post. */
 static void drop_ahs(struct vrd_ibv_qp *vq)
 {
 	struct vrd_ibv_ah *last = vq->last_ah;
@@ -293,7 +293,7 @@ static void drop_ahs(struct vrd_ibv_qp *vq)
 	vq->ah_done = 0;
 }
 
-/* The core's state is RESET already, so that no poller posts. */
+/* The core's state is RESET already, so no poller posts. */
 static int reset(struct vrd_ibv_qp *vq)
 {
 	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_RESET };
@@ -306,7 +306,7 @@ static int reset(struct vrd_ibv_qp *vq)
 	vrd_timer_cancel_sync(&vq->timer);
 	vrd_gsi_forget_qp(vrd_gsi_port(qp->dev), qp->qpn);
 	ret = ibv_modify_qp(vq->ibqp, &attr, IBV_QP_STATE);
-	/* Completions of the life that ends are not taken for ours after this. */
+	/* After this, completions from before the reset have another generation and are dropped. */
 	vrd_engine_synchronize(qp->dev->engine);
 
 	vrd_lock(&qp->sq.lock);
@@ -342,7 +342,7 @@ int vrd_ibv_qp_modify(struct vrd_qp *qp, const struct vrd_qp_change *change)
 			    qp->qpn, change->from, change->to, strerror(ret));
 		return vrd_ibv_errno(ret);
 	}
-	/* For the core runs the QP when its new state is in place. */
+	/* The core schedules the QP when its new state is in place. */
 	atomic_store(&vq->rq_due, true);
 	return 0;
 }
@@ -368,7 +368,10 @@ static void path_query(struct vrd_qp *qp, struct virtio_rdma_qp_attr *attr)
 
 	if (attr->state < VIRTIO_RDMA_QPS_RTR || attr->state == VIRTIO_RDMA_QPS_ERR)
 		return;
-	/* A poller with a datagram for it waits for rq.lock, but not for the host. */
+	/*
+	 * Without rq.lock: a poller with a datagram for the QP takes it, and must not wait for
+	 * the host.
+	 */
 	ret = ibv_query_qp(vrd_ibv_qp(qp)->ibqp, &host, IBV_QP_STATE, &init);
 	vrd_lock(&qp->sq.lock);
 	vrd_lock(&qp->rq.lock);
@@ -376,7 +379,7 @@ static void path_query(struct vrd_qp *qp, struct virtio_rdma_qp_attr *attr)
 	attr->cur_state = qp->state;
 	if (!ret && qp->state == VIRTIO_RDMA_QPS_SQD)
 		attr->sq_draining = host.sq_draining;
-	/* An error of which the host raised no event, as Soft-RoCE does not. */
+	/* An error without an event of the host; Soft-RoCE raises none. */
 	if (!ret && qp->state != VIRTIO_RDMA_QPS_ERR &&
 	    (host.qp_state == IBV_QPS_ERR || host.qp_state == IBV_QPS_SQE)) {
 		attr->state = (uint8_t)host.qp_state;
@@ -405,7 +408,7 @@ void vrd_ibv_qp_destroy(struct vrd_qp *qp)
 {
 	struct vrd_ibv_qp *vq = vrd_ibv_qp(qp);
 
-	/* Neither ring's turn sets the timer again, or asks the worker for anything. */
+	/* After this no turn of a ring sets the timer or gives work to the worker. */
 	vrd_lock(&qp->sq.lock);
 	vrd_lock(&qp->rq.lock);
 	vq->dead = true;
@@ -418,7 +421,7 @@ void vrd_ibv_qp_destroy(struct vrd_qp *qp)
 	vrd_gsi_forget_qp(vrd_gsi_port(qp->dev), qp->qpn);
 }
 
-/* After a grace period: no poller has it. */
+/* After a grace period: no poller uses the QP. */
 void vrd_ibv_qp_free(struct vrd_qp *qp)
 {
 	struct vrd_ibv_qp *vq = vrd_ibv_qp(qp);
@@ -429,7 +432,7 @@ void vrd_ibv_qp_free(struct vrd_qp *qp)
 	qp->priv[VRD_SLOT_IBVERBS] = NULL;
 }
 
-/* The host had no room, or a handle was refused: look again. */
+/* The host had no room, or a handle could not be allocated: try again. */
 void vrd_ibv_qp_timer(struct vrd_timer *timer)
 {
 	struct vrd_ibv_qp *vq = (void *)((char *)timer - offsetof(struct vrd_ibv_qp, timer));

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * ibverbs transport: receives.  The guest rings for each list that it posts
- * (need_db is set for good), and they are handed to the host at once and in
- * order: the host must have them before a message comes.
+ * ibverbs transport: receives.  The guest rings the doorbell for each list that it posts
+ * (need_db is always set).  The receives are posted to the host at once and in order: the
+ * host must have them before a message arrives.
  *
- * Poller of the context, but for the life of SRQs (control thread, dev->lock).
+ * Poller of the context, except for the life of SRQs (control thread, dev->lock).
  */
 #include <endian.h>
 #include <errno.h>
@@ -14,7 +14,7 @@
 #include "ibv.h"
 #include "log.h"
 
-/* Receives of one ring in one turn. */
+/* Receives of one ring that are processed in one turn. */
 #define BUDGET		256
 
 /* One call of ibv_post_recv(); on the stack. */
@@ -44,8 +44,8 @@ static void add(struct chain *c, const struct vrd_recv_wr *wr, uint64_t wr_id)
 }
 
 /*
- * A malformed entry: a receive that no message fits into without an error,
- * for its memory is of another protection domain.
+ * Adds a receive for a malformed entry: its memory is of another protection domain, so every
+ * message fails with an error.
  */
 static void add_failing(struct chain *c, const struct vrd_ibv_dev *vdev, uint64_t wr_id)
 {
@@ -65,7 +65,7 @@ static bool is_full(const struct chain *c)
 
 /* ---- receive queues ------------------------------------------------------------ */
 
-/* False: the host took not all; head was moved back, and the QP is run again. */
+/* Returns false if the host did not take all; head was moved back, and the QP is scheduled. */
 static bool post(struct vrd_qp *qp, struct chain *c)
 {
 	struct vrd_ibv_qp *vq = vrd_ibv_qp(qp);
@@ -129,8 +129,8 @@ static void run_locked(struct vrd_qp *qp)
 }
 
 /*
- * In ERR the host gets no more: those that it has come back flushed, then the rest
- * is flushed here.  (Soft-RoCE would not look at receives that are posted in ERR.)
+ * In ERR no more receives are posted to the host.  The host's receives complete as flushed,
+ * then the others are flushed here.  (Soft-RoCE ignores receives that are posted in ERR.)
  */
 static void flush_locked(struct vrd_qp *qp)
 {
@@ -138,7 +138,7 @@ static void flush_locked(struct vrd_qp *qp)
 
 	if (!vq->rq_lent && atomic_load(&vq->flushing) && !vrd_rq_flush(qp, BUDGET))
 		return;
-	/* The last completion, the worker or another turn goes on. */
+	/* The last completion, the worker or another turn continues. */
 	atomic_store(&vq->rq_due, true);
 	if (!vq->rq_lent && atomic_load(&vq->flushing))
 		vrd_qp_schedule(qp);
@@ -146,26 +146,26 @@ static void flush_locked(struct vrd_qp *qp)
 
 void vrd_ibv_rq_run(struct vrd_qp *qp)
 {
-	/* The host has others: bounce.c. */
+	/* The host has bounce receives instead: bounce.c. */
 	if (vrd_ibv_qp(qp)->shared) {
 		atomic_store(&vrd_ibv_qp(qp)->rq_due, false);
 		return;
 	}
 	if (qp->srq) {
-		/* Posted for nobody in particular, so for this CQ as well. */
+		/* A post to the SRQ may serve any of its QPs, so this CQ may get the completion. */
 		vrd_ibv_cq_expect(vrd_ibv_qp(qp)->recv_vcq);
 		atomic_store(&vrd_ibv_qp(qp)->rq_due, false);
 		return;
 	}
 	if (!qp->rq.entries)
 		return;
-	/* The control thread has it: this poller comes back with the send queue. */
+	/* The control thread holds the lock: schedule the QP and try again in its next turn. */
 	if (!vrd_lock_try(&qp->rq.lock)) {
 		atomic_store(&vrd_ibv_qp(qp)->rq_due, true);
 		vrd_qp_schedule(qp);
 		return;
 	}
-	/* IBTA 10.3.1: none in RESET. */
+	/* IBTA 10.3.1: no receives can be posted in RESET. */
 	if (qp->state != VIRTIO_RDMA_QPS_RESET && !vrd_ibv_qp(qp)->dead &&
 	    vrd_ibv_qp(qp)->carries) {
 		atomic_store(&vrd_ibv_qp(qp)->rq_due, false);
@@ -199,7 +199,10 @@ int vrd_ibv_srq_create(struct vrd_srq *srq)
 		return ret;
 	}
 	vrd_ibv_lend_init(vsrq);
-	/* The host gets all that is posted, or lend.c asks when it needs more. */
+	/*
+	 * Either each post is passed on to the host, or lend.c asks for doorbells when it needs
+	 * more.
+	 */
 	srq->ring.want_db = !srq->dev->several;
 	srq->priv[VRD_SLOT_IBVERBS] = vsrq;
 	return 0;
@@ -228,7 +231,7 @@ int vrd_ibv_srq_query(struct vrd_srq *srq, uint32_t *limit)
 
 void vrd_ibv_srq_destroy(struct vrd_srq *srq)
 {
-	(void)srq;	/* the poller has forgotten it, and its QPs are gone */
+	(void)srq;	/* the poller has dropped it, and its QPs are gone */
 }
 
 void vrd_ibv_srq_free(struct vrd_srq *srq)
@@ -245,7 +248,7 @@ void vrd_ibv_srq_free(struct vrd_srq *srq)
 	srq->priv[VRD_SLOT_IBVERBS] = NULL;
 }
 
-/* False: the host took not all, and head was moved back. */
+/* Returns false if the host did not take all; head was moved back. */
 static bool post_srq(struct vrd_srq *srq, struct chain *c)
 {
 	struct ibv_recv_wr *bad = NULL;
@@ -273,7 +276,7 @@ void vrd_ibv_srq_run(struct vrd_srq *srq)
 	}
 	vrd_lock(&srq->ring.lock);
 	c.num = c.num_sges = 0;
-	/* As many as the ring has, at most: it is not read again and again. */
+	/* At most as many as the ring has entries: bounds the loop. */
 	for (uint32_t left = srq->ring.entries; left; left--) {
 		enum vrd_fetch fetch = vrd_srq_peek(srq, &wr);
 		uint64_t wr_id = vrd_ibv_wr_id(VRD_IBV_SRQ_RECV, 0, wr.index);
@@ -290,7 +293,7 @@ void vrd_ibv_srq_run(struct vrd_srq *srq)
 		if (is_full(&c)) {
 			bool taken = post_srq(srq, &c);
 
-			/* What was not taken is on the ring again. */
+			/* The receives that the host did not take are on the ring again. */
 			c.num = c.num_sges = 0;
 			if (!taken)
 				break;

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * ibverbs transport: a send queue's turn.  Work requests are taken off the guest's
- * ring in order and handed to the host as they were posted, in chains, so that
- * the host's doorbell is rung once for many.  In ERR and SQE as well: the host
- * then flushes them, in order.
+ * ibverbs transport: a send queue's turn.  Work requests are taken from the guest's ring and
+ * posted to the host in the same order, in chains, so that the host's doorbell is rung once
+ * for many.  Also in ERR and SQE: the host then flushes them, in order.
  *
- * What the host could not be given (a malformed entry) becomes a request that
- * fails on its turn: its one SGE has a key of another protection domain.  So its
- * completion comes in its place, and the host's QP goes to ERR by itself.
+ * A request that cannot be posted to the host (a malformed entry) is replaced by a request
+ * that fails when it is executed: its one SGE has a key of another protection domain.  So
+ * its completion has its place in the order, and the host's QP goes to ERR by itself.
  *
  * Poller, with sq.lock held.
  */
@@ -74,7 +73,10 @@ static void fill_inline(struct chain *c, struct ibv_send_wr *to, const struct vr
 		to->send_flags |= IBV_SEND_INLINE;
 		sge->lkey = 0;
 	} else if (c->vq->bounce) {
-		/* Its line is free: the guest has seen the completion of who had it. */
+		/*
+		 * The buffer is free: the guest has reused the entry, so its previous request
+		 * is complete.
+		 */
 		data = c->vq->bounce + (wr->index & (c->qp->sq.entries - 1)) *
 		       (size_t)c->qp->max_inline;
 		sge->lkey = c->vq->bounce_mr->lkey;
@@ -125,12 +127,12 @@ static unsigned int host_flags(uint16_t flags)
 	       (flags & VIRTIO_RDMA_WQE_FENCE ? IBV_SEND_FENCE : 0);
 }
 
-/* A request that completes with @status in its place. */
+/* Fills in a request that completes with @status in its place. */
 static void fill_failing(struct chain *c, struct ibv_send_wr *to, uint32_t index, uint8_t status)
 {
 	struct ibv_sge *sge = &c->sge[c->num_sges++];
 
-	/* After the first of them, others are flushed. */
+	/* Requests after the first failing one are flushed. */
 	if (!c->vq->failing)
 		c->vq->failing_status = status;
 	c->vq->failing = true;
@@ -153,15 +155,15 @@ static void fill_failing(struct chain *c, struct ibv_send_wr *to, uint32_t index
 enum step { STEP_ADDED, STEP_WAIT, STEP_FAIL };
 
 /*
- * Handles of datagrams that are complete.  At most @max of them, for the last user
- * of a stale one has it destroyed; the entries that this turn uses are done then, as
- * they are half as many.
+ * Releases handles of completed datagrams.  At most @max of them, because releasing the last
+ * reference of a stale handle destroys it.  @max is twice the number of entries that this
+ * turn uses, so that their handles are always released.
  */
 static void put_done_ahs(struct vrd_ibv_qp *vq, unsigned int max)
 {
 	uint32_t mask = vq->qp->sq.entries - 1;
 
-	/* Those of a shared QP may be far behind: others took another path. */
+	/* On a shared QP ah_done may be far behind: other datagrams took another path. */
 	if (vq->sq_done - vq->ah_done > vq->qp->sq.entries)
 		vq->ah_done = vq->sq_done - vq->qp->sq.entries;
 	for (; max-- && vq->ah_done != vq->sq_done; vq->ah_done++) {
@@ -187,16 +189,22 @@ static enum step fill_ud(struct chain *c, struct ibv_send_wr *to, const struct v
 		vrd_ibv_ah_put(c->vq->vdev, ah);
 		return STEP_FAIL;
 	}
-	/* Unsignaled ones of a lap ago are complete, as the guest uses the entry again. */
+	/*
+	 * The guest reuses the entry, so its previous datagram is complete even if it was
+	 * unsignaled.
+	 */
 	if (*slot)
 		vrd_ibv_ah_put(c->vq->vdev, *slot);
 	*slot = ah;
 	to->wr.ud.ah = ah->ibah;
 	to->wr.ud.remote_qpn = le32toh(wr->av.dqpn);
-	/* With the top bit it is the QP's own (IBTA 10.2.5), which the host knows. */
+	/* The top bit selects the QP's own Q_Key (IBTA 10.2.5), which the host's QP has. */
 	to->wr.ud.remote_qkey = le32toh(wr->av.qkey);
 	if (ah->state == VRD_IBV_AH_FAILED) {
-		/* Nobody is there: it goes to ourselves, where nobody has QP 0. */
+		/*
+		 * The destination is unreachable: send it to QP 0 of the port itself, which
+		 * drops it.
+		 */
 		to->wr.ud.remote_qpn = 0;
 		c->drops++;
 	}
@@ -212,9 +220,9 @@ static bool is_atomic(uint8_t opcode)
 }
 
 /*
- * What not every host takes: a message longer than max_msg_sz (Soft-RoCE sends it all the
- * same), and an atomic that the responder would refuse (IBTA 9.4.5) but some libraries
- * refuse when it is posted.
+ * Requests that some hosts accept or refuse wrongly: a message longer than max_msg_sz
+ * (Soft-RoCE sends it), and an atomic with an unaligned address, which the responder must
+ * refuse (IBTA 9.4.5) but some libraries refuse when it is posted.
  */
 static bool must_fail(const struct chain *c, const struct vrd_wr *wr, uint8_t *status)
 {
@@ -289,7 +297,7 @@ static void count_all(struct chain *c)
 		atomic_fetch_add_explicit(&c->vq->vdev->rx_bytes, c->rx, memory_order_relaxed);
 }
 
-/* The host refuses the request at sq.head, whatever is done. */
+/* The host refuses the request at sq.head permanently. */
 static void refuse(struct chain *c, const struct ibv_send_wr *bad, int error)
 {
 	struct vrd_ibv_qp *vq = c->vq;
@@ -298,7 +306,7 @@ static void refuse(struct chain *c, const struct ibv_send_wr *bad, int error)
 		    strerror(error));
 	vq->refused = true;
 	vq->refused_index = c->qp->sq.head;
-	/* Not even one that is to fail: the device has gone, or will not have any. */
+	/* The host refuses even a request that is to fail: it refuses all requests. */
 	if (vrd_ibv_wr_kind(bad->wr_id) == VRD_IBV_FAILING) {
 		vq->gone = true;
 		vrd_qp_error(c->qp, VIRTIO_RDMA_QPS_ERR, VRD_HELD_SQ);
@@ -306,8 +314,9 @@ static void refuse(struct chain *c, const struct ibv_send_wr *bad, int error)
 }
 
 /*
- * Hands the chain over.  False: the host did not take what is at sq.head now,
- * which was moved back; the QP is run again, at once or when there is room.
+ * Posts the chain to the host.  Returns false if the host did not take all: sq.head was
+ * moved back to the first request not taken, and the QP is scheduled, at once or when there
+ * is room.
  */
 static bool post(struct chain *c)
 {
@@ -328,7 +337,7 @@ static bool post(struct chain *c)
 	if (!ret)
 		return true;
 
-	/* Each entry of the ring is one request of the chain. */
+	/* Each request of the chain is one entry of the ring. */
 	c->qp->sq.head -= c->num - taken;
 	if (ret != ENOMEM && ret != EAGAIN) {
 		refuse(c, bad, ret);
@@ -375,7 +384,10 @@ static enum vrd_run run(struct chain *c, unsigned int budget)
 			}
 			break;
 		default:
-			/* A ring whose producer index cannot be gives nothing more. */
+			/*
+			 * A ring with an invalid producer index gets one failing request, and
+			 * no more.
+			 */
 			if (qp->sq.broken && c->vq->broken_told) {
 				ret = VRD_RUN_IDLE;
 				continue;
@@ -403,7 +415,7 @@ enum vrd_run vrd_ibv_sq_run(struct vrd_qp *qp, unsigned int budget)
 		vrd_ibv_rq_run(qp);
 	switch (qp->state) {
 	case VIRTIO_RDMA_QPS_ERR:
-		/* Whoever found the error: the host flushes all that it has by now. */
+		/* Whichever side found the error, the host's QP must flush all its requests now. */
 		if (!atomic_load_explicit(&vq->flushing, memory_order_relaxed))
 			vrd_ibv_worker_qp_error(vq);
 		if (vq->gone)
@@ -413,7 +425,7 @@ enum vrd_run vrd_ibv_sq_run(struct vrd_qp *qp, unsigned int budget)
 	case VIRTIO_RDMA_QPS_SQE:
 		break;
 	default:
-		/* Not to be looked at: before RTS, or drained. */
+		/* Before RTS, or drained: the send queue is not processed. */
 		return VRD_RUN_WAIT;
 	}
 	c.qp = qp;

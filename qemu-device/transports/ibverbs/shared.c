@@ -2,18 +2,17 @@
 /*
  * ibverbs transport: states of QPs on devices with several transports.
  *
- * Every QP of such a device has one of the host's, for its number.
+ * Every QP of such a device has a QP of the host, which determines its number.
  *
  *   path of the guest's QP        the host's QP
  *   none yet (RESET, INIT)        as the guest's
- *   another transport (RC, UC)    INIT: it answers nobody
+ *   another transport (RC, UC)    INIT: it answers no requests
  *   this one (RC, UC)             as the guest's
  *   by datagram (UD)              as the guest's up to RTS, and in ERR; it is in RTS
  *                                 while the guest's is in RTS, SQD or SQE
  *
- * Receives stay on the guest's ring until the QP goes to RTR on this path.  They are
- * given to the host before its QP goes to RTR, so that they are there when a message
- * can come.
+ * Receives stay on the guest's ring until the QP goes to RTR on this path.  They are posted
+ * to the host before its QP goes to RTR, because a message may arrive from then on.
  *
  * Control thread or a worker, one at a time for each QP, without a lock of lock.h, except
  * where stated.
@@ -32,9 +31,9 @@ struct handover {
 };
 
 /*
- * RC, UC, on the poller: this transport takes the receives of the guest's ring, or no
- * longer does.  The ring of a paused device is not touched; it is told when the device
- * goes on.
+ * RC, UC, on the poller: sets whether this transport takes the receives of the guest's ring.
+ * The ring of a suspended device is not accessed; its need_db is written when the device
+ * resumes.
  */
 static void set_carries(struct vrd_ibv_qp *vq, bool carries)
 {
@@ -53,8 +52,8 @@ static void set_carries(struct vrd_ibv_qp *vq, bool carries)
 }
 
 /*
- * On the poller: gives the host the receives that there are.  -EAGAIN while the device is
- * paused, -ECANCELED after a reset: the rings are not there then.
+ * On the poller: posts the receives of the ring to the host.  -EAGAIN while the device is
+ * suspended, -ECANCELED after a reset: the rings are not accessible then.
  */
 static void hand_over(struct vrd_poller *poller, void *arg)
 {
@@ -74,7 +73,10 @@ static void hand_over(struct vrd_poller *poller, void *arg)
 	set_carries(vq, true);
 	if (qp->srq)
 		h->ret = vrd_ibv_lend_begin(vq);
-	/* Each turn takes some of them; what the host has no room for comes later. */
+	/*
+	 * Each turn takes some of them; receives for which the host has no room are posted
+	 * later.
+	 */
 	for (uint32_t turns = qp->rq.entries / 256 + 1; turns; turns--) {
 		vrd_ibv_rq_run(qp);
 		if (!atomic_load(&vq->rq_due))
@@ -102,8 +104,8 @@ static void take_back(struct vrd_poller *poller, void *arg)
 #define INIT_MASK	(VIRTIO_RDMA_QP_STATE | VIRTIO_RDMA_QP_PKEY_INDEX | VIRTIO_RDMA_QP_PORT)
 
 /*
- * The host refused RTR.  Nothing is left of the attempt, because the next one may
- * choose another path: the receives are on the guest's ring again.
+ * The host refused RTR.  The attempt must leave no trace, because the next one may choose
+ * another path: the receives are put back on the guest's ring.
  */
 static void undo(struct vrd_ibv_qp *vq)
 {
@@ -125,7 +127,7 @@ static void undo(struct vrd_ibv_qp *vq)
 		return;
 	vrd_ibv_qp_modify(qp, &init);
 	vrd_lock(&qp->rq.lock);
-	/* In INIT nothing else takes receives off the ring. */
+	/* In INIT this is the only code that takes receives from the ring. */
 	if (qp->state == VIRTIO_RDMA_QPS_INIT)
 		qp->rq.head = 0;
 	vrd_unlock(&qp->rq.lock);
@@ -144,7 +146,10 @@ static int to_rtr(struct vrd_ibv_qp *vq, const struct vrd_qp_change *change)
 
 /* ---- UD ---------------------------------------------------------------------------- */
 
-/* What drains, or is flushed, is what the host has not been given. */
+/*
+ * Keeps the host's QP in RTS.  In SQD and SQE the core holds back or flushes the requests that
+ * were not posted to the host.
+ */
 static int keep_in_rts(struct vrd_ibv_qp *vq, const struct vrd_qp_change *change)
 {
 	struct vrd_qp_change host_change = *change;
@@ -206,8 +211,8 @@ void vrd_ibv_shared_commit(struct vrd_ibv_qp *vq, const struct vrd_qp_change *ch
 }
 
 /*
- * Poller, sq.lock: the host has completed all that it was given, as far as the poller
- * has seen.  If not, the next completion schedules the QP.
+ * Poller, sq.lock: true if the host has completed all requests that were posted, as far as
+ * the poller has seen.  If not, the next completion schedules the QP.
  */
 bool vrd_ibv_sq_idle(struct vrd_qp *qp)
 {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * ibverbs transport: one thread for each device, for what must not hold up a
- * poller: address handles, moving a host's QP to ERR, and the host's
- * asynchronous events, which become the guest's.
+ * ibverbs transport: one thread for each device, for work that must not delay a poller:
+ * creating address handles, moving a host's QP to ERR, and translating the host's
+ * asynchronous events to the guest's.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -21,7 +21,7 @@ void vrd_ibv_worker_wake(struct vrd_ibv_dev *vdev)
 {
 	uint64_t one = 1;
 
-	/* It cannot fail: the counter does not fill up in the life of a machine. */
+	/* The write cannot fail: the 64-bit counter does not overflow. */
 	if (write(vdev->work_fd, &one, sizeof(one)) < 0)
 		return;
 }
@@ -78,7 +78,7 @@ static bool work_qp_error(struct vrd_ibv_dev *vdev)
 	if (ret)
 		vrd_dev_log(vdev->dev, VRD_LOG_WARN, "QP %u: the host does not flush it: %s",
 			    vq->qp->qpn, strerror(ret));
-	/* Even so, or it would be asked again and again. */
+	/* Set after a failure as well; otherwise the worker would try again without end. */
 	atomic_store(&vq->flushing, true);
 	vrd_qp_schedule(vq->qp);
 
@@ -113,7 +113,7 @@ static uint32_t qp_event_type(enum ibv_event_type type)
 	}
 }
 
-/* libibverbs keeps the QP until we acknowledge; ours as well (see qp_free()). */
+/* libibverbs keeps the QP until the event is acknowledged, and so does qp_free(). */
 static void qp_event(struct vrd_ibv_dev *vdev, const struct ibv_async_event *event)
 {
 	struct vrd_ibv_qp *vq = event->element.qp->qp_context;
@@ -136,7 +136,7 @@ static void port_event(struct vrd_ibv_dev *vdev, uint32_t type)
 	vrd_ibv_port_refresh(vdev, &attr);
 	vrd_ibv_gids_refresh(vdev);
 	vrd_ibv_ah_flush(vdev, NULL);
-	/* The guest's only port is its number 1. */
+	/* The guest's only port has number 1. */
 	vrd_event_raise(vdev->dev, type, 1);
 }
 
@@ -201,10 +201,10 @@ static void take_events(struct vrd_ibv_dev *vdev)
 {
 	struct ibv_async_event event;
 
-	/* The descriptor does not block. */
+	/* The descriptor is non-blocking. */
 	while (!ibv_get_async_event(vdev->ctx, &event)) {
 		take_event(vdev, &event);
-		/* Destroying the object waits for this. */
+		/* Destroying the object waits for the acknowledgement. */
 		ibv_ack_async_event(&event);
 	}
 	if (errno == EIO || errno == ENODEV)
@@ -240,10 +240,10 @@ static void *worker_main(void *arg)
 			break;
 		if (fds[1].revents)
 			take_events(vdev);
-		/* A device that is gone has nothing more to say. */
+		/* A dead device raises no more events. */
 		if (atomic_load(&vdev->dead))
 			fds[1].fd = -1;
-		/* One at a time: events, and QPs, come before the next handle. */
+		/* One handle at a time: events and QPs are handled before the next one. */
 		while (work_qp_error(vdev))
 			;
 		if (vrd_ibv_ah_work(vdev))
@@ -266,7 +266,7 @@ int vrd_ibv_worker_start(struct vrd_ibv_dev *vdev, struct vrd_error *err)
 		return vrd_fail(err, ret, "raise the limit of open files (ulimit -n)",
 				"no descriptor for host events: %s", strerror(-ret));
 	}
-	/* Signals are the shell's, but for faults: events are written to a guest's memory. */
+	/* The front end handles signals, except faults: events are written to a guest's memory. */
 	sigfillset(&all);
 	sigdelset(&all, SIGBUS);
 	sigdelset(&all, SIGSEGV);
