@@ -4,10 +4,9 @@
 
     tests/coverage.py [--min PERCENT] [--corpus] [--missing]
 
-Builds everything with gcc's --coverage, runs the unit tests and the fuzzers'
-seeds and regressions (with --corpus, also what the fuzzers have learnt in
-build/fuzz/corpus), and prints a table.  With --missing, also the lines of each
-file that nothing reached.
+Builds everything with gcc's --coverage, runs the unit tests and the fuzzers' seeds and
+regressions (with --corpus, also the inputs in build/fuzz/corpus that the fuzzers have found),
+and prints a table.  With --missing, also prints the lines of each file that no test reached.
 """
 
 import argparse
@@ -71,7 +70,7 @@ def run_all(corpus):
 
 
 def collect():
-    """{source: {line: count}}, a header's lines added up over those that include it."""
+    """{source: {line: count}}; counts of a header are the sums over the files that include it."""
     files = {}
     for gcda in find(OBJECTS, ".gcda"):
         out = subprocess.run(["gcov", "--json-format", "--stdout", gcda], cwd=OBJECTS, check=True,
@@ -112,7 +111,7 @@ def main():
     if not files:
         sys.exit("coverage: nothing was measured")
 
-    # A source that no program runs counts in full, by what gcov knows of it.
+    # A source that no program runs counts as well, with the lines that gcov finds in it.
     print(f"\n{'file':44} {'lines':>6} {'reached':>8} {'':>7}")
     sums = {}
     for name in sorted(files):

@@ -3,13 +3,12 @@
 """Runs the test suite, tier by tier, and ends with a verdict.
 
     tests/run.py [TIER...]       all tiers of `make check` without arguments
-    tests/run.py --full          those, and what takes long: `make check-full`
+    tests/run.py --full          also the long ones: `make check-full`
 
-A tier is a set-up step and a list of programs that print TAP: "ok", "not ok",
-"# SKIP why".  A program that ends with an error but reported no failure counts
-as one failure, and so does one that reported nothing at all or fewer results
-than it had planned.  Each tier has a time budget, which is printed: exceeding
-it is told, and decides nothing.
+A tier is a set-up step and a list of programs that print TAP: "ok", "not ok", "# SKIP why".  A
+program that ends with an error although it reported no failure counts as one failure. So does a
+program that reported nothing or fewer results than it had planned.  Each tier has a time
+budget, which is printed; exceeding it is reported, but is not a failure.
 """
 
 import os
@@ -25,7 +24,7 @@ LOGS = os.path.join(TOP, "build", "log")
 
 
 class Tier:
-    """One tier: what it needs, what it runs, how long that usually takes."""
+    """One tier: its set-up, its programs, and its usual duration."""
 
     def __init__(self, name, minutes, about, setup, programs, timeout=900, full=False):
         self.name = name
@@ -33,7 +32,7 @@ class Tier:
         self.about = about
         self.setup = setup          # list of command lines
         self.programs = programs    # function: list of (name, argv)
-        self.timeout = timeout      # seconds for one program before it counts as hung
+        self.timeout = timeout      # seconds after which one program counts as hung
         self.full = full            # only in make check-full, or when named
 
 
@@ -208,7 +207,7 @@ def run_program(name, argv, timeout, totals):
         totals.failures.append(f"{name}: {trouble}  (log: {os.path.relpath(log_path, TOP)})")
         with open(log_path, encoding="utf-8") as log:
             lines = log.read().splitlines()
-        # A sanitizer's report may be far from the end.
+        # A sanitizer's report may be long before the end of the output.
         report = next((i for i, line in enumerate(lines[:-15]) if SANITIZER.search(line)), None)
         if report is not None:
             say(f"  FAIL  {name}: {trouble}; the sanitizer's first report:")

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""make soak MINUTES=20: the unit tests over and over, on a machine that is too busy.
+"""make soak MINUTES=20: repeats the unit tests on an overloaded machine.
 
-One run of a test meets one interleaving of its threads. Here more tests run at a time than
-there are processors, in an order that is never the same, with either sanitizer: what goes wrong
-once in fifty runs is found before somebody's CI does. The output of each run that fails is kept.
+One run of a test has one interleaving of its threads. Here more tests run at a time than there
+are processors, in random order, with either sanitizer. This finds faults that occur once in
+fifty runs. The output of each failed run is kept.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def programs(names):
 
 
 def run(flavour, name, number):
-    """None, or why it failed."""
+    """Returns None, or the reason of the failure."""
     path = os.path.join(TOP, "build", "tests", flavour, name)
     try:
         done = subprocess.run([path], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -55,7 +55,7 @@ def run(flavour, name, number):
 
 
 def soak(found, minutes, workers):
-    """(runs, failures) until the time is over or somebody interrupts."""
+    """Returns (runs, failures), after the time is over or on an interrupt."""
     end = time.monotonic() + minutes * 60
     runs = failures = number = 0
     told = time.monotonic()

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""make bench: measures, compares, and says which targets were missed.
+"""make bench: measures, compares, and reports missed targets.
 
     tests/bench/bench.py [--quick] [native] [host] [guests] [control]   all by default
 
-Figures go to build/bench.json, a plot over message size to build/bench.svg. A missed
-target is told and fails nothing; a measurement that could not be made does."""
+Writes figures to build/bench.json and a plot over message size to build/bench.svg. A missed
+target is reported and is not a failure; a measurement that could not be made is one."""
 
 import argparse
 import os
@@ -28,7 +28,7 @@ import results as results_module                                # noqa: E402
 SETUP = [TOP / 'tools' / 'setup.sh']
 MAKE = ['make', '--no-print-directory', '-s']
 
-# part: (minutes, what it is, targets of tools/setup.sh, commands that build)
+# part: (minutes, description, targets of tools/setup.sh, commands that build)
 PARTS = {'native': (5, 'programs that play guests, with no virtual machine', ['packages', 'rdma-core'],
                     [MAKE + ['-C', 'tests/bench']]),
          'host': (3, 'the ibverbs backend beside a plain program, on Soft-RoCE in a QEMU guest',
@@ -49,7 +49,7 @@ def say(text):
 
 
 def set_up(parts):
-    """Everything before anything is measured: building takes the CPUs."""
+    """Builds everything before the first measurement, because building takes the CPUs."""
     targets = dict.fromkeys(t for part in parts for t in PARTS[part][2])
     commands = [SETUP + list(targets)] + [c for part in parts for c in PARTS[part][3]]
     for argv in [c for n, c in enumerate(commands) if c not in commands[:n]]:
@@ -58,7 +58,7 @@ def set_up(parts):
 
 
 def machine():
-    """What the figures depend on."""
+    """Properties of the machine that the figures depend on."""
     model = re.search(r'^model name\s*:\s*(.*)$', pathlib.Path('/proc/cpuinfo').read_text(), re.M)
     load = os.getloadavg()[0]
     print(f"{len(os.sched_getaffinity(0))} CPUs: {model.group(1) if model else platform.machine()}, "
@@ -122,7 +122,7 @@ def main():
         except KeyboardInterrupt:
             print('\ninterrupted')
             return 130
-        except Exception as error:      # the other parts are still worth their time
+        except Exception as error:      # the other parts are still useful
             results.fail(part, f'{type(error).__name__}: {error}')
     if perftest.disturbed:
         print(f'\n{perftest.disturbed} runs of perftest were repeated: others disturbed its clock.')

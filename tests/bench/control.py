@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What control costs: objects and regions (vrdma-control, in in-guest/), and connections by
-rdma_cm (Debian's cmtime), in two UML guests, Soft-RoCE beside; regions on huge pages in a
-QEMU guest, because UML has none."""
+"""Cost of control: objects and regions (vrdma-control, in in-guest/), and connections by
+rdma_cm (Debian's cmtime), in two UML guests, compared with Soft-RoCE; regions on huge pages in
+a QEMU guest, because UML has no huge pages."""
 
 import collections
 import re
@@ -20,8 +20,8 @@ SIZES = {'4 KiB': 4 << 10, '64 KiB': 64 << 10, '1 MiB': 1 << 20, '16 MiB': 16 <<
 def run(results, say, quick):
     rounds = 3
     say('control: two UML guests on one vrdmad ...')
-    # UML maps a guest's pages by the host's mmap(), of which a process may have 65,530. So the
-    # large region is made while the guest's memory is fresh, in long runs of pages.
+    # UML maps a guest's pages by the host's mmap(), and a process may have 65,530 mappings. So
+    # the large region is created while the guest's memory is fresh, in long runs of pages.
     with pair.uml_guests(results, mem='3G') as (_, (a, b)):
         for g in (a, b):
             uml.soft_roce(g)
@@ -66,7 +66,7 @@ READY = 'for i in $(seq 100); do grep -qs ffff:c0a8 /sys/class/infiniband/*/port
 
 
 def choose(guests, device):
-    """rdma_cm takes the device that has the address: so only one is there."""
+    """rdma_cm uses the device that has the address, so only one device is present."""
     for g in guests:
         if device == OURS:
             g.run(f'rdma link delete {THEIRS}; {BIND}; {READY}')
@@ -75,11 +75,11 @@ def choose(guests, device):
 
 
 def cmtime(server, client, count):
-    """Connections per second, from creating the id to an established connection: the rate of all
-    together, as the client sees it."""
+    """Connections per second, from creating the id to an established connection: the rate of
+    all together, as the client measures it."""
     there = server.spawn(f'cmtime -c {count}')
     try:
-        # It listens for TCP on port 7471 (0x1d2f) once its RDMA listener is there.
+        # It listens for TCP on port 7471 (0x1d2f) as soon as its RDMA listener exists.
         server.run("for i in $(seq 200); do grep -qE ':1D2F .* 0A' /proc/net/tcp /proc/net/tcp6 && exit 0; "
                    'sleep 0.05; done; exit 1')
         out = client.run(f'cmtime -c {count} -s {server.ip}', timeout=120).stdout
@@ -105,8 +105,8 @@ def connections(results, say, a, b, rounds):
 # ---- huge pages ------------------------------------------------------------------------
 
 def huge_pages(results, say, milliseconds):
-    """The ratio is that of small pages' time to huge pages'. Emulated without KVM: only the
-    ratio means something then."""
+    """The ratio is the time on small pages to that on huge pages. Emulated without KVM, so only
+    the ratio is meaningful."""
     daemon = guest.Vrdmad([f'huge,mac={pair.MACS[0]}']).start()
     try:
         with guest.Network() as net, \

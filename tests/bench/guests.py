@@ -2,8 +2,8 @@
 """Two UML guests on one vrdmad: Debian's perftest over virtio-rdma, over Soft-RoCE on the
 Ethernet devices of the same guests, and TCP by qperf.
 
-Runs of ours and of the reference take turns, so that both see the same moments of the
-machine; what is reported is the median of each."""
+Runs of the device and of the reference alternate, so that changes of the machine's speed affect
+both. The median of each is reported."""
 
 import collections
 import os
@@ -19,9 +19,9 @@ TCP_SIZES = [2 << (2 * n) for n in range(12)]        # 2 B to 8 MiB
 
 def run(results, say, quick):
     rounds = 3 if quick else 5
-    # Guests take the CPUs in turn. The poller gets the first one's, which is the server's: it
-    # is idle but where both sides spin. The host's scheduler would place it there as well, as
-    # long as that CPU is idle when it wakes.
+    # Guests are assigned to the CPUs in turn. The poller is pinned to the first CPU, which is
+    # the server's: it is idle unless both sides spin. The host's scheduler would also place it
+    # there, as long as that CPU is idle when the poller wakes up.
     cpu = sorted(os.sched_getaffinity(0))[0]
     say(f'two UML guests on one vrdmad, its poller on CPU {cpu} ...')
     with pair.uml_guests(results, daemon_args=['--poller-cpus', str(cpu)]) as (daemon, (a, b)):
@@ -37,9 +37,10 @@ def run(results, say, quick):
 
 # ---- one size ---------------------------------------------------------------------
 
-# name, command, iterations of ours and of Soft-RoCE, column of perftest, unit, target (of the
-# ratio). As many as take a second or so. Not by duration (-D): requests of Soft-RoCE that are
-# then still under way disturb the CPU's cycle counter, which perftest calibrates at the end.
+# name, command, iterations of the device and of Soft-RoCE, column of perftest, unit, target (of
+# the ratio). The number of iterations takes a second or so. A duration (-D) is not used,
+# because requests of Soft-RoCE that are in flight at its end disturb the CPU's cycle counter,
+# which perftest calibrates at the end.
 FIGURES = [('guests.rate.write_64B', 'ib_write_bw -N -s 64', 1000000, 10000, 'rate', 'M/s', '>= 50'),
            ('guests.bandwidth.write_64K', 'ib_write_bw -N -s 65536', 50000, 500, 'average', 'MiB/s', '>= 20'),
            ('guests.bandwidth.read_64K', 'ib_read_bw -N -s 65536', 50000, 500, 'average', 'MiB/s', None),
@@ -72,7 +73,7 @@ def headline(results, say, a, b, rounds):
 # ---- over message size -------------------------------------------------------------
 
 def curves(results, say, a, b, rounds):
-    """For the plot. Soft-RoCE gets fewer iterations, or it would take minutes."""
+    """For the plot. Soft-RoCE gets fewer iterations, because it would take minutes."""
     bandwidth = collections.defaultdict(list)
     latency = collections.defaultdict(list)
     for n in range(rounds):
@@ -97,8 +98,8 @@ def curves(results, say, a, b, rounds):
 
 # ---- sleeping ------------------------------------------------------------------------
 
-# A difference of two runs, so that starting the programs does not count. Soft-RoCE takes
-# longer for each message.
+# The difference of two runs, so that start-up is not included. Soft-RoCE takes longer for each
+# message.
 FEW = 500
 MANY = {OURS: 20500, THEIRS: 5500}
 
@@ -117,12 +118,13 @@ def cost(daemon, a, b, device, options):
         if not row:
             return None
         used.append(cpu_us(daemon, a, b) - before)
-    # an iteration is a message there and one back
+    # an iteration is a message in each direction
     return row['typical'], (used[1] - used[0]) / (MANY[device] - FEW) / 2
 
 
 def events(results, say, daemon, a, b, rounds, name, beside):
-    """Programs that wait for completion events (-e); beside them Soft-RoCE, and programs that poll."""
+    """Programs that wait for completion events (-e), compared with Soft-RoCE and with programs
+    that poll."""
     kinds = [(name, OURS, '-e')]
     if beside:
         kinds += [(name, THEIRS, '-e'), ('guests.polling', OURS, ''), ('guests.polling', THEIRS, '')]

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The ibverbs backend beside a plain verbs program on the same Soft-RoCE device.
+"""The ibverbs transport, compared with a plain verbs program on the same Soft-RoCE device.
 
-The host with that device is a QEMU guest with two processors: Soft-RoCE works in kernel
-threads, and in a UML kernel, which has one processor and system calls of 7 us, little is
-measured but the switches between them. Emulated, where there is no KVM, both are slow alike."""
+The host with that device is a QEMU guest with two processors. Soft-RoCE works in kernel
+threads. In a UML kernel, which has one processor and system calls of 7 us, the measurement
+would mainly show the switches between them. If there is no KVM, both are emulated and equally
+slow."""
 
 import re
 import sys

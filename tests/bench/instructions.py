@@ -36,7 +36,7 @@ ENTRIES = ('vrdma_post_send', 'vrdma_poll_cq', 'vrdma_post_recv')
 
 
 class Profile:
-    """One thread's callgrind output: costs of functions, and calls between them."""
+    """Output of callgrind for one thread: costs of functions, and calls between them."""
 
     def __init__(self, path):
         self.self_cost = collections.Counter()       # by function
@@ -50,7 +50,7 @@ class Profile:
             for line in lines:
                 key, _, value = line.rstrip('\n').partition('=')
                 if key == 'fn':
-                    # Threads and recursion are told by a suffix.
+                    # Names of threads and of recursive calls have a suffix.
                     fn = value.split("'")[0]
                 elif key in ('fl', 'fi', 'fe'):
                     file = os.path.basename(value)
@@ -89,7 +89,7 @@ class Profile:
 
 
 def run(kind, batch, num, out):
-    """Profiles of the threads: the guest's, the poller's."""
+    """Profiles of the guest's thread and of the poller's."""
     program = os.path.join(os.environ.get('BUILD', os.path.join(TOP, 'build')),
                            'tests/bench/native-callgrind')
     subprocess.run(['valgrind', '-q', '--tool=callgrind', '--separate-threads=yes',
@@ -112,7 +112,7 @@ def run(kind, batch, num, out):
 
 
 def poller_cost(poller, num, batch):
-    """Instructions for each operation: in its burst, and of the turn around it."""
+    """Instructions for each operation: in its burst, and in the turn around it."""
     at_once = poller.called_by('vrd_hot_scan', 'vrd_run_at_once')
     burst = poller.inclusive('vrd_run_queue_run') + at_once
     burst += poller.called_by('poller_main', 'vrd_cq_flush_touched')

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The native part of make bench: programs that play guests with no virtual machine."""
+"""The native part of make bench: programs that simulate guests without a virtual machine."""
 
 import json
 import subprocess
@@ -20,7 +20,7 @@ def run(results, build, say, quick):
 
 
 def run_program(results, program, quick):
-    """It prints text for people, which goes to a log, and an object a line for us."""
+    """The program prints text for the log, and one JSON object per line for this function."""
     if not program.exists():
         raise Trouble(f'{program} is not there: make -C tests/bench')
     lines = program.parent / f'{program.name}.json'

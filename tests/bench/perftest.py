@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Running perftest and qperf between two guests, and reading what they print."""
+"""Runs perftest and qperf between two guests, and parses their output."""
 
 import re
 
@@ -16,21 +16,21 @@ LATENCY = ('min', 'max', 'typical', 'average', 'deviation', 'p99', 'p999')      
 NUMBER = r'(-?(?:[\d.]+|nan|inf))'
 
 
-# perftest compares the CPU's cycle counter with the clock before it begins. Where other
-# programs disturb that it says so, and reports zeroes or nothing.
+# perftest compares the CPU's cycle counter with the clock before it begins. If other programs
+# disturb this, it prints a message, and reports zeroes or nothing.
 UNEVEN = ('Correlation coefficient', "Can't produce a report")
 TRIES = 5
-disturbed = 0       # how often that was
+disturbed = 0       # number of runs that were repeated for this reason
 unfinished = []     # runs of the reference that did not end
 
 
 def rows(output, columns):
-    """{bytes: {column: value}}. A row whose main figure is no number is a failure."""
+    """{bytes: {column: value}}. A row whose main figure is not a number is a failure."""
     pattern = r'^ (\d+)\s+\d+' + rf'\s+{NUMBER}' * len(columns)
     found = {int(m[0]): dict(zip(columns, map(float, m[1:]))) for m in re.findall(pattern, output, re.M)}
     if not found:
         raise Trouble(f'no result row in:\n{output}')
-    # Of bandwidth the rate has more digits.
+    # The rate has more digits than the bandwidth.
     for row in found.values():
         if not 0 < row['rate' if 'rate' in row else 'typical'] < float('inf'):
             raise Trouble(f'a result that is no number in:\n{output}')
@@ -50,8 +50,8 @@ def perftest(a, b, device, command, timeout=120):
 
 
 def only(a, b, device, command, timeout=120):
-    """The one result row. None where the reference does not finish: Soft-RoCE with completion
-    events was seen to wait for ever."""
+    """The only result row. None if the reference does not finish: Soft-RoCE with completion
+    events sometimes waits for ever."""
     try:
         return next(iter(perftest(a, b, device, command, timeout).values()))
     except GuestError as error:

@@ -3,7 +3,7 @@
 
 import math
 
-WIDTH, HEIGHT = 470, 400            # of one diagram
+WIDTH, HEIGHT = 470, 400            # size of one diagram
 LEFT, RIGHT, TOP, BOTTOM = 70, 14, 40, 96
 COLOURS = ['#0b6e4f', '#1f6fd0', '#c0392b', '#8e6c00']
 MARKS = ['circle', 'square', 'triangle', 'diamond']
@@ -79,7 +79,7 @@ class Diagram:
 
 
 def write(path, diagrams):
-    """diagrams: [(title, {label: {size: value}})], of which empty ones are left out."""
+    """diagrams: [(title, {label: {size: value}})]; empty ones are omitted."""
     diagrams = [(title, {k: v for k, v in series.items() if v}) for title, series in diagrams]
     diagrams = [(title, series) for title, series in diagrams if series]
     if not diagrams:

@@ -31,7 +31,7 @@ def met(target, ratio, value):
 
 
 def number(value):
-    """Three digits are enough; thousands are told as such."""
+    """Formats three digits, with separators for thousands."""
     if value == 0:
         return '0'
     if abs(value) >= 100:
@@ -40,7 +40,7 @@ def number(value):
 
 
 class Results:
-    """Collects; prints each figure as soon as it is known."""
+    """Collects figures; prints each as soon as it is known."""
 
     def __init__(self):
         self.figures = []
@@ -85,7 +85,7 @@ class Results:
             print(f'        {line}', flush=True)
 
     def report(self, name, problem=None):
-        """As tests/guest/pair.py wants it of its Tap."""
+        """The interface that tests/guest/pair.py expects of its Tap."""
         if problem:
             self.fail(name, problem)
 

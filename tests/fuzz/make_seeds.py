@@ -1,13 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Writes the fuzzers' seeds: inputs that go deep, in the harnesses' grammars.
+"""Writes the fuzzers' seeds: inputs that reach deep code, in the harnesses' grammars.
 
     tests/fuzz/make_seeds.py FOLDER     ->  FOLDER/fuzz_commands/..., ...
 
-A seed is kept here as the operations that it is made of, not as a file: when a
-grammar changes, its seeds change with it.  Every value that a harness takes is
-one number; zero is "nothing unusual" everywhere, and as an operation nothing at
-all.
+A seed is stored here as a list of operations, not as a file: if a grammar changes, its seeds
+change too.  Every value that a harness reads is one number. Zero means "nothing unusual"
+everywhere; as an operation, it does nothing.
 """
 
 import os
@@ -16,7 +15,7 @@ import sys
 
 
 def flat(*parts):
-    """Bytes of numbers, bytes and lists of them."""
+    """Converts numbers, bytes and lists of them to bytes."""
     out = b""
     for p in parts:
         if isinstance(p, (list, tuple)):
@@ -29,7 +28,7 @@ def flat(*parts):
 
 
 def raw32(value):
-    """A picked value that is taken from the input."""
+    """A value that is picked from the input."""
     return flat(0xff, struct.pack("<I", value))
 
 
@@ -107,7 +106,7 @@ def destroy(g, kind, index=0):
 
 
 def post(g, q, opcode, size=1, peer=None, dq=0):
-    """A UD QP takes two more numbers, which are no operations elsewhere."""
+    """A UD QP reads two more numbers, which do nothing as operations elsewhere."""
     return flat(op(POST, g), q, 0, 1 - g if peer is None else peer, opcode | size << 4, 0, 0, dq)
 
 
@@ -432,12 +431,12 @@ def vhost_user_seeds():
 REQ, MRA, REJ, REP, RTU, DREQ, DREP, SIDR_REQ, SIDR_REP = range(9)
 ADDR, ADDR_ERROR, ROUTE, ROUTE_ERROR, REQUEST, RESPONSE, CONNECT_ERROR, UNREACHABLE, REJECTED, \
     ESTABLISHED, DISCONNECTED, REMOVAL = range(12)
-LISTENING = [0] * 6                 # the host's answers when two addresses are listened at
+LISTENING = [0] * 6                 # the host's answers when the guest listens at two addresses
 CONN = 2                            # the first id after the two listeners'
 
 
 def says(kind, which=0, how=0, answers=0, mutate=0, own=0):
-    """The guest to the connection @which; the host answers so many calls."""
+    """A message of the guest to the connection @which; the host answers @answers calls."""
     return flat(0, how, which, kind, mutate, own, [0] * answers)
 
 

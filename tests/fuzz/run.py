@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Runs the fuzzers for some time, and tells what they found.
+"""Runs the fuzzers for some time, and reports what they found.
 
     tests/fuzz/run.py --minutes N [HARNESS...]     make fuzz MINUTES=N
 
-The harnesses share the time, in rounds, so that an early end has tried them all.
-What they learn stays in build/fuzz/corpus/HARNESS for the next run.  An input
-that crashes or hangs is kept in build/fuzz/crashes/ with the whole output
-beside it, and the harness goes on with what is left of its round.
+The harnesses share the time, in rounds, so that all have run if this ends early. New inputs
+stay in build/fuzz/corpus/HARNESS for the next run.  An input that crashes or hangs is kept in
+build/fuzz/crashes/, together with the output, and the harness continues with the rest of its
+round.
 """
 
 import argparse
@@ -30,14 +30,14 @@ MAX_CRASHES = 5                     # of one harness in one round
 
 
 def regressions(harness):
-    """The kept inputs that once crashed it: regressions/HARNESS-what-it-found."""
+    """Inputs that crashed the harness in the past: regressions/HARNESS-what-it-found."""
     folder = os.path.join(HERE, "regressions")
     return sorted(os.path.join(folder, f) for f in os.listdir(folder)
                   if f.startswith(harness + "-"))
 
 
 def inputs(harness):
-    """All inputs that a run begins with: seeds and regressions."""
+    """All inputs that a run starts with: seeds and regressions."""
     seeds = os.path.join(OUT, "seeds", harness)
     return sorted(os.path.join(seeds, f) for f in os.listdir(seeds)) + regressions(harness)
 
@@ -51,7 +51,7 @@ def libfuzzer(harness, args, log, **kwargs):
 
 
 class Outcome:
-    """What one run of a harness says at its end."""
+    """Figures that a harness prints at the end of a run."""
 
     def __init__(self, log, status):
         with open(log, encoding="utf-8", errors="replace") as f:
@@ -77,7 +77,7 @@ class Outcome:
 
 
 def fuzz(harness, seconds, log, corpus):
-    """Starts from @corpus and the seeds, and writes what is new to @corpus."""
+    """Starts from @corpus and the seeds, and writes new inputs to @corpus."""
     os.makedirs(corpus, exist_ok=True)
     os.makedirs(CRASHES, exist_ok=True)
     status = libfuzzer(harness, [f"-max_total_time={seconds}", "-print_final_stats=1",

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The fuzzers in the test suite: every seed and every input that once crashed,
-and then a short run of each harness from there."""
+"""The fuzzers in the test suite: all seeds and all inputs that crashed in the past, then a
+short run of each harness from there."""
 
 import os
 import shutil
@@ -30,7 +30,7 @@ def main():
         outcome = run.Outcome(log, run.libfuzzer(harness, files, log))
         ok(outcome.status == 0, f"{harness}: {len(files)} seeds and regressions", outcome, log)
         log = os.path.join(run.OUT, f"{harness}-short.log")
-        # Not what make fuzz has learnt: to run through that takes longer than this.
+        # Without the corpus of make fuzz: running it takes longer than this test.
         corpus = os.path.join(run.OUT, "short", harness)
         shutil.rmtree(corpus, ignore_errors=True)
         outcome = run.fuzz(harness, SECONDS, log, corpus)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the tests on guests share: TAP, pairs of guests, programs run between them.
+"""Common parts of the tests on guests: TAP, pairs of guests, programs that run between them.
 
-Imported by the test_*.py of this folder, each of which is one program of a tier.
+Imported by the test_*.py of this folder. Each of those is one program of a tier.
 """
 
 import contextlib
@@ -28,14 +28,14 @@ GID = '-g 1'
 
 
 def wait_connected(g, program, timeout=60):
-    """Until a QP of the program's is in RTS: nothing but traffic is left for it to do."""
+    """Waits until a QP of the program is in RTS: only traffic follows."""
     g.run(f'for i in $(seq {timeout * 10}); do rdma resource show qp 2>/dev/null | '
           f'grep "state RTS.*comm {program}" && exit 0; sleep 0.1; done; '
           f'echo "{program} has no QP in RTS:"; rdma resource show qp; exit 1', timeout=timeout + 60)
 
 
 class Tap:
-    """Prints TAP. A test that raises is a failure, and the next one still runs."""
+    """Prints TAP. A test that raises is a failure; the next test still runs."""
 
     def __init__(self):
         self.number = 0
@@ -55,7 +55,7 @@ class Tap:
         print(f'ok {self.number} - {name} # SKIP {why}', flush=True)
 
     def run(self, name, test, *args, **kwargs):
-        """Reports one test. A kernel that complained while it ran fails it."""
+        """Reports one test. A report of the kernel while it ran is a failure."""
         problem = None
         try:
             problem = test(*args, **kwargs)
@@ -70,7 +70,7 @@ class Tap:
         return problem is None
 
     def relay(self, prefix, text):
-        """The results of a TAP program that ran in a guest, as results of our own."""
+        """Reports the results of a TAP program that ran in a guest."""
         lines = text.splitlines()
         results = [i for i, line in enumerate(lines) if line.startswith(('ok ', 'not ok '))]
         for i in results:
@@ -153,8 +153,8 @@ def hw_counters(g):
 
 
 def cpu_ticks(pid):
-    """User and system time of a process, all its descendants, and those that they waited for
-    and that are gone, in clock ticks."""
+    """User and system time, in clock ticks, of a process and all its descendants, including
+    those that have ended and were waited for."""
     children, ticks = {}, {}
     for name in os.listdir('/proc'):
         if not name.isdigit():
@@ -175,8 +175,8 @@ def cpu_ticks(pid):
 
 
 def build_program(name, library=None):
-    """Compiles tests/guest/NAME for the guests, into their layer, as vrdma-NAME; with
-    an MPI library ('openmpi', 'mpich') as vrdma-NAME-LIBRARY."""
+    """Compiles tests/guest/NAME for the guests, into their layer, as vrdma-NAME; with an MPI
+    library ('openmpi', 'mpich'), as vrdma-NAME-LIBRARY."""
     args = [name, library] if library else [name]
     done = subprocess.run([str(TOP / 'tests' / 'guest' / 'build-program.sh'), *args], cwd=TOP,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
@@ -185,8 +185,8 @@ def build_program(name, library=None):
 
 
 def build_modules(*names, kernel=KERNEL):
-    """Kernel modules of the tests' own (tests/kunit, tests/kverbs) for UML, in a copy of the
-    sources; the file of each."""
+    """Compiles kernel modules of the tests (tests/kunit, tests/kverbs) for UML, in a copy of
+    the sources; returns the file of each."""
     obj = TOP / 'build' / 'obj' / f'test-modules-{kernel}'
     for folder in ('drivers', 'include', *(f'tests/{name}' for name in names)):
         subprocess.run(['rsync', '-rlpc', '--mkpath', f'{TOP / folder}/', f'{obj / folder}/'], check=True)
@@ -201,7 +201,7 @@ def build_modules(*names, kernel=KERNEL):
 
 
 def build_guest_module(name):
-    """A test's kernel module for the Debian guest's own kernel; its file."""
+    """Compiles a test's kernel module for the Debian guest's own kernel; returns its file."""
     obj = TOP / 'build' / 'obj' / 'test-modules-guest'
     for folder in ('drivers', 'include', f'tests/{name}'):
         subprocess.run(['rsync', '-rlpc', '--mkpath', f'{TOP / folder}/', f'{obj / folder}/'], check=True)
@@ -216,7 +216,7 @@ def build_guest_module(name):
 
 
 def verify(tap, prefix, server, client, options='', timeout=600):
-    """vrdma-verify between two guests (or within one): each case is a result."""
+    """Runs vrdma-verify between two guests (or within one): each case is a result."""
     there = server.spawn(f'vrdma-verify {options}')
     try:
         wait_listening(server)

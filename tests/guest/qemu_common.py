@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What is tested in QEMU guests whichever the device: a Debian 13 guest with its
-stock kernel sees the same ib_device.  Used by test_qemu_*.py."""
+"""Tests in QEMU guests that are the same for both devices: a Debian 13 guest with its own
+kernel sees the same ib_device.  Used by test_qemu_*.py."""
 
 import re
 
 import pair
 from pair import GID, between
 
-# Small counts: without KVM these guests are emulated.
+# Small counts, because these guests are emulated without KVM.
 PROGRAMS = [f'ibv_rc_pingpong {GID} -n 200', f'ibv_rc_pingpong -e {GID} -n 100', f'ibv_ud_pingpong {GID} -n 200',
             'ib_write_bw -F -n 200', 'ib_read_bw -F -n 200', 'ib_send_bw -F -n 200',
             'ib_atomic_bw -F -n 200', 'ib_write_lat -F -n 100', 'ib_write_bw -F -R -n 200']
@@ -40,7 +40,7 @@ def programs(tap, server, client, commands=PROGRAMS, prefix=''):
 
 
 def reload_module(g):
-    """rmmod while a process has the device open; then a new start."""
+    """rmmod while a process has the device open; then the driver is loaded again."""
     holder = g.spawn('exec ibv_rc_pingpong -g 1')
     g.run('for i in $(seq 100); do grep -q ":4853 " /proc/net/tcp && exit 0; sleep 0.1; done; exit 1')
     g.run('modprobe -r virtio_rdma 2>&1 || { '

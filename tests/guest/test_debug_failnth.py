@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Every kernel allocation below every verb, of processes and of the kernel, fails once, on the
-kernel with lockdep, KASAN and kmemleak: clean errors, no report, no leak, and all works
-afterwards."""
+"""Makes every kernel allocation of every verb fail once, for processes and for kernel users, on
+the kernel with lockdep, KASAN and kmemleak. Expected: clean errors, no report, no leak, and a
+working device afterwards."""
 
 import re
 import shutil
@@ -14,7 +14,7 @@ FAULTS = ['failslab', 'fail_page_alloc', 'fail_usercopy']
 
 
 def switch_on(g):
-    """Faults also in allocations that may wait, and without a trace of each in the log."""
+    """Also makes allocations that may wait fail, and does not log a trace of each."""
     g.run('mkdir -p /sys/kernel/debug; mountpoint -q /sys/kernel/debug || mount -t debugfs none /sys/kernel/debug')
     for name in FAULTS:
         g.run(f'cd /sys/kernel/debug/{name} && echo 0 > verbose && '
@@ -23,7 +23,8 @@ def switch_on(g):
 
 
 def leaks(g):
-    """What kmemleak finds of ours; an object counts once two scans have not found it referenced."""
+    """Leaks of the driver that kmemleak finds. An object counts if two scans have found no
+    reference."""
     g.run('[ -e /sys/kernel/debug/kmemleak ] && sleep 6; for i in 1 2; do echo scan > /sys/kernel/debug/kmemleak; done',
           timeout=300)
     out = g.run('cat /sys/kernel/debug/kmemleak').stdout
@@ -36,7 +37,7 @@ def main():
     pair.build_program('failnth')
     kverbs, = pair.build_modules('kverbs', kernel='uml-debug')
     with pair.uml_guests(tap, count=1, kernel='uml-debug') as (_, (g,)):
-        # dma-debug's own allocations fail as well; from then on it is off.
+        # Allocations of dma-debug fail as well, which turns it off.
         g.harmless = re.compile(g.harmless.pattern + '|DMA-API: cacheline tracking ENOMEM')
         switch_on(g)
         g.run('echo clear > /sys/kernel/debug/kmemleak')

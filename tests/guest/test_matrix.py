@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The driver on the kernels that it is for: test_matrix.py oldest|guest|newest...
+"""The driver on all supported kernels: test_matrix.py oldest|guest|newest...
 
-It builds with W=1 and not a warning. In two guests with the oldest and the newest kernel it
-is loaded, does RDMA and is unloaded; with the one between them, Debian 13's own
-("guest"), the tier qemu does that and more."""
+It builds with W=1 without a warning. With the oldest and the newest kernel, it is loaded in two
+guests, does RDMA and is unloaded. For Debian 13's own kernel ("guest"), which is between them,
+the tier qemu tests this and more."""
 
 import re
 import shutil
@@ -15,18 +15,18 @@ import pair
 import qemu_common as common
 from guestlib import host
 
-# One for each way that data and completions go; the verifier tries every operation.
+# One for each path of data and completions; the verifier tries every operation.
 PROGRAMS = [f'ibv_rc_pingpong {pair.GID} -n 200', f'ibv_rc_pingpong -e {pair.GID} -n 100',
             f'ibv_ud_pingpong {pair.GID} -n 200', 'ib_write_bw -F -n 200', 'ib_send_bw -F -R -n 200']
 
 
 def build(which):
-    """From scratch: make prints the warnings only of what it compiles."""
+    """Builds from scratch: make prints warnings only for files that it compiles."""
     name = which if which == 'guest' else f'kernel-{which}'
     shutil.rmtree(pair.TOP / 'build' / 'obj' / f'module-{name}', ignore_errors=True)
     done = subprocess.run([pair.TOP / 'tools' / 'build-module.sh', which, 'W=1'], stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, text=True, check=False)
-    # depmod warns of lists of the kernel's own modules, which are not there.
+    # depmod warns of missing lists of the kernel's own modules.
     if done.returncode or re.search(r'^(?!depmod:).*(warning|error):', done.stdout, re.I | re.M):
         return done.stdout
     return None

@@ -9,7 +9,7 @@ SECOND_IP = '192.168.78.2'
 
 
 class SecondDevice:
-    """The guest's second device with the Ethernet device beside it, as a peer."""
+    """The guest's second device, with the Ethernet device next to it, as a peer."""
 
     def __init__(self, g):
         self.g = g
@@ -19,7 +19,7 @@ class SecondDevice:
 
 
 def devices():
-    """Two RDMA devices; the second one's NIC leads to nobody."""
+    """Two RDMA devices; the NIC of the second one is not connected."""
     args = ['-device', f'virtio-rdma-pci,id=rdma0,mac={pair.MACS[0]}',
             '-netdev', 'user,id=net1,restrict=on',
             '-device', f'virtio-net-pci,netdev=net1,mac={pair.MACS[1]},romfile=',
@@ -28,9 +28,9 @@ def devices():
 
 
 def two_devices(g):
-    """From one device of a QEMU to the other."""
+    """Traffic from one device of a QEMU process to the other."""
     g.run(f'ip link set eth1 up; ip addr add {SECOND_IP}/24 dev eth1')
-    # Linux answers no ARP requests of its own.
+    # Linux does not answer its own ARP requests.
     g.run(f'ip neigh replace {SECOND_IP} lladdr {pair.MACS[1]} dev eth0; '
           f'ip neigh replace {g.ip} lladdr {pair.MACS[0]} dev eth1')
     g.run('for i in $(seq 100); do grep -q ffff:c0a8 /sys/class/infiniband/vrdma1/ports/1/gids/* && exit 0; '

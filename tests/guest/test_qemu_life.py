@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""-device virtio-rdma-pci in the hands of the machine's owner: paused, unplugged and
-reset while a Debian guest's programs use it."""
+"""-device virtio-rdma-pci is paused, unplugged and reset while programs of a Debian guest use
+it."""
 
 import time
 
@@ -23,7 +23,7 @@ def stats(g):
 
 
 class Traffic:
-    """A ping-pong in event mode from the guest to itself, with no end."""
+    """An endless ping-pong in event mode from the guest to itself."""
 
     def __init__(self, g):
         self.g = g
@@ -67,7 +67,7 @@ def pause(g):
 
 
 def unplug(g):
-    """A program that holds the device open hears of it; a new device works."""
+    """A program that has the device open gets the event; a new device works."""
     holder = g.spawn('exec ibv_asyncwatch')
     g.run('for i in $(seq 200); do ls -l /proc/[0-9]*/fd 2>/dev/null | grep -q infiniband/uverbs && exit 0; '
           'sleep 0.1; done; exit 1')
@@ -89,7 +89,7 @@ def unplug(g):
 
 
 def reset(g):
-    """The new kernel finds nothing of the old one's."""
+    """The new kernel does not find objects of the old one."""
     with Traffic(g):
         g.qmp('set-action', reboot='reset')
         g.qmp('system_reset')
@@ -111,7 +111,7 @@ def reset(g):
 
 
 def rebind(g):
-    """The driver leaves a device that was reset, whatever came before."""
+    """The driver can be unbound from the device, and bound again."""
     path = '/sys/bus/virtio/drivers/virtio_rdma'
     device = g.run('basename /sys/class/infiniband/*/device/virtio*').stdout.strip()
     g.run(f'echo {device} > {path}/unbind; ! ls /sys/class/infiniband | grep .; echo {device} > {path}/bind', timeout=60)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A guest that bounces DMA (swiotlb=force, as SEV and TDX guests do): memory of processes is
-refused with one message, queues of the kernel work; and the device's place in sysfs."""
+refused with one message, and queues of the kernel work. Also tests the device's place in sysfs."""
 
 import shutil
 
@@ -9,7 +9,7 @@ import pair
 
 BOUNCED = 'user memory cannot be registered'
 
-# Each makes queues, or registers memory, which the device would get a copy of.
+# Each of these creates queues or registers memory, of which the device would get a copy.
 REFUSED = ['ibv_rc_pingpong -g 1', 'ibv_ud_pingpong -g 1', 'ibv_srq_pingpong -g 1']
 
 
@@ -18,7 +18,7 @@ def kernel_log(g):
 
 
 def kernel_user(g):
-    """Every opcode, from queues and memory that are coherent."""
+    """Every opcode, with queues and memory that are coherent."""
     g.run('insmod /vrdma/vrdma_kverbs.ko', timeout=300)
     log = kernel_log(g)
     g.run('rmmod vrdma_kverbs')
@@ -36,7 +36,7 @@ def refused(g):
 
 
 def queries(g):
-    """What needs no memory of the process works."""
+    """Verbs that need no memory of the process work."""
     done = g.run('ibv_devinfo', timeout=60)
     return None if 'PORT_ACTIVE' in done.stdout else done.stdout
 

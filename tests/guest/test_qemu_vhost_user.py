@@ -10,7 +10,7 @@ from pair import between
 
 
 def stop_and_cont(a, b):
-    """A paused peer loses nothing: the transfer waits and ends well."""
+    """Pausing a peer loses nothing: the transfer waits and completes."""
     there = a.spawn('ib_send_bw -F -D 6 -c RC')
     try:
         pair.wait_listening(a)
@@ -28,8 +28,9 @@ def stop_and_cont(a, b):
 
 
 def daemon_restart(daemon, a, b):
-    """vrdmad dies under traffic and comes back: the guests recover by themselves, and the
-    client sees its work flushed and ends. (The server of RDMA writes does not poll.)"""
+    """vrdmad is killed under traffic and started again: the guests recover by themselves, and
+    the client's requests are flushed, so that it ends. (The server of RDMA writes does not
+    poll.)"""
     there = a.spawn('ib_write_bw -F -D 60')
     pair.wait_listening(a)
     client = b.spawn(f'ib_write_bw -F -D 60 {a.ip}')

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The guest driver by itself, in UML: KUnit, a kernel user of verbs, its life cycle,
-its netdev, and a device that ceases to answer."""
+"""Tests of the guest driver in UML: KUnit, a kernel user of verbs, its life cycle, its netdev,
+and a device that stops responding."""
 
 import os
 import re
@@ -19,7 +19,7 @@ BIND = f'echo virtio0 > {BUS}/bind'
 # Seconds without any answer after which the driver gives the device up.
 COMMAND_LIMIT = 30
 
-# Polls, and runs until its device goes.
+# Polls, and runs until its device is removed.
 POLLING = 'ib_write_bw -F -D 60'
 
 
@@ -28,7 +28,7 @@ def kernel_log(g):
 
 
 def wait_log(g, text, count, timeout=20):
-    """Until the kernel has logged text that often."""
+    """Waits until the kernel has logged text that often."""
     deadline = time.monotonic() + timeout
     while kernel_log(g).count(text) < count:
         if time.monotonic() > deadline:
@@ -73,20 +73,20 @@ def ksrq(g):
 
 
 def requests(tap, g):
-    """What a process may send that the provider would not."""
+    """Requests of a process that the provider does not send."""
     done = g.run('vrdma-requests', timeout=60, check=False)
     tap.relay('requests', done.stdout)
     tap.report('requests: ends well', f'status {done.rc}' if done.rc else None)
 
 
 def counts(g):
-    """How often the kernel user passed, and found all its receives flushed."""
+    """Number of passes of the kernel user in which all its receives were flushed."""
     log = kernel_log(g)
     return log.count('vrdma0: PASS'), log.count('drained, 16 receives')
 
 
 def rebind(g):
-    """With a kernel user and processes on the device: both lose it, and it comes again."""
+    """The device is removed and added while a kernel user and processes use it."""
     passed, drained = counts(g)
     for i in range(5):
         server = g.spawn(f'ibv_rc_pingpong {GID}')
@@ -107,7 +107,7 @@ def rebind(g):
 
 
 def ends_by_itself(program, timeout=20):
-    """A program whose device is gone sees its work flushed, and gives up."""
+    """The requests of a program whose device is removed are flushed, and the program ends."""
     result = program.wait(timeout=timeout, check=False)
     if result.rc == 0 or result.rc > 128:
         return f'{program.text}: status {result.rc}\n{result.stdout}'
@@ -117,7 +117,7 @@ def ends_by_itself(program, timeout=20):
 
 
 def unbind_under_traffic(a, b, command, victim_serves=False):
-    """Programs that only poll notice that a's device is gone."""
+    """Programs that only poll notice that a's device is removed."""
     server, client = (a, b) if victim_serves else (b, a)
     there = server.spawn(command)
     try:
@@ -138,8 +138,9 @@ def unbind_under_traffic(a, b, command, victim_serves=False):
 
 
 def silent_device(tap, daemon, a, b):
-    """vrdmad stops for longer than the driver waits for an answer: the device is dead. It is reset when
-    vrdmad goes on (UML waits for that), and only then users are told and get their memory back."""
+    """vrdmad stops for longer than the driver waits for an answer, so the driver gives the
+    device up. It is reset when vrdmad continues (UML waits for that). Only then users are
+    notified and get their memory back."""
     passed, drained = counts(a)
     watch = a.spawn('ibv_asyncwatch -d vrdma0')
     watch.wait_output('async event FD')
@@ -219,22 +220,22 @@ def gids_follow(g):
 
 
 def never_an_upper(g):
-    """A VLAN shares the MAC address of the netdev below: it is not the one to pair with, and its
-    addresses make no GIDs."""
+    """A VLAN has the MAC address of the netdev below it. The port must not pair with it, and
+    its addresses must not become GIDs."""
     g.run('ip link add link eth0 name vl5 type vlan id 5; ip link set vl5 up;'
           ' ip addr add 10.9.5.1/24 dev vl5')
     time.sleep(0.5)
     out = g.run('rdma link').stdout
     gids = g.run('ibv_devinfo -v | grep "GID\\["').stdout
     g.run('ip link del vl5')
-    # The device has not offered VLAN GIDs: frames would go out without the tag.
+    # The device does not offer VLAN GIDs: frames would be sent without the tag.
     if '10.9.5.1' in gids:
         return f'the GID of a VLAN:\n{gids}'
     return None if 'netdev eth0' in out else out
 
 
 def late_netdev(tap):
-    """No netdev of the MAC at first; then one comes, changes its address, and goes."""
+    """At first, no netdev has the MAC; then one is added, changes its address, and is removed."""
     daemon = pair.guest.Vrdmad(['late,unsealed=on,mac=52:54:00:99:00:01']).start()
     try:
         with pair.guest.UmlGuest('late', vhost_user_sockets=daemon.sockets, kernel=KERNEL) as g:

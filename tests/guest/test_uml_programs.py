@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Unmodified programs of Debian between two UML guests, and what the counters say."""
+"""Unmodified programs of Debian between two UML guests, and the counters afterwards."""
 
 import os
 import re
@@ -13,7 +13,7 @@ PINGPONGS = ['ibv_rc_pingpong', 'ibv_rc_pingpong -e', 'ibv_ud_pingpong -s 1024',
              'ibv_rc_pingpong -s 1000000 -n 100', 'ibv_uc_pingpong', 'ibv_uc_pingpong -e -s 100000',
              'ibv_srq_pingpong', 'ibv_srq_pingpong -e -q 16 -r 1000']
 
-# One spinning guest at a time where it can be chosen: the host has few CPUs.
+# Only one guest spins at a time if this can be chosen, because the host has few CPUs.
 PERFTEST = ['ib_write_bw -a -n 200', 'ib_write_bw -s 64 -n 20000', 'ib_read_bw -a -n 200',
             'ib_send_bw -a -n 200', 'ib_atomic_bw -n 2000', 'ib_write_lat -n 500', 'ib_read_lat -n 500',
             'ib_send_lat -n 500', 'ib_atomic_lat -n 500', 'ib_send_bw -c UD -s 1024 -n 500',
@@ -35,7 +35,8 @@ def pingpong(a, b, command):
 
 def perftest(a, b, command):
     out = between(a, b, f'{command} -F')
-    # perftest prints "inf" where the machine is too noisy to tell the CPU's clock rate.
+    # perftest prints "inf" if the load of the machine prevents it from measuring the CPU's
+    # clock rate.
     rows = re.findall(r'^ (\d+)\s+(\d+)\s+([\d.]+|inf)', out, re.M)
     if not rows:
         return f'no result row:\n{out}'
@@ -67,9 +68,9 @@ def exit_free(a, b):
     grown = {k: after[k] - before[k] for k in after if k in before and k != 'lifespan'}
     if grown['write'] < 20000:
         return f'only {grown["write"]} writes were counted: {grown}'
-    # Connecting and tearing down take commands, each with its interrupt.  The first
-    # posts, up to the queue's depth of 128, find the poller asleep or just waking.
-    # None of these grows with the number of operations.
+    # Connecting and disconnecting take commands, each with an interrupt.  The first posts, up
+    # to the queue's depth of 128, find the poller asleep or just waking up. None of these grows
+    # with the number of operations.
     limits = {'notify': 5, 'kicks': 130, 'scans': 130, 'wakeup': 5, 'comp_irqs': 0,
               'comp_events': 0, 'interrupts': grown['commands']}
     over = {k: grown[k] for k, most in limits.items() if grown.get(k, 0) > most}
@@ -78,7 +79,7 @@ def exit_free(a, b):
 
 
 def idle(daemon, guests):
-    """After traffic, nobody burns CPU: at most one tick in two seconds."""
+    """After traffic, no process uses CPU time: at most one tick in two seconds."""
     pids = {'vrdmad': daemon.pid, **{f'guest {g.name}': g.pid for g in guests}}
     time.sleep(2)
     before = {name: cpu_ticks(pid) for name, pid in pids.items()}
@@ -93,7 +94,7 @@ def idle(daemon, guests):
 
 def main():
     tap = pair.Tap()
-    # Others may want the CPUs while this runs: the poller stays awake nevertheless.
+    # Other processes may need the CPUs during this test; the poller stays awake nevertheless.
     with pair.uml_guests(tap, daemon_args=['--poll-us', '1000000', '--poll-fixed']) as (_, (a, b)):
         tap.run('no notification, doorbell call or interrupt per operation', exit_free, a, b)
     with pair.uml_guests(tap) as (daemon, guests):

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """UCX, libfabric, Open MPI and MPICH between two UML guests with IPv4 addresses.
 
-No environment variable: what a user gets who installs the packages and starts a
-program. Counters of the device prove that the data went by RDMA, and those of eth0
+No environment variable is set: this is what a user gets after installing the packages and
+starting a program. Counters of the device prove that the data went by RDMA, and those of eth0
 that it did not go by TCP.
 """
 
@@ -12,13 +12,13 @@ import re
 import pair
 from pair import hw_counters, wait_listening
 
-# A UCX_*, OMPI_*, ... variable would choose the path, or make a wrong one work.
+# A variable UCX_*, OMPI_*, ... would choose the path, or hide that the default is wrong.
 VARIABLES = 'UCX|UCC|OMPI|PRTE|PMIX|MPICH|MPIR|HYDRA|FI|OFI|IBV|RDMAV'
 
-# (name, options of both sides, options of the client, what the device must count on the
-# client, how often). The first ones are UCX's own choice: RC with a wire-up over UD.
-# -x and -d choose transport and device of the lower layer, for which UCX has no default;
-# -D says where a message comes from.
+# (name, options of both sides, options of the client, what the device must count on the client,
+# how often). For the first ones, UCX chooses: RC with a wire-up over UD. -x and -d choose
+# transport and device of the lower layer, for which UCX has no default; -D determines the
+# source of a message.
 RC, UD = '-x rc_verbs -d vrdma0:1', '-x ud_verbs -d vrdma0:1'
 UCX = [
     ('tag latency', '', '-t tag_lat -s 8 -n 1000', 'send', 1000),
@@ -40,7 +40,7 @@ LIBFABRIC = ['fi_pingpong -c -p verbs -e msg', 'fi_pingpong -c -p verbs -e dgram
 
 
 def environment(guests):
-    """No variable, neither here nor where ssh starts a process."""
+    """Checks that there is no variable, neither here nor where ssh starts a process."""
     a, b = guests
     for g, command in ((a, 'env'), (b, 'env'), (a, f'ssh {b.ip} env')):
         found = re.findall(rf'^(?:{VARIABLES})_.*', g.run(command).stdout, re.M)
@@ -50,7 +50,7 @@ def environment(guests):
 
 
 def counters(g):
-    """The device's, and the bytes that eth0 has sent."""
+    """Counters of the device, and the bytes that eth0 has sent."""
     sent = int(g.run('cat /sys/class/net/eth0/statistics/tx_bytes').stdout)
     return dict(hw_counters(g), eth0=sent)
 
@@ -60,29 +60,29 @@ def grown(g, before):
 
 
 def by_rdma(used, counter, least):
-    """A problem, unless a counter has grown by so much and eth0 carried next to nothing."""
+    """Returns a problem unless a counter has grown by so much and eth0 has sent almost nothing."""
     if used[counter] < least:
         return f'"{counter}" grew by {used[counter]} only, not {least}: {used}'
-    # Connecting needs some; a path by TCP would take what tx_bytes counts.
+    # Connecting sends some bytes; a path over TCP would send as many as tx_bytes counts.
     if used['eth0'] > 300000 + used['tx_bytes'] // 20:
         return f'{used["eth0"]} bytes went by eth0: {used}'
     return None
 
 
-# UCX flushes the remote side on mlx5 devices only, and says so at each fence between
-# puts. Completions of RC say the same, and what these programs read is checked.
+# UCX flushes the remote side on mlx5 devices only, and prints this at each fence between puts.
+# Completions of RC have the same meaning, and the data that these programs read is checked.
 NO_REMOTE_FLUSH = re.compile(r'flush\(remote\) is not supported|error during flush: Unsupported operation')
 
 
 def complaint(out):
-    """What UCX, MPI or ssh complain about in an output."""
+    """Complaints of UCX, MPI or ssh in an output."""
     lines = [line for line in out.splitlines() if re.search(r'ERROR|WARN|FATAL|[Ww]arning', line) and
              not NO_REMOTE_FLUSH.search(line)]
     return out if lines else None
 
 
 def pingpong(a, b, server, client, counter, least):
-    """A server on a, a client on b. The output, or a problem."""
+    """Runs a server on a and a client on b. Returns the output, or a problem."""
     before = counters(b)
     there = a.spawn(server)
     try:
@@ -110,14 +110,14 @@ def libfabric(a, b, command):
 
 
 def open_ssh(guests):
-    """root of guest a may log in everywhere, as mpirun does."""
+    """Lets root of guest a log in to all guests, as mpirun does."""
     a, b = guests
     key = a.run('mkdir -p -m 700 /root/.ssh && ssh-keygen -q -t ed25519 -N "" -f /root/.ssh/id_ed25519 && '
                 'echo "StrictHostKeyChecking accept-new" >/root/.ssh/config && '
                 'cat /root/.ssh/id_ed25519.pub').stdout.strip()
     b.run(f'mkdir -p -m 700 /root/.ssh && echo "{key}" >/root/.ssh/authorized_keys && '
           'mkdir -p /run/sshd && /usr/sbin/sshd')
-    a.run(f'ssh {b.ip} true')    # learns the host's key, which ssh tells
+    a.run(f'ssh {b.ip} true')    # stores the host's key, about which ssh prints a message
 
 
 # Open MPI refuses root's own processes without --allow-run-as-root. With one processor in

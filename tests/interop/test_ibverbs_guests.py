@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Guests on the ibverbs backend: two hosts with Soft-RoCE (UML kernels), on one a vrdmad with two
-Debian guests, on the other a guest with the device inside QEMU; and a plain host with Soft-RoCE,
-whose programs know nothing of virtual machines. The two guests of one host reach each other by
-memory (local=on), everybody else by the hosts' devices; the counters say which. (Two guests of
-one host over its device: test_rdma_cm.py.)
+"""Guests on the ibverbs transport. There are two hosts with Soft-RoCE (UML kernels): one runs a
+vrdmad with two Debian guests, the other a guest with the device inside QEMU. A third, plain
+host with Soft-RoCE has no virtio-rdma. The two guests of one host reach each other by memory
+(local=on), and all other peers through the hosts' devices; counters prove which path was used.
+(For two guests of one host over its device, see test_rdma_cm.py.)
 
     test_ibverbs_guests.py [PART-OF-A-PAIR'S-NAME...]
 """
@@ -23,15 +23,15 @@ from pair import TOP, Tap, between, guest, load            # noqa: E402
 VRDMAD = TOP / 'build' / 'vrdmad' / 'vrdmad'
 PLAIN_TCP = '10.77.9.254'
 
-# Few of each: the guests are emulated, in a kernel with one processor, which all that
-# spin share.
+# Few iterations: the guests are emulated, in a kernel with one processor, which all spinning
+# threads share.
 PROGRAMS = ['ibv_rc_pingpong -e -g 1 -n 50', 'ibv_uc_pingpong -e -g 1 -n 50', 'ibv_ud_pingpong -e -g 1 -n 50',
             'ib_write_bw -F -x 1 -n 50', 'ib_read_bw -F -x 1 -n 50', 'ib_send_bw -F -x 1 -n 50',
             'ib_atomic_bw -F -x 1 -n 50', 'ib_write_lat -F -x 1 -n 20']
 
 
 def vrdmad(host, specs):
-    """vrdmad on a host with the sockets a, b, ...; a guest's QEMU arguments for each."""
+    """Runs vrdmad on a host with the sockets a, b, ...; returns QEMU arguments for each guest."""
     names = 'abc'[:len(specs)]
     sockets = ' '.join(f'--socket /run/{n}.sock,ibdev=rxe0,local=on,mac={mac}' for n, mac in zip(names, specs))
     daemon = host.spawn(f'exec {VRDMAD} {sockets} --stats-socket /run/stats')
@@ -71,7 +71,7 @@ def machines(tap):
         tap.run('all find each other', meet, a, b, c, plain)
 
         def logs():
-            """What the devices said."""
+            """Messages of the devices."""
             return f'--- vrdmad:\n{daemon.output()[-2000:]}\n--- QEMU, guest c:\n{c.qemu_log()[-2000:]}'
 
         yield one, a, b, c, plain, logs
@@ -117,13 +117,13 @@ def main():
                 continue
             before = paths(host)
             for command in PROGRAMS:
-                # With local=on a device has atomics only if the host's are global.
+                # With local=on, a device only has atomics if the host's are global.
                 if 'atomic' in command and a in (server, client):
                     continue
                 tap.run(f'{name}: {command}', run_program, server, client, command, logs)
             if a in (server, client):
                 tap.run(f'{name}: the path', path_taken, host, before, b in (server, client))
-            # Errors are Soft-RoCE's own, where it carries the QP: only data there.
+            # If Soft-RoCE carries the QP, errors are its own: test only data there.
             only = '' if b in (server, client) else '-c "0 B to 64 MiB"'
             pair.verify(tap, name, server, client, f'-g 1 -q 9 {only}', timeout=900)
             if only:

@@ -24,7 +24,7 @@ def main():
         tap.relay('huge pages', done.stdout)
         tap.run('the program ends well', lambda: None if done.rc == 0 else
                 f'status {done.rc}\n{done.stdout[-3000:]}')
-        # A log line is what the owner sees.
+        # The user sees the log line.
         done = host.run(f'LD_LIBRARY_PATH=/vrdma VRD_TEST_LOG=1 /vrdma/{PROGRAM.name} -H rxe0 {host.ip} '
                         '192.168.77.101 huge', timeout=300, check=False)
         tap.run('what is refused is told with the reason', lambda: None if

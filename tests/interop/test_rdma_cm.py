@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""rdma_cm in guests on the host's RDMA network: a vrdmad with two guests on one host, the device
-inside QEMU on another, joined by the MAD channel; and a plain host, whose programs are reached,
-and reach the guests, through the host's own rdma_cm. Hosts are UML kernels with Soft-RoCE.
+"""rdma_cm in guests on the host's RDMA network: a vrdmad with two guests on one host and the
+device inside QEMU on another, connected by the MAD channel; and a plain host, whose programs
+connect to the guests, and are connected to, through the host's own rdma_cm. Hosts are UML
+kernels with Soft-RoCE.
 
     test_rdma_cm.py [PART-OF-A-TEST'S-NAME...]
 """
@@ -20,7 +21,7 @@ from pair import TOP, Tap, guest, load, wait_listening     # noqa: E402
 
 VRDMAD = TOP / 'build' / 'vrdmad' / 'vrdmad'
 KEY = '/run/mad.key'
-PORT = 7471                         # of rdma_cm: the guests' cm-port, and ucmatose's default
+PORT = 7471                         # port of rdma_cm: the guests' cm-port, and ucmatose's default
 STATS = '/run/stats'
 
 
@@ -29,7 +30,7 @@ def key(host, bytes_):
 
 
 def vrdmad(host):
-    """vrdmad on a host with the sockets a and b; a guest's QEMU arguments for each."""
+    """Runs vrdmad on a host with the sockets a and b; returns QEMU arguments for each guest."""
     sockets = ' '.join(f'--socket /run/{n}.sock,ibdev=rxe0,cm-port={PORT},mac={NestedGuests.mac(1, i)}'
                        for i, n in enumerate('ab', 1))
     daemon = host.spawn(f'exec {VRDMAD} {sockets} --stats-socket {STATS} --mad-key {KEY}')
@@ -40,7 +41,7 @@ def vrdmad(host):
 @contextlib.contextmanager
 def machines(tap):
     """Yields the guests a and b of the first host, c of the second, the plain host, and a
-    function that tells a counter of the first host's vrdmad."""
+    function that returns a counter of the first host's vrdmad."""
     with contextlib.ExitStack() as stack:
         net = stack.enter_context(guest.Network())
         one = guest.UmlHost('host1', net, mem='3G')
@@ -81,7 +82,7 @@ def machines(tap):
 
 
 def program(server, client, server_command, client_command, wanted):
-    """Both ends of a program end well, and the client says what is wanted."""
+    """Both ends of a program end without an error, and the client prints the expected text."""
     there = server.spawn(f'exec {server_command}')
     try:
         wait_listening(server)
@@ -108,14 +109,14 @@ def ucmatose(server, client):
 
 
 def udaddy(server, client):
-    """Datagrams: QP number and Q_Key by SIDR. (Its -p is no port.)"""
+    """Datagrams: SIDR passes QP number and Q_Key. (Its -p is not a port.)"""
     args = '-c 2 -C 5 -S 1000'
     return program(server, client, f'udaddy {args} -b {server.rdma_ip}',
                    f'udaddy {args} -s {server.rdma_ip}', 'return status 0')
 
 
 def refused(server, client, port):
-    """Nobody listens: the client learns that at once."""
+    """No program listens: the client gets the error at once."""
     start = time.monotonic()
     result = client.run(f'rping -c -a {server.rdma_ip} -p {port} -C 1', timeout=60, check=False)
     if 'REJECTED' not in result.stdout:
@@ -125,7 +126,7 @@ def refused(server, client, port):
 
 
 def moved(counter, name, test, *args):
-    """The test went well, and moved that counter."""
+    """The test succeeded, and the counter has changed."""
     before = counter(name)
     problem = test(*args)
     return problem or (None if counter(name) > before else f'{name} did not move')

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The ibverbs backend on Soft-RoCE: a UML kernel with rdma_rxe as the host, and in it
-the test guest without a virtual machine (native.c)."""
+"""The ibverbs transport on Soft-RoCE: a UML kernel with rdma_rxe is the host, and the test
+guest without a virtual machine (native.c) runs in it."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'guest'))
 from pair import TOP, Tap, guest    # noqa: E402
 
-# The host's own address, and one more: each guest has one.
+# The host's own address, and a second one: each guest has one.
 OTHER = '192.168.77.101'
 PROGRAM = os.environ.get('NATIVE', TOP / 'build' / 'tests' / 'interop' / 'native')
 

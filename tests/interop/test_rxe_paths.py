@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Memory and Soft-RoCE as two paths: the test guest (native.c) on devices of one fabric, which
-reach each other by memory, of two fabrics, which do so through the host's device, and both at
-once."""
+reach each other by memory; of two fabrics, which reach each other through the host's device;
+and with both at the same time."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'guest'))
 from pair import TOP, Tap, guest    # noqa: E402
 
-# Beside the host's own address: each guest has one.
+# In addition to the host's own address: each guest has one.
 OTHERS = ['192.168.77.101', '192.168.77.102']
 PROGRAM = os.environ.get('NATIVE', TOP / 'build' / 'tests' / 'interop' / 'native')
 TESTS = 'data datagrams errors memory'

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""QEMU without a guest: the test program is the guest, through QEMU's qtest
-protocol (port and memory accesses as text lines), and the user, through QMP.
+"""QEMU without a guest: the test program acts as the guest, through QEMU's qtest protocol (port
+and memory accesses as text lines), and as the user, through QMP.
 
-Purpose: the QEMU glue of both devices.  Used by test_*.py in this folder.
+Tests the QEMU code of both devices.  Used by test_*.py in this folder.
 """
 
 import base64
@@ -27,7 +27,7 @@ class QtestError(Exception):
 
 
 def wait_for(what, condition, timeout=20):
-    """The device works in threads of its own: waits until condition() is true."""
+    """Waits until condition() is true, because the device works in its own threads."""
     deadline = time.monotonic() + timeout
     while True:
         value = condition()
@@ -39,7 +39,7 @@ def wait_for(what, condition, timeout=20):
 
 
 class Lines:
-    """A line-based protocol on a unix socket that QEMU connects or listens to."""
+    """A line-based protocol on a unix socket. QEMU connects to it or listens on it."""
 
     def __init__(self, sock):
         self.sock = sock
@@ -98,7 +98,7 @@ class Machine:
         return self
 
     def fails(self, timeout=20):
-        """QEMU must refuse to start; what it said."""
+        """QEMU must refuse to start; returns its message."""
         try:
             status = self.process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -167,7 +167,7 @@ class Machine:
         return self.qmp('human-monitor-command', **{'command-line': line})
 
     def stop(self):
-        """Ends QEMU by QMP if it still runs; its status."""
+        """Ends QEMU by QMP if it still runs; returns its status."""
         if self.process.poll() is None:
             try:
                 self.qmp('quit')
@@ -188,7 +188,7 @@ class Machine:
 
 
 class Daemon:
-    """A vrdmad with one socket, which may be killed and started again."""
+    """A vrdmad with one socket, which can be killed and started again."""
 
     def __init__(self, options=''):
         self.folder = tempfile.mkdtemp(prefix='vrdma-qtest-')

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Both -device flavours against a driver of a few lines: the QEMU glue.
+"""Tests the QEMU code of both devices with a minimal driver.
 
-What is the same for a guest runs on both; then what each has of its own, and
-what the user may get wrong.  Prints TAP.
+Tests of common behaviour run on both devices. Then come tests of one device, and of wrong
+options.  Prints TAP.
 """
 
 import os
@@ -75,7 +75,7 @@ def root_port(where):
 
 
 def behind_port(m):
-    """Gives the root port its bus number and windows, as firmware would."""
+    """Assigns the bus number and windows of the root port, as firmware does."""
     port = Pci(m, 0, 8)
     port.write(0x18, 0x00010100)
     port.write(0x20, 0xe1f0e000)
@@ -123,13 +123,13 @@ def test_command(f):
 
 
 def test_intx(f):
-    """Without MSI-X an interrupt shows in the ISR byte."""
+    """Without MSI-X, an interrupt is visible in the ISR byte."""
     d = start(f, msix=False)
     d.pd(d.context())
 
 
 def test_vectors_partly(f):
-    """A driver may set up fewer completion queues than there are; all of them work too."""
+    """A driver may set up fewer completion queues than the device has; all of them work too."""
     for comp in (1, 2):
         d = Driver(f.m, find(f.m), comp=comp)
         d.init()
@@ -184,7 +184,7 @@ def test_reset_while_stopped(f):
 
 
 def test_bad_rings(f):
-    """Rings outside of RAM: the device asks for a reset, and works after it."""
+    """Rings that are not in RAM: the device requests a reset, and works after it."""
     pci = find(f.m)
     d = Driver(f.m, pci, start=False)
     d.enable_msix(COMP + 2)
@@ -201,7 +201,7 @@ def test_bad_rings(f):
 
 
 def register(d, size, addr=None):
-    """REG_MR of memory in one piece; its status."""
+    """REG_MR of contiguous memory; returns its status."""
     if addr is None:
         addr = d.alloc(size)
     return d.call(virtio.CMD_REG_MR, struct.pack(
@@ -210,7 +210,7 @@ def register(d, size, addr=None):
 
 
 def test_not_ram(f):
-    """Neither the device's own registers nor addresses with nothing there."""
+    """The device's own registers, and addresses without memory, cannot be registered."""
     d = start(f)
     for addr in (virtio.MODERN_BAR, 0xf0000000, 1 << 40):
         equal(register(d, 4096, addr), FAULT)
@@ -218,7 +218,7 @@ def test_not_ram(f):
 
 
 def test_memory_hotplug(f):
-    """Memory can be registered once it is plugged, under a running device."""
+    """Memory that is plugged while a driver runs can be registered."""
     d = start(f)
     size = 128 << 20
     equal(register(d, size, 1 << 32), FAULT)
@@ -248,7 +248,7 @@ def test_monitor(f):
 
 
 def plug(m, f):
-    """False while the chardev still belongs to the device that went."""
+    """False while the chardev still belongs to the removed device."""
     try:
         m.qmp('device_add', driver=f.name, id='rdma0', bus='port0', **f.connection)
     except QtestError as error:
@@ -259,14 +259,14 @@ def plug(m, f):
 
 
 def test_unplug(f):
-    """With objects alive; then plugged again."""
+    """Unplug while objects exist; then plug again."""
     m = f.m
     for _ in range(2):
         d = Driver(m, behind_port(m))
         d.init()
         d.pd(d.context())
         m.qmp('device_del', id='rdma0')
-        m.qmp('system_reset')           # an unplug that the guest does not answer ends here
+        m.qmp('system_reset')           # an unplug request that the guest does not answer ends here
         wait_for('the unplug', lambda: 'rdma0' not in m.hmp('info qtree'))
         wait_for('a second plug', lambda: plug(m, f))
     d = Driver(m, behind_port(m))
@@ -274,7 +274,7 @@ def test_unplug(f):
 
 
 def test_quit(f):
-    """With objects alive: checked by the end of each test, here in a stopped machine."""
+    """Quit while objects exist: the end of each test checks this; here the machine is stopped."""
     d = start(f)
     d.pd(d.context())
     f.m.qmp('stop')
@@ -304,7 +304,7 @@ def test_registered(f):
 
 
 def test_bad_memory(f):
-    """RAM beyond 16 TiB, which the core refuses: NEEDS_RESET until it is gone."""
+    """RAM beyond 16 TiB, which the core refuses: NEEDS_RESET until it is removed."""
     bar = find(f.m, ident=0x11101af4)
     bar.write(0x18, 0)
     bar.write(0x1c, 0x1000)             # BAR 2 of ivshmem: RAM at 16 TiB
@@ -321,7 +321,7 @@ def test_bad_memory(f):
 
 
 def test_corrupt_queue(f):
-    """The available index runs ahead of the ring: NEEDS_RESET, then all is well."""
+    """The available index is ahead of the ring: NEEDS_RESET, then the device works."""
     d = start(f)
     queue = d.queues[CONTROL]
     f.m.store(queue.avail + 2, queue.head + 1000 & 0xffff, 2)
@@ -332,7 +332,7 @@ def test_corrupt_queue(f):
 
 
 def test_two_devices(f):
-    """They share an engine; an unplug of one leaves the other alone."""
+    """Devices share an engine; unplugging one does not affect the other."""
     f.m.qmp('device_add', driver='virtio-rdma-pci', id='rdma1', bus='port0',
             mac='52:54:00:00:00:99')
     equal(f.m.qmp('qom-get', path=BACKEND, property='engine-stats')['devices'], 2)
@@ -361,7 +361,7 @@ def test_daemon_restart(f):
 
 
 def test_daemon_restart_unused(f):
-    """A daemon that the driver had not used may go and come: no reset is needed."""
+    """If the driver has not used the daemon, a restart of the daemon needs no reset."""
     d = Driver(f.m, find(f.m), start=False)
     f.daemon.kill()
     wait_for('QEMU to notice', lambda: 'lost the daemon' in f.m.log())
@@ -382,7 +382,7 @@ def test_daemon_restart_stopped(f):
 
 
 def test_driver_waits(f):
-    """DRIVER_OK while there is no daemon: the device starts when it comes."""
+    """DRIVER_OK without a daemon: the device starts when the daemon does."""
     find(f.m)
     f.daemon.kill()
     wait_for('QEMU to notice', lambda: 'lost the daemon' in f.m.log())

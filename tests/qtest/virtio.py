@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A driver for virtio-rdma devices in a few lines: PCI capabilities, MSI-X,
-split virtqueues and commands, over the machine of qtest.py.
+"""A minimal driver for virtio-rdma devices: PCI capabilities, MSI-X, split virtqueues and
+commands, over the machine of qtest.py.
 
-MSI-X messages are memory writes: they go to a page of RAM here, so that an
-interrupt is a word that changed.
+MSI-X messages are memory writes. They are directed to a page of RAM, so that an interrupt is
+visible as a word that changed.
 """
 
 import struct
@@ -21,7 +21,7 @@ CMD_INIT, CMD_CREATE_CTX, CMD_ALLOC_PD, CMD_REG_MR = 1, 6, 8, 10
 
 
 class Pci:
-    """Configuration space by the ports; @bus 1 is behind the first root port."""
+    """Configuration space by I/O ports; @bus 1 is behind the first root port."""
 
     def __init__(self, machine, bus, slot):
         self.m = machine
@@ -75,7 +75,8 @@ class Queue:
         driver.common(28, 1, 2)
 
     def add(self, out, into, slot=0):
-        """One chain: out is readable, into bytes are writable; returns the buffer's address."""
+        """Adds one chain: out is readable, into bytes are writable; returns the buffer's
+        address."""
         m = self.driver.m
         a = self.driver.alloc(max(len(out), 1))
         b = self.driver.alloc(max(into, 1))
@@ -110,7 +111,7 @@ class Queue:
 
 
 class Driver:
-    """One life of the device, from reset to DRIVER_OK."""
+    """One use of the device, from reset to DRIVER_OK."""
 
     def __init__(self, machine, pci, comp=1, features=VERSION_1 | ACCESS_PLATFORM, start=True,
                  msix=True):
@@ -166,7 +167,7 @@ class Driver:
         self.m.store(MSIX_BAR + 16 * vector + 12, int(masked), 4)
 
     def interrupt(self, vector):
-        """True once for each (or several) interrupts of a vector."""
+        """True once for one or several interrupts of a vector."""
         if not self.m.load(MSI_PAGE + 4 * vector, 4):
             return False
         self.m.store(MSI_PAGE + 4 * vector, 0, 4)

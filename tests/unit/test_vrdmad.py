@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""vrdmad from outside: options, life of its sockets, and clients that behave,
-misbehave, stall, come back and leave.  No virtual machine is needed."""
+"""Tests vrdmad from outside: options, its sockets, and clients that follow the protocol,
+violate it, stall, reconnect and disconnect.  No virtual machine is needed."""
 
 import fcntl
 import json
@@ -170,7 +170,7 @@ def handshake(daemon):
         offered, protocol = c.negotiate()
         if not offered & vu.F_VERSION_1 or not offered & vu.F_ACCESS_PLATFORM:
             return f"features {offered:#x}"
-        # All that the memory transport can do, and nothing that does not exist yet.
+        # All features of the memory transport, and no others.
         if offered & 0xffffff != DEVICE_FEATURES:
             return f"device features {offered & 0xffffff:#x}"
         for bit in (vu.P_MQ, vu.P_REPLY_ACK, vu.P_BACKEND_REQ, vu.P_CONFIG,
@@ -223,8 +223,8 @@ def like_qemu(daemon):
 
 
 def like_uml(daemon):
-    """Rings are enabled late, disabled without GET_VRING_BASE, and set up again;
-    call descriptors are sockets."""
+    """Rings are enabled late, disabled without GET_VRING_BASE, and set up again; call
+    descriptors are sockets."""
     with Client(daemon.paths[0]) as c:
         c.negotiate()
         c.add_memory(slots=False)
@@ -271,9 +271,9 @@ def memory_slots(daemon):
 
 
 def settled_fds(daemon):
-    """Descriptors with one new client: all earlier ones are really gone then.
+    """Number of descriptors with one new client, after all earlier clients are gone.
 
-    Sockets are closed by threads of their own, so it takes a moment."""
+    Other threads close sockets, so this takes a moment."""
     with Client(daemon.paths[0]) as c:
         c.negotiate()
         least = daemon.num_fds()
@@ -286,7 +286,7 @@ def settled_fds(daemon):
 # ---- clients that do not -------------------------------------------------------------
 
 def refused_messages(c, scratch):
-    """(what, request, payload, fds) that must each be answered by an error."""
+    """(what, request, payload, fds), each of which must be answered by an error."""
     good = c.keep(vu.memfd())
     short = c.keep(vu.memfd(4096))
     unsealed = c.keep(vu.memfd(seals=0))
@@ -406,13 +406,13 @@ def refused_messages(c, scratch):
         ("enable of queue 7", vu.SET_VRING_ENABLE, state(7, 1), []),
         ("enable 2", vu.SET_VRING_ENABLE, state(0, 2), []),
     ]
-    # Starting what has no address: accepted until it would have to run.
+    # Starting a ring without addresses is accepted until the ring would have to run.
     yield "(kick of queue 2)", None, None, None
     yield "enable without address", vu.SET_VRING_ENABLE, state(2, 1), []
 
 
 def malformed(daemon):
-    """Each is refused, none ends the connection, and a good client works after."""
+    """Each is refused, none ends the connection, and a correct client works afterwards."""
     wrong = []
     with tempfile.TemporaryDirectory(prefix="vrdmad-") as scratch, \
             Client(daemon.paths[0]) as c:
@@ -437,7 +437,7 @@ def malformed(daemon):
 
 
 def closing_messages(event):
-    """(what, bytes, fds) after which no reply is possible."""
+    """(what, bytes, fds) after which no reply is possible: the connection ends."""
     def msg(request, payload=b"", flags=vu.VERSION, size=None):
         return struct.pack("<III", request, flags,
                            len(payload) if size is None else size) + payload
@@ -500,7 +500,7 @@ def bad_config_reads(daemon):
 
 
 def cut_messages(daemon):
-    """Messages in pieces of one byte work; those that stop short leave nothing."""
+    """Messages in pieces of one byte work; incomplete ones leave nothing behind."""
     fd = vu.memfd()
     before = settled_fds(daemon)
     with Client(daemon.paths[0]) as c:
@@ -542,7 +542,7 @@ def unread_replies(daemon):
 
 
 def comes_and_goes(daemon):
-    """1000 times, at every stage of the handshake."""
+    """Disconnects 1000 times, at every stage of the handshake."""
     path = daemon.paths[0]
 
     def visit(i):
@@ -572,7 +572,7 @@ def comes_and_goes(daemon):
 
 
 def random_messages(daemon):
-    """Plausible requests with random contents, in random order."""
+    """Valid requests with random contents, in random order."""
     rng = random.Random(20171)
     sent = 0
     fds = [vu.memfd(), vu.memfd(4096), os.eventfd(0, os.EFD_NONBLOCK), os.open("/dev/null", os.O_RDWR)]
@@ -615,7 +615,7 @@ def random_messages(daemon):
 
 
 def garbage_rings(daemon):
-    """Rings that hold anything: whatever the device does, it survives."""
+    """Rings with random contents: the daemon survives all reactions of the device."""
     rng = random.Random(7)
     for _ in range(30):
         with Client(daemon.paths[0]) as c:
@@ -655,7 +655,7 @@ def lingering_socket(c, seconds):
 
 
 def blocking_descriptors(binary):
-    """Descriptors that block whoever uses or closes them: the neighbour is served."""
+    """Descriptors that block every user and every close(): other guests are served."""
     slow = 8
     folder = tempfile.TemporaryDirectory(prefix="vrdmad-")
     stats = os.path.join(folder.name, "stats")
@@ -672,7 +672,7 @@ def blocking_descriptors(binary):
             except socket.timeout:
                 wrong.append(what)
 
-        # An error eventfd that is full and blocks, of a device that is lost.
+        # A full, blocking error eventfd of a device that is lost.
         with Client(daemon.paths[0]) as c:
             c.negotiate()
             memory = c.add_memory()
@@ -696,7 +696,7 @@ def blocking_descriptors(binary):
                 c.send(request, payload, [fd], vu.VERSION | vu.NEED_REPLY)
                 os.close(fd)
                 served(f"a TCP socket passed with request {request}")
-        # Passed, never received by the daemon, and the connection ends.
+        # Passed, but never received by the daemon before the connection ends.
         with Client(daemon.paths[0]) as c:
             c.negotiate()
             with lingering_socket(c, slow) as sock:
@@ -721,7 +721,7 @@ def blocking_descriptors(binary):
 
 
 def shrinking_memory(binary):
-    """Memory that vanishes costs its guest the device, and nobody else anything."""
+    """If memory vanishes, only the device of that guest is lost."""
     daemon = Daemon(binary, ["vm0,unsealed=on", "vm1"])
     if not daemon.ready:
         return "not ready: " + daemon.log()
@@ -754,8 +754,8 @@ def huge_memfd(size=2 << 20):
 
 
 def huge_pages(binary):
-    """Regions that are parts of huge pages, which moreover are not there: nothing of
-    them stays mapped, and an access costs the device of their guest only."""
+    """Regions that are parts of huge pages, which are missing as well: nothing of them stays
+    mapped, and an access only loses the device of their guest."""
     try:
         os.close(huge_memfd())
     except OSError:
@@ -815,7 +815,7 @@ def statistics(binary, daemon):
                 data["devices"]["vm1"]["counters"]["connected"] != 1 or \
                 data["devices"]["vm0"]["fabric"] != "default":
             return f"{data}"
-    # Clients that ask for nothing, garbage or do not read hold nobody up.
+    # Clients that send nothing or garbage, or do not read, delay no other client.
     idle = []
     for i in range(40):
         s = socket.socket(socket.AF_UNIX)
@@ -830,7 +830,7 @@ def statistics(binary, daemon):
 
 
 def idle_cpu(daemon):
-    """With rings started and nothing to do, nothing runs."""
+    """With rings started and no work, no thread runs."""
     with Client(daemon.paths[0]) as a, Client(daemon.paths[1]) as b:
         a.start()
         b.start()
@@ -842,7 +842,7 @@ def idle_cpu(daemon):
 
 
 def sandboxed(binary):
-    """The plain build with its filter and as another user: all still works."""
+    """The plain build with its filter and as another user: everything still works."""
     plain = binary if os.environ.get("VRDMAD") else \
         os.path.join(vu.TOP, "build", "vrdmad", "vrdmad")
     if plain != binary:
@@ -875,7 +875,7 @@ def sandboxed(binary):
             return "the socket stayed"
         if int(status["CapEff"], 16) or int(status["CapPrm"], 16):
             return f"capabilities {status['CapPrm']}"
-        # A sanitizer's build, if $VRDMAD names one, says that it has no filter.
+        # If $VRDMAD names a sanitizer build, it reports that it has no filter.
         filtered = "0" if "no system call filter" in log else "2"
         if status["NoNewPrivs"] != "1" or status["Seccomp"] != filtered:
             return f"no_new_privs {status['NoNewPrivs']}, seccomp {status['Seccomp']}"
@@ -896,7 +896,7 @@ def main():
                         "--stats-socket", os.path.join(folder, "stats"), "--pollers", "2",
                         folder=folder)
         if tap.ok(daemon.ready, "it starts and says so"):
-            # A client that stalls in the middle of a message, all the time.
+            # A client that repeatedly stalls in the middle of a message.
             stalled = Client(daemon.paths[1], timeout=60)
             stalled.raw(struct.pack("<III", vu.SET_FEATURES, vu.VERSION, 8) + b"half")
             tap.run("handshake and config space", handshake, daemon)

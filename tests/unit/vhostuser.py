@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A vhost-user client and a vrdmad under test, for the test_vrdmad*.py programs.
 
-Client plays QEMU or UML's virtio_uml: well-behaved by its named methods, or
-anything but, by raw().  Daemon starts a vrdmad and judges how it ends.
+Client acts as QEMU or UML's virtio_uml: correctly by its named methods, or in any way by raw().
+Daemon starts a vrdmad and checks how it ends.
 """
 
 import array
@@ -61,7 +61,7 @@ P_MEM_SLOTS = 1 << 15
 F_ADD_SEALS = 1033
 F_SEAL_SHRINK = 2
 
-# Where the client says that its memory lies, in its own and the guest's space.
+# Addresses of the client's memory, in its own and in the guest's address space.
 USER_BASE = 0x7F0000000000
 GUEST_BASE = 0x100000
 MEM_SIZE = 1 << 20
@@ -100,7 +100,7 @@ class Client:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(timeout)
         self.sock.connect(path)
-        self.fds = []           # that live as long as the client
+        self.fds = []           # open as long as the client
 
     def __enter__(self):
         return self
@@ -157,7 +157,7 @@ class Client:
         return struct.unpack("<Q", self.ask(request))[0]
 
     def tell(self, request, payload=b"", fds=()):
-        """Asks for an acknowledgement; 0, or the daemon's error."""
+        """Requests an acknowledgement; returns 0 or the daemon's error."""
         self.send(request, payload, fds, VERSION | NEED_REPLY)
         return struct.unpack("<Q", self.receive(request))[0]
 
@@ -166,7 +166,7 @@ class Client:
             raise AssertionError(f"request {request} was refused")
 
     def closed(self):
-        """True once the daemon has hung up; whatever it still sent is read."""
+        """True after the daemon has hung up; data that it still sent is read."""
         try:
             while True:
                 self.exactly(1)
@@ -183,10 +183,10 @@ class Client:
             raise AssertionError("no protocol features offered")
         offered_protocol = self.ask_u64(GET_PROTOCOL_FEATURES)
         wanted = offered_protocol if protocol is None else protocol
-        # As UML does it: with acknowledgement from this message on.
+        # Like UML: with acknowledgements from this message on.
         self.must(SET_PROTOCOL_FEATURES, u64(wanted))
         self.must(SET_OWNER)
-        # As QEMU does it: without ACCESS_PLATFORM if there is no vIOMMU.
+        # Like QEMU: without ACCESS_PLATFORM if there is no vIOMMU.
         self.must(SET_FEATURES, u64(offered & ~F_ACCESS_PLATFORM if features is None
                                     else features))
         return offered, offered_protocol
@@ -200,7 +200,7 @@ class Client:
         return fd
 
     def start_vring(self, index, base=0, num=64, enable=True):
-        """Lays ring @index into page 2 * @index; its kick and call descriptors."""
+        """Sets up ring @index in page 2 * @index; returns its kick and call descriptors."""
         at = USER_BASE + index * 8192
         kick = self.keep(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
         call = self.keep(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
@@ -228,7 +228,7 @@ class Client:
 
 
 def build_daemon():
-    """The binary to test: $VRDMAD, or the sanitizer build, made now."""
+    """The binary to test: $VRDMAD, or the sanitizer build, which is built now."""
     if os.environ.get("VRDMAD"):
         return os.environ["VRDMAD"]
     subprocess.run(["make", "--no-print-directory", "-C", os.path.join(TOP, "qemu-device"),
@@ -237,7 +237,7 @@ def build_daemon():
 
 
 class Daemon:
-    """A vrdmad with a folder of its own, that notifies when it is ready."""
+    """A vrdmad with its own folder, which notifies when it is ready."""
 
     def __init__(self, binary, sockets, *options, folder=None):
         self.tmp = None if folder else tempfile.TemporaryDirectory(prefix="vrdmad-")
@@ -279,7 +279,7 @@ class Daemon:
         return int(fields[11]) + int(fields[12])
 
     def stop(self):
-        """Ends it; what is wrong with its end, or None."""
+        """Ends it; returns what was wrong, or None."""
         if self.proc.poll() is None:
             self.proc.send_signal(signal.SIGTERM)
         try:
@@ -316,10 +316,10 @@ class Tap:
         return good
 
     def run(self, name, function, *args):
-        """A test is a function that returns None, or what went wrong."""
+        """A test is a function that returns None or the failure."""
         try:
             wrong = function(*args)
-        except Exception as e:          # one broken test must not hide the others
+        except Exception as e:          # an exception in one test must not hide the others
             wrong = f"{type(e).__name__}: {e}"
         return self.ok(not wrong, name + (f": {wrong}" if wrong else ""))
 
