@@ -76,16 +76,16 @@ bool vrd_sg_fill(struct vrd_sg *sg)
 
 bool vrd_sg_check(struct vrd_sg *sg)
 {
-	const struct vrd_sge *sge = sg->sge, *end = sge + sg->num;
+	const struct vrd_sge *sge = sg->sge;
 	uint64_t left = sg->left;
 
-	/* The message is empty, or lies in plain host memory. */
+	/* The message is empty, or lies in plain host memory, which has no SGEs. */
 	if (!left)
 		return true;
-	for (; left; sge++) {
+	for (uint32_t num = sg->num; left; sge++, num--) {
 		uint64_t n;
 
-		if (sge == end)
+		if (!num)
 			return false;
 		n = sge->length < left ? sge->length : left;
 		if (n && !vrd_mr_find_pd(sg->qp, sg->pd, sge->lkey, sge->addr, n, sg->access,
