@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Buffers of rings: extents to pages, and what a new memory table means for
- * everything that keeps host addresses.
+ * Buffers of rings: from extents to pages, and the update of all stored hvas after a change
+ * of the memory table.
  *
- * Called by the control and shell threads under dev->lock; translations change
- * only while no poller runs on the device.
+ * Called by the control and front end threads under dev->lock.  Translations change only
+ * while no poller runs on the device.
  */
 #include <endian.h>
 #include <errno.h>
@@ -47,8 +47,8 @@ static int pages_alloc(struct vrd_device *dev, struct vrd_buf *buf, uint64_t pag
 	uint64_t quota = dev->limits.max_ring_bytes >> VIRTIO_RDMA_PAGE_SHIFT;
 
 	/*
-	 * A page may be named again and again: the guest's memory bounds neither
-	 * its rings nor the arrays here.
+	 * A guest may name the same page many times, so the size of its memory does not bound
+	 * its rings or the arrays here.
 	 */
 	if (pages > quota || dev->ring_pages > quota - pages)
 		return -ENOMEM;
@@ -68,7 +68,7 @@ static void pages_free(struct vrd_device *dev, struct vrd_buf *buf)
 	*buf = (struct vrd_buf) { 0 };
 }
 
-/* Writes the pages of @x from @first on, at most to the end; returns their number. */
+/* Writes the pfns of @x from index @first on, up to the end of the buffer; returns their number. */
 static uint32_t pages_fill(struct vrd_buf *buf, uint32_t first, const struct vrd_extents *x)
 {
 	uint32_t i, p, n = first;
@@ -96,7 +96,7 @@ static int pages_translate(struct vrd_device *dev, struct vrd_buf *buf)
 
 /* ---- handles ----------------------------------------------------------------- */
 
-/* Handles at a time: they are looked for one by one. */
+/* Maximum number of handles: the list is searched linearly. */
 #define MAX_HANDLES	256
 /* Offsets into a buffer have 32 bits. */
 #define MAX_PAGES	(1U << 20)
@@ -104,9 +104,9 @@ static int pages_translate(struct vrd_device *dev, struct vrd_buf *buf)
 struct vrd_handle_buf {
 	LIST_ENTRY(vrd_handle_buf) link;	/* dev->handle_bufs */
 	uint32_t id;
-	uint32_t filled;			/* pages that have come */
-	bool taken;				/* by a command that has not ended */
-	bool orphan;				/* after a reset: not in the list */
+	uint32_t filled;			/* pages that have been added */
+	bool taken;				/* a command in progress uses it */
+	bool orphan;				/* a reset removed it from the list */
 	struct vrd_ctx *ctx;
 	struct vrd_buf buf;
 };
@@ -208,7 +208,7 @@ int vrd_handle_buf_destroy(struct vrd_device *dev, uint32_t handle)
 	return 0;
 }
 
-/* One that a command has taken is freed by vrd_buf_destroy(), as the command ends. */
+/* A handle that a command uses is freed by vrd_buf_destroy(), when the command ends. */
 void vrd_buf_destroy_all(struct vrd_device *dev)
 {
 	struct vrd_handle_buf *h;
@@ -222,7 +222,7 @@ void vrd_buf_destroy_all(struct vrd_device *dev)
 	}
 }
 
-/* The pages of a handle for an object; they stay its own until vrd_buf_keep(). */
+/* Uses the pages of a handle for an object.  The handle owns them until vrd_buf_keep(). */
 static int take_handle(struct vrd_ctx *ctx, struct vrd_buf *buf, uint32_t handle, uint64_t pages)
 {
 	struct vrd_handle_buf *h = find_handle(ctx->dev, handle);
@@ -232,7 +232,7 @@ static int take_handle(struct vrd_ctx *ctx, struct vrd_buf *buf, uint32_t handle
 		return -ENOENT;
 	if (h->ctx != ctx || h->taken || h->filled < h->buf.num_pages || h->buf.num_pages < pages)
 		return -EINVAL;
-	/* The memory table may have changed since the pages came. */
+	/* The memory table may have changed since the pages were added. */
 	ret = pages_translate(ctx->dev, &h->buf);
 	if (ret)
 		return ret;
@@ -374,7 +374,7 @@ void vrd_rings_forget(struct vrd_device *dev)
 		vrd_lock(&cq->lock);
 		forget_buf(&cq->buf);
 		cq->ctrl = NULL;
-		/* Completions of what is destroyed are dropped. */
+		/* Completions are dropped while the objects are destroyed. */
 		__atomic_store_n(&cq->error, true, __ATOMIC_RELAXED);
 		vrd_unlock(&cq->lock);
 	}

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Closes descriptors that another process gave: see closer.h.
+ * Closes descriptors that another process passed: see closer.h.
  *
- * Each descriptor has a detached thread, so that one which cannot be closed
- * holds up no other.  The number of threads is bounded by the caller, which
- * stops taking descriptors from a process of which many are pending.
+ * Each descriptor has a detached thread, so that a close() that blocks delays no other.  The
+ * caller bounds the number of threads: it refuses descriptors from a process of which too
+ * many are pending.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -20,7 +20,7 @@
 
 struct vrd_closer {
 	_Atomic unsigned int pending;
-	_Atomic unsigned int refs;	/* the owner's, and one for each thread */
+	_Atomic unsigned int refs;	/* one for the owner and one for each thread */
 };
 
 struct job {
@@ -90,7 +90,7 @@ void vrd_closer_close(struct vrd_closer *closer, int fd)
 			return;
 		free(job);
 	}
-	/* Without a thread @fd stays open, and counts as pending for ever. */
+	/* Without a thread @fd stays open, and counts as pending forever. */
 	put(closer);
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Commands about completion queues.  Control thread, under dev->lock; posting
- * and arming are in cq.c.
+ * Commands for completion queues.  Control thread, under dev->lock.  Posting and arming are
+ * in cq.c.
  */
 #include <endian.h>
 #include <errno.h>
@@ -32,7 +32,7 @@ int vrd_spans_check(const struct vrd_span *span, unsigned int num, uint64_t *end
 	return 0;
 }
 
-/* Where the parts of a CQ lie, in its own words. */
+/* Positions of the parts of a CQ in its buffer, in CPU byte order. */
 struct layout {
 	uint32_t entries, ring_offset, ctrl_offset;
 };
@@ -59,7 +59,7 @@ static int make_buf(struct vrd_ctx *ctx, const struct layout *l, const struct vi
 
 /* ---- life -------------------------------------------------------------- */
 
-/* On a worker or under dev->lock. */
+/* Runs on a worker or under dev->lock. */
 static void cq_release(struct vrd_end *end)
 {
 	struct vrd_cq *cq = vrd_end_of(end, vrd_cq, end);
@@ -73,7 +73,7 @@ static void cq_free(struct vrd_end *end)
 	struct vrd_device *dev = cq->dev;
 	struct vrd_ctx *ctx = cq->ctx;
 
-	/* Only now: a thread of the transport may have raised one until it was released. */
+	/* Not before: until the release a thread of the transport may have raised an event. */
 	vrd_event_cq_forget(cq);
 	vrd_event_forget_cq(dev, cq->cqn);
 	vrd_buf_destroy(dev, &cq->buf);
@@ -112,7 +112,7 @@ static int cq_created(struct vrd_cmd *cmd, int ret)
 	}
 	vrd_buf_keep(cq->dev, &cq->buf);
 	vrd_table_publish(&cq->dev->cqs, cq->cqn, cq);
-	/* The memory table may have changed since, without it. */
+	/* The memory table may have changed since; this CQ was not in the table then. */
 	if (cmd->generation != cq->dev->mem_generation) {
 		vrd_buf_translate(cq->dev, &cq->buf);
 		cq->ctrl = vrd_buf_at(&cq->buf, cq->ctrl_offset);
@@ -169,7 +169,7 @@ free:
 	return ret;
 }
 
-/* No poller looks at the old ring any more. */
+/* No poller uses the old ring any more. */
 static int cq_resized(struct vrd_cmd *cmd, int ret)
 {
 	struct vrd_buf *old = cmd->obj;
@@ -217,11 +217,11 @@ int vrd_cmd_resize_cq(struct vrd_cmd *cmd)
 	cq->entries = l.entries;
 	cq->offset = l.ring_offset;
 	cq->ctrl_offset = l.ctrl_offset;
-	/* Pollers look at the arm word without the lock. */
+	/* Pollers read the arm word without the lock. */
 	__atomic_store_n(&cq->ctrl, vrd_buf_at(&cq->buf, cq->ctrl_offset), __ATOMIC_RELAXED);
 	cq->producer = 0;
 	cq->consumer = 0;
-	/* No arming in the new control words has been answered. */
+	/* No arming in the new control words has been answered with an event. */
 	atomic_store(&cq->fired, 0);
 	vrd_unlock(&cq->lock);
 	vrd_buf_keep(dev, &cq->buf);
@@ -254,7 +254,7 @@ void vrd_cq_destroy_all(struct vrd_device *dev)
 
 	if (!dev->cqs.count)
 		return;
-	/* The QPs are gone: after this nobody posts to any of them. */
+	/* The QPs have been destroyed: after this no thread posts to any of the CQs. */
 	vrd_engine_synchronize(dev->engine);
 	for (pos = 0; (cq = vrd_table_next(&dev->cqs, &pos));) {
 		vrd_table_unpublish(&dev->cqs, cq->cqn);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Commands about the device and its port, and contexts.  Control thread, under
- * dev->lock; requests have been copied and measured (control.c).
+ * Commands for the device, its port and contexts.  Control thread, under dev->lock.
+ * control.c has copied the requests and checked their lengths.
  */
 #include <endian.h>
 #include <errno.h>
@@ -14,13 +14,13 @@
 #include "mem.h"
 #include "poller.h"
 
-/* What QUERY_DEVICE says about us. */
+/* Identification in the response to QUERY_DEVICE. */
 #define VENDOR_ID	0x1af4			/* virtio's PCI vendor */
 #define PART_ID		(0x1040 + VIRTIO_ID_RDMA)
 #define HW_VERSION	1
 #define FW_VERSION	(1ULL << 32)		/* 1.0.0 */
 
-/* No memory region of the driver before is left. */
+/* All memory regions of the previous driver have been deregistered. */
 static int init_done(struct vrd_cmd *cmd, int ret)
 {
 	const struct virtio_rdma_init_req *req = cmd->req;
@@ -42,9 +42,7 @@ int vrd_cmd_init(struct vrd_cmd *cmd)
 
 	if (req->reserved || !vectors || vectors > le16toh(dev->config.num_comp_vectors))
 		return -EINVAL;
-	/* A driver that is gone may have left objects: not every transport tells
-	 * of a reset.
-	 */
+	/* A previous driver may have left objects: not every virtio transport reports a reset. */
 	vrd_device_clear(dev);
 	dev->initialised = false;
 	return vrd_ends_wait_guards(cmd, init_done);
@@ -134,7 +132,7 @@ static bool gid_usable(const uint8_t gid[16])
 {
 	static const uint8_t zero[16];
 
-	return gid[0] != 0xff && memcmp(gid, zero, 16);	/* no multicast, not unspecified */
+	return gid[0] != 0xff && memcmp(gid, zero, 16);	/* neither multicast nor unspecified */
 }
 
 static bool smac_usable(const uint8_t mac[6])
@@ -145,8 +143,8 @@ static bool smac_usable(const uint8_t mac[6])
 }
 
 /*
- * No transport makes frames itself, so that there is no use for the source MAC
- * yet, and none can tag a frame: VIRTIO_RDMA_F_VLAN_GID is not offered.
+ * No transport generates Ethernet frames itself, so the source MAC is not used yet, and none
+ * can add a VLAN tag: VIRTIO_RDMA_F_VLAN_GID is not offered.
  */
 int vrd_cmd_add_gid(struct vrd_cmd *cmd)
 {
@@ -163,7 +161,7 @@ int vrd_cmd_add_gid(struct vrd_cmd *cmd)
 		return -EOPNOTSUPP;
 	if (dev->gids[index].valid)
 		return -EEXIST;
-	/* Two entries may have one GID: that of a macvlan of the netdev, for example. */
+	/* Two entries may have the same GID, for example that of a macvlan of the netdev. */
 	if (!vrd_gid_is_allowed(dev, req->gid))
 		return -EPERM;
 	ret = vrd_transports_gid_add(dev, index, req->gid);
@@ -175,7 +173,7 @@ int vrd_cmd_add_gid(struct vrd_cmd *cmd)
 	return 0;
 }
 
-/* Without the grace period after which the entry may be written again. */
+/* Does not include the grace period after which the entry may be written again. */
 static void gid_del(struct vrd_device *dev, uint32_t index)
 {
 	__atomic_store_n(&dev->gids[index].valid, false, __ATOMIC_RELEASE);
@@ -199,7 +197,7 @@ int vrd_cmd_del_gid(struct vrd_cmd *cmd)
 	if (!dev->gids[index].valid)
 		return -ENOENT;
 	gid_del(dev, index);
-	/* The entry may be written again when no poller looks at it any more. */
+	/* The entry may be written again when no poller uses it any more. */
 	return vrd_cmd_wait_grace(cmd, gid_deleted);
 }
 
@@ -270,7 +268,7 @@ static void ctx_free(struct vrd_end *end)
 	free(ctx);
 }
 
-/* Pollers do not look contexts up: there is no grace period. */
+/* Pollers do not look contexts up, so no grace period is needed. */
 static void ctx_take_out(struct vrd_ctx *ctx)
 {
 	vrd_table_unpublish(&ctx->dev->ctxs, ctx->id);

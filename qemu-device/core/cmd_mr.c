@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Commands about protection domains, memory regions and buffers of rings.  Control thread, under
- * dev->lock; regions themselves are in mr.c.
+ * Commands for protection domains, memory regions and buffers of rings.  Control thread,
+ * under dev->lock.  The functions for regions are in mr.c.
  */
 #include <endian.h>
 #include <errno.h>
@@ -79,7 +79,7 @@ int vrd_cmd_alloc_pd(struct vrd_cmd *cmd)
 	return vrd_cmd_run(cmd, pd_alloc_slow, pd_allocated, false);
 }
 
-/* Pollers compare PDs, they do not look them up or into them. */
+/* Pollers only compare PD pointers; they neither look PDs up nor dereference them. */
 static void pd_take_out(struct vrd_device *dev, struct vrd_pd *pd)
 {
 	vrd_table_unpublish(&dev->pds, pd->id);
@@ -133,7 +133,7 @@ static int mr_registered(struct vrd_cmd *cmd, int ret)
 
 	ret = vrd_mr_registered(mr, ret, cmd->cancelled);
 	if (ret == -EAGAIN) {
-		/* The region that had the host's key before is not quite gone. */
+		/* The region that used the host's key before has not been freed yet. */
 		vrd_cmd_wait(cmd, mr_registered);
 		vrd_cmd_complete(cmd, 0);
 		return VRD_CMD_PENDING;
@@ -145,7 +145,7 @@ static int mr_registered(struct vrd_cmd *cmd, int ret)
 	return ret;
 }
 
-/* Some or all pages of @mr are there, or @ret says why not. */
+/* All or some pages of @mr have been added, or @ret is an error. */
 static int go_on(struct vrd_cmd *cmd, struct vrd_mr *mr, int ret)
 {
 	if (ret < 0)

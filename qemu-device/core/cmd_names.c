@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The objects that a command names, which decide what it has to wait for: see
- * cmd.h.
+ * Finds the objects that a command names, which determine the commands that it waits for:
+ * see cmd.h.
  *
- * A command changes the object that it is about (MODIFY_QP its QP, DESTROY_CQ its
- * CQ), and refers to others (CREATE_QP to its PD and CQs).  Two that only refer to
- * the same object run side by side: a registration of 100 GiB does not hold up
- * a QP of the same PD.  A destroy waits for all earlier ones that refer to its
- * object, and whatever refers to the object later waits for the destroy, and
- * finds nothing.
+ * A command changes its main object (MODIFY_QP its QP, DESTROY_CQ its CQ), and refers to
+ * others (CREATE_QP to its PD and CQs).  Two commands that only refer to the same object run
+ * in parallel: a registration of 100 GiB does not delay a QP of the same PD.  A destroy
+ * waits for all earlier commands that refer to its object.  Later commands that refer to the
+ * object wait for the destroy and then fail with NOENT.
  *
- * Control thread, dev->lock.  The requests are the guest's, and have been copied.
+ * Control thread, dev->lock.  The requests come from the guest, and have been copied.
  */
 #include <endian.h>
 
@@ -28,7 +27,7 @@ static void name(struct vrd_cmd *cmd, enum vrd_ref_kind kind, bool changes, uint
 #define FIELD(type, field) \
 	le32toh(((const struct virtio_rdma_##type *)cmd->req)->field)
 
-/* The buffer that a command takes over, if it names one. */
+/* The buffer handle that a command uses, if it has one. */
 static void name_buf(struct vrd_cmd *cmd, uint32_t handle)
 {
 	if (handle)
@@ -116,7 +115,7 @@ static bool refs_conflict(const struct vrd_cmd_ref *a, const struct vrd_cmd_ref 
 bool vrd_cmd_conflict(const struct vrd_cmd *a, const struct vrd_cmd *b)
 {
 	for (unsigned int i = 0; i < a->num_refs; i++) {
-		/* A host call that a reset left behind does not hold up INIT. */
+		/* A host call that is still running after a reset does not delay INIT. */
 		if (a->cancelled && a->refs[i].kind == VRD_REF_DEVICE)
 			continue;
 		for (unsigned int j = 0; j < b->num_refs; j++)

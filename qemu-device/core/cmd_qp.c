@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Commands about queue pairs.  Control thread, under dev->lock; the rules of
- * MODIFY_QP are in qp_rules.c, errors of a running QP in qp.c.
+ * Commands for queue pairs.  Control thread, under dev->lock.  The rules of MODIFY_QP are in
+ * qp_rules.c, errors of a running QP in qp.c.
  */
 #include <endian.h>
 #include <errno.h>
@@ -15,12 +15,12 @@
 #include "qp_rules.h"
 #include "trace.h"
 
-#define SQ_STRIDE	64U			/* smallest entries */
+#define SQ_STRIDE	64U			/* size of the smallest entries */
 #define RQ_STRIDE	32U
-#define SQ_MAX_SHIFT	6			/* up to a page */
+#define SQ_MAX_SHIFT	6			/* entries of up to a page */
 #define RQ_MAX_SHIFT	7
 
-/* A request in the CPU's order, with its objects. */
+/* A request in CPU byte order, with its objects. */
 struct create {
 	const struct virtio_rdma_create_qp_req *req;
 	struct vrd_ctx *ctx;
@@ -29,7 +29,7 @@ struct create {
 	struct vrd_srq *srq;		/* or NULL */
 	uint32_t sq_entries, rq_entries, max_send_sge, max_recv_sge, max_inline;
 	uint32_t sq_offset, rq_offset, sq_ctrl, rq_ctrl;
-	uint64_t size;			/* of the buffer, as far as it is used */
+	uint64_t size;			/* of the used part of the buffer */
 };
 
 static int check_type(struct vrd_device *dev, const struct create *c)
@@ -41,12 +41,12 @@ static int check_type(struct vrd_device *dev, const struct create *c)
 		/* fall through */
 	case VIRTIO_RDMA_QPT_RC:
 	case VIRTIO_RDMA_QPT_UD:
-		/* Kernel users name memory by the DMA key, which QP 1 always has. */
+		/* Kernel users address memory by the DMA key, which QP 1 always has. */
 		if (c->ctx->kernel && !vrd_device_has(dev, VIRTIO_RDMA_F_DMA_KEY))
 			return -EOPNOTSUPP;
 		return 0;
 	case VIRTIO_RDMA_QPT_GSI:
-		/* QP 1 speaks for the port, so a process must not have it. */
+		/* QP 1 acts on behalf of the port, so a user process must not have it. */
 		return c->ctx->kernel ? 0 : -EPERM;
 	default:
 		return -EOPNOTSUPP;
@@ -81,7 +81,7 @@ static bool is_datagram(uint8_t type)
 	return type == VIRTIO_RDMA_QPT_UD || type == VIRTIO_RDMA_QPT_GSI;
 }
 
-/* What the entries must hold, and how many there may be. */
+/* Checks the sizes of entries and the number of entries. */
 static int check_sizes(struct vrd_device *dev, const struct create *c)
 {
 	const struct vrd_limits *l = &dev->limits;
@@ -99,7 +99,7 @@ static int check_sizes(struct vrd_device *dev, const struct create *c)
 		data = c->max_send_sge * (uint32_t)sizeof(struct virtio_rdma_sge);
 		if (data < c->max_inline)
 			data = c->max_inline;
-		/* a datagram's data begin in its second line, needed or not */
+		/* the data of a datagram begin in its second line, whether there are data or not */
 		if (!vrd_is_power_of_two(c->sq_entries) || c->sq_entries > max_wr ||
 		    head + data > stride || head == stride)
 			return -EINVAL;
@@ -138,7 +138,7 @@ static int check_layout(struct create *c)
 	} else if (c->rq_ctrl) {
 		return -EINVAL;
 	}
-	/* Without rings there is no use for a buffer. */
+	/* A buffer without rings would not be used. */
 	if (!n && c->req->buf.handle)
 		return -EINVAL;
 	return vrd_spans_check(span, n, &c->size);
@@ -211,7 +211,7 @@ static struct vrd_qp *qp_new(struct vrd_device *dev, const struct create *c)
 
 /* ---- the end of a QP ----------------------------------------------------- */
 
-/* On a worker or under dev->lock; likewise qp_release(). */
+/* Runs on a worker or under dev->lock; so does qp_release(). */
 static void qp_retire(struct vrd_end *end)
 {
 	struct vrd_qp *qp = vrd_end_of(end, vrd_qp, end);
@@ -243,7 +243,7 @@ static void qp_free(struct vrd_end *end)
 	struct vrd_qp *qp = vrd_end_of(end, vrd_qp, end);
 	struct vrd_device *dev = qp->dev;
 
-	/* Only now: a thread of the transport may have raised one until it was released. */
+	/* Not before: until the release a thread of the transport may have raised an event. */
 	if (qp->numbered) {
 		vrd_event_forget_qp(dev, qp->qpn);
 		vrd_table_release(&dev->qps, qp->qpn);
@@ -262,7 +262,7 @@ static void qp_set_end(struct vrd_qp *qp)
 
 /* ---- creation ------------------------------------------------------------ */
 
-/* Takes the number that the core chooses, or a transport has chosen. */
+/* Claims the number that the core chooses, or that a transport has chosen. */
 static int qp_number(struct vrd_qp *qp)
 {
 	int ret = vrd_transports_qp_number(qp);
@@ -299,7 +299,7 @@ static int qp_created(struct vrd_cmd *cmd, int ret)
 	if (!qp->numbered) {
 		ret = qp_number(qp);
 		if (ret == -EEXIST && dev->ends.num) {
-			/* The QP that had the number before is not quite gone. */
+			/* The QP that used the number before has not been freed yet. */
 			vrd_cmd_wait(cmd, qp_created);
 			vrd_cmd_complete(cmd, 0);
 			return VRD_CMD_PENDING;
@@ -331,7 +331,10 @@ int vrd_cmd_create_qp(struct vrd_cmd *cmd)
 	ret = parse_create(dev, cmd->req, &c);
 	if (ret)
 		return ret;
-	/* A transport may choose the number, so the table cannot refuse before it. */
+	/*
+	 * A transport may choose the number later, so vrd_table_claim() cannot check the limit
+	 * here.
+	 */
 	if (dev->qps.count >= dev->limits.max_qp)
 		return -ENOMEM;
 	qp = qp_new(dev, &c);
@@ -346,7 +349,7 @@ int vrd_cmd_create_qp(struct vrd_cmd *cmd)
 		qp->sq.ctrl = vrd_buf_at(&qp->buf, c.sq_ctrl);
 	if (c.rq_entries)
 		qp->rq.ctrl = vrd_buf_at(&qp->buf, c.rq_ctrl);
-	/* With a transport that chooses numbers: see qp_created(). */
+	/* If a transport chooses the number: see qp_created(). */
 	if (!dev->owner || qp->type == VIRTIO_RDMA_QPT_GSI) {
 		ret = qp_number(qp);
 		if (ret)
@@ -399,8 +402,8 @@ static int qp_modify_check(struct vrd_qp *qp, struct vrd_qp_change *change)
 }
 
 /*
- * The first step: checks the change and chooses the path.  RESET takes effect now,
- * so that no poller posts anything while the transports reset their parts.
+ * The first step: checks the change and chooses the path.  RESET takes effect now, so that
+ * no poller posts anything while the transports reset their parts.
  */
 static int qp_modify_begin(struct vrd_qp *qp, struct vrd_qp_change *change)
 {
@@ -420,7 +423,7 @@ static int qp_modify_begin(struct vrd_qp *qp, struct vrd_qp_change *change)
 	return ret;
 }
 
-/* The last step; @ret is what vrd_path_modify() returned.  change->to gets the new state. */
+/* The last step; @ret is the result of vrd_path_modify().  change->to is set to the new state. */
 static void qp_modify_end(struct vrd_qp *qp, struct vrd_qp_change *change, int ret)
 {
 	if (change->to == VIRTIO_RDMA_QPS_RESET)
@@ -431,7 +434,7 @@ static void qp_modify_end(struct vrd_qp *qp, struct vrd_qp_change *change, int r
 	} else {
 		vrd_path_commit(qp, change);
 		vrd_qp_merge_attr(&qp->attr, &change->attr, change->mask);
-		/* An error that came in between stays. */
+		/* Keep the state of an error that occurred since the first step. */
 		if (qp->state == change->from || change->to == VIRTIO_RDMA_QPS_ERR)
 			qp->state = change->to;
 		change->to = qp->state;
@@ -440,8 +443,8 @@ static void qp_modify_end(struct vrd_qp *qp, struct vrd_qp_change *change, int r
 }
 
 /*
- * Where the host's RDMA stack is asked, a worker does it, and no lock is held: a
- * neighbour may have to be found.
+ * If this calls the host's RDMA stack, it runs on a worker without locks: the call may have
+ * to resolve a neighbour.
  */
 static int qp_modify_slow(struct vrd_cmd *cmd)
 {
@@ -454,7 +457,10 @@ static int qp_modified(struct vrd_cmd *cmd, int ret)
 	struct vrd_device *dev = cmd->dev;
 	struct vrd_qp *qp = cmd->obj;
 
-	/* After a reset the QP is out of the table, and only this has kept it. */
+	/*
+	 * After a reset the QP is not in the table any more, and only this command has a
+	 * reference.
+	 */
 	if (cmd->cancelled)
 		goto unuse;
 	qp_modify_end(qp, change, ret);
@@ -464,14 +470,14 @@ static int qp_modified(struct vrd_cmd *cmd, int ret)
 	vrd_dev_log(dev, VRD_LOG_DEBUG, "QP %u: state %u to %u", qp->qpn, change->from, change->to);
 	if (change->to == VIRTIO_RDMA_QPS_RESET)
 		vrd_event_forget_qp(dev, qp->qpn);
-	/* To flush, to drain, or to look at what was posted before RTS. */
+	/* Flush, drain, or check for requests that were posted before RTS. */
 	vrd_qp_schedule(qp);
 unuse:
 	vrd_end_unuse(dev, &qp->end, &qp->users);
 	return ret;
 }
 
-/* A copy: the guest may change its table while the host is asked. */
+/* Copies the GID: the guest may change its table during the host's call. */
 static void find_sgid(struct vrd_qp *qp, const struct virtio_rdma_qp_attr *attr)
 {
 	const uint8_t *sgid = vrd_gid_at(qp->dev, attr->av.sgid_index);
@@ -541,7 +547,7 @@ int vrd_cmd_query_qp(struct vrd_cmd *cmd)
 
 /* ---- destroy ----------------------------------------------------------- */
 
-/* Nobody finds it any more; those that have found it may go on for their turn. */
+/* Lookups do not find the QP any more.  Pollers that found it may use it until their turn ends. */
 static void qp_take_out(struct vrd_qp *qp)
 {
 	vrd_table_unpublish(&qp->dev->qps, qp->qpn);
@@ -571,7 +577,10 @@ void vrd_qp_destroy_all(struct vrd_device *dev)
 
 	for (pos = 0; (qp = vrd_table_next(&dev->qps, &pos));) {
 		qp_take_out(qp);
-		/* Without workers: all of them, then one grace period for all. */
+		/*
+		 * Without workers: retire all QPs here, then wait for one grace period for all
+		 * of them.
+		 */
 		if (!dev->workers) {
 			qp_retire(&qp->end);
 			qp->end.retire = NULL;

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Commands in flight: taking them off the control virtqueue, their order, and
- * their answers.  See cmd.h.
+ * Commands in flight: taking them off the control virtqueue, their order, and their answers.
+ * See cmd.h.
  *
- * The queue may stop while commands run.  Then they go on, and their responses
- * wait until the queue starts again where it stopped: to the driver a pause looks
- * like a slow device.  A command that was taken and not answered is part of the
- * device's state, as the objects are.
+ * The queue may stop while commands run.  They continue, and their responses wait until the
+ * queue starts again where it stopped.  To the driver such a pause looks like a slow device.
+ * Commands that were taken and not answered are part of the device's state, as its objects
+ * are.
  *
- * Control thread under dev->lock, but for vrd_cmd_complete(); cancel: front end.
+ * Control thread under dev->lock, except for vrd_cmd_complete() (any thread) and cancel
+ * (front end).
  */
 #include <endian.h>
 #include <errno.h>
@@ -37,7 +38,7 @@ static void cmd_free(struct vrd_cmd *cmd)
 	free(cmd);
 }
 
-/* The queue runs: the response goes out, and the command with it. */
+/* Sends the response and frees the command.  The queue must be running. */
 static void send_response(struct vrd_cmd *cmd)
 {
 	struct vrd_device *dev = cmd->dev;
@@ -82,7 +83,7 @@ void vrd_cmds_signal(struct vrd_device *dev)
 	vrd_unlock(&vq->lock);
 }
 
-/* Those that waited for @cmd, and for nothing else, may start. */
+/* Commands that waited only for @cmd may start. */
 static void release_waiting(struct vrd_cmd *cmd)
 {
 	struct vrd_cmds *cmds = &cmd->dev->cmds;
@@ -94,7 +95,7 @@ static void release_waiting(struct vrd_cmd *cmd)
 			TAILQ_INSERT_TAIL(&cmds->ready, later, ready_link);
 }
 
-/* It is over, with @ret. */
+/* The command has ended with result @ret. */
 static void finish(struct vrd_cmd *cmd, int ret)
 {
 	struct vrd_device *dev = cmd->dev;
@@ -131,7 +132,7 @@ static void start_ready(struct vrd_device *dev)
 	}
 }
 
-/* On the control thread: what it waited for has come. */
+/* On the control thread: the operation that the command waited for has ended. */
 static void resume(struct vrd_followup *f)
 {
 	struct vrd_cmd *cmd = (void *)((char *)f - offsetof(struct vrd_cmd, followup));
@@ -163,7 +164,7 @@ int vrd_cmd_wait(struct vrd_cmd *cmd, vrd_cmd_step_fn *step)
 	return VRD_CMD_PENDING;
 }
 
-/* On a poller. */
+/* Runs on a poller. */
 static void grace_over(struct vrd_deferred *deferred)
 {
 	vrd_cmd_complete((void *)((char *)deferred - offsetof(struct vrd_cmd, deferred)), 0);
@@ -200,7 +201,7 @@ int vrd_cmd_run(struct vrd_cmd *cmd, vrd_cmd_fn *slow, vrd_cmd_step_fn *step, bo
 
 /* ---- taking ------------------------------------------------------------ */
 
-/* A copy of the request and of where the response goes; NULL: out of memory. */
+/* Copies the request and the addresses of the response buffer; NULL: out of memory. */
 static struct vrd_cmd *cmd_new(struct vrd_device *dev, const struct vrd_vq_elem *elem)
 {
 	uint32_t len = elem->readable < VRD_MAX_REQUEST ?
@@ -224,14 +225,14 @@ static struct vrd_cmd *cmd_new(struct vrd_device *dev, const struct vrd_vq_elem 
 	memcpy(cmd->elem->seg, elem->seg + elem->num_readable, segs * sizeof(elem->seg[0]));
 	cmd->dev = dev;
 	cmd->req_len = vrd_vq_read(vq, elem, cmd->raw, len) ? len : 0;
-	/* Where no status can go, nothing is done. */
+	/* A command without room for a status is not executed. */
 	if (elem->writable >= sizeof(struct virtio_rdma_rsp_hdr) &&
 	    vrd_vq_can_write(vq, elem, sizeof(struct virtio_rdma_rsp_hdr)))
 		cmd->rsp = cmd->rsp_buf;
 	return cmd;
 }
 
-/* There is no memory for it: the answer needs none. */
+/* There is no memory for the command; this answer needs none. */
 static void refuse(struct vrd_device *dev, const struct vrd_vq_elem *elem)
 {
 	struct virtio_rdma_rsp_hdr rsp = { .status = htole32(VIRTIO_RDMA_S_NOMEM) };
@@ -270,9 +271,8 @@ bool vrd_cmds_take(struct vrd_device *dev)
 	if (dev->cmds.num >= VRD_MAX_CMDS)
 		return false;
 	/*
-	 * Only this thread takes chains, and whatever else changes the queue
-	 * needs dev->lock: so vq->lock, which must be the innermost, is not held
-	 * while the command runs.
+	 * Only this thread takes chains, and all other changes of the queue need dev->lock.  So
+	 * vq->lock, which must be the innermost lock, is not held while the command runs.
 	 */
 	vrd_lock(&vq->lock);
 	got = vrd_vq_pop_locked(vq, elem);
@@ -301,7 +301,7 @@ void vrd_cmds_want_kick(struct vrd_device *dev, bool want)
 	vrd_unlock(&vq->lock);
 }
 
-/* Only this thread adds to the list, and a cancel does not change what is true here. */
+/* Safe without dev->lock: only this thread adds to the list, and a cancel only reduces num. */
 bool vrd_cmds_available(struct vrd_device *dev)
 {
 	struct vrd_vq *vq = queue_of(dev);
@@ -328,7 +328,10 @@ void vrd_cmds_cancel(struct vrd_device *dev)
 		if (cmd->cancelled)
 			continue;
 		if (cmd->state == VRD_CMD_RUNS) {
-			/* It stays in the list: later commands of its objects wait. */
+			/*
+			 * It stays in the list, so that later commands that conflict with it
+			 * wait.
+			 */
 			cmd->cancelled = true;
 			continue;
 		}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Commands about shared receive queues.  Control thread, under dev->lock;
- * taking receives off them is in wqe.c.
+ * Commands for shared receive queues.  Control thread, under dev->lock.  wqe.c takes
+ * receives off them.
  */
 #include <endian.h>
 #include <errno.h>
@@ -12,13 +12,13 @@
 #include "event.h"
 #include "poller.h"
 
-#define STRIDE		32U			/* smallest entries */
-#define MAX_SHIFT	7			/* up to a page */
+#define STRIDE		32U			/* size of the smallest entries */
+#define MAX_SHIFT	7			/* entries of up to a page */
 
-/* Where the parts of an SRQ lie, in its own words. */
+/* Positions and sizes of the parts of an SRQ, in CPU byte order. */
 struct layout {
 	uint32_t entries, max_sge, ring_offset, ctrl_offset, stride;
-	uint64_t size;			/* of the buffer, as far as it is used */
+	uint64_t size;			/* of the used part of the buffer */
 };
 
 static int check_layout(const struct vrd_device *dev, struct layout *l)
@@ -62,7 +62,7 @@ static struct vrd_srq *srq_new(struct vrd_pd *pd, const struct layout *l, uint8_
 
 /* ---- limit ------------------------------------------------------------- */
 
-/* May block, where the transport counts. */
+/* May block if the transport counts the receives. */
 static int set_limit(struct vrd_srq *srq, uint32_t limit)
 {
 	int ret;
@@ -72,7 +72,7 @@ static int set_limit(struct vrd_srq *srq, uint32_t limit)
 	ret = vrd_transports_srq_modify(srq, limit);
 	if (ret != -EOPNOTSUPP)
 		return ret;
-	/* A limit that is above what is posted is reached at once. */
+	/* If fewer receives are posted than the limit, it is reached at once. */
 	vrd_lock(&srq->ring.lock);
 	srq->limit = limit;
 	vrd_srq_check_limit(srq);
@@ -82,7 +82,7 @@ static int set_limit(struct vrd_srq *srq, uint32_t limit)
 
 /* ---- life -------------------------------------------------------------- */
 
-/* On a worker or under dev->lock. */
+/* Runs on a worker or under dev->lock. */
 static void srq_retire(struct vrd_end *end)
 {
 	struct vrd_srq *srq = vrd_end_of(end, vrd_srq, end);
@@ -104,7 +104,7 @@ static void srq_free(struct vrd_end *end)
 	struct vrd_ctx *ctx = srq->ctx;
 	struct vrd_pd *pd = srq->pd;
 
-	/* Only now: a thread of the transport may have raised one until it was released. */
+	/* Not before: until the release a thread of the transport may have raised an event. */
 	vrd_event_forget_srq(dev, srq->srqn);
 	vrd_buf_destroy(dev, &srq->buf);
 	vrd_table_release(&dev->srqs, srq->srqn);
@@ -284,7 +284,10 @@ int vrd_cmd_query_srq(struct vrd_cmd *cmd)
 
 /* ---- destroy ----------------------------------------------------------- */
 
-/* Its QPs are gone; those that still have it in this turn may go on. */
+/*
+ * The QPs of the SRQ have been destroyed.  Pollers that found the SRQ may use it until their
+ * turn ends.
+ */
 static void srq_take_out(struct vrd_srq *srq)
 {
 	vrd_table_unpublish(&srq->dev->srqs, srq->srqn);
@@ -316,7 +319,10 @@ void vrd_srq_destroy_all(struct vrd_device *dev)
 
 	for (pos = 0; (srq = vrd_table_next(&dev->srqs, &pos));) {
 		srq_take_out(srq);
-		/* Without workers: all of them, then one grace period for all. */
+		/*
+		 * Without workers: retire all SRQs here, then wait for one grace period for all
+		 * of them.
+		 */
 		if (!dev->workers) {
 			srq_retire(&srq->end);
 			srq->end.retire = NULL;
