@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * How the bytes of one contiguous run are moved, when a guest's
- * CPU may be watching.
+ * Moves the bytes of one contiguous run while a guest's CPU may poll the destination.
  *
- * The bytes themselves are moved by memmove(): the sides may overlap, when a
- * QP is connected to one of the same guest, and glibc's streams large copies
- * past the caches by itself.
+ * The bytes are moved by memmove().  The two sides may overlap, if a QP is connected to
+ * another QP of the same guest.  glibc's memmove() uses non-temporal stores for large
+ * copies.
  */
 #ifndef VRD_MOVE_H
 #define VRD_MOVE_H
@@ -17,11 +16,11 @@
 #include "compiler.h"
 
 /*
- * Moves the last run of a message, of at least one byte: what precedes its last
- * aligned word first, then that word with one release store, so that a CPU of
- * the guest that polls on the last byte, or on a counter at the end, has all
- * the rest when it sees it.  The release also covers the earlier runs.  (The
- * word is loaded before anything is stored: the runs may overlap.)
+ * Moves the last run of a message, of at least one byte.  It first moves all bytes before
+ * the last aligned word, then stores that word with release semantics.  So a CPU of the
+ * guest that polls the last byte, or a counter at the end of the message, sees all other
+ * bytes when it sees that one.  The release also covers the earlier runs.  The last word is
+ * loaded before anything is stored, because the runs may overlap.
  */
 static VRD_INLINE void vrd_move_last(uint8_t *dst, const uint8_t *src, size_t n)
 {

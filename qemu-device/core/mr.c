@@ -2,13 +2,13 @@
 /*
  * Memory regions.
  *
- * A region keeps the guest's pfns as runs of pages that follow each other, 16 bytes
- * for each run, and beside each its hva, which is computed again when the memory
- * table changes.  So a new table invalidates no region: a run that is not all RAM
- * any more, or lies in several regions of the table, has no hva, and its pages are
- * looked up in the table at each access, which fails where there is no RAM.
+ * A region stores the guest's pfns as runs of consecutive pages, 16 bytes for each run.
+ * Each run also has its hva, which is computed again when the memory table changes.  So a
+ * new table does not invalidate regions.  A run has no hva if it is not all RAM any more, or
+ * if it lies in several regions of the table.  Its pages are then looked up in the table at
+ * each access, which fails if there is no RAM.
  *
- * Control thread, dev->lock.  What pollers do with a region is key.c.
+ * Control thread, dev->lock.  The functions that pollers use are in key.c.
  */
 #include <endian.h>
 #include <errno.h>
@@ -25,8 +25,9 @@
 #define PAGE_SIZE	((uint64_t)VIRTIO_RDMA_PAGE_SIZE)
 #define PAGE_SHIFT	VIRTIO_RDMA_PAGE_SHIFT
 
-/* Registrations in several commands that may be under way at a time: they are
- * looked for one by one.
+/*
+ * Maximum number of registrations that take several commands and are not complete: the list
+ * is searched linearly.
  */
 #define MAX_PARTIAL	256
 
@@ -40,7 +41,7 @@ static int check_access(uint32_t access)
 {
 	if (access & ~(uint32_t)ACCESS_SUPPORTED)
 		return -EOPNOTSUPP;
-	/* IBTA 10.6.6.2.1: who may change a region from afar may change it here. */
+	/* IBTA 10.6.6.2.1: remote write and atomic rights require the local write right. */
 	if ((access & ACCESS_REMOTE_CHANGE) && !(access & VIRTIO_RDMA_ACCESS_LOCAL_WRITE))
 		return -EINVAL;
 	return 0;
@@ -53,7 +54,7 @@ static bool needs_write(const struct vrd_mr *mr)
 
 static int get_random(struct vrd_device *dev, uint32_t *value)
 {
-	/* Up to 256 bytes come without interruption. */
+	/* getrandom() returns up to 256 bytes without interruption. */
 	if (!dev->num_random) {
 		if (getrandom(dev->random, sizeof(dev->random), 0) != sizeof(dev->random))
 			return -EIO;
@@ -63,12 +64,12 @@ static int get_random(struct vrd_device *dev, uint32_t *value)
 	return 0;
 }
 
-/* More attempts than this mean that something is wrong: each succeeds in half of all cases. */
+/* Each attempt succeeds with a probability of one half: more attempts indicate a fault. */
 #define KEY_ATTEMPTS	64
 
 /*
- * A key cannot be guessed from another one: its lowest byte and its number, by
- * which the table finds the region, are random.
+ * A key cannot be derived from another one: its lowest byte and its number, by which the
+ * table finds the region, are random.
  */
 static int mr_take_key(struct vrd_device *dev, struct vrd_mr *mr)
 {
@@ -80,7 +81,7 @@ static int mr_take_key(struct vrd_device *dev, struct vrd_mr *mr)
 		ret = get_random(dev, &key);
 		if (ret)
 			return ret;
-		/* Handle 0 is none. */
+		/* Handle 0 is reserved: it means none. */
 		if (!vrd_key_index(key) || key == VIRTIO_RDMA_LOCAL_DMA_LKEY)
 			continue;
 		ret = vrd_table_claim(&dev->mrs, vrd_key_index(key));
@@ -123,8 +124,8 @@ static void count_bytes(struct vrd_device *dev, int64_t bytes, int dma)
 }
 
 /*
- * A host may give the same number to the local key of one region and the remote
- * key of another, so each kind has its table.
+ * A host may use the same number for the local key of one region and the remote key of
+ * another, so each kind of key has its own table.
  */
 static int claim_host_key(struct vrd_table *table, struct vrd_host_key *hk, struct vrd_mr *mr,
 			  uint32_t key)
@@ -147,19 +148,19 @@ static void release_host_key(struct vrd_table *table, struct vrd_host_key *hk)
 
 #define ACCESS_REMOTE	(ACCESS_REMOTE_CHANGE | VIRTIO_RDMA_ACCESS_REMOTE_READ)
 
-/* The region is found by the host's keys from now on, and by no other. */
+/* From now on the region is found only by the host's keys. */
 static int publish_host_keys(struct vrd_device *dev, struct vrd_mr *mr)
 {
 	int ret = claim_host_key(&dev->lkeys, &mr->host_lkey, mr, mr->lkey);
 
-	/* Without remote rights the remote key may be none, the same for all. */
+	/* Without remote rights the host may return one dummy remote key for all regions. */
 	if (!ret && mr->access & ACCESS_REMOTE)
 		ret = claim_host_key(&dev->rkeys, &mr->host_rkey, mr, mr->rkey);
 	if (ret) {
 		release_host_key(&dev->lkeys, &mr->host_lkey);
 		return ret;
 	}
-	/* Not that of a number in dev->mrs. */
+	/* It must not match a number in dev->mrs. */
 	mr->key = 0;
 	vrd_table_publish(&dev->lkeys, mr->host_lkey.number, &mr->host_lkey);
 	if (mr->host_rkey.mr)
@@ -167,7 +168,10 @@ static int publish_host_keys(struct vrd_device *dev, struct vrd_mr *mr)
 	return 0;
 }
 
-/* Nobody finds it any more; those who have may use it until the grace period ends. */
+/*
+ * Lookups do not find the region any more.  Pollers that found it may use it until the grace
+ * period ends.
+ */
 static void mr_unpublish(struct vrd_device *dev, struct vrd_mr *mr)
 {
 	vrd_table_unpublish(&dev->mrs, mr->index);
@@ -177,7 +181,7 @@ static void mr_unpublish(struct vrd_device *dev, struct vrd_mr *mr)
 		vrd_table_unpublish(&dev->rkeys, mr->host_rkey.number);
 }
 
-/* The region is in no table any more, and nobody uses it. */
+/* The region is in no table, and no thread uses it. */
 static void mr_free(struct vrd_device *dev, struct vrd_mr *mr)
 {
 	if (mr->dma)
@@ -202,7 +206,7 @@ static void end_free(struct vrd_end *end)
 	mr_free(end->dev, vrd_end_of(end, vrd_mr, end));
 }
 
-/* All pages have come: closes the list, and gives back what is not used of it. */
+/* All pages have been added: terminates the list of runs and frees the unused part of it. */
 static void mr_end_runs(struct vrd_mr *mr)
 {
 	struct vrd_mr_run *runs;
@@ -218,8 +222,8 @@ static void mr_end_runs(struct vrd_mr *mr)
 }
 
 /*
- * All pages are there, so the transport may register them: vrd_mr_reg_slow(), then
- * vrd_mr_registered().  Until then nobody finds the region.
+ * All pages have been added, so the transport may register them: vrd_mr_reg_slow(), then
+ * vrd_mr_registered().  Until then lookups do not find the region.
  */
 static int mr_complete(struct vrd_device *dev, struct vrd_mr *mr)
 {
@@ -227,7 +231,7 @@ static int mr_complete(struct vrd_device *dev, struct vrd_mr *mr)
 		mr_end_runs(mr);
 	vrd_mr_retranslate(dev, mr, true);
 	mr->generation = dev->mem_generation;
-	/* A worker looks at the memory table. */
+	/* A worker uses the memory table. */
 	dev->mem_pins++;
 	mr->pinned_mem = true;
 	return VRD_MR_COMPLETE;
@@ -238,14 +242,14 @@ int vrd_mr_reg_slow(struct vrd_mr *mr)
 	return vrd_transports_mr_reg(mr->pd->ctx->dev, mr);
 }
 
-/* It was not registered, for @ret. */
+/* The registration failed with @ret. */
 static int not_registered(struct vrd_device *dev, struct vrd_mr *mr, int ret, bool cancelled)
 {
 	if (!mr->was_partial || cancelled) {
 		mr_free(dev, mr);
 		return ret;
 	}
-	/* As before the last command: the driver may try it again. */
+	/* Restore the state before the last command: the driver may repeat it. */
 	mr->filled = mr->filled_before;
 	mr->num_runs = mr->runs_before;
 	LIST_INSERT_HEAD(&dev->partial_mrs, mr, partial_link);
@@ -283,8 +287,8 @@ int vrd_mr_registered(struct vrd_mr *mr, int ret, bool cancelled)
 }
 
 /*
- * Room for @num more runs.  What is allocated is bounded by what the guest has sent,
- * and by the region's pages, which count against max_mr_bytes.
+ * Makes room for @num more runs.  The allocation is bounded by the number of extents that
+ * the guest has sent, and by the region's pages, which count against max_mr_bytes.
  */
 static int mr_reserve_runs(struct vrd_mr *mr, uint32_t num)
 {
@@ -295,7 +299,7 @@ static int mr_reserve_runs(struct vrd_mr *mr, uint32_t num)
 		want = mr->num_pages;
 	if (mr->runs && want <= mr->max_runs)
 		return 0;
-	/* Not an allocation for each command of a region that takes many. */
+	/* Avoid an allocation for each command if the region takes many commands. */
 	if (mr->runs && want < 2 * (uint64_t)mr->max_runs)
 		want = 2 * (uint64_t)mr->max_runs;
 	if (want > mr->num_pages)
@@ -320,7 +324,7 @@ static void mr_add_pages(struct vrd_mr *mr, uint32_t pfn, uint32_t pages)
 	mr->filled += pages;
 }
 
-/* Appends the pages of @x; they are as many as are missing or fewer. */
+/* Appends the pages of @x, at most as many as are missing. */
 static int mr_fill(struct vrd_device *dev, struct vrd_mr *mr, const struct vrd_extents *x)
 {
 	uint64_t addr, pages;
@@ -363,7 +367,7 @@ int vrd_mr_reg(struct vrd_pd *pd, uint32_t access, uint64_t iova, uint64_t lengt
 							   caps.max_mr_size;
 	if (!length || length > max || iova + length - 1 < iova)
 		return -EINVAL;
-	/* No overflow: max_mr_size is far below 2^64. */
+	/* No overflow: max_mr_size is much less than 2^64. */
 	if (total_pages != ((iova & (PAGE_SIZE - 1)) + length + PAGE_SIZE - 1) >> PAGE_SHIFT)
 		return -EINVAL;
 	if (total_pages > UINT32_MAX || total_pages << PAGE_SHIFT > dev->limits.max_mr_bytes ||
@@ -467,7 +471,7 @@ int vrd_mr_take_out(struct vrd_device *dev, uint32_t handle, struct vrd_mr **out
 	if (!mr)
 		return -ENOENT;
 	mr_unpublish(dev, mr);
-	/* Copies that have found it end: no byte moves after the reply. */
+	/* Wait for copies that use the region: no byte is moved after the reply. */
 	mr->end = (struct vrd_end){
 		.release = end_release, .free = end_free,
 		.grace = true,
@@ -515,7 +519,7 @@ void vrd_mr_retranslate(struct vrd_device *dev, struct vrd_mr *mr, bool all)
 
 		if (!all && !vrd_mem_changed(dev->mem, addr, len))
 			continue;
-		/* Most of a region's runs lie in one region of the table. */
+		/* Most runs of a region lie in the same region of the table. */
 		if (!slot || addr - slot->addr >= slot->size)
 			slot = vrd_mem_slot_at(dev->mem, addr);
 		if (slot && len <= slot->size - (addr - slot->addr) &&

@@ -1,20 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Signals descriptors that another process shares, without ever blocking: see
- * notify.h.
+ * Signals descriptors that another process shares, without blocking: see notify.h.
  *
- * write() to an eventfd sleeps while the counter is full, unless the open file
- * has O_NONBLOCK at that moment; there is no flag for a single call (RWF_NOWAIT
- * is for files with a write_iter method, which an eventfd lacks), and looking
- * first with poll() races with the other process.  The kernel itself signals
- * eventfds without sleeping: eventfd_signal() saturates the counter.  The way to
- * it that needs no privilege is asynchronous I/O with IOCB_FLAG_RESFD: the
- * completion of a request signals the eventfd that the request names.  The
- * request used here is a read of 0 bytes from an eventfd of our own, which fails
- * at once with EINVAL; its completion signals all the same, inside io_submit().
+ * write() to an eventfd sleeps while the counter is full, unless the open file has
+ * O_NONBLOCK at that moment.  There is no flag for a single call (RWF_NOWAIT is for files
+ * with a write_iter method, which an eventfd lacks), and a check with poll() before the
+ * write races with the other process.  The kernel itself signals eventfds without sleeping:
+ * eventfd_signal() saturates the counter.  An unprivileged process can cause this with
+ * asynchronous I/O and IOCB_FLAG_RESFD: the completion of a request signals the eventfd that
+ * the request names.  The request used here is a read of 0 bytes from an eventfd of the
+ * notifier, which fails at once with EINVAL.  Its completion still signals the eventfd,
+ * inside io_submit().
  *
- * Completions also go into a ring that is mapped into the process.  Nobody
- * reads them; they are dropped by moving the head of the ring to its tail.
+ * Completions are also written to a ring that is mapped into the process.  They are not
+ * read; they are dropped by setting the head of the ring to its tail.
  */
 #include <errno.h>
 #include <stdint.h>
@@ -29,12 +28,12 @@
 #include "objects.h"
 #include "shm.h"
 
-/* Requests in flight: one for each thread that signals at a time. */
+/* Maximum number of requests in flight: one for each thread that is signalling. */
 #define MAX_IN_FLIGHT	256
-/* More attempts than this mean that the kernel has no memory for a request. */
+/* If more attempts fail, the kernel has no memory for a request. */
 #define MAX_ATTEMPTS	16
 
-/* The kernel's ring of completions, at the address that names the context. */
+/* The kernel's completion ring; its address is the context ID. */
 struct aio_ring {
 	uint32_t id, nr;
 	uint32_t head, tail;
@@ -94,7 +93,7 @@ bool vrd_fd_is_unix_stream(int fd)
 	       !getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) && type == SOCK_STREAM;
 }
 
-/* Drops all completions.  The head has one writer at a time and never goes back. */
+/* Drops all completions.  The head has one writer at a time and only moves forward. */
 static void reap_locked(const struct vrd_notifier *n)
 {
 	struct aio_ring *ring = ring_of(n);
@@ -116,7 +115,7 @@ static int signal_eventfd(struct vrd_notifier *n, int fd)
 	for (unsigned int i = 0; i < MAX_ATTEMPTS; i++) {
 		ret = syscall(SYS_io_submit, n->aio, 1L, &list);
 		if (ret == 1) {
-			/* Another thread that holds the lock does it for this one. */
+			/* If the lock is taken, its holder drops this completion as well. */
 			if (vrd_lock_try(&n->reap_lock)) {
 				reap_locked(n);
 				vrd_unlock(&n->reap_lock);
@@ -125,7 +124,7 @@ static int signal_eventfd(struct vrd_notifier *n, int fd)
 		}
 		if (errno != EAGAIN)
 			return -errno;
-		/* No room for a completion: drop those that are there. */
+		/* The ring has no room for a completion: drop the old ones. */
 		vrd_lock(&n->reap_lock);
 		reap_locked(n);
 		vrd_unlock(&n->reap_lock);
@@ -140,7 +139,7 @@ int vrd_notify(struct vrd_notifier *n, int fd, bool is_socket)
 
 	if (!is_socket && n->aio)
 		return signal_eventfd(n, fd);
-	/* A full buffer is no error: the other side finds data to read. */
+	/* A full buffer is not an error: the receiver already has data to read. */
 	if (is_socket)
 		ret = send(fd, &one, sizeof(one), MSG_DONTWAIT | MSG_NOSIGNAL);
 	else

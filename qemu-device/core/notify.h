@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Signals descriptors that another process shares: the call descriptors of
- * virtqueues, which pollers and control threads signal, and a front end's error
- * descriptors.
+ * Signals descriptors that another process shares: the call descriptors of virtqueues, which
+ * pollers and control threads signal, and a front end's error descriptors.
  *
- * O_NONBLOCK does not belong to a descriptor but to the open file, and so to
- * everyone who has it.  Whoever relies on it can be blocked at any time by the
- * process that gave the descriptor.  Nothing here depends on it.
+ * O_NONBLOCK is a property of the open file and not of a descriptor, so every process that
+ * has the file can change it.  A thread that relies on it can be blocked at any time by the
+ * process that passed the descriptor.  These functions do not depend on it.
  */
 #ifndef VRD_NOTIFY_H
 #define VRD_NOTIFY_H
@@ -34,10 +33,9 @@ struct vrd_notifier *vrd_engine_notifier(struct vrd_engine *engine);
 bool vrd_fd_is_unix_stream(int fd);
 
 /*
- * Adds 1 to an eventfd, or sends 8 bytes over a socket that passed
- * vrd_fd_is_unix_stream().  A counter that is full, and a socket that is, stay
- * as they are: they are readable already.  Never blocks; any thread, any lock.
- * 0 or a negative errno.
+ * Adds 1 to an eventfd, or sends 8 bytes over a socket that passed vrd_fd_is_unix_stream().
+ * A full counter or socket is left unchanged: it is already readable.  Never blocks; any
+ * thread, any lock.  Returns 0 or a negative errno.
  */
 int vrd_notify(struct vrd_notifier *n, int fd, bool is_socket);
 

@@ -7,12 +7,12 @@
  *   UD       the same for each datagram, by its destination (datagrams, below).
  *   QP 1     has one transport.
  *
- * Before RTR the path is the first transport's that has a part of the QP: there is
- * nothing to carry, but in ERR receives are flushed.  With one transport there is
- * no choice, and nothing here costs more than the call of the path's operations.
+ * Before RTR the path is that of the first transport that has a part of the QP.  No messages
+ * are carried then, but receives are flushed in ERR.  With one transport there is no choice,
+ * and the only cost is the call of the path's operations.
  *
- * The two ends of a connection may choose differently if a GID came or went between
- * their RTRs.  Neither transport delivers to a QP that has the other path.
+ * The two ends of a connection may choose different transports if a GID is added or deleted
+ * between their changes to RTR.  Neither transport delivers to a QP that has the other path.
  *
  * Control thread under dev->lock, except for the datagrams (poller).
  */
@@ -21,7 +21,7 @@
 #include "path.h"
 #include "trace.h"
 
-/* Runs the statement that follows with @t being each transport that has a part of @qp. */
+/* Runs the statement that follows for each transport @t that has a part of @qp. */
 #define for_each_part(t, qp) \
 	for (const struct vrd_transport_ops *const *t = (qp)->dev->transports; *t; t++) \
 		if ((qp)->priv[(*t)->slot])
@@ -36,20 +36,20 @@ static const struct vrd_path_ops *first_path(const struct vrd_qp *qp)
 /* ---- datagrams ---------------------------------------------------------------------- */
 
 /*
- * The send queue of such a QP belongs to one path at a time, qp->send_path.  The
- * path's sq_run() ends before a datagram that needs another one (vrd_path_carries()).
- * The queue changes the path when everything before is complete, so that completions
- * have the order of the ring.
+ * The send queue of a UD QP is used by one path at a time, qp->send_path.  The path's
+ * sq_run() stops at a datagram that needs another path (vrd_path_carries()).  The path of
+ * the queue changes when all earlier requests are complete, so that completions have the
+ * order of the ring.
  *
- * Receives are taken off the ring by the first path alone; datagrams that another
- * transport receives come through vrd_path_deliver().
+ * Only the first path takes receives off the ring.  Datagrams that another transport
+ * receives are delivered by vrd_path_deliver().
  */
 
 static bool is_idle(struct vrd_qp *qp)
 {
 	bool idle = true;
 
-	/* All of them are asked: in ERR this makes them flush. */
+	/* Call sq_idle() of all parts: in ERR this makes them flush. */
 	for_each_part(t, qp)
 		if ((*t)->path->sq_idle && !(*t)->path->sq_idle(qp))
 			idle = false;
@@ -75,7 +75,7 @@ static enum vrd_run send_datagrams(struct vrd_qp *qp, unsigned int budget)
 {
 	enum vrd_run run = VRD_RUN_MORE;
 
-	/* As many changes as there are paths; then other QPs have their turn. */
+	/* At most as many changes as there are paths; then other QPs run. */
 	for_each_part(t, qp) {
 		qp->next_path = NULL;
 		run = qp->send_path->sq_run(qp, budget);
@@ -95,7 +95,7 @@ static enum vrd_run datagrams_sq_run(struct vrd_qp *qp, unsigned int budget)
 		return VRD_RUN_WAIT;
 	if (qp->state == VIRTIO_RDMA_QPS_RTS)
 		return send_datagrams(qp, budget);
-	/* Drained, or flushed, is what the transports were not given. */
+	/* The first path drains or flushes the requests that the transports have not taken. */
 	if (!is_idle(qp))
 		return VRD_RUN_WAIT;
 	return first_path(qp)->sq_run(qp, budget);
@@ -158,10 +158,10 @@ void vrd_path_deliver(struct vrd_qp *qp, uint8_t *data, uint32_t length,
 
 /* ---- choosing ------------------------------------------------------------------------- */
 
-/* Both ring locks are held, or nobody knows the QP yet. */
+/* Both ring locks are held, or no other thread can find the QP yet. */
 static void set_path(struct vrd_qp *qp, const struct vrd_path_ops *path)
 {
-	/* The poller's rq_run comes without a lock. */
+	/* The poller reads it for rq_run without a lock. */
 	__atomic_store_n(&qp->path, path, __ATOMIC_RELAXED);
 	qp->send_path = path == &datagrams ? first_path(qp) : NULL;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the core does with several transports: for a device and its objects
+ * The operations of the core that concern several transports: for a device and its objects
  * (transports.c), and for one queue pair (path.c).
  */
 #ifndef VRD_PATH_H
@@ -11,15 +11,16 @@
 /* ---- transports.c: control or front end thread with dev->lock, unless stated ---- */
 
 /*
- * Sets dev->transports and what follows from it.  @names: with commas, the most
- * preferred first.  0 or -EINVAL with @err.  Before the device is known to anybody.
+ * Sets dev->transports and the fields derived from it.  @names are separated by commas, the
+ * most preferred first.  0 or -EINVAL with @err.  Called before other threads know the
+ * device.
  */
 int vrd_transports_choose(struct vrd_device *dev, const char *names, struct vrd_error *err);
 int vrd_transports_open(struct vrd_device *dev, const struct vrd_device_config *cfg,
 			struct vrd_error *err);
 void vrd_transports_close(struct vrd_device *dev);
 
-/* What all transports of the device can do; the core's limits are not in it.  Any thread. */
+/* What all transports of the device support, without the core's limits.  Any thread. */
 struct vrd_caps vrd_device_caps(struct vrd_device *dev);
 uint8_t vrd_transports_port_state(struct vrd_device *dev);
 void vrd_transports_stats(struct vrd_device *dev,
@@ -43,11 +44,14 @@ void vrd_transports_srq_free(struct vrd_srq *srq);
 int vrd_transports_srq_modify(struct vrd_srq *srq, uint32_t limit);
 int vrd_transports_srq_query(struct vrd_srq *srq, uint32_t *limit);
 /*
- * Makes the private parts.  vrd_transports_qp_free() undoes it, without qp_destroy() if
- * nobody has seen the QP.
+ * Makes the private parts.  vrd_transports_qp_free() frees them; without qp_destroy() if the
+ * QP was never published.
  */
 int vrd_transports_qp_create(struct vrd_qp *qp);
-/* Takes the QP's number in dev->qps: qp->qpn as a transport chose it, or one of the core's. */
+/*
+ * Claims the QP's number in dev->qps: qp->qpn if a transport chose it, else the core chooses
+ * one.
+ */
 int vrd_transports_qp_number(struct vrd_qp *qp);
 void vrd_transports_qp_destroy(struct vrd_qp *qp);
 void vrd_transports_qp_free(struct vrd_qp *qp);
@@ -59,12 +63,12 @@ bool vrd_transports_poll_sleep(struct vrd_device *dev, struct vrd_poller *poller
 
 /* ---- path.c: control thread ----------------------------------------------------- */
 
-/* The path of a QP in RESET and INIT.  For a new QP, or with both ring locks. */
+/* Sets the path for RESET and INIT.  For a new QP, or under both ring locks. */
 void vrd_path_init(struct vrd_qp *qp);
 /*
- * A checked MODIFY_QP: begin with both ring locks, modify without them, commit with
- * them if modify returned 0, else cancel with them.  A change to RESET: commit comes
- * first, then modify, and no cancel.
+ * A checked MODIFY_QP: begin under both ring locks, modify without them, then commit under
+ * both locks if modify returned 0, else cancel under both locks.  For a change to RESET:
+ * first commit, then modify, no cancel.
  */
 void vrd_path_begin(struct vrd_qp *qp, const struct vrd_qp_change *change);
 int vrd_path_modify(struct vrd_qp *qp, const struct vrd_qp_change *change);

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The poller thread: its turns, its messages, and how it sleeps (when: spin.c).
+ * The poller thread: its turns, its messages, and how it sleeps.  spin.c decides when it
+ * sleeps.
  *
- * A turn takes messages, runs the queue pairs that have work, looks at doorbell
- * pages and timers, and ends with a quiescent state.  Each part of it is bounded,
- * so that a turn is short whatever guests do.  After turns without work the poller
- * spins on for its budget and then sleeps on its eventfds.
+ * A turn handles messages, runs the queue pairs that have work, checks doorbell pages and
+ * timers, and ends with a quiescent state.  Each part is bounded, so that a turn is short
+ * whatever guests do.  After turns without work the poller spins for its budget and then
+ * sleeps on its eventfds.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -27,9 +28,9 @@
 #include "path.h"
 #include "poller_internal.h"
 
-/* The clock is read once in so many idle turns. */
+/* The clock is read once in this many idle turns. */
 #define IDLE_TURNS_PER_CLOCK	16
-/* And this often while there is work. */
+/* The same while there is work. */
 #define BUSY_TURNS_PER_CLOCK	256
 
 static _Thread_local struct vrd_poller *current_poller;
@@ -77,7 +78,10 @@ static void signal_wake_fd(struct vrd_poller *poller)
 
 void vrd_poller_notify(struct vrd_poller *poller)
 {
-	/* pairs with the one in try_sleep(): it sees our flag, or we see it sleep */
+	/*
+	 * Pairs with the barrier in prepare_sleep(): either prepare_sleep() sees attention, or this
+	 * thread sees sleeping.
+	 */
 	vrd_full_barrier();
 	if (atomic_load_explicit(&poller->sleeping, memory_order_relaxed) &&
 	    atomic_exchange(&poller->sleeping, false))
@@ -141,7 +145,10 @@ void vrd_poller_call_quiet(struct vrd_poller *poller,
 		vrd_poller_call(poller, fn, arg);
 		return;
 	}
-	/* It sleeps, and cannot wake up now.  What is in its inbox comes first. */
+	/*
+	 * The poller sleeps and cannot wake up while the lock is held.  If its inbox is not
+	 * empty, those messages must run first.
+	 */
 	if (!atomic_load_explicit(&poller->attention, memory_order_acquire)) {
 		fn(poller, arg);
 		done = true;
@@ -171,7 +178,10 @@ void vrd_engine_visit(struct vrd_engine *engine, struct vrd_visit *visit)
 	vrd_poller_send(&engine->pollers[0], &visit->msg);
 }
 
-/* Messages from the inbox, not too many; inbox lock.  *@more: there are others. */
+/*
+ * Takes a bounded number of messages from the inbox; inbox lock.  Sets *@more if there are
+ * others.
+ */
 static struct vrd_message *take_messages(struct vrd_poller *poller, bool *more)
 {
 	struct vrd_message *first = poller->msg_first, *last = first;
@@ -189,13 +199,13 @@ static struct vrd_message *take_messages(struct vrd_poller *poller, bool *more)
 	return first;
 }
 
-/* What other threads left in the inbox. */
+/* Handles the work that other threads put into the inbox. */
 static void take_inbox(struct vrd_poller *poller)
 {
 	struct vrd_message *msg;
 	bool more;
 
-	/* For a message this is the end of a turn. */
+	/* For a message, the previous turn is over: flush first. */
 	if (poller->num_touched)
 		vrd_cq_flush_touched(poller);
 	atomic_exchange_explicit(&poller->attention, false, memory_order_acquire);
@@ -206,7 +216,7 @@ static void take_inbox(struct vrd_poller *poller)
 	vrd_unlock(&poller->inbox_lock);
 
 	while (msg) {
-		/* The memory is the sender's again as soon as the function runs. */
+		/* The sender may reuse the memory as soon as the function runs. */
 		struct vrd_message *next = msg->next;
 
 		msg->fn(poller, msg);
@@ -229,7 +239,7 @@ static bool poll_transports(struct vrd_poller *poller)
 	return worked;
 }
 
-/* True if one has work: no sleep. */
+/* True if a transport has work: the poller must not sleep. */
 static bool transports_pending(struct vrd_poller *poller)
 {
 	struct vrd_poller_dev *pdev;
@@ -241,7 +251,7 @@ static bool transports_pending(struct vrd_poller *poller)
 	return worked;
 }
 
-/* Timers whose time has come; a busy poller does not ask the clock in each turn. */
+/* Runs expired timers.  A busy poller does not read the clock in each turn. */
 static bool run_timers(struct vrd_poller *poller, uint64_t deadline)
 {
 	if ((poller->busy && poller->turn % VRD_TURNS_PER_DEADLINE) ||
@@ -251,7 +261,7 @@ static bool run_timers(struct vrd_poller *poller, uint64_t deadline)
 	return true;
 }
 
-/* True if there was something to do. */
+/* Runs one turn.  True if there was work. */
 static bool turn(struct vrd_poller *poller)
 {
 	uint64_t deadline;
@@ -277,9 +287,9 @@ static bool turn(struct vrd_poller *poller)
 	if (!TAILQ_EMPTY(&poller->walks))
 		worked |= vrd_doorbell_walk(poller);
 	/*
-	 * CQs that wait to have their arming looked at keep the turn open: they
-	 * may be freed after it.  That is for a few turns at most, and not while
-	 * a grace period waits for the end of this turn.
+	 * CQs whose arming has not been checked yet keep the turn open, because they may be
+	 * freed after it.  It stays open for a few turns at most, and not while a grace period
+	 * waits for its end.
 	 */
 	if (poller->num_touched &&
 	    (!worked || poller->turn % VRD_TOUCHED_BURSTS == 0 || vrd_grace_wanted(poller)))
@@ -304,7 +314,7 @@ static uint64_t thread_cpu_ns(void)
 	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
 }
 
-/* Now and then: was it preempted? */
+/* Checks from time to time whether the poller was preempted. */
 static void sample(struct vrd_poller *poller)
 {
 	uint64_t now = vrd_poller_now(poller);
@@ -337,7 +347,7 @@ static int wait_for_events(struct vrd_poller *poller, struct epoll_event *events
 	if (n >= 0 || (errno != ENOSYS && errno != EPERM))
 		return n;
 #endif
-	/* Older kernels know milliseconds only. */
+	/* Older kernels support only milliseconds. */
 	if (timeout.tv_sec > 1000)
 		timeout.tv_sec = 1000;
 	return epoll_wait(poller->epoll_fd, events, max,
@@ -345,8 +355,8 @@ static int wait_for_events(struct vrd_poller *poller, struct epoll_event *events
 }
 
 /*
- * Nobody looks from here on, so all shared words have to say so before the last
- * look.  False: something came up.
+ * From here on the poller checks no rings and no pages, so need_db and need_wakeup must be
+ * set before the last check.  Returns false if that check finds work.
  */
 static bool prepare_sleep(struct vrd_poller *poller)
 {
@@ -369,7 +379,7 @@ static bool prepare_sleep(struct vrd_poller *poller)
 	return false;
 }
 
-/* Deals with what woke us; devices whose queue was notified get a sweep. */
+/* Handles the events that woke the poller; a device whose queue was notified gets a sweep. */
 static void take_events(struct vrd_poller *poller, const struct epoll_event *events, int n)
 {
 	for (int i = 0; i < n; i++) {
@@ -377,7 +387,7 @@ static void take_events(struct vrd_poller *poller, const struct epoll_event *eve
 
 		if (!pdev)
 			continue;
-		/* Notifications that came while we were awake show as one here. */
+		/* Several notifications while the poller was awake count as one. */
 		vrd_stat_add(pdev->dev, VIRTIO_RDMA_STAT_NOTIFY, 1);
 		vrd_stat_add(pdev->dev, VIRTIO_RDMA_STAT_WAKEUP, 1);
 		vrd_doorbell_kicked(poller, pdev);
@@ -397,16 +407,16 @@ static void sleep_now(struct vrd_poller *poller)
 
 	count(&poller->stat_sleeps, 1);
 	/*
-	 * Objects may go, and devices be suspended, while we are off line.  But
-	 * a kick's pdev goes by a message, which this thread takes later.
+	 * While the poller is offline, objects may be freed and devices suspended.  But the
+	 * pdev of a kick is removed by a message, which this thread handles only later.
 	 */
 	vrd_grace_offline(poller);
 	pthread_mutex_unlock(&poller->turn_lock);
 	start = vrd_clock_ns();
-	/* It may have been the last one that a callback waited for: no sleep then. */
+	/* This may have been the last poller that a callback waited for: do not sleep then. */
 	n = vrd_reclaim_due(poller->engine) ? 0 : wait_for_events(poller, events, 16);
 	start = vrd_clock_ns() - start;
-	/* For the time that a few list operations of another thread take. */
+	/* Another thread holds the lock only for a few list operations. */
 	pthread_mutex_lock(&poller->turn_lock);
 	atomic_store(&poller->sleeping, false);
 	vrd_grace_online(poller);
@@ -418,7 +428,7 @@ static void sleep_now(struct vrd_poller *poller)
 static void idle(struct vrd_poller *poller)
 {
 	count(&poller->stat_idle, 1);
-	/* A lock was not free, or a QP waits behind one that worked. */
+	/* A lock was not free, or a QP waits behind another one. */
 	if (poller->run_len) {
 		sched_yield();
 		return;
@@ -447,7 +457,10 @@ static void *poller_main(void *arg)
 	char name[16];
 
 	current_poller = poller;
-	/* Of its own: naming another thread opens a file, which a sandbox may refuse. */
+	/*
+	 * The thread names itself: naming another thread opens a file, which a sandbox may
+	 * refuse.
+	 */
 	snprintf(name, sizeof(name), "vrd-poll%u", poller->index);
 	prctl(PR_SET_NAME, name);
 	prctl(PR_SET_TIMERSLACK, 1000);
@@ -477,7 +490,10 @@ static int start_thread(struct vrd_poller *poller, struct vrd_error *err)
 	sigset_t all, old;
 	int ret;
 
-	/* Signals are the shell's, but for faults, which are this thread's own. */
+	/*
+	 * Signals are for the front end's threads, except for faults, which this thread may
+	 * cause.
+	 */
 	sigfillset(&all);
 	sigdelset(&all, SIGBUS);
 	sigdelset(&all, SIGSEGV);
@@ -508,7 +524,7 @@ static int start_thread(struct vrd_poller *poller, struct vrd_error *err)
 
 int vrd_poller_start(struct vrd_poller *poller, struct vrd_error *err)
 {
-	/* Edge triggered, so that nobody has to drain it; NULL: not a device's. */
+	/* Edge triggered, so that it need not be drained.  NULL: it belongs to no device. */
 	struct epoll_event event = { .events = EPOLLIN | EPOLLET };
 	int ret;
 
@@ -525,7 +541,7 @@ int vrd_poller_start(struct vrd_poller *poller, struct vrd_error *err)
 	TAILQ_INIT(&poller->walks);
 	TAILQ_INIT(&poller->failed);
 	LIST_INIT(&poller->devs);
-	poller->round = 1;		/* a device that had no turn yet is fresh */
+	poller->round = 1;		/* so that a device without a turn counts as fresh */
 	vrd_spin_init(&poller->spin, poller->engine->poll_ns, poller->engine->poll_fixed,
 		      vrd_clock_ns());
 	poller->wake_fd = -1;

@@ -58,7 +58,7 @@ struct vrd_table {
 
 /*
  * Room for @max objects; allocated slots start at @first (0 and 1 are special in some
- * spaces). Returns 0 or -ENOMEM.  A table of zeroes may be destroyed.
+ * spaces).  Returns 0 or -ENOMEM.  A table of zeroes may be destroyed.
  */
 int vrd_table_init(struct vrd_table *t, uint32_t max, uint32_t first, unsigned int flags);
 void vrd_table_destroy(struct vrd_table *t);

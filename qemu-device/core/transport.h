@@ -337,7 +337,7 @@ static inline void vrd_rings_stale(struct vrd_device *dev)
 /*
  * Moves a QP to ERR or SQE because of an error.  @held says which of sq.lock and rq.lock the
  * caller holds.  The state changes at once if both locks can be taken, else on the QP's
- * poller. The poller does the flush.
+ * poller.  The poller does the flush.
  */
 enum vrd_held { VRD_HELD_NONE, VRD_HELD_SQ, VRD_HELD_RQ };
 void vrd_qp_error(struct vrd_qp *qp, uint8_t new_state, enum vrd_held held);

@@ -43,7 +43,7 @@ struct vrd_qp_change {
 /*
  * A path: the operations of one QP on a transport.  The core chooses qp->path (path.c).
  * Every transport that supports the QP's type has a private part of the QP, whatever the
- * QP's path is. So these functions are also called for a QP in RESET or INIT that will use
+ * QP's path is.  So these functions are also called for a QP in RESET or INIT that will use
  * another path.
  *
  * NULL: nothing to do.
