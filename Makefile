@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# virtio-rdma: what a user or developer asks for.  Each target does the set-up
-# that it needs, says what it does, and resumes where it was interrupted.
-# Products of third-party sources go to a cache outside the checkout
-# (VRDMA_CACHE, by default ~/.cache/virtio-rdma); our own to build/.
+# virtio-rdma: targets for users and developers.  Each target does the set-up that it needs,
+# prints its steps, and continues where it was interrupted. Products of third-party sources go
+# to a cache outside the checkout (VRDMA_CACHE, by default ~/.cache/virtio-rdma); our own
+# products go to build/.
 
 ifneq ($(KERNELRELEASE),)
 # Called by kbuild: make -C KERNEL_TREE M=this-folder modules
@@ -13,11 +13,11 @@ else
 SHELL := /bin/bash
 SETUP := tools/setup.sh
 
-# Which device make demo shows: vhost-user-rdma-pci (two guests on one vrdmad)
-# or virtio-rdma-pci (the device inside QEMU).
+# Device of make demo: vhost-user-rdma-pci (two guests on one vrdmad) or virtio-rdma-pci (the
+# device inside QEMU).
 DEVICE ?= vhost-user-rdma-pci
-# What stands behind it: memory (guests of one host) or ibverbs (the host's RDMA
-# device as well, which the demo makes with Soft-RoCE in a UML kernel).
+# Transport of the device: memory (guests of one host), or ibverbs (also the host's RDMA device,
+# which the demo creates with Soft-RoCE in a UML kernel).
 BACKEND ?= memory
 
 .PHONY: help
@@ -121,8 +121,8 @@ soak: setup-packages
 coverage: setup-packages
 	@tests/coverage.py
 
-# Both with the machine to themselves, please.  BENCH: the parts to measure, of
-# native host guests control; QUICK=1: fewer and shorter runs.
+# Both need the whole machine.  BENCH: the parts to measure, of native host guests control;
+# QUICK=1: fewer and shorter runs.
 .PHONY: bench
 bench:
 	@tests/bench/bench.py $(if $(QUICK),--quick) $(BENCH)

@@ -60,7 +60,7 @@ while IFS= read -r line; do
 	esac
 done < <("$growth" || echo "not ok 0 - the program fails")
 rm -f "$growth"
-# The check can fail: a layout with one wrong number must not compile.
+# This check can fail: a layout with one wrong number must not compile.
 if sed 's/SIZE(virtio_rdma_cqe, 32)/SIZE(virtio_rdma_cqe, 40)/' $layout |
 		gcc -std=c11 "${flags[@]}" -x c - 2>/dev/null; then
 	n=$((n + 1))

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# The guest driver stays upstreamable: checkpatch --strict, sparse and W=1 are
-# clean, on the kernels of Debian 13 and Debian 12.  Prints TAP.
+# The guest driver meets the kernel's rules: checkpatch --strict, sparse and W=1 report nothing,
+# on the kernels of Debian 13 and Debian 12.  Prints TAP.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 drivers=drivers/infiniband/hw/virtio_rdma
@@ -24,9 +24,9 @@ skip() {	# NAME WHY
 
 uml=$(tools/setup.sh --print uml 2>/dev/null)
 if [ -n "$uml" ]; then
-	# The headers of the ABI belong to the driver.
+	# The headers of the ABI are checked with the driver.
 	for file in $drivers/*.[ch] include/uapi/linux/virtio_rdma.h include/uapi/rdma/virtio_rdma-abi.h; do
-		# compat.h exists to ask for the version; TRACE_EVENT has a layout of its own.
+		# compat.h may check the version; TRACE_EVENT has a layout of its own.
 		case $file in
 		*/compat.h) more=,LINUX_VERSION_CODE,CONSTANT_COMPARISON ;;
 		*/trace.h) more=,OPEN_ENDED_LINE,PARENTHESIS_ALIGNMENT ;;
@@ -44,7 +44,7 @@ else
 	skip "checkpatch" "no kernel tree: run tools/setup.sh uml"
 fi
 
-# A build prints warnings only of what it compiles: each starts from the sources.
+# A build prints warnings only for files that it compiles, so each starts from scratch.
 warnings() { grep -E '(warning|error):' <<<"$1"; }
 
 build() {	# NAME TARGET MAKE-ARGUMENTS...
