@@ -28,7 +28,7 @@ static int remove_stale(const struct sockaddr_un *sun, const struct vrdmad_log *
 	if (lstat(path, &st) < 0)
 		return errno == ENOENT ? 0 : fail(log, path, "looking at it", errno);
 	if (!S_ISSOCK(st.st_mode)) {
-		vrdmad_log(log, VRD_LOG_ERROR, "socket %s: a file that is no socket is in the way: remove it or take another path",
+		vrdmad_log(log, VRD_LOG_ERROR, "socket %s: a file that is not a socket exists there: remove it or use another path",
 			   path);
 		return -EEXIST;
 	}
@@ -40,13 +40,13 @@ static int remove_stale(const struct sockaddr_un *sun, const struct vrdmad_log *
 	close(fd);
 	/* EAGAIN: a process listens there, and its queue of connections is full. */
 	if (!ret || err == EAGAIN) {
-		vrdmad_log(log, VRD_LOG_ERROR, "socket %s: another process is listening there: stop it or take another path",
+		vrdmad_log(log, VRD_LOG_ERROR, "socket %s: another process is listening there: stop it or use another path",
 			   path);
 		return -EADDRINUSE;
 	}
 	if (err != ECONNREFUSED)
-		return fail(log, path, "it exists, and connecting to it says", err);
-	vrdmad_log(log, VRD_LOG_INFO, "socket %s: replacing what a dead process left", path);
+		return fail(log, path, "it exists, but connecting to it failed", err);
+	vrdmad_log(log, VRD_LOG_INFO, "socket %s: replacing the socket of a process that has ended", path);
 	return unlink(path) < 0 ? fail(log, path, "removing it", errno) : 0;
 }
 

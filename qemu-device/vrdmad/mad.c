@@ -81,7 +81,7 @@ int vrdmad_mad_open_cm(const struct vrdmad_options *opts, struct vrd_mad_setup *
 	}
 	/* Not an error: without it, rdma_cm still reaches guests of daemons. */
 	log_error(log, VRD_LOG_WARN, ret, &err,
-		  " (until then rdma_cm in guests reaches only guests of daemons)");
+		  " (without it, rdma_cm in guests reaches only guests of daemons)");
 	return 0;
 }
 

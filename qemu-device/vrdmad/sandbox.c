@@ -126,7 +126,7 @@ int vrdmad_sandbox(bool rdma, bool channel, const struct vrdmad_log *log)
 #ifdef SANITIZED
 	(void)rdma;
 	(void)channel;
-	vrdmad_log(log, VRD_LOG_INFO, "no system call filter: this build has a sanitizer, which needs more");
+	vrdmad_log(log, VRD_LOG_INFO, "no system call filter: this build has a sanitizer, which needs more system calls");
 	return 0;
 #endif
 	ret = load_filter(rdma, channel);

@@ -113,7 +113,7 @@ static void stats_accept(struct vrdmad_source *src, uint32_t events)
 		vrdmad_loop_del(stats->loop, &stats->accept_source);
 		vrd_closer_close(stats->closer, fd);
 		vrdmad_log(stats->log, VRD_LOG_ERROR,
-			   "statistics end: %d connections cannot be closed", MAX_PENDING_CLOSES);
+			   "no more statistics: %d connections cannot be closed", MAX_PENDING_CLOSES);
 		return;
 	}
 	/* Use a free slot, or drop the oldest connection. */

@@ -311,7 +311,7 @@ void vrdmad_session_log(struct vrdmad_session *s, enum vrd_log_level level, cons
 	if (level > s->log->level || !vrdmad_ratelimit_ok(s->rl, &suppressed))
 		return;
 	if (suppressed)
-		vrdmad_log(s->log, VRD_LOG_WARN, "%s: %u messages left out", s->opt->name,
+		vrdmad_log(s->log, VRD_LOG_WARN, "%s: %u messages suppressed", s->opt->name,
 			   suppressed);
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
