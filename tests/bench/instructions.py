@@ -2,17 +2,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Instructions per operation, at the poller and at the provider, by callgrind.
 
-Built as build/tests/bench/native-instructions.  Counts do not depend on the
-machine's load, so no round is repeated.
+Built as build/tests/bench/native-instructions.  Counts do not depend on the machine's load, so
+no round is repeated.
 
-poller    what a send queue's burst costs, from the run queue or the scan of hot
-          rings to the look at the CQ's arming, plus one turn around it (shared
-          by the batch)
-provider  ibv_post_send() and ibv_poll_cq(), and for a SEND ibv_post_recv() and
-          the receiver's ibv_poll_cq()
+poller    cost of a send queue's burst, from the run queue or the scan of hot rings to the check
+          of the CQ's arming, plus one turn around it (shared by the batch)
+provider  ibv_post_send() and ibv_poll_cq(), and for a SEND ibv_post_recv() and the receiver's
+          ibv_poll_cq()
 
-The spinning of both sides is not counted: of the poller, calls of the run queue
-are taken and one turn; of the provider, calls that did something.
+Spinning is not counted: for the poller, only calls of the run queue and one turn are counted;
+for the provider, only calls that did work.
 """
 
 import argparse
@@ -27,11 +26,11 @@ import tempfile
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 KINDS = ('write_8B', 'write_64B', 'send_64B')
-# Of the poller, by kind and batch.
+# Functions of the poller, by kind and batch.
 TARGETS = {('write_8B', 1): 700, ('write_8B', 16): 250, ('send_64B', 1): 1100, ('send_64B', 16): 650}
-# Functions of a turn that has nothing to do.
+# Functions of a turn without work.
 TURN = ('poller_main', 'vrd_hot_scan', 'vrd_doorbell_turn')
-# The provider's entry points.
+# Entry points of the provider.
 ENTRIES = ('vrdma_post_send', 'vrdma_poll_cq', 'vrdma_post_recv')
 
 

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Figures of make bench: what is kept of each, the table, build/bench.json.
+"""Figures of make bench: their contents, the table, build/bench.json.
 
-A figure is {"name", "value", "unit", "reference", "ratio", "target", "met"}, and "note"
-where there is a reason for one. reference: what it is compared with and what that reached,
-in words. ratio: how many times better than the reference, or of what the name says. target:
-None or '>= 50', of the ratio if there is one, else of the value. met: True, False, or None
-where there is no target.
+A figure is {"name", "value", "unit", "reference", "ratio", "target", "met"}, and "note" if
+there is a reason for one. reference: what the figure is compared with and the value of that, as
+text. ratio: how many times better than the reference, or a ratio of what the name says. target:
+None or '>= 50', for the ratio if there is one, else for the value. met: True, False, or None if
+there is no target.
 
-Costs are figures of what the device adds to the work itself: instructions, nanoseconds beyond a
-cache line's round trip or beyond memcpy. They do not move with the machine as ratios do, so
-build/bench.json has them in a list of their own: {"figures": [...], "costs": [...]}."""
+Costs are figures of what the device adds to the work itself: instructions, or nanoseconds
+beyond the round trip of a cache line or beyond memcpy. Unlike ratios, they hardly depend on the
+machine, so build/bench.json has them in a separate list: {"figures": [...], "costs": [...]}."""
 
 import json
 import operator
@@ -20,7 +20,7 @@ COMPARE = {'>=': operator.ge, '<=': operator.le}
 
 
 class Trouble(Exception):
-    """A measurement that could not be made, and why."""
+    """A measurement that could not be made, and the reason."""
 
 
 def met(target, ratio, value):
