@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Hints to the compiler for the data path, where a call that is not inlined costs as
- * much as the check that it makes.
+ * Compiler hints for the data path, where a call that is not inlined costs as much as the
+ * check that it makes.
  */
 #ifndef VRD_COMPILER_H
 #define VRD_COMPILER_H
@@ -9,9 +9,9 @@
 #define vrd_likely(x)	__builtin_expect(!!(x), 1)
 #define vrd_unlikely(x)	__builtin_expect(!!(x), 0)
 
-/* On the way of every message. */
+/* For functions on the path of every message. */
 #define VRD_INLINE	inline __attribute__((always_inline))
-/* Off that way: kept out of the functions that call it. */
+/* For functions off that path: keeps them out of their callers. */
 #define VRD_NOINLINE	__attribute__((noinline))
 
 #endif /* VRD_COMPILER_H */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The commands that there are, and their envelope: what is checked here (length,
- * header, feature, room for the response) the handlers need not look at.
+ * The table of commands, and the checks that are common to them: length, header, feature,
+ * and room for the response.  Handlers need not repeat these checks.
  *
  * Control thread, dev->lock.
  */
@@ -23,13 +23,13 @@ struct vrd_command {
 	const char *name;
 	struct vrd_layout layout;
 	vrd_cmd_fn *fn;
-	uint64_t feature;		/* VRD_F() that it needs, or 0 */
+	uint64_t feature;		/* VRD_F() of the required feature, or 0 */
 };
 
 #define SIZE(name)	sizeof(struct virtio_rdma_##name)
 
 /*
- * Lengths of a command that has not grown since version 1 of the ABI.  When a
+ * Lengths of a command that has not been extended since version 1 of the ABI.  When a
  * structure grows, its old length stays here as a number in *_min.
  */
 #define PLAIN(req, rsp)			{ SIZE(req), SIZE(req), SIZE(rsp), SIZE(rsp), 0 }
@@ -142,7 +142,7 @@ static const struct vrd_command *find_command(uint32_t opcode)
 	return &commands[opcode];
 }
 
-/* Each status has one meaning; so has each errno that a command returns. */
+/* Each errno that a command returns has exactly one status. */
 static uint32_t status_of(int ret)
 {
 	switch (-ret) {
@@ -162,7 +162,7 @@ static uint32_t status_of(int ret)
 	}
 }
 
-/* Nothing is done unless the response can be written. */
+/* A command is executed only if its response can be written. */
 static int check_room(struct vrd_cmd *cmd, const struct vrd_layout *layout)
 {
 	cmd->room = vrd_response_length(layout, cmd->elem->writable);
@@ -197,7 +197,7 @@ void vrd_command_check(struct vrd_cmd *cmd, const struct vrd_vq_elem *elem)
 
 int vrd_command_begin(struct vrd_cmd *cmd)
 {
-	/* INIT makes the device ready; before it everything else is refused. */
+	/* INIT initialises the device; all other commands are refused before it. */
 	if (!cmd->dev->initialised && cmd->opcode != VIRTIO_RDMA_CMD_INIT && !cmd->malformed)
 		return -ENODEV;
 	return cmd->refusal ? cmd->refusal : cmd->command->fn(cmd);

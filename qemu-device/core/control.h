@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The control path: the thread that takes commands off the control virtqueue,
- * the commands, and what they share.
+ * The control path: the thread that takes commands off the control virtqueue, the commands,
+ * and their shared definitions.
  *
- * Everything here runs on the device's control thread or on the shell's, under
- * dev->lock, except for the functions that make and wake the thread.
+ * All functions run on the device's control thread or on the front end's, under dev->lock,
+ * except for those that create and wake the thread.
  */
 #ifndef VRD_CONTROL_H
 #define VRD_CONTROL_H
@@ -30,8 +30,8 @@ vrd_cmd_fn vrd_cmd_create_qp, vrd_cmd_modify_qp, vrd_cmd_query_qp, vrd_cmd_destr
 vrd_cmd_fn vrd_cmd_create_srq, vrd_cmd_modify_srq, vrd_cmd_query_srq, vrd_cmd_destroy_srq;
 
 /*
- * All of a kind, for reset and INIT; nothing depends on them any more.  Pollers do not
- * know them any more either: vrd_poller_detach_all().
+ * Destroy all objects of a kind, for reset and INIT.  No other object depends on them any
+ * more, and pollers do not use them any more: vrd_poller_detach_all().
  */
 void vrd_qp_destroy_all(struct vrd_device *dev);
 void vrd_srq_destroy_all(struct vrd_device *dev);
@@ -39,15 +39,15 @@ void vrd_cq_destroy_all(struct vrd_device *dev);
 void vrd_pd_destroy_all(struct vrd_device *dev);
 void vrd_ctx_destroy_all(struct vrd_device *dev);
 void vrd_gid_del_all(struct vrd_device *dev);
-/* Everything that a driver made. */
+/* Destroys all objects that a driver created. */
 void vrd_device_clear(struct vrd_device *dev);
 
-/* Parts of a ring buffer: they lie in it and do not overlap. */
+/* Parts of a ring buffer. */
 struct vrd_span {
 	uint64_t offset, len;
 };
 
-/* -EINVAL if two spans overlap; *@end gets where the last one ends. */
+/* -EINVAL if two spans overlap; *@end is set to the end of the last one. */
 int vrd_spans_check(const struct vrd_span *span, unsigned int num, uint64_t *end);
 
 static inline bool vrd_is_power_of_two(uint64_t n)
@@ -55,7 +55,7 @@ static inline bool vrd_is_power_of_two(uint64_t n)
 	return n && !(n & (n - 1));
 }
 
-/* Smallest power of two that is not below @n, which is not zero. */
+/* Smallest power of two that is not less than @n.  @n is not zero. */
 static inline uint64_t vrd_round_up_power_of_two(uint64_t n)
 {
 	uint64_t p = 1;
@@ -70,20 +70,21 @@ static inline uint64_t vrd_round_up_power_of_two(uint64_t n)
 int vrd_control_create(struct vrd_device *dev, struct vrd_error *err);
 void vrd_control_destroy(struct vrd_device *dev);
 /*
- * In its place while calls of the host are under way: the thread goes on with
- * what they bring, and then ends the device (vrd_device_finish()).
+ * Replaces vrd_control_destroy() while calls of the host are in progress: the thread handles
+ * their results, and then ends the device (vrd_device_finish()).
  */
 void vrd_control_abandon(struct vrd_device *dev);
-/* device.c: the last part of vrd_device_destroy(); there is no control thread. */
+/* device.c: the last part of vrd_device_destroy(); there is no control thread any more. */
 void vrd_device_finish(struct vrd_device *dev);
-/* Has it look at all queues; any thread. */
+/* Makes the thread check all queues; any thread. */
 void vrd_control_wake(struct vrd_device *dev);
-/* Each write to @fd has it look at queue @vq; unwatch before @fd is closed. */
+/* Each write to @fd makes the thread check queue @vq; unwatch @fd before closing it. */
 int vrd_control_watch(struct vrd_device *dev, unsigned int vq, int fd);
 void vrd_control_unwatch(struct vrd_device *dev, int fd);
 
-/* dev->lock for the shell: it comes before the control thread's next command,
- * however many a guest has queued.
+/*
+ * Takes dev->lock for a front end thread, before the control thread's next batch of
+ * commands, however many commands a guest has queued.
  */
 void vrd_device_lock(struct vrd_device *dev);
 void vrd_device_unlock(struct vrd_device *dev);

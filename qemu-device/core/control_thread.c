@@ -2,13 +2,12 @@
 /*
  * The control thread of a device.
  *
- * It takes commands off the control virtqueue, goes on with those that were
- * pending (cmd_queue.c), and refills the event and completion queues when the
- * driver kicks them.
+ * It takes commands off the control virtqueue, continues pending commands (cmd_queue.c), and
+ * refills the event and completion queues when the driver kicks them.
  *
- * After a command it looks for the next one for a moment before it sleeps, where
- * that has paid lately: a driver that makes many objects sends the next command
- * within microseconds, and needs no kick then.
+ * After a command it polls for the next one for a short time before it sleeps, if that was
+ * successful recently.  A driver that creates many objects sends the next command within
+ * microseconds, and then needs no kick.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE		/* pthread_setname_np() */
@@ -32,30 +31,30 @@
 #include "shm.h"
 #include "virtq.h"
 
-/* Commands and follow-ups that are carried out before dev->lock is released. */
+/* Maximum number of commands and follow-ups that are executed before dev->lock is released. */
 #define BATCH		16
-/* Looks at the queue between two looks at the clock. */
+/* Checks of the queue between two reads of the clock. */
 #define SPINS_PER_CLOCK	16
-/* A thread that spins offers its CPU so often to others. */
+/* Interval at which a spinning thread yields the CPU. */
 #define YIELD_NS	4000ULL
-/* Most that successful guesses count: so many wrong ones end the spinning. */
+/* Upper limit of the credit for successful spins: this many unsuccessful ones end the spinning. */
 #define MAX_CREDIT	8
 
-/* epoll's datum of the internal eventfd; others are queue numbers. */
+/* epoll's data value of the internal eventfd; other values are queue numbers. */
 #define WAKE		UINT32_MAX
 
 struct vrd_control {
 	pthread_t thread;
 	int epoll_fd, wake_fd;
 	_Atomic bool stop, abandoned;
-	_Atomic unsigned int shell_waits;	/* shell threads that want dev->lock */
+	_Atomic unsigned int shell_waits;	/* front end threads that wait for dev->lock */
 
 	struct vrd_lock followups_lock;		/* a leaf */
 	STAILQ_HEAD(, vrd_followup) followups;
 	_Atomic bool followups_due;
 
-	/* The thread's own: see spin(). */
-	unsigned int credit;			/* 0: spinning does not pay */
+	/* Used only by the thread: see spin(). */
+	unsigned int credit;			/* 0: do not spin */
 	uint64_t idle_since;			/* when it went to sleep after a command, or 0 */
 };
 
@@ -73,7 +72,7 @@ void vrd_device_unlock(struct vrd_device *dev)
 	pthread_mutex_unlock(&dev->lock);
 }
 
-/* A mutex is not fair: who gives it back and wants it again at once gets it. */
+/* A mutex is not fair: a thread that releases it and takes it again at once usually gets it. */
 static void let_shell_in(struct vrd_control *ctl)
 {
 	static const struct timespec moment = { .tv_nsec = 20000 };
@@ -82,7 +81,7 @@ static void let_shell_in(struct vrd_control *ctl)
 		nanosleep(&moment, NULL);
 }
 
-/* The device whose control thread this is, or NULL. */
+/* The device whose control thread is the calling thread, or NULL. */
 static _Thread_local struct vrd_device *current_device;
 
 /* ---- follow-ups -------------------------------------------------------- */
@@ -96,13 +95,13 @@ void vrd_control_followup(struct vrd_device *dev, struct vrd_followup *f)
 	first = STAILQ_EMPTY(&ctl->followups);
 	STAILQ_INSERT_TAIL(&ctl->followups, f, link);
 	atomic_store(&ctl->followups_due, true);
-	/* Under the lock: once @f has run, the device may be gone. */
+	/* Under the lock: the device may be freed once @f has run. */
 	if (first && current_device != dev)
 		vrd_control_wake(dev);
 	vrd_unlock(&ctl->followups_lock);
 }
 
-/* One; dev->lock is held.  False: there is none. */
+/* Runs one follow-up; dev->lock is held.  False: there is none. */
 static bool run_followup(struct vrd_device *dev)
 {
 	struct vrd_control *ctl = dev->control;
@@ -125,7 +124,7 @@ static bool run_followup(struct vrd_device *dev)
 
 /* ---- commands ---------------------------------------------------------- */
 
-/* A few; false: there is nothing to do. */
+/* Runs a few follow-ups and commands; false: there was nothing to do. */
 static bool run_batch(struct vrd_device *dev)
 {
 	unsigned int left = BATCH;
@@ -146,7 +145,7 @@ static void earn(struct vrd_control *ctl)
 		ctl->credit = MAX_CREDIT;
 }
 
-/* True if there is something to do; looks for a moment. */
+/* Polls for a short time; true if there is something to do. */
 static bool spin(struct vrd_device *dev)
 {
 	struct vrd_control *ctl = dev->control;
@@ -189,7 +188,7 @@ static void run_commands(struct vrd_device *dev)
 		more = run_batch(dev);
 		pthread_mutex_unlock(&dev->lock);
 		worked |= more;
-		/* Follow-ups of commands that are under way come soon as well. */
+		/* Follow-ups of commands in progress are also expected soon. */
 		if (!more && worked)
 			more = spin(dev);
 		if (more)
@@ -203,7 +202,7 @@ static void run_commands(struct vrd_device *dev)
 		ctl->idle_since = vrd_clock_ns();
 }
 
-/* It was woken: would it have paid to spin so long? */
+/* The thread was woken: decides whether spinning instead of sleeping would have been better. */
 static void judge(struct vrd_device *dev)
 {
 	struct vrd_control *ctl = dev->control;
@@ -211,7 +210,10 @@ static void judge(struct vrd_device *dev)
 
 	if (!ctl->idle_since || !limit)
 		return;
-	/* Much of it is what the sleep itself costs: ours, and the driver's for the response. */
+	/*
+	 * Much of this time is the cost of sleeping: of this thread, and of the driver that
+	 * waits for the response.
+	 */
 	if (vrd_clock_ns() - ctl->idle_since < 4 * limit)
 		earn(ctl);
 	else if (ctl->credit)
@@ -234,7 +236,7 @@ static void control_free(struct vrd_control *ctl)
 	free(ctl);
 }
 
-/* On the control thread: nothing is under way any more. */
+/* On the control thread: true if the device was abandoned and no operation is in progress. */
 static bool is_left_alone(struct vrd_device *dev)
 {
 	bool alone;
@@ -265,7 +267,7 @@ static void *control_main(void *opaque)
 				refill(dev, ev[i].data.u32);
 				continue;
 			}
-			/* nothing to be told by an error: the count does not matter */
+			/* An error needs no handling: the count is not used. */
 			if (read(ctl->wake_fd, &count, sizeof(count)) < 0)
 				continue;
 			for (q = 0; q < dev->num_vqs; q++)
@@ -307,7 +309,7 @@ int vrd_control_watch(struct vrd_device *dev, unsigned int vq, int fd)
 
 void vrd_control_unwatch(struct vrd_device *dev, int fd)
 {
-	/* It may have been let go already. */
+	/* The descriptor may not be watched any more. */
 	(void)epoll_ctl(dev->control->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
 }
 
@@ -334,7 +336,7 @@ int vrd_control_create(struct vrd_device *dev, struct vrd_error *err)
 	}
 	dev->control = ctl;
 
-	/* The process's signals belong to the shell's threads. */
+	/* Signals are for the front end's threads, except for faults. */
 	sigfillset(&all);
 	sigdelset(&all, SIGBUS);
 	sigdelset(&all, SIGSEGV);
@@ -378,7 +380,7 @@ void vrd_control_abandon(struct vrd_device *dev)
 
 	vrd_engine_abandoned(dev->engine, 1);
 	pthread_detach(ctl->thread);
-	/* After this the device is the thread's. */
+	/* From here on the device belongs to the thread. */
 	atomic_store(&ctl->abandoned, true);
 	vrd_control_wake(dev);
 }

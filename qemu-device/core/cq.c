@@ -2,21 +2,21 @@
 /*
  * Completion queues: writing entries, overflow, and the events of armed CQs.
  *
- * What costs here is the cache line that the guest polls: each locked
- * instruction and each barrier after a CQE waits until that line has come over.
- * So the completions of one burst of a send queue are staged, up to eight, and
- * written under one lock; a burst that is over, an error, or a request that
- * will take long writes them at once.  The same for the receives that the burst
- * completes; they are written before the responder's rq.lock is released, because
- * the order of receive completions is that lock's.
+ * The main cost is the cache line that the guest polls: each locked instruction and each
+ * barrier after a CQE waits until that line has been transferred.  So the completions of one
+ * burst of a send queue are staged, up to eight, and written under one lock.  They are
+ * written at once if the burst ends, if there is an error, or before a request that takes
+ * long.  The same holds for the receives that the burst completes.  Those are written before
+ * the responder's rq.lock is released, because that lock determines the order of receive
+ * completions.
  *
- * Whether the CQ is armed is looked at after a full barrier, as the ABI demands;
- * a poller makes one for all CQs that its last bursts touched, or when it has
- * nothing else to do.  The guest, which arms, makes a barrier and then looks for
- * a CQE, is right in either case: it finds the CQE, or we find the arm word.
+ * The arm word of a CQ is checked after a full barrier, as the ABI requires.  A poller
+ * executes one barrier for all CQs that its last bursts touched, or when it has no other
+ * work.  The guest arms the CQ, executes a barrier and then checks for a CQE.  So either the
+ * guest finds the CQE, or the poller finds the arm word.
  *
- * Threads: pollers, several on one CQ; cq->lock.  Without a poller (control
- * thread) the barrier comes at once.
+ * Threads: pollers, several on one CQ; cq->lock.  On the control thread, the barrier is
+ * executed at once.
  */
 #include <string.h>
 
@@ -49,9 +49,9 @@ static inline bool armed_for(const struct vrd_cq *cq, uint32_t arm, bool solicit
 }
 
 /*
- * For a look at the arm word without the lock.  RESIZE_CQ may replace the ring; it is
- * answered after a grace period, so the old words are the guest's to reuse only when
- * this turn is over.
+ * For reading the arm word without the lock.  RESIZE_CQ may replace the ring.  It is
+ * answered after a grace period, so the guest may reuse the old words only when this turn is
+ * over.
  */
 static inline const struct virtio_rdma_cq_ctrl *ctrl_of(const struct vrd_cq *cq)
 {
@@ -63,7 +63,7 @@ static VRD_NOINLINE void fire(struct vrd_cq *cq, bool solicited)
 	uint32_t arm;
 
 	vrd_lock(&cq->lock);
-	/* Another poller may have answered, or the ring may have been replaced. */
+	/* Another poller may have answered the arming, or the ring may have been replaced. */
 	arm = cq->ctrl ? vrd_load32(&cq->ctrl->arm) : 0;
 	if (armed_for(cq, arm, solicited)) {
 		atomic_store_explicit(&cq->fired, arm, memory_order_relaxed);
@@ -73,7 +73,7 @@ static VRD_NOINLINE void fire(struct vrd_cq *cq, bool solicited)
 	vrd_unlock(&cq->lock);
 }
 
-/* After the CQE and a full barrier. */
+/* To be called after the CQE was written and a full barrier. */
 static inline void check_arm(struct vrd_cq *cq, bool solicited)
 {
 	const struct virtio_rdma_cq_ctrl *ctrl = ctrl_of(cq);
@@ -96,7 +96,7 @@ bool vrd_cq_touched_armed(const struct vrd_poller *poller)
 
 void vrd_cq_flush_touched(struct vrd_poller *poller)
 {
-	/* pairs with the driver's, between arm and its look at the ring */
+	/* pairs with the driver's barrier between its store of arm and its check of the ring */
 	vrd_full_barrier();
 	for (unsigned int i = 0; i < poller->num_touched; i++)
 		check_arm(poller->touched[i].cq, poller->touched[i].solicited);
@@ -129,8 +129,9 @@ static inline void *cqe_at(const struct vrd_cq *cq, uint32_t index)
 	return page ? page + offset % VIRTIO_RDMA_PAGE_SIZE : NULL;
 }
 
-/* True if the ring has room.  The consumer index is the guest's; a wrong one
- * makes its own CQ overflow, or overwrites its own entries.
+/*
+ * True if the ring has room.  The guest writes the consumer index.  A wrong value makes its
+ * own CQ overflow, or overwrites its own entries.
  */
 static inline bool has_room(struct vrd_cq *cq)
 {
@@ -138,7 +139,7 @@ static inline bool has_room(struct vrd_cq *cq)
 		return true;
 	if (!cq->ctrl)
 		return false;
-	/* Its reads of the entries come before our writes. */
+	/* The guest's reads of the entries come before the device's writes. */
 	cq->consumer = vrd_load32_acquire(&cq->ctrl->consumer);
 	return cq->producer - cq->consumer < cq->entries;
 }
@@ -156,7 +157,7 @@ static inline void write_cqe(struct vrd_cq *cq, void *entry, const struct virtio
 	__atomic_store_n(&to[1], from[1], __ATOMIC_RELAXED);
 	__atomic_store_n(&to[2], from[2], __ATOMIC_RELAXED);
 	__atomic_store_n(&to32[6], from32[6], __ATOMIC_RELAXED);
-	/* With the phase, which is zero in *@cqe: the very word that the guest loads. */
+	/* With the phase, which is zero in *@cqe.  The guest loads exactly this word. */
 	__atomic_store_n(&to32[7], from32[7] | htole32(phase << 24), __ATOMIC_RELEASE);
 }
 
@@ -167,8 +168,8 @@ static VRD_NOINLINE void fail(struct vrd_cq *cq)
 }
 
 /*
- * Writes @num entries.  False: the CQ has failed, now or before, and what is left is
- * lost.
+ * Writes @num entries.  False: the CQ has failed, now or before, and the remaining entries
+ * are lost.
  */
 static VRD_INLINE bool post(struct vrd_cq *cq, const struct virtio_rdma_cqe *cqe, unsigned int num)
 {
@@ -198,7 +199,7 @@ void vrd_cq_post(struct vrd_cq *cq, const struct virtio_rdma_cqe *cqe, bool soli
 		solicited = true;
 		vrd_stat_add(cq->dev, VIRTIO_RDMA_STAT_ERRORS, 1);
 	}
-	/* Earlier completions of the same queue first. */
+	/* Write earlier completions of the same queue first. */
 	if (poller)
 		vrd_cq_flush_staged(poller);
 	if (!post(cq, cqe, 1))

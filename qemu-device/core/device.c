@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * A device: life cycle, configuration space, features, memory table and
- * virtqueues, as vrd.h offers them to shells.
+ * A device: life cycle, configuration space, features, memory table and virtqueues.
+ * Implements the device functions of vrd.h.
  *
- * All of it runs on the shell's thread of this device, under dev->lock.
+ * Runs on the device's front end thread, under dev->lock.
  */
 #include <endian.h>
 #include <errno.h>
@@ -27,7 +27,7 @@
 #define FEATURES		(FEATURES_REQUIRED | (1ULL << VIRTIO_RING_F_INDIRECT_DESC) | \
 				 (1ULL << VIRTIO_RING_F_EVENT_IDX))
 
-/* How long a reset, and the end of a device, wait for the host's RDMA stack. */
+/* Time limits for the host's RDMA stack during a reset and during the destruction of a device. */
 #define RESET_MS	2000
 #define DESTROY_MS	3000
 
@@ -41,7 +41,7 @@ struct limit {
 
 #define LIMIT(field, def, max) { #field, offsetof(struct vrd_limits, field), def, max }
 
-/* Upper bounds keep numbers in their bits and sums in 64. */
+/* Upper bounds: numbers must fit into their bits, and sums into 64 bits. */
 static const struct limit limits32[] = {
 	LIMIT(max_ctx, 1024, 1U << 20),
 	LIMIT(max_pd, 16384, 1U << 22),
@@ -55,8 +55,8 @@ static const struct limit limits32[] = {
 	LIMIT(max_srq, 65536, 1U << 22),
 };
 
-#define MAX_RING_BYTES_DEFAULT	(1ULL << 32)	/* costs the host 16 MiB */
-#define MAX_MR_BYTES_DEFAULT	(1ULL << 38)	/* costs the host a thousandth of it */
+#define MAX_RING_BYTES_DEFAULT	(1ULL << 32)	/* needs 16 MiB of host memory */
+#define MAX_MR_BYTES_DEFAULT	(1ULL << 38)	/* needs a thousandth of it in host memory */
 
 static int set_limits(struct vrd_limits *limits, const struct vrd_limits *wanted,
 		      struct vrd_error *err)
@@ -112,7 +112,7 @@ static int make_tables(struct vrd_device *dev)
 {
 	const struct vrd_limits *l = &dev->limits;
 
-	/* Zero is no object; QP 0 and 1 are special. */
+	/* Number zero is invalid; QP 0 and 1 are special. */
 	if (vrd_table_init(&dev->ctxs, l->max_ctx, 1, 0) ||
 	    vrd_table_init(&dev->pds, l->max_pd, 1, 0) ||
 	    vrd_table_init(&dev->mrs, l->max_mr, 0, VRD_TABLE_RANDOM) ||
@@ -144,7 +144,7 @@ static int make_vqs(struct vrd_device *dev)
 	return 0;
 }
 
-/* What needs neither threads nor the transport; free_parts() undoes all of it. */
+/* Makes the parts that need neither threads nor the transport; free_parts() frees all of them. */
 static int make_parts(struct vrd_device *dev, const struct vrd_device_config *cfg)
 {
 	dev->error_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -214,11 +214,11 @@ static void close_transports(struct vrd_device *dev)
 	pthread_mutex_unlock(&dev->lock);
 }
 
-/* The transport's features, and those that need nothing of it. */
+/* The transports' features, and those that do not depend on a transport. */
 static void set_offered(struct vrd_device *dev)
 {
 	dev->offered = FEATURES | (vrd_device_caps(dev).features & VRD_DEVICE_FEATURES);
-	/* The ring of a CQ that exists only here can be exchanged. */
+	/* The ring of a CQ can be replaced if no transport has CQs of its own. */
 	if (!dev->host_cqs)
 		dev->offered |= VRD_F(RESIZE_CQ);
 }
@@ -297,7 +297,7 @@ void vrd_device_destroy(struct vrd_device *dev)
 	bool gone;
 
 	vrd_device_reset(dev);
-	/* Kicks are not watched any more when their descriptors are closed. */
+	/* Stop watching the kicks before their descriptors are closed. */
 	for (i = 0; i < dev->num_vqs; i++) {
 		vrd_device_vq_set_kick(dev, i, -1);
 		vrd_device_vq_set_call(dev, i, -1);
@@ -310,7 +310,10 @@ void vrd_device_destroy(struct vrd_device *dev)
 		vrd_device_finish(dev);
 		return;
 	}
-	/* What it uses has to stay until then; the process goes on without it. */
+	/*
+	 * The resources that the call uses must remain until it returns; the process continues
+	 * without the device.
+	 */
 	vrd_log(dev->engine, VRD_LOG_ERROR,
 		"%s: a call of the host's RDMA stack does not return: the device is freed when it does",
 		dev->name);
@@ -390,7 +393,7 @@ uint64_t vrd_device_mr_bytes(const struct vrd_device *dev)
 {
 	uint64_t bytes = atomic_load(&dev->mr_bytes);
 
-	/* A DMA region is all of memory: dev->mem is the shell's own to change. */
+	/* A DMA region covers all memory.  Only the front end's thread changes dev->mem. */
 	if (atomic_load(&dev->dma_mrs) && dev->mem)
 		bytes += dev->mem->pages << VIRTIO_RDMA_PAGE_SHIFT;
 	return bytes;
@@ -447,14 +450,20 @@ int vrd_device_set_mem_table(struct vrd_device *dev, const struct vrd_mem_region
 		struct vrd_vq *vq = dev->vqs[i];
 
 		vrd_lock(&vq->lock);
-		/* A queue whose rings are gone is found out when it is used. */
+		/*
+		 * If the rings of a queue are not RAM any more, that is detected when the queue
+		 * is used.
+		 */
 		if (vq->started)
 			vrd_vq_translate_locked(vq, mem);
 		vrd_unlock(&vq->lock);
 	}
 	vrd_device_resume(dev);
 	if (old && dev->mem_pins) {
-		/* A worker registers memory by it, but does not touch that memory. */
+		/*
+		 * A worker uses the old table to register memory, but does not access that
+		 * memory.
+		 */
 		old->next = dev->old_mem;
 		dev->old_mem = old;
 		old = NULL;
@@ -469,8 +478,8 @@ int vrd_device_set_mem_table(struct vrd_device *dev, const struct vrd_mem_region
 }
 
 /*
- * Workers deregister memory with the host.  A host that does not answer must not
- * hold up the guest's reset for ever.
+ * Workers deregister memory with the host.  A host that does not answer must not delay the
+ * guest's reset indefinitely.
  */
 static void wait_for_host(struct vrd_device *dev)
 {
@@ -488,7 +497,7 @@ static struct vrd_vq *get_vq(struct vrd_device *dev, unsigned int index)
 	return index < dev->num_vqs ? dev->vqs[index] : NULL;
 }
 
-/* The doorbell queue's kick goes to the pollers, while the queue is started. */
+/* The pollers watch the doorbell queue's kick while the queue is started. */
 static int watch_doorbell(struct vrd_device *dev)
 {
 	struct vrd_vq *vq = dev->vqs[VIRTIO_RDMA_VQ_DOORBELL];
@@ -534,7 +543,7 @@ int vrd_device_vq_set_kick(struct vrd_device *dev, unsigned int index, int fd)
 			close(own);
 		}
 		vrd_unlock(&vq->lock);
-		/* A kick that only the old descriptor saw must not get lost. */
+		/* A kick that only the old descriptor received must not be lost. */
 		vrd_control_wake(dev);
 	}
 	vrd_device_unlock(dev);
@@ -571,7 +580,7 @@ int vrd_device_vq_set_call(struct vrd_device *dev, unsigned int index, int fd)
 	return 0;
 }
 
-/* Queues are looked at while they and the control queue are started. */
+/* Queues are processed while they and the control queue are started. */
 static void update_running(struct vrd_device *dev)
 {
 	unsigned int i;
@@ -608,8 +617,8 @@ static void stop_vq(struct vrd_device *dev, struct vrd_vq *vq, uint16_t *last_av
 }
 
 /*
- * True if @cfg does not continue what stopped: not the end of a pause, but a new
- * driver, after a reset of which the front end did not hear.
+ * True if @cfg does not continue the queue where it stopped.  This is then not the end of a
+ * pause but a new driver, after a reset that was not reported to the front end.
  */
 static bool is_other_driver(const struct vrd_vq *vq, const struct vrd_vq_config *cfg)
 {
@@ -619,8 +628,8 @@ static bool is_other_driver(const struct vrd_vq *vq, const struct vrd_vq_config 
 }
 
 /*
- * The memory of the old driver has other uses by now, so nothing may touch it
- * any more; INIT of the new driver would come too late.
+ * The memory of the old driver is used for other purposes now, so nothing may access it any
+ * more.  INIT of the new driver would be too late.
  */
 static void forget_driver(struct vrd_device *dev)
 {
@@ -669,7 +678,7 @@ int vrd_device_vq_start(struct vrd_device *dev, unsigned int index,
 	update_running(dev);
 	if (index == VIRTIO_RDMA_VQ_CONTROL)
 		vrd_device_resume(dev);
-	/* What came before the start is looked at, whether or not it is kicked. */
+	/* Process requests that were queued before the start, even if there is no kick for them. */
 	vrd_control_wake(dev);
 unlock:
 	vrd_device_unlock(dev);
@@ -691,15 +700,15 @@ int vrd_device_vq_stop(struct vrd_device *dev, unsigned int index, uint16_t *las
 /* ---- reset ------------------------------------------------------------- */
 
 /*
- * The driver that made the objects is gone, or is about to use their memory for
- * something else.  So their rings are forgotten first: destroying them would
- * write completions and doorbell words.
+ * The driver that created the objects is gone, or is about to reuse their memory.  So their
+ * rings are forgotten first: destroying the objects would write completions and doorbell
+ * words.
  */
 void vrd_device_clear(struct vrd_device *dev)
 {
 	vrd_device_quiesce(dev);
 	vrd_rings_forget(dev);
-	/* One message for all of them, and none for each of what follows. */
+	/* One message for all objects, instead of one for each. */
 	vrd_poller_detach_all(dev);
 	vrd_qp_destroy_all(dev);
 	vrd_srq_destroy_all(dev);
@@ -727,7 +736,7 @@ void vrd_device_reset(struct vrd_device *dev)
 	dev->initialised = false;
 	dev->num_vectors_used = 0;
 	atomic_store(&dev->broken, false);
-	/* not readable any more; it need not have been */
+	/* The eventfd must not stay readable.  It may not have been readable. */
 	if (read(dev->error_fd, &count, sizeof(count)) > 0)
 		vrd_log(dev->engine, VRD_LOG_DEBUG, "%s: no longer broken", dev->name);
 	vrd_device_unlock(dev);

@@ -1,22 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Doorbell pages: which rings have which slot, which contexts are awake; what
- * happens when the poller sleeps and when a device is suspended.
+ * Doorbell pages: slots of rings, contexts that are awake or asleep, and the changes when
+ * the poller sleeps and when a device is suspended.
  *
- * A context is awake while its need_wakeup is 0: then its summary line is read
- * in (nearly) every turn.  Those that were quiet since the poller last slept
- * keep need_wakeup at 1, so that going to sleep and waking cost nothing for
- * them; if they ring, the notification names the device, whose sleeping
- * contexts are swept (doorbell_scan.c).  While the poller is busy it looks at
- * sleeping contexts in rotation.
+ * A context is awake while its need_wakeup is 0: its summary line is then read in (nearly)
+ * every turn.  Contexts that were idle since the poller last slept keep need_wakeup at 1, so
+ * that they add no cost to going to sleep and waking.  If such a context rings, the driver
+ * sends a notification for the device, whose sleeping contexts are then swept
+ * (doorbell_scan.c).  While the poller is busy, it checks sleeping contexts in rotation.
  *
- * Suspending a device puts its contexts to sleep and takes it out of rotation
- * and sweep, so that no page and no ring of it is touched; it costs nothing for
- * rings that are not watched.  Their words keep their values in the guest's
- * memory.  Only if addresses of rings changed meanwhile (dev->ring_generation),
- * resume writes all of them again, by a walk of many turns.
+ * Suspending a device puts its contexts to sleep and removes it from rotation and sweep, so
+ * that none of its pages and rings is accessed.  It costs nothing for rings that are not
+ * watched: their words keep their values in the guest's memory.  Only if addresses of rings
+ * have changed in the meantime (dev->ring_generation), the resume writes all of them again,
+ * in a walk of many turns.
  *
- * Threading: the poller's own.  The functions of poller.h run on the control
+ * Threading: the data belong to the poller.  The functions of poller.h run on the control
  * thread under dev->lock and send messages.
  */
 #include <errno.h>
@@ -72,7 +71,7 @@ static void walk_begin(struct vrd_poller *poller, struct vrd_ctx_slots *slots, e
 	if (!slots->walk)
 		TAILQ_INSERT_TAIL(&poller->walks, slots, walk_link);
 	slots->walk |= walk;
-	/* From the start, for this reason and for any other. */
+	/* Start again from the first group, for this reason and for those that were set before. */
 	slots->walk_group = 0;
 }
 
@@ -91,7 +90,7 @@ static void ctx_attach(struct vrd_poller *poller, void *arg)
 	struct vrd_poller_dev *pdev = slots->pdev;
 
 	slots->attached = true;
-	/* Of a suspended device resume writes it. */
+	/* For a suspended device the resume writes it. */
 	if (pdev->sched.suspended)
 		pdev->ring_generation--;
 	else if (slots->db)
@@ -99,7 +98,7 @@ static void ctx_attach(struct vrd_poller *poller, void *arg)
 	put_asleep(poller, slots);
 }
 
-/* The poller does not look at the page any more. */
+/* Removes the page from the poller's lists: it is not scanned any more. */
 static void take_off(struct vrd_poller *poller, struct vrd_ctx_slots *slots)
 {
 	if (!slots->attached)
@@ -115,7 +114,7 @@ static void take_off(struct vrd_poller *poller, struct vrd_ctx_slots *slots)
 	vrd_lock(&poller->inbox_lock);
 	if (slots->failed)
 		TAILQ_REMOVE(&poller->failed, slots, failed_link);
-	slots->failed = true;		/* nobody adds it again */
+	slots->failed = true;		/* so that it is not added again */
 	vrd_unlock(&poller->inbox_lock);
 }
 
@@ -145,7 +144,7 @@ int vrd_poller_ctx_attach(struct vrd_ctx *ctx)
 	ctx->slots = slots;
 	ctx->poller = poller;
 
-	/* After vrd_poller_detach_all() there may be QPs again. */
+	/* After vrd_poller_detach_all() there may be new QPs. */
 	vrd_lock(&poller->inbox_lock);
 	slots->pdev->sched.gone = false;
 	vrd_unlock(&poller->inbox_lock);
@@ -174,8 +173,8 @@ void vrd_poller_ctx_detach(struct vrd_ctx *ctx)
 }
 
 /*
- * All of a device at once.  Contexts are taken off their lists; what their slots
- * name is not looked at, as nobody follows them any more.
+ * Detaches all objects of a device at once.  Contexts are removed from the poller's lists.
+ * The rings of their slots are left as they are, because no list refers to them any more.
  */
 static void detach_all(struct vrd_poller *poller, void *arg)
 {
@@ -214,7 +213,7 @@ void vrd_poller_detach_all_send(struct vrd_device *dev, struct vrd_visit *visit,
 
 /* ---- slots -------------------------------------------------------------- */
 
-/* The first free slot, or when all are taken the next in turn.  dev->lock. */
+/* The first free slot, or if all are used, the next one in rotation.  dev->lock. */
 static int slot_alloc(struct vrd_ctx_slots *slots, uint32_t *slot)
 {
 	uint32_t group;
@@ -238,7 +237,7 @@ static int slot_alloc(struct vrd_ctx_slots *slots, uint32_t *slot)
 
 		if (!g)
 			return -ENOMEM;
-		/* Pairs with vrd_slot_group(): the poller sees empty lists. */
+		/* Pairs with the acquire in vrd_slot_group(): the poller sees empty lists. */
 		atomic_store_explicit(&slots->groups[group], g, memory_order_release);
 	}
 	if (slots->used[group] & 1ULL << *slot % 64) {
@@ -267,7 +266,7 @@ static void ring_attach(struct vrd_ctx_slots *slots, struct vrd_ring *ring, uint
 		return;
 	LIST_INSERT_HEAD(&vrd_slot_group(slots, ring->slot / 64)->rings[ring->slot % 64], ring,
 			 slot_link);
-	/* Of a suspended device resume writes it. */
+	/* For a suspended device the resume writes it. */
 	if (slots->pdev->sched.suspended)
 		slots->pdev->ring_generation--;
 	else if (ring->ctrl)
@@ -309,7 +308,7 @@ int vrd_poller_qp_attach(struct vrd_qp *qp)
 
 	qp->sq.slot = VIRTIO_RDMA_NONE;
 	qp->rq.slot = VIRTIO_RDMA_NONE;
-	/* A QP without rings has a slot too: it is found there if its CQ fails. */
+	/* A QP without rings also gets a slot: it is found by its slot if its CQ fails. */
 	if ((qp->sq.entries || qp->srq) && slot_alloc(slots, &qp->sq.slot))
 		return -ENOMEM;
 	if (qp->rq.entries && slot_alloc(slots, &qp->rq.slot)) {
@@ -387,9 +386,9 @@ void vrd_doorbell_sleep(struct vrd_poller *poller)
 }
 
 /*
- * The last time that the device's memory is touched: its rings and pages say that
- * nobody watches them.  Each hot ring is run after the resume, and each page is
- * swept then, so that nothing is lost that was posted before these stores.
+ * These are the last stores to the device's memory.  They mark its rings and pages as not
+ * watched.  After the resume each hot ring is run and each page is swept, so that requests
+ * that were posted before these stores are not lost.
  */
 void vrd_doorbell_suspend(struct vrd_poller *poller, void *dev)
 {
@@ -416,7 +415,7 @@ void vrd_doorbell_suspend(struct vrd_poller *poller, void *dev)
 	}
 }
 
-/* Addresses have changed: all words are written again. */
+/* Addresses have changed: writes all words again. */
 static void resume_all(struct vrd_poller *poller, struct vrd_poller_dev *pdev)
 {
 	struct vrd_ctx_slots *slots;
@@ -435,7 +434,7 @@ void vrd_doorbell_resume(struct vrd_poller *poller, void *arg)
 	struct vrd_poller_dev *pdev = dev->pdevs[poller->index];
 	uint32_t generation;
 
-	/* It may have been suspended again; then another message follows. */
+	/* The device may have been suspended again; then another message follows. */
 	if (!pdev->sched.suspended || vrd_device_suspended(dev))
 		return;
 	generation = atomic_load_explicit(&dev->ring_generation, memory_order_relaxed);
@@ -445,7 +444,7 @@ void vrd_doorbell_resume(struct vrd_poller *poller, void *arg)
 	vrd_dev_sched_resume(poller, &pdev->sched);
 	if (pdev->num_asleep)
 		TAILQ_INSERT_TAIL(&poller->rotation, pdev, turn_link);
-	/* The stores above and of suspend, before producers and pages are read. */
+	/* Orders the stores above and those of suspend before the loads of producers and pages. */
 	vrd_full_barrier();
 	vrd_doorbell_kicked(poller, pdev);
 }
@@ -484,7 +483,7 @@ static void resume_ring(struct vrd_poller *poller, struct vrd_ring *ring)
 	struct vrd_qp *qp = ring->qp;
 
 	if (qp && ring == &qp->sq) {
-		/* A hot one was rung since the resume: it has the right value. */
+		/* A hot ring was rung since the resume: its need_db is correct. */
 		if (ring->ctrl && qp->sched.hot < 0)
 			vrd_store32(&ring->ctrl->need_db, 1);
 		vrd_run_queue_add(poller, qp);
@@ -519,7 +518,7 @@ static void walk_group(struct vrd_poller *poller, struct vrd_slot_group *group, 
 	}
 	if (!(walk & VRD_WALK_RESUME))
 		return;
-	/* Between need_db and the producers. */
+	/* Between the stores of need_db and the loads of the producers. */
 	vrd_full_barrier();
 	for (unsigned int i = 0; i < 64; i++)
 		LIST_FOREACH(ring, &group->rings[i], slot_link)
@@ -532,7 +531,7 @@ bool vrd_doorbell_walk(struct vrd_poller *poller)
 	struct vrd_ctx_slots *slots = TAILQ_FIRST(&poller->walks);
 	struct vrd_slot_group *group = NULL;
 
-	/* The next one of its contexts, the next time. */
+	/* Serve another context next time. */
 	TAILQ_REMOVE(&poller->walks, slots, walk_link);
 	TAILQ_INSERT_TAIL(&poller->walks, slots, walk_link);
 	if (slots->pdev->sched.suspended)

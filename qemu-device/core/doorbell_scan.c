@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The scan of doorbell pages for dirty bytes, by which send rings that are not
- * watched are found, and receive rings whose transport asked for it.
+ * The scan of doorbell pages for dirty bytes.  It finds send rings that are not watched, and
+ * receive rings for which the transport enabled doorbells.
  *
- * A turn looks at some of the contexts that are awake, and now and then at a few of
- * those that sleep; after a notification all sleeping contexts of its device are
- * swept.  Everything in a page is the guest's and may be garbage: a turn serves a
- * bounded number of groups and of dirty bytes.
+ * A turn checks some of the contexts that are awake, and from time to time a few of those
+ * that sleep.  After a notification all sleeping contexts of its device are swept.  The guest
+ * writes the page and may write any values: a turn serves a bounded number of groups and of
+ * dirty bytes.
  *
- * Threading: the poller's own.
+ * Threading: all data belong to the poller.
  */
 #include "path.h"
 #include "poller_internal.h"
 
-/* Words of a line of bytes; of the last word those below byte @num. */
+/* Word @i of a line of bytes; in the last word only the bytes below byte @num. */
 static inline uint64_t load_word(const __u8 *bytes, unsigned int i, unsigned int num)
 {
 	const vrd_shm64 *words = (const void *)bytes;
@@ -22,11 +22,11 @@ static inline uint64_t load_word(const __u8 *bytes, unsigned int i, unsigned int
 	return i == num / 8 ? word & ((1ULL << num % 8 * 8) - 1) : word;
 }
 
-/* True if one of @num bytes, up to 64, is set.  The poller asks this in every turn. */
+/* True if one of @num bytes (at most 64) is set.  The poller calls it in every turn. */
 static inline bool any_byte(const __u8 *bytes, unsigned int num)
 {
 #if defined(__SSE2__) && !defined(__SANITIZE_THREAD__)
-	/* (Atomic for each byte, which is all that the guest writes.) */
+	/* The load is atomic for each byte; the guest only writes single bytes. */
 	typedef long long __attribute__((vector_size(16), __may_alias__)) block;
 	const volatile block *blocks = (const volatile void *)bytes;
 	block last = blocks[3], any;
@@ -44,7 +44,7 @@ static inline bool any_byte(const __u8 *bytes, unsigned int num)
 #endif
 }
 
-/* The same bytes as a mask of those that are set. */
+/* A mask of the bytes that are set. */
 static uint64_t set_bytes(const __u8 *bytes, unsigned int num)
 {
 	uint64_t mask = 0;
@@ -54,7 +54,10 @@ static uint64_t set_bytes(const __u8 *bytes, unsigned int num)
 
 		if (!word)
 			continue;
-		/* Any bit of a byte to its lowest, then those to the top byte. */
+		/*
+		 * Move any set bit of a byte to its lowest bit, then gather these bits in the
+		 * top byte.
+		 */
 		word |= word >> 4;
 		word |= word >> 2;
 		word |= word >> 1;
@@ -64,7 +67,7 @@ static uint64_t set_bytes(const __u8 *bytes, unsigned int num)
 	return mask;
 }
 
-/* Without the rest of the line, which is reserved. */
+/* Ignores the rest of the line, which is reserved. */
 static inline bool has_summary(const struct vrd_ctx_slots *slots)
 {
 	return any_byte(slots->db->summary, VIRTIO_RDMA_DB_GROUPS);
@@ -90,16 +93,15 @@ void vrd_ring_rung(struct vrd_poller *poller, struct vrd_ring *ring)
 /* ---- pages that are looked at together ------------------------------------------ */
 
 /*
- * One look at several pages.  Each step needs lines that guests' CPUs have just
- * written, or a barrier between our store and our next load; so a step is done
- * for all pages before the next one: what is waited for is the slowest line, and
- * one barrier, not the sum of them.
+ * One scan of several pages.  Each step needs lines that guests' CPUs have just written, or
+ * a barrier between a store and the next load.  So each step is done for all pages before
+ * the next one.  Then the cost is one barrier and the slowest line, and not the sum of all.
  */
 #define SCAN_GROUPS	(2 * VRD_SCAN_AWAKE * VRD_SCAN_GROUPS)
 
 struct scan {
 	unsigned int num;
-	unsigned int bytes_left;		/* dirty bytes that this turn may take */
+	unsigned int bytes_left;		/* dirty bytes that this turn may still take */
 	struct scan_group {
 		struct vrd_ctx_slots *slots;
 		unsigned int group;
@@ -107,7 +109,7 @@ struct scan {
 	} group[SCAN_GROUPS];
 };
 
-/* Begins to load what is needed after the next barrier. */
+/* Prefetches the lines that are needed after the next barrier. */
 static inline void prefetch_rings(const struct scan_group *sg)
 {
 	const struct vrd_slot_group *group = vrd_slot_group(sg->slots, sg->group);
@@ -126,8 +128,8 @@ static inline void prefetch_rings(const struct scan_group *sg)
 }
 
 /*
- * Clears the dirty bytes that are set, and returns them.  Those beyond what a turn may take
- * stay set, and the next turn begins with them.
+ * Clears the dirty bytes that are set, and returns them as a mask.  Bytes beyond the limit
+ * of a turn remain set, and the next turn begins with them.
  */
 static uint64_t take_dirty(struct scan *scan, struct scan_group *sg)
 {
@@ -177,10 +179,10 @@ static void ring_all(struct vrd_poller *poller, const struct scan_group *sg)
 /*
  * Serves the dirty bytes of the groups that were found.
  *
- * A dirty byte is set before the summary byte, so as a rule it is here already
- * and is taken before the barrier: then one barrier is enough between the summary
- * byte and the dirty bytes, and between those and the producers.  What came after
- * the first look is found by the second one, and needs another barrier.
+ * A dirty byte is set before the summary byte.  So it is usually visible already, and is
+ * taken before the barrier: then one barrier is enough between the summary byte and the
+ * dirty bytes, and between those and the producers.  Bytes that were set after the first
+ * check are found by the second one, and need another barrier.
  */
 static void scan_finish(struct vrd_poller *poller, struct scan *scan)
 {
@@ -190,7 +192,10 @@ static void scan_finish(struct vrd_poller *poller, struct scan *scan)
 		return;
 	for (unsigned int i = 0; i < scan->num; i++)
 		scan->group[i].dirty = take_dirty(scan, &scan->group[i]);
-	/* pairs with the driver's, after it stored the summary byte, and before producers */
+	/*
+	 * Pairs with the driver's barrier after its store of the summary byte; also orders the
+	 * loads of producers.
+	 */
 	vrd_full_barrier();
 	for (unsigned int i = 0; i < scan->num; i++) {
 		struct scan_group *sg = &scan->group[i];
@@ -208,7 +213,7 @@ static void scan_finish(struct vrd_poller *poller, struct scan *scan)
 	scan->num = 0;
 }
 
-/* The page has a byte set in its summary, or dirty bytes that were left over. */
+/* The page has a byte set in its summary, or dirty bytes were left over. */
 static void scan_page(struct vrd_poller *poller, struct vrd_ctx_slots *slots, struct scan *scan)
 {
 	struct virtio_rdma_db_page *db = slots->db;
@@ -220,7 +225,7 @@ static void scan_page(struct vrd_poller *poller, struct vrd_ctx_slots *slots, st
 	}
 	if (scan->num + VRD_SCAN_GROUPS > SCAN_GROUPS)
 		scan_finish(poller, scan);
-	/* The rest waits for the next turn; begin after the last one served. */
+	/* The other groups wait for the next turn.  Begin after the last group that was served. */
 	for (unsigned int n = 0; n < VRD_SCAN_GROUPS && groups; n++) {
 		uint64_t after = groups & ~((1ULL << slots->next_group) - 1);
 		unsigned int group = __builtin_ctzll(after ? after : groups);
@@ -246,9 +251,9 @@ static inline bool scan_ctx(struct vrd_poller *poller, struct vrd_ctx_slots *slo
 /* ---- which pages ------------------------------------------------------------------- */
 
 /*
- * Begins to load the summary line, which the guest writes last, and what it wrote
- * before it if the same ring as the last time is rung: all of them come over at
- * the same time.
+ * Prefetches the summary line, which the guest writes last, and the lines that it wrote
+ * before if it rings the same ring as the last time.  All lines are then transferred in
+ * parallel.
  */
 static inline void prefetch_page(const struct vrd_ctx_slots *slots)
 {
@@ -264,7 +269,7 @@ static inline void prefetch_page(const struct vrd_ctx_slots *slots)
 	}
 }
 
-/* All that are awake, or if they are many some of them in rotation. */
+/* Scans all contexts that are awake, or if there are many, some of them in rotation. */
 static bool scan_awake(struct vrd_poller *poller, struct scan *scan)
 {
 	struct vrd_ctx_slots *slots;
@@ -292,7 +297,7 @@ static bool scan_awake(struct vrd_poller *poller, struct scan *scan)
 	return found;
 }
 
-/* Up to @max sleeping contexts of one device, in turn. */
+/* Scans up to @max sleeping contexts of one device, in rotation. */
 static bool scan_asleep(struct vrd_poller *poller, struct vrd_poller_dev *pdev, unsigned int max,
 			struct scan *scan)
 {
@@ -305,7 +310,7 @@ static bool scan_asleep(struct vrd_poller *poller, struct vrd_poller_dev *pdev, 
 			TAILQ_REMOVE(&poller->sweeps, pdev, sweep_link);
 		if (scan_ctx(poller, slots, scan)) {
 			found = true;
-			continue;		/* it is awake now */
+			continue;		/* the context is awake now */
 		}
 		TAILQ_REMOVE(&pdev->asleep, slots, link);
 		TAILQ_INSERT_TAIL(&pdev->asleep, slots, link);
@@ -313,7 +318,7 @@ static bool scan_asleep(struct vrd_poller *poller, struct vrd_poller_dev *pdev, 
 	return found;
 }
 
-/* Some pages of a device whose queue was notified; such devices take turns. */
+/* Scans some pages of a device whose queue was notified, in rotation among such devices. */
 static void sweep(struct vrd_poller *poller, struct scan *scan)
 {
 	struct vrd_poller_dev *pdev = TAILQ_FIRST(&poller->sweeps);

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/*
- * The end of objects.  See end.h.
- */
+/* The destruction of objects.  See end.h. */
 #include <errno.h>
 #include <pthread.h>
 #include <time.h>
@@ -26,7 +24,7 @@ void vrd_ends_fini(struct vrd_ends *ends)
 	pthread_cond_destroy(&ends->gone);
 }
 
-/* The transport's part is gone. */
+/* The transport's part has been released: frees the object. */
 static void end_free(struct vrd_end *end)
 {
 	struct vrd_device *dev = end->dev;
@@ -55,7 +53,7 @@ static void released(struct vrd_followup *f)
 	run_due(dev);
 }
 
-/* A worker: all that may block. */
+/* On a worker: runs all steps that may block. */
 static void work(struct vrd_work *work)
 {
 	struct vrd_end *end = vrd_end_of(work, vrd_end, work);
@@ -69,7 +67,7 @@ static void work(struct vrd_work *work)
 	vrd_control_followup(end->dev, &end->followup);
 }
 
-/* Where nothing blocks: on the control thread after a grace period. */
+/* For devices without workers: on the control thread after a grace period. */
 static void release_now(struct vrd_end *end)
 {
 	if (end->release)
@@ -86,7 +84,7 @@ static void after_grace(struct vrd_followup *f)
 	run_due(dev);
 }
 
-/* On a poller. */
+/* Runs on a poller. */
 static void grace_over(struct vrd_deferred *deferred)
 {
 	struct vrd_end *end = vrd_end_of(deferred, vrd_end, deferred);
@@ -130,7 +128,7 @@ static void run_due(struct vrd_device *dev)
 	struct vrd_ends *ends = &dev->ends;
 	struct vrd_end *end;
 
-	/* What ends may have been the last to use another: one loop does for all. */
+	/* Freeing an object may release the last use of another one: the outer loop handles all. */
 	if (ends->running)
 		return;
 	ends->running = true;
@@ -174,7 +172,7 @@ int vrd_end_for(struct vrd_cmd *cmd, struct vrd_end *end, uint32_t users, bool g
 	run_due(dev);
 	if (ended)
 		return ret;
-	/* What it waits for comes as a follow-up, or from the caller of run_due(). */
+	/* The object is freed by a follow-up, or by the caller of run_due(). */
 	end->ended = NULL;
 	end->cmd = cmd;
 	end->ret = ret;

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The end of an object: from the moment that nobody finds it any more until its
- * memory is free.
+ * The destruction of an object: from its removal from the tables until its memory is freed.
  *
- * An object ends when nothing uses it any more: what was made of it, and calls of
- * the host's RDMA stack that a worker still makes for it.  A reset does not wait
- * for a call that hangs: the objects that the call uses stay, out of all tables,
- * until it returns.
+ * An object is freed when it has no users any more.  Users are the objects that were created
+ * from it, and calls of the host's RDMA stack that a worker still makes for it.  A reset
+ * does not wait for a call that hangs: the objects that the call uses remain, removed from
+ * all tables, until it returns.
  *
  * Control thread and front end, under dev->lock, except for @release.
  */
@@ -26,22 +25,22 @@ void vrd_ends_init(struct vrd_ends *ends);
 void vrd_ends_fini(struct vrd_ends *ends);
 
 /*
- * The object is out of the tables and no poller has it.  It ends as soon as
- * @users is zero, perhaps before this returns; see vrd_end_unuse().
- * @guards_memory: until then somebody may write to the guest's memory.
+ * Ends an object that was removed from the tables and from the pollers.  It is freed as soon
+ * as @users is zero, perhaps before this returns; see vrd_end_unuse().  @guards_memory:
+ * until then the host may write to the guest's memory.
  */
 void vrd_end(struct vrd_device *dev, struct vrd_end *end, uint32_t users, bool guards_memory);
-/* The same for a command, whose answer is @ret when the object has gone. */
+/* The same for a command, which is answered with @ret when the object has been freed. */
 int vrd_end_for(struct vrd_cmd *cmd, struct vrd_end *end, uint32_t users, bool guards_memory,
 		int ret);
-/* One user less, in the object's own *@users. */
+/* Decrements the object's own user count *@users. */
 void vrd_end_unuse(struct vrd_device *dev, struct vrd_end *end, uint32_t *users);
 
-/* @cmd completes when no object is left that guards memory. */
+/* @cmd completes when there is no object left with @guards_memory. */
 int vrd_ends_wait_guards(struct vrd_cmd *cmd, vrd_cmd_step_fn *step);
 /*
- * Waits until nothing is left that guards memory, or (@all) nothing that ends and
- * no command that runs.  Gives dev->lock up meanwhile.  False: not in time.
+ * Waits until no object with @guards_memory is left, or (@all) no object is being destroyed
+ * and no command is running.  Releases dev->lock while it waits.  False: it timed out.
  */
 bool vrd_ends_wait(struct vrd_device *dev, bool all, unsigned int timeout_ms);
 

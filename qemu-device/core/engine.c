@@ -2,9 +2,8 @@
 /*
  * The engine: pollers, devices, fabrics; quiesce.
  *
- * Threading: shells and control threads, any number of them; engine->lock for
- * the lists.  It is never held while a poller is waited for, but the pollers
- * take no engine lock, so that would be no deadlock either.
+ * Threading: any number of front end and control threads; engine->lock protects the lists.
+ * It is never held while a thread waits for a poller.  Pollers do not take it.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -132,7 +131,7 @@ int vrd_engine_create(const struct vrd_engine_config *cfg, struct vrd_engine **e
 	if (num > MAX_POLLERS)
 		return vrd_fail(err, -EINVAL, "ask for 1 to 64 pollers", "%u pollers are too many",
 				num);
-	/* Lines of their own for what pollers read every turn. */
+	/* Aligned: the fields that pollers read every turn have cache lines of their own. */
 	engine = aligned_alloc(_Alignof(struct vrd_engine), sizeof(*engine));
 	if (!engine)
 		return vrd_fail(err, -ENOMEM, NULL, "out of memory");
@@ -153,7 +152,7 @@ int vrd_engine_create(const struct vrd_engine_config *cfg, struct vrd_engine **e
 	if (ret)
 		goto free_engine;
 
-	/* Lines of their own: each poller writes its own all the time. */
+	/* Aligned: each poller frequently writes its own cache lines. */
 	engine->pollers = aligned_alloc(_Alignof(struct vrd_poller), num * sizeof(struct vrd_poller));
 	if (!engine->pollers) {
 		ret = vrd_fail(err, -ENOMEM, NULL, "out of memory");
@@ -199,7 +198,7 @@ void vrd_engine_destroy(struct vrd_engine *engine)
 
 	if (!engine)
 		return;
-	/* A device that waits for a call of the host uses all of it. */
+	/* A device that waits for a call of the host still uses the engine. */
 	pthread_mutex_lock(&engine->lock);
 	abandoned = engine->num_abandoned;
 	pthread_mutex_unlock(&engine->lock);
@@ -276,7 +275,7 @@ int vrd_engine_add_device(struct vrd_device *dev)
 	return 0;
 }
 
-/* It is suspended and has no context, so it is in no other list. */
+/* The device is suspended and has no contexts, so it is in no other list. */
 static void remove_device(struct vrd_poller *poller, void *arg)
 {
 	struct vrd_device *dev = arg;
@@ -311,8 +310,8 @@ static void watch_kick(struct vrd_poller *poller, void *arg)
 	struct watch_kick *watch = arg;
 	struct vrd_poller_dev *pdev = watch->dev->pdevs[poller->index];
 	/*
-	 * Edge triggered: each signal wakes every poller that the device has
-	 * contexts on, and none has to drain it for the others.
+	 * Edge triggered: each signal wakes every poller that has contexts of the device, and
+	 * no poller has to drain it for the others.
 	 */
 	struct epoll_event event = { .events = EPOLLIN | EPOLLET, .data.ptr = pdev };
 
@@ -352,7 +351,8 @@ void vrd_poller_unwatch_kick(struct vrd_device *dev)
 
 int vrd_poller_watch(struct vrd_poller *poller, int fd)
 {
-	struct epoll_event event = { .events = EPOLLIN | EPOLLET };	/* nobody's in particular */
+	struct epoll_event event = { .events = EPOLLIN | EPOLLET };	/* .data.ptr is NULL: it
+									 * belongs to no device */
 
 	return epoll_ctl(poller->epoll_fd, EPOLL_CTL_ADD, fd, &event) ? -errno : 0;
 }
@@ -369,8 +369,8 @@ void vrd_device_quiesce_send(struct vrd_device *dev, struct vrd_visit *visit,
 {
 	atomic_fetch_add(&dev->suspended, 1);
 	/*
-	 * A poller takes the message between two turns: the one before may have
-	 * begun when the device was not suspended, the next one sees that it is.
+	 * A poller handles the message between two turns.  The turn before it may have begun
+	 * when the device was not suspended; the next turn sees that it is.
 	 */
 	visit->fn = vrd_doorbell_suspend;
 	visit->arg = dev;
@@ -389,7 +389,7 @@ void vrd_device_resume_send(struct vrd_device *dev, struct vrd_visit *visit,
 {
 	bool last = atomic_fetch_sub(&dev->suspended, 1) == 1;
 
-	/* The transport first: its threads do not need the pollers. */
+	/* First the transports: their threads do not need the pollers. */
 	if (last)
 		vrd_transports_resumed(dev);
 	visit->fn = last ? vrd_doorbell_resume : resume_nothing;

@@ -2,14 +2,14 @@
 /*
  * Event queue and completion vectors.
  *
- * A guest that gives no buffers must not make us keep much, and must not lose
- * what it was promised.  Completion events: each CQ waits in its vector's line
- * at most once.  Asynchronous events: a ring of MAX_EVENTS in which no two are
- * alike; when it is full, the guest has ignored that many events of different
- * objects, and gets DEVICE_FATAL as the last one: nothing after it until INIT.
+ * A guest that provides no buffers must not make the device store many events, and must not
+ * lose events that the ABI guarantees.  Completion events: each CQ is in its vector's list
+ * of waiting CQs at most once.  Asynchronous events: a ring of MAX_EVENTS without
+ * duplicates.  When it is full, the guest has ignored that many different events.  The last
+ * entry is then DEVICE_FATAL, and no more events are stored until INIT.
  *
- * Pollers call in here with locks of QPs and CQs held; buffers are looked for
- * under the virtqueue's lock, which also protects what waits for it.
+ * Pollers call these functions with locks of QPs and CQs held.  The virtqueue's lock
+ * protects the buffers and the events that wait for them.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -33,20 +33,20 @@ struct vrd_events {
 	bool fatal;			/* DEVICE_FATAL is the last entry, or was delivered */
 };
 
-/* Bounds of what one call does with vq->lock held, which pollers wait for. */
+/* Limits for one call with vq->lock held, because pollers wait for this lock. */
 #define MAX_BAD_BUFFERS	16
 #define MAX_REFILL	64
 
 enum delivery {
 	DELIVERED,
-	NO_BUFFER,			/* the driver was asked for a kick */
+	NO_BUFFER,			/* the driver must kick for the next buffer */
 	UNDECIDED,			/* try again on the control thread */
 };
 
 /*
- * Writes @data into the next buffer.  Buffers that are too small or not RAM are
- * given back empty.  A driver can make them available as fast as they come
- * back, so the caller, which may be a poller, takes a few only.
+ * Writes @data into the next buffer.  Buffers that are too small or not RAM are returned
+ * empty.  A driver can make them available as fast as they are returned, so the caller,
+ * which may be a poller, takes only a few.
  */
 static enum delivery deliver_locked(struct vrd_vq *vq, const void *data, uint32_t len)
 {
@@ -96,7 +96,7 @@ void vrd_event_cq(struct vrd_cq *cq)
 
 	vrd_lock(&vq->lock);
 	if (!cq->event_pending) {
-		/* CQs that wait already come first. */
+		/* CQs that wait already are served first. */
 		if (TAILQ_EMPTY(&vq->waiting))
 			result = deliver_cq_locked(vq, cq);
 		if (result == DELIVERED) {
@@ -238,7 +238,7 @@ bool vrd_event_refill(struct vrd_device *dev, struct vrd_vq *vq)
 	return more;
 }
 
-/* What an event's id names. */
+/* The kind of object that an event's id refers to. */
 enum subject { SUBJECT_CQ, SUBJECT_QP, SUBJECT_SRQ, SUBJECT_OTHER };
 
 static enum subject subject_of(uint32_t type)

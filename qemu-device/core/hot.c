@@ -2,16 +2,15 @@
 /*
  * The hot list: send rings whose producer index a poller reads every turn.
  *
- * A hot ring has need_db 0, so that a post costs its owner one store.  All
- * others have need_db 1 and come through the doorbell page.  A ring becomes hot
- * when it was rung.  It makes room for another one when it has been quiet for
- * long, or when its device has more rings in the list than the other one's.
- * Among more busy rings than the list holds the rest stay with the doorbell,
- * which costs less than to swap them.  While the poller sleeps all have need_db 1;
- * those that were busy lately are watched again as soon as it wakes, whoever woke
- * it.
+ * A hot ring has need_db 0, so that a post costs the driver one store.  All other rings have
+ * need_db 1 and are found by the doorbell page.  A ring becomes hot when it is rung.  It is
+ * removed to make room for another one when it has been idle for long, or when its device
+ * has more rings in the list than the other ring's device.  If there are more busy rings
+ * than the list holds, the others keep using doorbells, which costs less than exchanging
+ * them.  While the poller sleeps all rings have need_db 1.  Rings that were busy recently
+ * are watched again as soon as the poller wakes, whatever woke it.
  *
- * Threading: the poller's own.
+ * Threading: all data belong to the poller.
  */
 #include "poller_internal.h"
 
@@ -40,7 +39,7 @@ bool vrd_hot_scan(struct vrd_poller *poller)
 			found = true;
 		}
 	}
-	/* Nobody waits for this one: no queue. */
+	/* No other QP waits: run it without queueing. */
 	if (first && !found)
 		return vrd_run_at_once(poller, first);
 	return found;
@@ -76,7 +75,10 @@ static void hot_take_out(struct vrd_poller *poller, unsigned int i)
 		poller->hot[i].qp->sched.hot = i;
 }
 
-/* Its owner has to ring from now on; what it posted just before is not lost. */
+/*
+ * The driver must ring for this ring from now on.  Requests that it posted just before are
+ * not lost.
+ */
 static void hot_give_up(struct vrd_poller *poller, unsigned int i)
 {
 	struct vrd_qp *qp = poller->hot[i].qp;
@@ -84,21 +86,22 @@ static void hot_give_up(struct vrd_poller *poller, unsigned int i)
 
 	hot_take_out(poller, i);
 	vrd_store32(&qp->sq.ctrl->need_db, 1);
-	/* pairs with the driver's, between producer and need_db */
+	/* pairs with the driver's barrier between its store of producer and its load of need_db */
 	vrd_full_barrier();
 	if (vrd_load32(&qp->sq.ctrl->producer) != seen)
 		vrd_run_queue_add(poller, qp);
 }
 
 /*
- * Makes room for a ring of @ds: the one that was quiet for longest leaves, if that
- * was long enough; or else the quietest one of a device that has more of them.
+ * Makes room for a ring of @ds.  Removes the ring that was idle for longest, if that was long
+ * enough; else the least recently used ring of the device with the most rings, if that device
+ * has at least two more than @ds.
  */
 static bool hot_make_room(struct vrd_poller *poller, const struct vrd_dev_sched *ds)
 {
 	unsigned int oldest = 0, greedy = 0;
 
-	/* Not again and again for all that rang in this turn. */
+	/* Try this only once in a turn, not for each ring that was rung. */
 	if (poller->full_turn == poller->turn)
 		return false;
 	for (unsigned int i = 1; i < poller->num_hot; i++) {
@@ -133,7 +136,7 @@ void vrd_hot_add(struct vrd_poller *poller, struct vrd_qp *qp)
 	vrd_store32(&qp->sq.ctrl->need_db, 0);
 	hot = &poller->hot[poller->num_hot];
 	hot->producer = &qp->sq.ctrl->producer;
-	/* The caller runs the QP: it takes at least what was there now. */
+	/* The caller runs the QP, which takes at least the entries up to this index. */
 	hot->seen = vrd_load32(hot->producer);
 	hot->used = poller->turn;
 	hot->qp = qp;
@@ -163,7 +166,10 @@ void vrd_hot_suspend(struct vrd_poller *poller, const struct vrd_device *dev)
 		if (qp->dev != dev)
 			continue;
 		hot_take_out(poller, i - 1);
-		/* It is run after the resume: so what was posted before this is seen. */
+		/*
+		 * The QP is run after the resume, so requests that were posted before this
+		 * store are found.
+		 */
 		vrd_store32(&qp->sq.ctrl->need_db, 1);
 		vrd_run_queue_add(poller, qp);
 	}
@@ -176,9 +182,9 @@ void vrd_hot_set_need_db(struct vrd_poller *poller, uint32_t need_db)
 }
 
 /*
- * Where two guests answer each other and the poller sleeps in between, the one
- * that did not wake it would otherwise have to ring as well, although it is awake.
- * What was quiet for two wake-ups is not worth the stores.
+ * If two guests answer each other and the poller sleeps between messages, the guest that did
+ * not wake it would otherwise have to ring as well, although the poller is awake.  Drop
+ * rings that were idle for two wake-ups: keeping them costs two stores each.
  */
 void vrd_hot_sleep(struct vrd_poller *poller)
 {
@@ -193,7 +199,7 @@ void vrd_hot_sleep(struct vrd_poller *poller)
 void vrd_hot_wake(struct vrd_poller *poller)
 {
 	/*
-	 * Its queue pairs and memory are still there: who takes them away sends a
+	 * The queue pairs and their memory still exist: a thread that removes them sends a
 	 * message first, and waits for it.
 	 */
 	vrd_hot_set_need_db(poller, 0);
