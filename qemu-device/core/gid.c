@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Which GIDs a device may use.
+ * Rules for the GIDs that a device may use.
  *
- * The link-local GID of its MAC address always is the device's.  Of all other
- * GIDs, the host's owner may list those that the device may use (allow-gid=);
- * without a list it may use any that is not reserved for another device of the
- * fabric: those that are made from another device's MAC address, with whatever
- * prefix, and those that another device's list names.  Reservations hold for the
- * whole life of a device, whether or not its guest runs.
+ * A device may always use the link-local GID of its MAC address.  For all other GIDs, the
+ * host's owner may list those that the device may use (allow-gid=).  Without a list it may
+ * use any GID that is not reserved for another device of the fabric.  Reserved are GIDs that
+ * are derived from another device's MAC address, with any prefix, and those in another
+ * device's list.  Reservations are valid for the whole life of a device, whether or not its
+ * guest runs.
  *
  * Control threads, under dev->lock.
  */
@@ -26,7 +26,7 @@ void vrd_eui64(const uint8_t mac[6], uint8_t eui[8])
 	memcpy(eui + 5, mac + 3, 3);
 }
 
-/* The interface identifier is that of the device's MAC address. */
+/* True if the interface identifier is that of the device's MAC address. */
 static bool is_made_from_mac(const struct vrd_device *dev, const uint8_t gid[16])
 {
 	uint8_t eui[8];

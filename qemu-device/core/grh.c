@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/*
- * The header in front of a datagram.  Pure functions; any thread.
- */
+/* The header before the payload of a datagram.  Pure functions; any thread. */
 #include <string.h>
 
 #include "grh.h"
 
 #define IP_PROTO_UDP	17
-/* Behind the IP header: UDP, BTH, DETH; after the payload: ICRC. */
+/* After the IP header: UDP, BTH, DETH; after the payload: ICRC. */
 #define ROCE_OVERHEAD	(8 + 12 + 8 + 4)
 
 static bool gid_is_v4(const uint8_t gid[16])
@@ -34,7 +32,7 @@ static uint16_t ip_checksum(const uint8_t *header)
 	return ~sum;
 }
 
-/* @length: behind the IP header. */
+/* @length: number of bytes after the IP header. */
 static void fill_v4(uint8_t *out, const struct vrd_grh *grh, uint32_t length)
 {
 	uint8_t *ip = out + 20;
@@ -78,7 +76,7 @@ bool vrd_grh_is_v4(const uint8_t header[VRD_GRH_LEN])
 {
 	const uint8_t *ip = header + 20;
 
-	/* Without a look at the checksum, which Soft-RoCE leaves out if both ends are local. */
+	/* The checksum is not checked: Soft-RoCE omits it if both ends are local. */
 	if (header[0] >> 4 != 6)
 		return ip[0] >> 4 == 4;
 	/* RoCE v2 allows no IP options.  The sum over a header with its checksum is 0xffff. */

@@ -13,7 +13,7 @@
 
 #define VRD_GRH_LEN	40U
 
-/* What of the header the sender chooses; CPU order. */
+/* The header fields that the sender chooses, in CPU byte order. */
 struct vrd_grh {
 	const uint8_t *sgid, *dgid;
 	uint32_t flow_label;
@@ -21,13 +21,13 @@ struct vrd_grh {
 };
 
 /*
- * @length: of what follows BTH and DETH, without padding (immediate data
- * included).  Returns the flags of the CQE.
+ * @length: number of bytes after BTH and DETH, including immediate data, without padding.
+ * Returns the flags for the CQE.
  */
 uint8_t vrd_grh_fill(uint8_t out[VRD_GRH_LEN], const struct vrd_grh *grh, uint32_t length);
 
 /*
- * Whether a header that another device wrote is IPv4's.  The 20 bytes in front of an IPv4
+ * True if a header that another device wrote is an IPv4 header.  The 20 bytes before an IPv4
  * header are undefined (IBTA A17.4.5.2): they may look like an IPv6 header.
  */
 bool vrd_grh_is_v4(const uint8_t header[VRD_GRH_LEN]);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Keys and regions as the data path sees them: the keys that key.h does not find in
- * the device's own table, and where the bytes of a region lie.
+ * Keys and regions on the data path: keys that key.h does not find in the device's own
+ * table, and the addresses of the bytes of a region.
  *
  * Pollers, in an RCU read section.
  */
@@ -18,7 +18,7 @@ const struct vrd_mr *vrd_mr_find_other(const struct vrd_qp *qp, const struct vrd
 	const struct vrd_device *dev = qp->dev;
 	const struct vrd_host_key *hk;
 
-	/* Only where a transport chooses the keys are there tables of them. */
+	/* These tables exist only if a transport chooses the keys. */
 	hk = !dev->lkeys.num_chunks ? NULL :
 	     vrd_table_find(remote ? &dev->rkeys : &dev->lkeys, vrd_key_index(key));
 	if (hk && (remote ? hk->mr->rkey : hk->mr->lkey) == key)
@@ -29,8 +29,8 @@ const struct vrd_mr *vrd_mr_find_other(const struct vrd_qp *qp, const struct vrd
 }
 
 /*
- * The run that @page lies in.  A caller that walks through the region is found in the
- * run of *cursor or in the next one.
+ * The run that contains @page.  For a caller that walks through the region it is the run of
+ * *@cursor or the next one.
  */
 static uint32_t find_run(const struct vrd_mr *mr, uint64_t page, uint32_t cursor)
 {

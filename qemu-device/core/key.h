@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Keys: the one place where it is decided what a key gives access to.  Requesters,
- * responders and receives of all transports that touch guest memory by software
- * look keys up here, on pollers, in an RCU read section.
+ * Keys: the only place that decides what a key grants access to.  Requesters, responders and
+ * receives of all transports that access guest memory by software look keys up here, on
+ * pollers, in an RCU read section.
  *
- * The QP is a parameter because some keys depend on it: the reserved DMA key works
- * for kernel QPs only, and a window of type 2 for the one QP that it is bound to.
+ * The QP is a parameter because some keys depend on it: the reserved DMA key is valid only
+ * for kernel QPs, and a type 2 memory window only for the QP to which it is bound.
  */
 #ifndef VRD_KEY_H
 #define VRD_KEY_H
@@ -13,16 +13,15 @@
 #include "compiler.h"
 #include "objects.h"
 
-/* key.c: a region by a key that the host chose, or by the reserved DMA key; its PD is @pd. */
+/* key.c: finds a region in PD @pd by a key that the host chose, or by the reserved DMA key. */
 const struct vrd_mr *vrd_mr_find_other(const struct vrd_qp *qp, const struct vrd_pd *pd,
 				       uint32_t key, bool remote);
 
 /*
- * The region that @key names, if [addr, addr + length) of it may be accessed by @qp
- * in @pd with all of @access (0: local read); else NULL.  Good until the end of the
- * caller's turn: a message of several turns looks it up again in each, so that no
- * byte moves after DEREG_MR.
- * @remote: @key came from a peer (the reserved local key is then refused).
+ * The region of @key, if @qp may access [addr, addr + length) of it in @pd with all rights
+ * of @access (0: local read); else NULL.  It is valid until the end of the caller's turn.  A
+ * message of several turns must look it up again in each, so that no byte is moved after
+ * DEREG_MR.  @remote: @key came from a peer (the reserved local key is then refused).
  */
 static VRD_INLINE const struct vrd_mr *vrd_mr_find_pd(const struct vrd_qp *qp,
 						      const struct vrd_pd *pd, uint32_t key,
@@ -33,7 +32,7 @@ static VRD_INLINE const struct vrd_mr *vrd_mr_find_pd(const struct vrd_qp *qp,
 	uint64_t offset;
 
 	if (vrd_likely(mr && mr->key == key)) {
-		/* A DMA region's PD is one of a kernel context, and so is the QP then. */
+		/* The PD of a DMA region belongs to a kernel context, so the QP does as well. */
 		if (mr->pd != pd)
 			return NULL;
 	} else {
@@ -43,7 +42,10 @@ static VRD_INLINE const struct vrd_mr *vrd_mr_find_pd(const struct vrd_qp *qp,
 	}
 	if (access & ~mr->access)
 		return NULL;
-	/* Wraps to more than any length if @addr is below.  (DMA regions: all addresses.) */
+	/*
+	 * If @addr is below the region, this wraps to more than any length.  (DMA regions cover
+	 * all addresses.)
+	 */
 	offset = addr - mr->iova;
 	if (offset > mr->length || length > mr->length - offset)
 		return NULL;

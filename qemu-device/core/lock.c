@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The slow side of the data path's locks: spinning, sleeping, and the order
- * checks of debug builds.  See lock.h.
+ * The slow path of the data path's locks: spinning, sleeping, and the order checks of debug
+ * builds.  See lock.h.
  */
 #include <linux/futex.h>
 #include <stdio.h>
@@ -12,9 +12,7 @@
 #include "lock.h"
 #include "shm.h"
 
-/* About two microseconds: longer than the critical sections that are not
- * preempted.
- */
+/* About two microseconds: longer than a critical section whose thread is not preempted. */
 #define SPINS	40
 
 void vrd_lock_wait(struct vrd_lock *lock)
@@ -28,10 +26,10 @@ void vrd_lock_wait(struct vrd_lock *lock)
 							  memory_order_relaxed))
 			return;
 		if (word == 2)
-			break;		/* others sleep already: queue behind them */
+			break;		/* other threads sleep already: queue behind them */
 		vrd_cpu_relax();
 	}
-	/* Whoever leaves this loop may leave others asleep: so it holds a 2. */
+	/* The thread that takes the lock here cannot know whether others sleep, so it sets 2. */
 	while (atomic_exchange_explicit(&lock->word, 2, memory_order_acquire) != 0)
 		syscall(SYS_futex, &lock->word, FUTEX_WAIT_PRIVATE, 2, NULL, NULL, 0);
 }
@@ -43,14 +41,14 @@ void vrd_lock_wake(struct vrd_lock *lock)
 
 /* ---- signals ------------------------------------------------------------- */
 
-/* About ten microseconds: a poller that is awake answers in less. */
+/* About ten microseconds: a poller that is awake answers faster. */
 #define SIGNAL_SPINS	200
 
 void vrd_signal_raise(struct vrd_signal *signal)
 {
 	/*
-	 * If the waiter sees the 1 and frees the memory before the wake-up, that
-	 * wakes nobody, or a thread that looks at its own word again.
+	 * If the waiter sees the 1 and frees the memory before the wake-up, the wake-up has no
+	 * effect or wakes another thread, which checks its own word again.
 	 */
 	if (atomic_exchange_explicit(&signal->word, 1, memory_order_release) == 2)
 		syscall(SYS_futex, &signal->word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);

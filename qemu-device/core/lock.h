@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The locks of the data path: four bytes, one atomic instruction each to take
- * and to release when nobody else wants them.
+ * The locks of the data path: four bytes each; without contention, one atomic instruction
+ * each to take and to release.
  *
- * Who finds the lock taken spins for a moment (the holder is on the other CPU
- * and works for less than a microsecond) and then sleeps in a futex, so that a
- * holder that lost its CPU can get one: the machine may have two only.
+ * A thread that finds the lock taken spins for a short time, because the holder usually runs
+ * on another CPU and needs less than a microsecond.  Then it sleeps in a futex, so that a
+ * holder that was preempted can get a CPU: the machine may have only two.
  *
- * With VRD_DEBUG_LOCKS (and with the address sanitizer) each thread counts what
- * it holds, and taking a lock while one of the same or of an inner level is
- * held aborts.
+ * With VRD_DEBUG_LOCKS (and with the address sanitizer) each thread counts the locks that it
+ * holds.  Taking a lock while one of the same or of an inner level is held then aborts.
  */
 #ifndef VRD_LOCK_H
 #define VRD_LOCK_H
@@ -22,7 +21,7 @@
 #define VRD_DEBUG_LOCKS
 #endif
 
-/* Outermost first; see objects.h.  LEAF: nothing is taken under it. */
+/* Outermost first; see objects.h.  LEAF: no lock is taken while it is held. */
 enum vrd_lock_level {
 	VRD_LOCK_SQ,
 	VRD_LOCK_RQ,
@@ -34,7 +33,8 @@ enum vrd_lock_level {
 };
 
 struct vrd_lock {
-	_Atomic uint32_t word;		/* 0: free, 1: taken, 2: taken, others sleep */
+	_Atomic uint32_t word;		/* 0: free, 1: taken, 2: taken and other threads may
+					 * sleep */
 	uint8_t level;
 };
 
@@ -64,7 +64,7 @@ static inline void vrd_lock_note_released(const struct vrd_lock *lock)
 }
 #endif
 
-/* Never waits, so it may be used against the order of levels. */
+/* Never waits, so it may be used against the lock order. */
 static inline bool vrd_lock_try(struct vrd_lock *lock)
 {
 	uint32_t free = 0;
@@ -94,11 +94,12 @@ static inline void vrd_unlock(struct vrd_lock *lock)
 }
 
 /*
- * One event that one thread waits for: raised once.  The memory may be gone as
+ * An event that is raised once and that one thread waits for.  The memory may be freed as
  * soon as the waiter has seen it.
  */
 struct vrd_signal {
-	_Atomic uint32_t word;		/* 0: not yet, 1: raised, 2: not yet, the waiter sleeps */
+	_Atomic uint32_t word;		/* 0: not raised, 1: raised, 2: not raised, the waiter
+					 * sleeps */
 };
 
 static inline void vrd_signal_init(struct vrd_signal *signal)
@@ -106,7 +107,7 @@ static inline void vrd_signal_init(struct vrd_signal *signal)
 	atomic_init(&signal->word, 0);
 }
 
-/* Any thread; it does not wait. */
+/* Any thread; does not wait. */
 void vrd_signal_raise(struct vrd_signal *signal);
 /* Spins for some microseconds, then sleeps. */
 void vrd_signal_wait(struct vrd_signal *signal);

@@ -41,8 +41,9 @@ static uint64_t now_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000ULL + (uint64_t)ts.tv_nsec;
 }
 
-/* True if one more message may be made; races only make the limit inexact.
- * *@missed gets how many were suppressed in the window that has just ended.
+/*
+ * True if another message may be logged; races only make the limit inexact.  *@missed is set
+ * to the number of messages that were suppressed in the window that has just ended.
  */
 static bool ratelimit_ok(struct vrd_ratelimit *rl, uint32_t *missed)
 {
@@ -70,7 +71,7 @@ void vrd_dev_log(struct vrd_device *dev, enum vrd_log_level level, const char *f
 
 	if (!target->fn || level > target->level)
 		return;
-	/* whoever asks for debug messages wants all of them */
+	/* debug messages are not limited */
 	if (level < VRD_LOG_DEBUG) {
 		if (!ratelimit_ok(&dev->log_limit, &missed))
 			return;

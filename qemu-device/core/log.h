@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Log messages of the core; they go to the function that the shell gave to
- * vrd_engine_create().  vrd_log() itself is declared in transport.h.
+ * Log messages of the core, which are passed to the front end's function
+ * (vrd_engine_create()). vrd_log() is declared in transport.h.
  */
 #ifndef VRD_LOG_H
 #define VRD_LOG_H
@@ -13,7 +13,7 @@
 struct vrd_log_target {
 	vrd_log_fn *fn;			/* or NULL: silent */
 	void *opaque;
-	enum vrd_log_level level;	/* less important messages are not made */
+	enum vrd_log_level level;	/* less important messages are suppressed */
 };
 
 /* engine.c */
@@ -29,10 +29,7 @@ struct vrd_ratelimit {
 	uint32_t missed;
 };
 
-/*
- * What a guest can cause is logged with this one: prefixed with the device's
- * name, limited in rate.
- */
+/* For messages that a guest can cause: prefixed with the device's name, and rate-limited. */
 void vrd_dev_log(struct vrd_device *dev, enum vrd_log_level level, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 

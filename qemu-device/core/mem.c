@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Guest memory: checks the regions that a front end hands over, finds what
- * differs from the table before, and translates DMA addresses.  Everything in a
- * region's description may come from another process (a vhost-user client), so
- * it is checked here, whatever the front end has checked already.
+ * Guest memory: checks the regions that a front end passes, finds the differences from the
+ * previous table, and translates DMA addresses.  All fields of a region may come from
+ * another process (a vhost-user client), so they are checked here, whether or not the front
+ * end has checked them.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -59,7 +59,7 @@ static int overlap_error(const struct vrd_mem_slot *a, const struct vrd_mem_slot
 			" and 0x%" PRIx64, a->addr, a->size, b->addr);
 }
 
-/* The mapping of @r that @old has, or a new one. */
+/* Returns the mapping of @r in @old, or a new one. */
 static int get_mapping(struct vrd_device *dev, const struct vrd_mem_region *r, unsigned int i,
 		       const struct vrd_mem *old, struct vrd_mem_mapping **m,
 		       struct vrd_error *err)
@@ -93,7 +93,7 @@ static void fill_slot(struct vrd_mem_slot *slot, const struct vrd_mem_region *r,
 
 /* ---- changes ------------------------------------------------------------ */
 
-/* Appends a span that begins behind the begin of the last one. */
+/* Appends a span.  Spans are appended in the order of their start addresses. */
 static void add_change(struct vrd_mem *mem, const struct vrd_mem_slot *s)
 {
 	struct vrd_mem_span *last = mem->num_changes ? &mem->changes[mem->num_changes - 1] : NULL;
@@ -106,7 +106,7 @@ static void add_change(struct vrd_mem *mem, const struct vrd_mem_slot *s)
 	mem->changes[mem->num_changes++] = (struct vrd_mem_span) { s->addr, s->size };
 }
 
-/* Both tables are sorted; what only one of them has is a change. */
+/* Both tables are sorted.  A mapping that only one of them has is a change. */
 static int find_changes(struct vrd_mem *mem, const struct vrd_mem *old)
 {
 	unsigned int i = 0, j = 0, num_old = old ? old->num : 0;
@@ -136,7 +136,7 @@ bool vrd_mem_changed(const struct vrd_mem *mem, uint64_t addr, uint64_t len)
 {
 	unsigned int lo = 0, hi = mem->num_changes, mid;
 
-	/* The first span that ends behind @addr. */
+	/* Find the first span that ends after @addr. */
 	while (lo < hi) {
 		mid = (lo + hi) / 2;
 		if (mem->changes[mid].addr + mem->changes[mid].size <= addr)

@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Guest memory: the table of regions, sorted by DMA address, the translation of
- * DMA addresses, and the mappings behind it.
+ * Guest memory: the table of regions, sorted by DMA address, the translation of DMA
+ * addresses, and the mappings of the regions.
  *
- * A table is immutable.  dev->mem is replaced by the front end's thread under
- * dev->lock while the pollers are quiesced; so a poller may use it during its
- * turn, and the control thread under dev->lock.  Virtqueues have a pointer of
- * their own, which changes under vq->lock.
+ * A table is immutable.  The front end's thread replaces dev->mem under dev->lock while the
+ * pollers are quiesced.  So a poller may use it during its turn, and the control thread
+ * under dev->lock.  Virtqueues have their own pointer to the table, which changes under
+ * vq->lock.
  *
- * Regions that two successive tables have in common share one mapping, and the
- * new table records the address ranges that differ: objects outside of these
- * keep their translations.
+ * Regions that are in two successive tables share one mapping.  The new table records the
+ * address ranges that differ: objects outside of these keep their translations.
  */
 #ifndef VRD_MEM_H
 #define VRD_MEM_H
@@ -23,7 +22,7 @@
 
 #include "vrd.h"
 
-/* Page numbers are kept in 32 bits: 16 TiB of DMA address space. */
+/* Page numbers are stored in 32 bits: 16 TiB of DMA address space. */
 #define VRD_MEM_ADDR_BITS	44
 
 struct vrd_mem_mapping;
@@ -36,10 +35,10 @@ struct vrd_mem_slot {
 	struct vrd_mem_mapping *mapping;
 
 	/* For transports that map pages a second time (mem_changed). */
-	int fd;				/* the mapping's, or -1 */
-	uint64_t fd_offset;		/* of @addr */
+	int fd;				/* descriptor of the mapping, or -1 */
+	uint64_t fd_offset;		/* file offset of @addr */
 	uint64_t fd_page;		/* page size of the file */
-	uint64_t fd_dev, fd_ino;	/* tells files apart */
+	uint64_t fd_dev, fd_ino;	/* identify the file */
 };
 
 struct vrd_mem_span {
@@ -50,50 +49,49 @@ struct vrd_mem {
 	struct vrd_device *dev;
 	struct vrd_mem *next;		/* dev->old_mem */
 	unsigned int num;
-	uint64_t pages;			/* of all regions together */
-	/* Where the table before had other memory, or none: sorted, disjoint. */
+	uint64_t pages;			/* total of all regions */
+	/* Ranges where the previous table had other memory or none: sorted, disjoint. */
 	unsigned int num_changes;
 	struct vrd_mem_span *changes;
 	struct vrd_mem_slot slot[];
 };
 
 /*
- * Checks @regions and maps those that have no hva and are not in @old, which
- * may be NULL.  -EINVAL, -ENOMEM or what mmap() said, with @err.
+ * Checks @regions and maps those that have no hva and are not in @old, which may be NULL.
+ * -EINVAL, -ENOMEM or the error of mmap(), with @err.
  */
 int vrd_mem_create(struct vrd_device *dev, const struct vrd_mem_region *regions, unsigned int num,
 		   const struct vrd_mem *old, struct vrd_mem **mem, struct vrd_error *err);
 void vrd_mem_destroy(struct vrd_mem *mem);
-/* device.c: a worker that looked at dev->mem (dev->mem_pins) does so no more. */
+/* device.c: a worker that used dev->mem (dev->mem_pins) has finished. */
 void vrd_mem_unpin(struct vrd_device *dev);
 
 /*
- * hva of @addr, with in *@run (may be NULL) the contiguous bytes from there, at
- * most @len.  NULL: not RAM, or read-only although @write.
+ * Hva of @addr.  *@run (may be NULL) is set to the number of contiguous bytes from there, at
+ * most @len.  NULL: not RAM, or @write is set and the region is read-only.
  */
 void *vrd_mem_at(const struct vrd_mem *mem, uint64_t addr, uint64_t len, bool write,
 		 uint64_t *run);
 
-/* The same where all of @len has to be contiguous, e.g. a virtqueue's ring. */
+/* The same if all of @len must be contiguous, e.g. a virtqueue's ring. */
 void *vrd_mem_range(const struct vrd_mem *mem, uint64_t addr, uint64_t len, bool write);
 
-/* The region that @addr lies in, or NULL. */
+/* The region that contains @addr, or NULL. */
 const struct vrd_mem_slot *vrd_mem_slot_at(const struct vrd_mem *mem, uint64_t addr);
 
-/* True if [addr, addr + len) is RAM, of any number of regions. */
+/* True if [addr, addr + len) is RAM, in any number of regions. */
 bool vrd_mem_covers(const struct vrd_mem *mem, uint64_t addr, uint64_t len, bool write);
 
-/* True if part of [addr, addr + len) is not as in the table before. */
+/* True if part of [addr, addr + len) differs from the previous table. */
 bool vrd_mem_changed(const struct vrd_mem *mem, uint64_t addr, uint64_t len);
 
 /* ---- mem_map.c: mappings ------------------------------------------------ */
 
 /*
- * Mappings of files whose owner may shorten them, or take pages away.  An access
- * beyond the end raises SIGBUS in the thread that made it; the process's signal
- * handler calls vrd_engine_sigbus(), which looks the address up here.  Lists
- * are read there without locks, and entries are therefore never freed but with
- * the engine.
+ * Mappings of files whose owner may shorten them or remove pages.  An access beyond the end
+ * raises SIGBUS in the thread that made it.  The process's signal handler calls
+ * vrd_engine_sigbus(), which looks the address up here.  The handler reads the lists without
+ * locks, so entries are freed only with the engine.
  */
 #define VRD_MEM_MAPS_CHUNK	64
 
@@ -101,7 +99,7 @@ struct vrd_mem_map {
 	_Atomic uintptr_t start;	/* 0: unused */
 	_Atomic size_t len;		/* 0: not valid (yet) */
 	struct vrd_device *_Atomic dev;
-	_Atomic bool lost;		/* a SIGBUS came: other memory is mapped there */
+	_Atomic bool lost;		/* after a SIGBUS, other memory is mapped there */
 };
 
 struct vrd_mem_maps {
@@ -109,7 +107,7 @@ struct vrd_mem_maps {
 	struct vrd_mem_maps *_Atomic next;
 };
 
-/* Of one region; shared by the tables that have it. */
+/* The mapping of one region; shared by the tables that contain the region. */
 struct vrd_mem_mapping {
 	struct vrd_device *dev;
 	unsigned int refs;		/* front end's thread */
@@ -117,7 +115,7 @@ struct vrd_mem_mapping {
 	uint64_t size;			/* of the region */
 	bool readonly;
 
-	/* What munmap() gets: whole pages of the file; NULL: the front end's mapping. */
+	/* The arguments of munmap(): whole pages of the file; NULL: the front end's mapping. */
 	uint8_t *start;
 	uint64_t length;
 	struct vrd_mem_map *record;
@@ -129,28 +127,28 @@ struct vrd_mem_mapping {
 	uint64_t fd_dev, fd_ino;
 };
 
-/* Maps region @i, or takes the hva that it has. */
+/* Maps region @i, or uses its existing hva. */
 int vrd_mem_mapping_create(struct vrd_device *dev, const struct vrd_mem_region *r, unsigned int i,
 			   struct vrd_mem_mapping **out, struct vrd_error *err);
 void vrd_mem_mapping_put(struct vrd_mem_mapping *m);
-/* True if @m is what vrd_mem_mapping_create() would make of @r, and is not lost. */
+/* True if vrd_mem_mapping_create() would make the same mapping for @r, and @m is not lost. */
 bool vrd_mem_mapping_fits(const struct vrd_mem_mapping *m, const struct vrd_mem_region *r);
 
 /*
- * The memory that takes the place of a device's lost mappings: a file, because
- * unlike anonymous memory a shared mapping of a file counts against no limit
- * that could make the signal handler's mmap() fail.  -1 and errno.
+ * Opens the memory that replaces a device's lost mappings.  It is a file, because a shared
+ * mapping of a file, unlike anonymous memory, counts against no limit that could make the
+ * signal handler's mmap() fail.  -1 and errno on failure.
  */
 int vrd_mem_open_lost(void);
 
-/* engine.c: the first chunk lies in the engine and is zero at first. */
+/* engine.c: the first chunk is part of the engine and initially zero. */
 struct vrd_mem_maps *vrd_engine_mem_maps(struct vrd_engine *engine);
-/* Mappings of regions that the process has, and how many it may have in all. */
+/* Number of region mappings of the process, and the maximum number of all its mappings. */
 _Atomic uint64_t *vrd_engine_region_maps(struct vrd_engine *engine);
 uint64_t *vrd_engine_max_maps(struct vrd_engine *engine);
-/* The system's limit of mappings, or its default where a sandbox forbids open(). */
+/* The system's limit of mappings, or its default if a sandbox forbids open(). */
 uint64_t vrd_mem_max_map_count(void);
-/* Frees the further chunks; engine.c calls it last. */
+/* Frees all chunks but the first; engine.c calls it last. */
 void vrd_mem_maps_fini(struct vrd_mem_maps *maps);
 
 #endif /* VRD_MEM_H */

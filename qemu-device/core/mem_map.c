@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Mappings of guest memory: maps the files that a front end hands over, and
- * keeps the process alive when pages of them are missing.
+ * Mappings of guest memory: maps the files that a front end passes, and keeps the process
+ * alive if pages of them are missing.
  *
- * The file may come from another process, which may shorten it, punch holes or
- * use up the huge pages that it counts on; a seal against shrinking does not
- * promise that pages are there.  So SIGBUS may come at any access, in any
- * thread.  The handler puts memory of our own in place of the whole mapping and
- * marks the device as broken; the thread goes on.
+ * The file may come from another process, which may shorten it, punch holes or use up the
+ * huge pages that it needs.  A seal against shrinking does not guarantee that pages exist.
+ * So any access in any thread may raise SIGBUS.  The handler replaces the whole mapping with
+ * memory of the core and marks the device as broken; the thread continues.
  *
- * All but vrd_engine_sigbus() runs on the front end's thread of the device.
+ * All functions but vrd_engine_sigbus() run on the device's front end thread.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -28,10 +27,10 @@
 
 #define PAGE_SIZE	((uint64_t)VIRTIO_RDMA_PAGE_SIZE)
 
-/* More than any mapping has: a region, and less than a huge page on each side. */
+/* Larger than any mapping: a region, and less than a huge page on each side. */
 #define LOST_SIZE	((1LL << VRD_MEM_ADDR_BITS) + (1LL << 36))
 
-/* Mappings that a device gets, however many others have. */
+/* Mappings that a device may always have, however many other devices have. */
 #define MAPS_GUARANTEED	16
 
 /* ---- records for SIGBUS ------------------------------------------------- */
@@ -45,7 +44,7 @@ static struct vrd_mem_map *record_get(struct vrd_engine *engine)
 	for (;; c = next) {
 		for (i = 0; i < VRD_MEM_MAPS_CHUNK; i++) {
 			none = 0;
-			/* 1 takes the entry; no address is inside it */
+			/* 1 claims the entry: as its length is 0, no address is within it */
 			if (atomic_compare_exchange_strong(&c->map[i].start, &none, 1))
 				return &c->map[i];
 		}
@@ -58,7 +57,7 @@ static struct vrd_mem_map *record_get(struct vrd_engine *engine)
 			if (atomic_compare_exchange_strong(&c->next, &next, fresh))
 				next = fresh;
 			else
-				free(fresh);	/* another device was first: @next is its chunk */
+				free(fresh);	/* another device was faster: @next is its chunk */
 		}
 	}
 }
@@ -68,7 +67,7 @@ static void record_set(struct vrd_mem_map *record, struct vrd_device *dev, void 
 	atomic_store(&record->dev, dev);
 	atomic_store(&record->lost, false);
 	atomic_store(&record->start, (uintptr_t)start);
-	atomic_store(&record->len, len);	/* last: makes the entry valid */
+	atomic_store(&record->len, len);	/* last: this makes the entry valid */
 }
 
 static void record_put(struct vrd_mem_map *record)
@@ -101,7 +100,7 @@ int vrd_mem_open_lost(void)
 	return fd;
 }
 
-/* Drops the pages that were written to in place of lost memory. */
+/* Frees the pages of the replacement memory that were written to. */
 static void empty_lost(struct vrd_device *dev)
 {
 	if (ftruncate(dev->lost_fd, 0) || ftruncate(dev->lost_fd, LOST_SIZE))
@@ -134,15 +133,15 @@ bool vrd_engine_sigbus(struct vrd_engine *engine, void *addr)
 			dev = atomic_load(&m->dev);
 			atomic_store(&m->lost, true);
 			/*
-			 * All of it: part of a huge page cannot be replaced, and many
-			 * pieces would be many mappings.
+			 * Replace all of it: a part of a huge page cannot be replaced, and many
+			 * parts would need many mappings.
 			 */
 			if (!replace((void *)start, len, dev->lost_fd) &&
 			    !replace((void *)(a & ~(PAGE_SIZE - 1)), PAGE_SIZE, dev->lost_fd))
 				return false;
 			atomic_store(&dev->broken, true);
 			if (write(dev->error_fd, &one, sizeof(one)) < 0) {
-				/* it was readable already */
+				/* it was already readable */
 			}
 			return true;
 		}
@@ -168,8 +167,8 @@ uint64_t vrd_mem_max_map_count(void)
 }
 
 /*
- * The kernel limits the mappings of a process, and this one has those of many
- * guests: a device may have no more than it leaves to others, but a few always.
+ * The kernel limits the mappings of a process, and this process has those of many guests.  A
+ * device may have at most as many as remain for all others, but always a few.
  */
 static int take_map(struct vrd_device *dev, struct vrd_error *err)
 {
@@ -222,8 +221,8 @@ static int identify(int fd, unsigned int i, struct file_id *id, struct vrd_error
 }
 
 /*
- * Maps whole pages of the file: mmap() of hugetlbfs wants an offset of whole
- * pages and rounds the length up, while munmap() refuses what is not rounded.
+ * Maps whole pages of the file: mmap() on hugetlbfs requires a page-aligned offset and
+ * rounds the length up, while munmap() refuses a length that is not rounded.
  */
 static int map_file(struct vrd_mem_mapping *m, int fd, unsigned int i, struct vrd_error *err)
 {
@@ -249,8 +248,9 @@ static int map_file(struct vrd_mem_mapping *m, int fd, unsigned int i, struct vr
 			       " bytes: %s", i, m->size, strerror(errno));
 		goto put_record;
 	}
-	/* A child must not inherit other users' memory; nor may a core dump of
-	 * a service contain it.
+	/*
+	 * A child must not inherit other users' memory, and a core dump of a service must not
+	 * contain it.
 	 */
 	(void)madvise(p, length, MADV_DONTFORK);
 	(void)madvise(p, length, MADV_DONTDUMP);
@@ -292,7 +292,7 @@ int vrd_mem_mapping_create(struct vrd_device *dev, const struct vrd_mem_region *
 		m->fd_page = id.page;
 		m->fd_dev = id.dev;
 		m->fd_ino = id.ino;
-		/* Neither sum overflows: the offset was checked. */
+		/* The sum does not overflow: the offset was checked. */
 		if (!r->host && (id.size < 0 || (uint64_t)id.size < r->fd_offset + r->size)) {
 			ret = vrd_fail(err, -EINVAL, "", "memory region %u needs %" PRIu64
 				       " bytes of a file that has %" PRId64, i,
@@ -352,7 +352,7 @@ bool vrd_mem_mapping_fits(const struct vrd_mem_mapping *m, const struct vrd_mem_
 		return false;
 	if (!m->has_file)
 		return true;
-	/* The mapping keeps its file: the inode number is not used again meanwhile. */
+	/* The mapping keeps its file open, so the inode number is not reused in the meantime. */
 	return r->fd >= 0 && m->fd_offset == r->fd_offset && !identify(r->fd, 0, &id, NULL) &&
 	       m->fd_dev == id.dev && m->fd_ino == id.ino;
 }
