@@ -26,7 +26,7 @@ static int check_region(const struct vrd_mem_region *r, unsigned int i, struct v
 				", size 0x%" PRIx64, i, r->addr, r->size);
 	if (r->addr >> VRD_MEM_ADDR_BITS || (r->size - 1) >> VRD_MEM_ADDR_BITS ||
 	    (r->addr + r->size - 1) >> VRD_MEM_ADDR_BITS)
-		return vrd_fail(err, -EINVAL, "device addresses have at most 44 bits",
+		return vrd_fail(err, -EINVAL, "DMA addresses have at most 44 bits",
 				"memory region %u is beyond 16 TiB: address 0x%" PRIx64
 				", size 0x%" PRIx64, i, r->addr, r->size);
 	if (r->host) {

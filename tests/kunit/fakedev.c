@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * A device made of functions, on real vrings.  It works in a work item, as the
- * device's thread on the host does, and calls the driver's callbacks with
- * interrupts disabled.
+ * A device made of functions, on real vrings.  It runs in a work item, like the device's
+ * thread on the host, and calls the driver's callbacks with interrupts disabled.
  */
 #include <linux/io.h>
 #include <linux/slab.h>
@@ -27,7 +26,7 @@ static bool fakedev_notified(struct virtqueue *vq)
 	return true;
 }
 
-/* Bytes of one descriptor into the request, or room for the response. */
+/* Copies one readable descriptor into the request, or takes a writable one for the response. */
 static void fakedev_desc(struct fakedev *f, struct fakedev_cmd *cmd,
 			 const struct vring_desc *desc)
 {
@@ -49,7 +48,7 @@ static void fakedev_desc(struct fakedev *f, struct fakedev_cmd *cmd,
 	cmd->req_len += len;
 }
 
-/* The next command of the ring; false if there is none. */
+/* Takes the next command from the ring; returns false if there is none. */
 bool fakedev_take(struct fakedev *f, struct fakedev_cmd *cmd)
 {
 	struct fakedev_queue *q = fakedev_ctrl(f);
@@ -59,7 +58,7 @@ bool fakedev_take(struct fakedev *f, struct fakedev_cmd *cmd)
 	idx = virtio16_to_cpu(&f->vdev, READ_ONCE(ring->avail->idx));
 	if (idx == q->taken)
 		return false;
-	/* The index before the entries; pairs with the driver's barrier. */
+	/* Reads the index before the entries; pairs with the driver's barrier. */
 	virt_rmb();
 	memset(cmd, 0, sizeof(*cmd));
 	i = virtio16_to_cpu(&f->vdev,
@@ -87,7 +86,7 @@ static void fakedev_use(struct fakedev *f, struct fakedev_queue *q, u32 head,
 
 	elem->id = cpu_to_virtio32(&f->vdev, head);
 	elem->len = cpu_to_virtio32(&f->vdev, used_len);
-	/* The element before the index. */
+	/* Writes the element before the index. */
 	virt_wmb();
 	WRITE_ONCE(ring->used->idx, cpu_to_virtio16(&f->vdev, q->used));
 }
@@ -102,14 +101,14 @@ void fakedev_interrupt(struct fakedev *f, unsigned int queue)
 	local_irq_restore(flags);
 }
 
-/* Puts an element on the control queue's used ring, and interrupts. */
+/* Puts an element on the control queue's used ring and raises an interrupt. */
 void fakedev_return(struct fakedev *f, u32 head, u32 used_len)
 {
 	fakedev_use(f, fakedev_ctrl(f), head, used_len);
 	fakedev_interrupt(f, VIRTIO_RDMA_VQ_CONTROL);
 }
 
-/* Writes an event on @queue, without an interrupt; false if it has no buffer. */
+/* Writes an event to @queue, without an interrupt; returns false if it has no buffer. */
 bool fakedev_put_event(struct fakedev *f, unsigned int queue,
 		       const void *event, u32 len)
 {
@@ -136,7 +135,7 @@ void fakedev_answer(struct fakedev *f, struct fakedev_cmd *cmd, const void *rsp,
 	fakedev_return(f, cmd->head, len);
 }
 
-/* A bare status with zeroes behind it, as far as there is room. */
+/* Writes a status, followed by zeroes up to the end of the response buffer. */
 void fakedev_status(struct fakedev *f, struct fakedev_cmd *cmd, u32 status)
 {
 	struct virtio_rdma_rsp_hdr *hdr = cmd->rsp;
@@ -184,7 +183,7 @@ static int fakedev_find_vqs(struct virtio_device *vdev, unsigned int nvqs,
 	return 0;
 }
 
-/* The memory of the rings stays, for a device that does not know yet. */
+/* The memory of the rings is kept, because the device may still access it. */
 static void fakedev_del_vqs(struct virtio_device *vdev)
 {
 	struct fakedev *f = fakedev_of(vdev);
@@ -213,7 +212,7 @@ static const struct virtio_config_ops fakedev_config = {
 	.reset = fakedev_reset,
 };
 
-/* A device whose control queue has @num descriptors. */
+/* Creates a device whose control queue has @num descriptors. */
 struct fakedev *fakedev_open(struct kunit *test, unsigned int num,
 			     void (*serve)(struct fakedev *f,
 					   struct fakedev_cmd *cmd))
@@ -230,7 +229,7 @@ struct fakedev *fakedev_open(struct kunit *test, unsigned int num,
 	init_completion(&f->may_reset);
 	fakedev_let_reset(f);
 
-	/* DMA addresses are physical ones, without ACCESS_PLATFORM. */
+	/* Without ACCESS_PLATFORM, DMA addresses are physical addresses. */
 	f->vdev.features = BIT_ULL(VIRTIO_F_VERSION_1);
 	f->vdev.config = &fakedev_config;
 	INIT_LIST_HEAD(&f->vdev.vqs);
@@ -249,7 +248,7 @@ struct fakedev *fakedev_open(struct kunit *test, unsigned int num,
 	return f;
 }
 
-/* As vrdma_dev_stop(). */
+/* Like vrdma_dev_stop(). */
 void fakedev_close(struct fakedev *f)
 {
 	unsigned int i;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A device for KUnit tests: real vrings of the virtio core, opened by the driver
- * itself, on which a function of the test serves the commands.
+ * A device for KUnit tests: real vrings of the virtio core, opened by the driver; a function
+ * of the test answers the commands.
  */
 #ifndef VRDMA_FAKEDEV_H
 #define VRDMA_FAKEDEV_H
@@ -12,7 +12,7 @@
 
 #include "cmd.h"
 
-/* Requests of a thousand extents have to fit. */
+/* A request with a thousand extents must fit. */
 #define FAKEDEV_REQ_MAX		SZ_128K
 
 /* Control, event, doorbell and one completion queue. */
@@ -20,10 +20,10 @@
 
 /**
  * struct fakedev_cmd - a command as the device sees it
- * @head:    descriptor that the chain starts with
+ * @head:    first descriptor of the chain
  * @req_len: bytes of the request, now in fakedev.req
- * @rsp:     where the response goes: memory of the driver's
- * @rsp_len: and how much of it there is
+ * @rsp:     the response buffer, memory of the driver
+ * @rsp_len: its size in bytes
  */
 struct fakedev_cmd {
 	u16 head;
@@ -35,8 +35,8 @@ struct fakedev_cmd {
 /**
  * struct fakedev_queue - the device's end of a virtqueue
  * @vq:    the driver's end, or NULL when the driver has deleted it
- * @ring:  the memory of both
- * @pages: the same
+ * @ring:  the vring that both ends use
+ * @pages: its memory
  * @taken: chains taken from the available ring
  * @used:  chains returned
  * @kicks: notifications
@@ -57,9 +57,9 @@ struct fakedev_queue {
  * @num:      descriptors of the control queue
  * @q:        the virtqueues
  * @resets:   how often the driver reset the device
- * @may_reset: a reset waits for it (fakedev_hold_reset())
- * @serve:    answers a command, or not; NULL: the device is silent
- * @priv:     the test's own
+ * @may_reset: a reset waits for this completion (fakedev_hold_reset())
+ * @serve:    called for each command, may answer it; NULL: the device is silent
+ * @priv:     for use by the test
  * @req:      the request of the command being served
  */
 struct fakedev {
@@ -102,7 +102,7 @@ static inline struct fakedev_queue *fakedev_ctrl(struct fakedev *f)
 	return &f->q[VIRTIO_RDMA_VQ_CONTROL];
 }
 
-/* Makes a reset of the device take until fakedev_let_reset(). */
+/* Blocks a reset of the device until fakedev_let_reset(). */
 static inline void fakedev_hold_reset(struct fakedev *f)
 {
 	reinit_completion(&f->may_reset);
@@ -113,13 +113,13 @@ static inline void fakedev_let_reset(struct fakedev *f)
 	complete_all(&f->may_reset);
 }
 
-/* False if the driver does not halt a dead device. */
+/* Returns false if the driver does not halt a dead device in time. */
 static inline bool fakedev_wait_halt(struct fakedev *f)
 {
 	return wait_for_completion_timeout(&f->dev.halt_done, 10 * HZ);
 }
 
-/* Seconds that the device may be silent. */
+/* Sets the time, in seconds, for which the device may be silent. */
 static inline void fakedev_set_timeout(struct fakedev *f, unsigned int seconds)
 {
 	f->dev.ctrl.limit = seconds * HZ;

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * KUnit tests of the command engine (cmd.c) against a device on real vrings:
- * answers that come, or do not, too late, in another order, too short, or with
- * nonsense.
+ * KUnit tests of the command engine (cmd.c) against a device on real vrings: answers that
+ * are missing, late, out of order, too short or invalid.
  */
 #include <linux/kthread.h>
 #include <linux/virtio_config.h>
@@ -24,7 +23,7 @@ static void serve_busy(struct fakedev *f, struct fakedev_cmd *cmd)
 	fakedev_status(f, cmd, VIRTIO_RDMA_S_BUSY);
 }
 
-/* A status and a used length, as the test has set them in priv. */
+/* The status and used length that the device reports; set by the test in priv. */
 struct claim {
 	u32 status;
 	u32 used;
@@ -39,7 +38,7 @@ static void serve_claim(struct fakedev *f, struct fakedev_cmd *cmd)
 	fakedev_return(f, cmd->head, claim->used);
 }
 
-/* The PD's number is the context's and one more: each answer is its own. */
+/* The PD's number is the context's plus one, so that each answer is different. */
 static void answer_pd(struct fakedev *f, struct fakedev_cmd *cmd, u32 ctx)
 {
 	struct virtio_rdma_alloc_pd_rsp rsp = { .pd = cpu_to_le32(ctx + 1) };
@@ -98,7 +97,7 @@ static bool caller_wait(struct caller *c, unsigned int seconds)
 	return wait_for_completion_timeout(&c->done, seconds * HZ);
 }
 
-/* Until the ring has @num commands in all; those not taken are there to see. */
+/* Waits until @num commands were put on the ring, including those not taken. */
 static bool wait_submitted(struct fakedev *f, u16 num)
 {
 	int i;
@@ -119,7 +118,7 @@ static void test_answered(struct kunit *test)
 	struct fakedev *f = fakedev_open(test, RING_NUM, serve_ok);
 	int i;
 
-	/* More than the ring has descriptors: they come back. */
+	/* More commands than the ring has descriptors: descriptors are reused. */
 	for (i = 0; i < 3 * RING_NUM; i++)
 		KUNIT_EXPECT_EQ(test, run_stats(f), 0);
 	KUNIT_EXPECT_EQ(test, fakedev_ctrl(f)->taken, 3 * RING_NUM);
@@ -138,8 +137,8 @@ static void test_refused(struct kunit *test)
 }
 
 /*
- * A response that ends before what it should hold is no success, and no failure
- * either: the command may have been carried out.
+ * A response shorter than its version 1 length is neither success nor failure: the command
+ * may have been executed.
  */
 static void test_used_length(struct kunit *test)
 {
@@ -157,7 +156,7 @@ static void test_used_length(struct kunit *test)
 		{ { VIRTIO_RDMA_S_BUSY, hdr }, -EBUSY },
 		{ { VIRTIO_RDMA_S_BUSY, all }, -EBUSY },
 		{ { VIRTIO_RDMA_S_OK, all }, 0 },
-		/* More than there was room for: no reason to read it. */
+		/* A used length beyond the buffer must not be used as a length to read. */
 		{ { VIRTIO_RDMA_S_OK, U32_MAX }, 0 },
 	};
 	struct fakedev *f;
@@ -177,8 +176,9 @@ static void test_used_length(struct kunit *test)
 }
 
 /*
- * An older device answers with less than the driver has room for.  What it did
- * not write is zero, whatever it left there; but version 1's part has to come.
+ * An older device answers with less than the driver has room for.  The bytes that the device
+ * did not write are read as zero, whatever the buffer contains; the version 1 length is
+ * required.
  */
 static void test_older_device(struct kunit *test)
 {
@@ -220,7 +220,7 @@ static void test_older_device(struct kunit *test)
 	}
 }
 
-/* The header says how long the fixed part is; the extents are not in it. */
+/* The header contains the length of the fixed part, without the extents. */
 static void test_request_length(struct kunit *test)
 {
 	const struct virtio_rdma_cmd_hdr *hdr;
@@ -239,7 +239,7 @@ static void test_request_length(struct kunit *test)
 	vrdma_cmd_put(cmd);
 }
 
-/* Each gets its own answer, in whatever order they come. */
+/* Each caller gets its own answer, in whatever order the answers arrive. */
 static void test_out_of_order(struct kunit *test)
 {
 	struct fakedev *f = fakedev_open(test, RING_NUM, NULL);
@@ -265,7 +265,7 @@ static void test_out_of_order(struct kunit *test)
 	fakedev_close(f);
 }
 
-/* Two commands fill the queue; the others wait for room, and are served. */
+/* Two commands fill the queue; the others wait for room and are then answered. */
 static void test_full_queue(struct kunit *test)
 {
 	struct fakedev *f = fakedev_open(test, 4, NULL);
@@ -291,7 +291,7 @@ static void test_full_queue(struct kunit *test)
 	fakedev_close(f);
 }
 
-/* A request that is not contiguous crosses the queue page by page. */
+/* A request that is not contiguous is added to the queue page by page. */
 static void test_gathered(struct kunit *test)
 {
 	const size_t len = 3 * PAGE_SIZE + 100;
@@ -304,7 +304,7 @@ static void test_gathered(struct kunit *test)
 	cmd = vrdma_cmd_alloc(VIRTIO_RDMA_CMD_REG_MR, len,
 			      sizeof(struct virtio_rdma_rsp_hdr));
 	KUNIT_ASSERT_NOT_NULL(test, cmd);
-	/* What kvzalloc() does where memory is fragmented. */
+	/* As kvzalloc() does when memory is fragmented. */
 	kvfree(cmd->req);
 	cmd->req = vmalloc(len);
 	KUNIT_ASSERT_NOT_NULL(test, cmd->req);
@@ -322,8 +322,8 @@ static void test_gathered(struct kunit *test)
 }
 
 /*
- * The limit is one of the device: a command that takes three times as long is
- * answered, because others are.
+ * The time limit is one of the device: a command that takes three times as long is answered,
+ * because other commands are answered meanwhile.
  */
 static void test_one_slow(struct kunit *test)
 {
@@ -351,7 +351,7 @@ static void test_one_slow(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, c.ret, 0);
 	KUNIT_EXPECT_EQ(test, c.pdn, 101u);
 
-	/* The time without commands does not count. */
+	/* Time without pending commands does not count. */
 	msleep(1500);
 	caller_start(test, &c, f, 200);
 	KUNIT_ASSERT_TRUE(test, wait_submitted(f, 8));
@@ -367,9 +367,8 @@ static void test_one_slow(struct kunit *test)
 /* ---- a device that fails ---------------------------------------------------- */
 
 /*
- * One command finds the device dead; those after it fail at once.  The answer
- * comes when its caller has returned: the memory that it is written to is kept
- * until the reset.
+ * One command finds the device dead; later commands fail at once.  The answer arrives after
+ * its caller has returned: the response buffer is kept until the reset.
  */
 static void test_late_answer(struct kunit *test)
 {
@@ -392,7 +391,7 @@ static void test_late_answer(struct kunit *test)
 	KUNIT_ASSERT_TRUE(test, fakedev_take(f, &cmd));
 	fakedev_status(f, &cmd, VIRTIO_RDMA_S_OK);
 	KUNIT_EXPECT_FALSE(test, list_empty(&f->dev.ctrl.zombies));
-	/* It is not used again before it is probed again. */
+	/* The device is not used again until it is probed again. */
 	KUNIT_EXPECT_EQ(test, run_stats(f), -EIO);
 	fakedev_let_reset(f);
 	KUNIT_ASSERT_TRUE(test, fakedev_wait_halt(f));
@@ -419,7 +418,7 @@ static void test_timeout_of_one(struct kunit *test)
 	fakedev_close(f);
 }
 
-/* The device does not write to what was never on its queue. */
+/* The device does not write to commands that were never on its queue. */
 static void test_no_room(struct kunit *test)
 {
 	struct fakedev *f = fakedev_open(test, 2, NULL);
@@ -443,8 +442,8 @@ static void test_no_room(struct kunit *test)
 }
 
 /*
- * A surprise removal breaks the queues.  Nobody calls the driver, but the
- * pending commands end at once, not when the limit has passed.
+ * A surprise removal breaks the queues.  The driver gets no callback, but the pending
+ * commands end at once, before the limit has passed.
  */
 static void test_removed(struct kunit *test)
 {
@@ -465,14 +464,14 @@ static void test_removed(struct kunit *test)
 	}
 	KUNIT_EXPECT_TRUE(test, time_before(jiffies, start + 10 * HZ));
 	KUNIT_EXPECT_TRUE(test, vrdma_dead(&f->dev));
-	/* The device does not know yet. */
+	/* The device has not seen the removal and answers. */
 	while (fakedev_take(f, &cmd))
 		answer_pd(f, &cmd, pd_ctx(f));
 	KUNIT_EXPECT_FALSE(test, list_empty(&f->dev.ctrl.zombies));
 	fakedev_close(f);
 }
 
-/* No command was pending when the queue broke: the next one finds out. */
+/* No command was pending when the queue broke: the next command finds it broken. */
 static void test_broken_queue(struct kunit *test)
 {
 	struct fakedev *f = fakedev_open(test, RING_NUM, serve_ok);
@@ -498,7 +497,7 @@ static void serve_twice(struct fakedev *f, struct fakedev_cmd *cmd)
 	fakedev_return(f, cmd->head, cmd->rsp_len);
 }
 
-/* Used elements that name no chain of ours break the queue, not the driver. */
+/* A used element with an invalid ID breaks the queue, but does no harm to the driver. */
 static void test_bad_used_id(struct kunit *test)
 {
 	struct fakedev *f = fakedev_open(test, RING_NUM, serve_bad_id);
@@ -525,7 +524,7 @@ static void serve_io(struct fakedev *f, struct fakedev_cmd *cmd)
 
 #define DESTROY	VIRTIO_RDMA_CMD_DESTROY_CQ
 
-/* Whatever the device says: afterwards it does not use the object's memory. */
+/* After any answer to a destroy the device does not use the object's memory. */
 static void test_destroy(struct kunit *test)
 {
 	struct fakedev *f = fakedev_open(test, RING_NUM, serve_ok);
@@ -535,12 +534,12 @@ static void test_destroy(struct kunit *test)
 	vrdma_cmd_destroy(&f->dev, DESTROY, 7);
 	KUNIT_EXPECT_FALSE(test, vrdma_dead(&f->dev));
 
-	/* The one refusal that has a reason is the caller's to report. */
+	/* try_destroy reports the one refusal that is allowed. */
 	f->serve = serve_busy;
 	KUNIT_EXPECT_EQ(test, vrdma_cmd_try_destroy(&f->dev, DESTROY, 7),
 			-EBUSY);
 	KUNIT_EXPECT_FALSE(test, vrdma_dead(&f->dev));
-	/* But not for one that cannot fail. */
+	/* A destroy that cannot fail halts the device instead. */
 	vrdma_cmd_destroy(&f->dev, DESTROY, 7);
 	KUNIT_EXPECT_TRUE(test, vrdma_halted(&f->dev));
 	KUNIT_EXPECT_EQ(test, f->resets, 1);
@@ -562,7 +561,7 @@ static int destroyer_thread(void *data)
 	return 0;
 }
 
-/* On a dead device it waits until that was reset. */
+/* On a dead device a destroy waits for the reset. */
 static void test_destroy_dead(struct kunit *test)
 {
 	struct fakedev *f = fakedev_open(test, RING_NUM, serve_ok);
@@ -584,7 +583,7 @@ static void test_destroy_dead(struct kunit *test)
 
 /* ---- memory that a failed command named --------------------------------------- */
 
-/* A CREATE_CTX whose page is @buf, which it frees or parks. */
+/* Executes CREATE_CTX with the page @buf, which is freed or parked on failure. */
 static int ctx_fails(struct kunit *test, struct fakedev *f)
 {
 	struct vrdma_buf *buf = kzalloc(sizeof(*buf), GFP_KERNEL);
@@ -604,18 +603,18 @@ static void test_parked(struct kunit *test)
 {
 	struct fakedev *f = fakedev_open(test, RING_NUM, serve_busy);
 
-	/* Refused: the device does not use it. */
+	/* Refused: the device does not use the page. */
 	KUNIT_EXPECT_EQ(test, ctx_fails(test, f), -EBUSY);
 	KUNIT_EXPECT_TRUE(test, list_empty(&f->dev.parked));
 
-	/* Not answered: the device may use it, until it was reset. */
+	/* Not answered: the device may use the page until it is reset. */
 	f->serve = NULL;
 	fakedev_set_timeout(f, 1);
 	fakedev_hold_reset(f);
 	KUNIT_EXPECT_EQ(test, ctx_fails(test, f), -ETIMEDOUT);
 	KUNIT_EXPECT_TRUE(test, list_is_singular(&f->dev.parked));
 
-	/* Dead: the device never learned of it. */
+	/* Dead: the command never reached the device. */
 	KUNIT_EXPECT_EQ(test, ctx_fails(test, f), -EIO);
 	KUNIT_EXPECT_TRUE(test, list_is_singular(&f->dev.parked));
 

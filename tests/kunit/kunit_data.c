@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * KUnit tests of the kernel's data path (post.c, poll.c): a QP and a CQ whose
- * indices are about to pass 2^32, on a device that the test plays by writing
- * completions.
+ * KUnit tests of the kernel's data path (post.c, poll.c): a QP and a CQ whose indices are
+ * about to wrap at 2^32; the test writes completions as the device does.
  */
 #include <linux/delay.h>
 
@@ -25,8 +24,8 @@ struct data {
 	struct virtio_rdma_cq_ctrl cq_ctrl;
 	u64 wr_id[SQ_ENTRIES];
 	u64 rq_wr_id[SQ_ENTRIES];
-	u32 cq_head;		/* the device's */
-	u32 srqn;		/* in its CQEs */
+	u32 cq_head;		/* producer index of the device */
+	u32 srqn;		/* written to its CQEs */
 	u64 next;		/* wr_id of the next post */
 };
 
@@ -54,7 +53,7 @@ static void data_ring(struct vrdma_ring *ring, u64 *wr_id,
 	ring->wr_id = wr_id;
 }
 
-/* A QP in RTS whose SQ is at @sq, and a CQ that is at @cq. */
+/* Creates a QP in RTS whose SQ is at index @sq, and a CQ at index @cq. */
 static struct data *data_open(struct kunit *test, u32 sq, u32 cq)
 {
 	struct data *d = kunit_kzalloc(test, sizeof(*d), GFP_KERNEL);
@@ -92,7 +91,7 @@ static struct data *data_open(struct kunit *test, u32 sq, u32 cq)
 	vrdma_cq_attach_qp(&d->qp);
 	KUNIT_ASSERT_EQ(test, xa_err(xa_store_irq(&d->f->dev.qps, QPN, &d->qp,
 						  GFP_KERNEL)), 0);
-	/* What is in the ring is of the lap before. */
+	/* The ring contains CQEs of the previous lap. */
 	cqe = d->page[1];
 	for (i = cq - CQ_ENTRIES; i != cq; i++)
 		cqe[i % CQ_ENTRIES].phase = vrdma_cqe_phase(i, CQ_ENTRIES);
@@ -107,7 +106,7 @@ static void data_close(struct data *d)
 	free_page((unsigned long)d->page[1]);
 }
 
-/* Notifications of the doorbell queue. */
+/* Number of notifications of the doorbell queue. */
 static int rung(struct data *d)
 {
 	return atomic_read(&d->f->q[VIRTIO_RDMA_VQ_DOORBELL].kicks);
@@ -139,12 +138,12 @@ static void data_complete_op(struct data *d, u32 wqe_index, u8 opcode)
 	cqe->srqn = cpu_to_le32(d->srqn);
 	cqe->opcode = opcode;
 	cqe->status = 0;
-	/* The phase comes last. */
+	/* The phase is written last. */
 	virt_wmb();
 	WRITE_ONCE(cqe->phase, vrdma_cqe_phase(d->cq_head++, CQ_ENTRIES));
 }
 
-/* The device completes the WQE of this index. */
+/* Writes the completion of the WQE with this index. */
 static void data_complete(struct data *d, u32 wqe_index)
 {
 	data_complete_op(d, wqe_index, VIRTIO_RDMA_WC_RDMA_WRITE);
@@ -156,7 +155,7 @@ static struct virtio_rdma_rc_wqe *data_wqe(struct data *d, u32 index)
 	       ((index % SQ_ENTRIES) << SQ_SHIFT);
 }
 
-/* Three full rounds of both rings, each of which passes 2^32 in one of them. */
+/* Three full laps of both rings, in which both indices wrap at 2^32. */
 static void test_wrap(struct kunit *test)
 {
 	const u32 sq = U32_MAX - 12, cq = U32_MAX - 9;
@@ -192,13 +191,13 @@ static void test_wrap(struct kunit *test)
 					d->cq_head);
 		}
 	}
-	/* It was really passed. */
+	/* Both indices have wrapped. */
 	KUNIT_EXPECT_LT(test, d->qp.sq.head, sq);
 	KUNIT_EXPECT_LT(test, d->cq.consumer, cq);
 	data_close(d);
 }
 
-/* One completion frees the unsignaled ones before it, over the wrap as well. */
+/* One completion frees the unsignaled requests before it, also across the wrap. */
 static void test_wrap_unsignaled(struct kunit *test)
 {
 	const u32 sq = U32_MAX - 2;
@@ -219,7 +218,7 @@ static void test_wrap_unsignaled(struct kunit *test)
 	data_close(d);
 }
 
-/* Completions of what is not outstanding are no completions. */
+/* CQEs with an index that is not outstanding are dropped. */
 static void test_bogus_index(struct kunit *test)
 {
 	const u32 sq = U32_MAX - 2;
@@ -238,13 +237,13 @@ static void test_bogus_index(struct kunit *test)
 	data_complete(d, sq + 1);
 	KUNIT_EXPECT_EQ(test, vrdma_poll_cq(&d->cq.ibcq, 2, wc), 1);
 	KUNIT_EXPECT_EQ(test, wc[0].wr_id, 1ull);
-	/* The same once more. */
+	/* A second CQE for the same request is dropped. */
 	data_complete(d, sq + 1);
 	KUNIT_EXPECT_EQ(test, vrdma_poll_cq(&d->cq.ibcq, 2, wc), 0);
 	data_close(d);
 }
 
-/* Nor are those of a QP whose CQ is another one: its lock is not held. */
+/* CQEs of a QP that uses another CQ are dropped: that CQ's lock is not held. */
 static void test_foreign_qp(struct kunit *test)
 {
 	struct data *d = data_open(test, 0, 0);
@@ -268,7 +267,7 @@ static void test_foreign_qp(struct kunit *test)
 	data_close(d);
 }
 
-/* What a poll drops while the QP is being destroyed gives its SRQ's entry back. */
+/* A receive CQE that a poll drops while its QP is destroyed frees the SRQ's entry. */
 static void test_srq_of_dying_qp(struct kunit *test)
 {
 	struct data *d = data_open(test, 0, 0);
@@ -287,9 +286,9 @@ static void test_srq_of_dying_qp(struct kunit *test)
 	cookie = vrdma_cookie_take(&srq->cookies);
 	vrdma_cookie_take(&srq->cookies);
 	KUNIT_EXPECT_EQ(test, srq->cookies.free, VRDMA_COOKIE_NONE);
-	/* As vrdma_destroy_qp() before it sends the command. */
+	/* As vrdma_destroy_qp() does before it sends the command. */
 	xa_erase_irq(&d->f->dev.qps, QPN);
-	/* A CQE that names another SRQ frees nothing. */
+	/* A CQE with the number of another SRQ frees nothing. */
 	d->srqn = 6;
 	data_complete_op(d, cookie, VIRTIO_RDMA_WC_RECV);
 	KUNIT_EXPECT_EQ(test, vrdma_poll_cq(&d->cq.ibcq, 2, wc), 0);
@@ -301,7 +300,7 @@ static void test_srq_of_dying_qp(struct kunit *test)
 	data_close(d);
 }
 
-/* A halted device's work is flushed, in order, over the wrap. */
+/* The work of a halted device is flushed in order, also across the wrap. */
 static void test_wrap_flush(struct kunit *test)
 {
 	struct data *d = data_open(test, U32_MAX - 2, U32_MAX);
@@ -310,7 +309,7 @@ static void test_wrap_flush(struct kunit *test)
 
 	for (i = 0; i < 6; i++)
 		KUNIT_ASSERT_EQ(test, data_post(d, 0), 0);
-	/* It had completed the first. */
+	/* The device has completed the first request. */
 	data_complete(d, U32_MAX - 2);
 	vrdma_dev_kill(&d->f->dev, -EIO, "the test says so");
 	KUNIT_ASSERT_TRUE(test, fakedev_wait_halt(d->f));
@@ -329,8 +328,8 @@ static void test_wrap_flush(struct kunit *test)
 }
 
 /*
- * Nothing is flushed while the device may still access memory: a dead device
- * completes what it was given, until it is reset.
+ * Nothing is flushed while the device may still access memory: a dead device may complete
+ * requests until it is reset.
  */
 static void test_flush_after_reset(struct kunit *test)
 {
@@ -358,7 +357,7 @@ static void test_flush_after_reset(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, (int)wc[i].status,
 				(int)IB_WC_WR_FLUSH_ERR);
 	}
-	/* The queue that a post notifies is deleted. */
+	/* A post must not use the queue that it would notify: it is deleted. */
 	d->ctrl.need_db = cpu_to_le32(1);
 	d->f->dev.db->need_wakeup = cpu_to_le32(1);
 	KUNIT_EXPECT_EQ(test, data_post(d, IB_SEND_SIGNALED), 0);
@@ -366,7 +365,7 @@ static void test_flush_after_reset(struct kunit *test)
 	data_close(d);
 }
 
-/* Each step of the doorbell only if the device asked for it. */
+/* Each step of the doorbell is executed only if the device asked for it. */
 static void test_doorbell(struct kunit *test)
 {
 	struct data *d = data_open(test, 0, 0);
@@ -389,7 +388,7 @@ static void test_doorbell(struct kunit *test)
 	data_close(d);
 }
 
-/* What a missed event is, where the CQ's index wraps. */
+/* Arming reports missed events correctly where the CQ's index wraps. */
 static void test_wrap_arm(struct kunit *test)
 {
 	struct data *d = data_open(test, 0, U32_MAX);
@@ -412,7 +411,7 @@ static void test_wrap_arm(struct kunit *test)
 	data_close(d);
 }
 
-/* The kernel's work requests need the key of its memory; QP 1's do not. */
+/* Kernel work requests need the DMA key, except those of QP 1. */
 static void test_no_dma_key(struct kunit *test)
 {
 	static const struct {
@@ -423,7 +422,7 @@ static void test_no_dma_key(struct kunit *test)
 		{ IB_QPT_RC, 0, -EOPNOTSUPP },
 		{ IB_QPT_UD, 0, -EOPNOTSUPP },
 		{ IB_QPT_UC, BIT_ULL(VIRTIO_RDMA_F_UC), -EOPNOTSUPP },
-		/* Past the type, the limits of zero refuse it. */
+		/* The type is accepted; then the limits of zero refuse the creation. */
 		{ IB_QPT_GSI, 0, -EINVAL },
 		{ IB_QPT_RC, BIT_ULL(VIRTIO_RDMA_F_DMA_KEY), -EINVAL },
 		{ IB_QPT_UD, BIT_ULL(VIRTIO_RDMA_F_DMA_KEY), -EINVAL },

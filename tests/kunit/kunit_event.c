@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * KUnit tests of the event queues (vq.c): a device that sends events faster than
- * they are handled, and buffers that could not be given back.
+ * KUnit tests of the event queues (vq.c): a device that sends events faster than they are
+ * handled, and buffers that could not be returned to the device.
  */
 #include <linux/delay.h>
 
@@ -24,7 +24,7 @@ static void put_comp(struct fakedev *f, u32 cqn)
 	fakedev_put_event(f, COMP, &event, sizeof(event));
 }
 
-/* Each event that is handled makes the device send another. */
+/* Each handled event makes the device send another one. */
 static void flood_handler(struct ib_cq *ibcq, void *context)
 {
 	struct flood *flood = context;
@@ -66,7 +66,7 @@ static void flood_close(struct flood *flood)
 	fakedev_close(flood->f);
 }
 
-/* One interrupt handles some events; a work item handles the others. */
+/* The interrupt handles a limited number of events; a work item handles the others. */
 static void test_flood(struct kunit *test)
 {
 	struct flood *flood = flood_open(test);
@@ -90,7 +90,7 @@ static u16 given(struct fakedev *f, unsigned int queue)
 			       READ_ONCE(f->q[queue].ring.avail->idx));
 }
 
-/* Takes a buffer from the queue, as if giving it back to the device had failed. */
+/* Takes a buffer from the queue, as if returning it to the device had failed. */
 static void lose(struct kunit *test, struct vrdma_inq *q)
 {
 	void *buf = virtqueue_detach_unused_buf(q->vq);
@@ -102,7 +102,7 @@ static void lose(struct kunit *test, struct vrdma_inq *q)
 	spin_unlock_irq(&q->lock);
 }
 
-/* A lost buffer is given to the device when the next event was handled. */
+/* A lost buffer is returned to the device after the next event was handled. */
 static void test_lost_one(struct kunit *test)
 {
 	struct flood *flood = flood_open(test);
@@ -111,7 +111,7 @@ static void test_lost_one(struct kunit *test)
 	u16 before;
 
 	atomic_set(&flood->handled, FLOOD);
-	/* That was the first one: the device goes on with the second. */
+	/* The first buffer is lost: the device continues with the second one. */
 	lose(test, q);
 	f->q[COMP].taken++;
 	put_comp(f, CQN);
@@ -124,7 +124,7 @@ static void test_lost_one(struct kunit *test)
 	flood_close(flood);
 }
 
-/* Without any buffer no event comes: the work item gives them all back. */
+/* Without any buffer the device sends no event: the work item returns all buffers. */
 static void test_lost_all(struct kunit *test)
 {
 	struct flood *flood = flood_open(test);
@@ -145,7 +145,7 @@ static void test_lost_all(struct kunit *test)
 	flood_close(flood);
 }
 
-/* An event that the device did not write whole is ignored. */
+/* An event shorter than its structure is ignored. */
 static void test_short_event(struct kunit *test)
 {
 	struct flood *flood = flood_open(test);

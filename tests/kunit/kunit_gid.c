@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * KUnit tests of the GID table (gid.c), on a device that has a table of its own
- * and refuses a GID that it has at another index.
+ * KUnit tests of the GID table (gid.c), with a device that has a table of its own and
+ * refuses a GID that it has at another index.
  */
 #include <linux/delay.h>
 #include <linux/etherdevice.h>
@@ -15,8 +15,8 @@ struct table {
 	u8 gid[NUM_GIDS][16];
 	bool used[NUM_GIDS];
 	int refused;
-	struct net_device *ndev;	/* of the core's GIDs */
-	u16 vlan_id;			/* of the last ADD_GID */
+	struct net_device *ndev;	/* netdev of the core's GIDs */
+	u16 vlan_id;			/* from the last ADD_GID */
 	u8 smac[ETH_ALEN];
 };
 
@@ -116,7 +116,7 @@ static int del(struct fakedev *f, u32 index)
 	return vrdma_del_gid(&attr, NULL);
 }
 
-/* With the RTNL held nobody may wait for a device that does not answer. */
+/* With the RTNL held, no caller waits for a device that does not answer. */
 static void test_no_wait(struct kunit *test)
 {
 	struct table t = {};
@@ -132,7 +132,7 @@ static void test_no_wait(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, add(f, NUM_GIDS, 1), -EINVAL);
 	msleep(100);
 
-	/* Now it answers. */
+	/* The device answers from now on. */
 	f->serve = serve_gid;
 	schedule_work(&f->work);
 	vrdma_gids_settle(&f->dev);
@@ -145,7 +145,7 @@ static void test_no_wait(struct kunit *test)
 	gid_close(f);
 }
 
-/* A GID moves to an index before its old one, and two change places. */
+/* A GID moves to a lower index, and two GIDs swap their indices. */
 static void test_moves(struct kunit *test)
 {
 	struct table t = {};
@@ -171,7 +171,7 @@ static void test_moves(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, t.gid[6][15], 70);
 	KUNIT_EXPECT_EQ(test, t.gid[7][15], 60);
 
-	/* Back before the device was told: nothing happens. */
+	/* Deleted and added again before the work item has run: no command is sent. */
 	del(f, 2);
 	add(f, 2, 50);
 	vrdma_gids_settle(&f->dev);
@@ -180,7 +180,7 @@ static void test_moves(struct kunit *test)
 	gid_close(f);
 }
 
-/* A refused GID is not deleted, and not tried again until it changes. */
+/* A refused GID is not deleted, and not added again until it changes. */
 static void test_gid_refused(struct kunit *test)
 {
 	struct table t = {};
@@ -195,7 +195,7 @@ static void test_gid_refused(struct kunit *test)
 	vrdma_gids_settle(&f->dev);
 	KUNIT_EXPECT_EQ(test, t.refused, 1);
 	KUNIT_EXPECT_TRUE(test, t.used[3]);
-	/* serve_gid() checks that only what is there is deleted. */
+	/* serve_gid() checks that only existing GIDs are deleted. */
 	del(f, 2);
 	vrdma_gids_settle(&f->dev);
 	add(f, 2, 20);
@@ -205,7 +205,7 @@ static void test_gid_refused(struct kunit *test)
 	gid_close(f);
 }
 
-/* The device hears of the address of the netdev. */
+/* The device gets the MAC address and VLAN of the GID's netdev. */
 static void test_gid_l2(struct kunit *test)
 {
 	struct table t = {};
@@ -215,7 +215,7 @@ static void test_gid_l2(struct kunit *test)
 	vrdma_gids_settle(&f->dev);
 	KUNIT_EXPECT_TRUE(test, ether_addr_equal(t.smac, t.ndev->dev_addr));
 	KUNIT_EXPECT_EQ(test, t.vlan_id, VIRTIO_RDMA_VLAN_NONE);
-	/* The same GID with another address is another one. */
+	/* The same GID with another MAC address is deleted and added again. */
 	eth_hw_addr_random(t.ndev);
 	add(f, 1, 10);
 	vrdma_gids_settle(&f->dev);
@@ -224,7 +224,7 @@ static void test_gid_l2(struct kunit *test)
 	gid_close(f);
 }
 
-/* A silent device is found dead, and the core's changes go on. */
+/* A silent device is found dead, and the core can still change the table. */
 static void test_gid_dead(struct kunit *test)
 {
 	struct table t = {};

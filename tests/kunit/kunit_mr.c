@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * KUnit tests of memory as the device is told of it: buffers as extents (buf.c),
- * and registrations that take several commands (cmd_object.c).
+ * KUnit tests of the description of memory for the device: buffers as extents (buf.c), and
+ * registrations that take several commands (cmd_object.c).
  */
 #include <linux/scatterlist.h>
 
 #include "fakedev.h"
 
-/* Extents of one command, as cmd_object.c has it. */
+/* Extents in one command; must equal the number in cmd_object.c. */
 #define PER_CMD		1000
 #define MR_HANDLE	77
 
@@ -66,7 +66,7 @@ static void expect_extent(struct kunit *test,
 	KUNIT_EXPECT_EQ(test, le32_to_cpu(ext->reserved), 0u);
 }
 
-/* One for each run: single pages, a huge page, a gigabyte. */
+/* One extent for each run: single pages, a huge page, a gigabyte. */
 static void test_runs(struct kunit *test)
 {
 	static const u32 pages[] = { 1, 512, 3, 262144 };
@@ -86,7 +86,7 @@ static void test_runs(struct kunit *test)
 	buf_free_runs(buf);
 }
 
-/* A region begins and ends where it likes: in the middle of huge pages. */
+/* A region may begin and end anywhere: here in the middle of huge pages. */
 static void test_straddle(struct kunit *test)
 {
 	static const u32 pages[] = { 512, 512, 512 };
@@ -101,13 +101,13 @@ static void test_straddle(struct kunit *test)
 	expect_extent(test, &ext[1], 2ull << 32, 512);
 	expect_extent(test, &ext[2], 3ull << 32, 76);
 
-	/* Whole runs are left out; one page of the last. */
+	/* Skips whole runs, and all but one page of the last run. */
 	memset(ext, 0, sizeof(ext));
 	vrdma_extent_start(&it, buf, 1024 + 511, 1);
 	KUNIT_EXPECT_EQ(test, vrdma_extent_fill(&it, ext, 4), 1u);
 	expect_extent(test, &ext[0], (3ull << 32) + 511 * 4096, 1);
 
-	/* Exactly up to the end of a run: none of the next. */
+	/* Ends exactly at the end of a run: no extent of the next run. */
 	memset(ext, 0, sizeof(ext));
 	vrdma_extent_start(&it, buf, 512, 512);
 	KUNIT_EXPECT_EQ(test, vrdma_extent_fill(&it, ext, 4), 1u);
@@ -115,10 +115,7 @@ static void test_straddle(struct kunit *test)
 	buf_free_runs(buf);
 }
 
-/*
- * A walk goes on where it stopped, over a list that is itself in pieces, and
- * inside of the first run too.
- */
+/* A walk continues where it stopped, over a chained scatterlist, and also within the first run. */
 static void test_resume(struct kunit *test)
 {
 	const unsigned int num = 700;
@@ -134,7 +131,7 @@ static void test_resume(struct kunit *test)
 	for (i = 0; i < num; i++)
 		total += pages[i] = 1 + i % 7;
 	buf = buf_of_runs(test, pages, num);
-	/* All of the first run, and one of the second's two pages, left out. */
+	/* Skips the first run, and one of the two pages of the second. */
 	vrdma_extent_start(&it, buf, 2, total - 2);
 	KUNIT_EXPECT_EQ(test, vrdma_extent_fill(&it, ext, 0), 0u);
 	while (it.left) {
@@ -148,12 +145,12 @@ static void test_resume(struct kunit *test)
 				      done ? pages[done + 1] : 1);
 	}
 	KUNIT_EXPECT_EQ(test, done, num - 1);
-	/* Nothing comes after the end. */
+	/* No extents after the end. */
 	KUNIT_EXPECT_EQ(test, vrdma_extent_fill(&it, ext, 16), 0u);
 	buf_free_runs(buf);
 }
 
-/* More asked for than there is: what is there, and the rest stays to tell. */
+/* More pages requested than exist: returns what exists; the rest remains in it.left. */
 static void test_too_few(struct kunit *test)
 {
 	static const u32 pages[] = { 4, 4 };
@@ -186,7 +183,7 @@ static void test_chunks(struct kunit *test)
 
 /* ---- registrations ---------------------------------------------------------- */
 
-/* What the device has seen of one; @fail_at: the command that it refuses. */
+/* What the device has seen of a registration; @fail_at: the command that it refuses. */
 struct reg {
 	unsigned int commands;
 	unsigned int fail_at;
@@ -207,7 +204,7 @@ static void reg_extents(struct fakedev *f, const struct fakedev_cmd *cmd,
 
 	KUNIT_EXPECT_EQ(f->test, (size_t)cmd->req_len,
 			head + num * sizeof(*ext));
-	/* In order: buf_of_chunks() numbers them. */
+	/* The extents are in order: buf_of_chunks() numbers them. */
 	for (i = 0; i < num; i++, reg->seen++)
 		expect_extent(f->test, &ext[i], (u64)(reg->seen + 1) << 21, 1);
 	reg->extents[min(reg->commands, 7u)] = num;
@@ -248,15 +245,15 @@ static void serve_reg(struct fakedev *f, struct fakedev_cmd *cmd)
 			fakedev_status(f, cmd, VIRTIO_RDMA_S_NOMEM);
 		return;
 	}
-	/* It may change its mind about the keys until the last page has come. */
+	/* The keys may change with each response until the last page was registered. */
 	rsp.lkey = cpu_to_le32(0x100 * reg->commands);
 	rsp.rkey = cpu_to_le32(0x200 * reg->commands);
 	fakedev_answer(f, cmd, &rsp, sizeof(rsp));
 }
 
 /*
- * Registers @num single pages, after whose first byte the region begins;
- * @lent: whether the device may use them afterwards.
+ * Registers @num single pages; the region begins after the first byte of the first page.
+ * @lent returns whether the device may still use the pages.
  */
 static int reg_run(struct kunit *test, struct fakedev *f, u32 num,
 		   struct vrdma_mr_keys *keys, bool *lent)
@@ -314,7 +311,7 @@ static void test_reg_mr(struct kunit *test)
 	fakedev_close(f);
 }
 
-/* A region of which a part was refused is taken back as a whole. */
+/* If a part of a region is refused, the whole region is deregistered. */
 static void test_reg_mr_refused(struct kunit *test)
 {
 	struct fakedev *f = fakedev_open(test, 64, serve_reg);
@@ -336,7 +333,7 @@ static void test_reg_mr_refused(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, reg.commands, 3u);
 	KUNIT_EXPECT_EQ(test, reg.destroyed, 1u);
 
-	/* And if it is not, the device is halted. */
+	/* If the device refuses that as well, it is halted. */
 	reg = (struct reg) { .fail_at = 1, .keeps = true };
 	KUNIT_EXPECT_EQ(test, reg_run(test, f, 2500, &keys, &lent),
 			-ENOMEM);
@@ -346,7 +343,7 @@ static void test_reg_mr_refused(struct kunit *test)
 	fakedev_close(f);
 }
 
-/* What a silent device does with the memory is unknown, until it is halted. */
+/* A silent device may use the memory until it is halted. */
 static void test_reg_mr_silent(struct kunit *test)
 {
 	struct reg reg = { .fail_at = 1, .silent = true };
@@ -359,7 +356,7 @@ static void test_reg_mr_silent(struct kunit *test)
 	fakedev_set_timeout(f, 1);
 	KUNIT_EXPECT_EQ(test, reg_run(test, f, 2500, &keys, &lent),
 			-ETIMEDOUT);
-	/* It had a part of the region, and was halted before this returned. */
+	/* The device had a part of the region, and was halted before reg_run() returned. */
 	KUNIT_EXPECT_FALSE(test, lent);
 	KUNIT_EXPECT_TRUE(test, vrdma_halted(&f->dev));
 	KUNIT_EXPECT_EQ(test, reg.destroyed, 0u);
@@ -439,7 +436,7 @@ static void serve_ring(struct fakedev *f, struct fakedev_cmd *cmd)
 		fakedev_status(f, cmd, 0);
 }
 
-/* A ring of more extents than one command has room for is given in several. */
+/* A ring with more extents than one command has room for takes several commands. */
 static void test_ring_handle(struct kunit *test)
 {
 	static const struct {

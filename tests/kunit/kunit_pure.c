@@ -46,7 +46,7 @@ static void test_phase(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, vrdma_cqe_phase(3, 4), 1);
 	KUNIT_EXPECT_EQ(test, vrdma_cqe_phase(4, 4), 0);
 	KUNIT_EXPECT_EQ(test, vrdma_cqe_phase(8, 4), 1);
-	/* No step at the wrap of the index, whatever the size. */
+	/* The phase is continuous at the wrap of the index, for any ring size. */
 	KUNIT_EXPECT_EQ(test, vrdma_cqe_phase(U32_MAX, 4), 0);
 	KUNIT_EXPECT_EQ(test, vrdma_cqe_phase(U32_MAX, 1), 0);
 	KUNIT_EXPECT_EQ(test, vrdma_cqe_phase(0, 1), 1);
@@ -76,7 +76,7 @@ static void test_range(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, vrdma_range_ok(0, 0, 1, 5, 4096));
 }
 
-/* Each is handed out once, comes back once, and in any order. */
+/* Each cookie is handed out once and returned once, in any order. */
 static void test_cookies(struct kunit *test)
 {
 	struct vrdma_cookies c;
@@ -91,14 +91,14 @@ static void test_cookies(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, seen, 15u);
 	KUNIT_EXPECT_EQ(test, vrdma_cookie_take(&c), VRDMA_COOKIE_NONE);
 
-	/* What a device may write into a CQE. */
+	/* Invalid cookies that a device may write into a CQE. */
 	KUNIT_EXPECT_FALSE(test, vrdma_cookie_put(&c, 4));
 	KUNIT_EXPECT_FALSE(test, vrdma_cookie_put(&c, VRDMA_COOKIE_TAKEN));
 	KUNIT_EXPECT_FALSE(test, vrdma_cookie_put(&c, VRDMA_COOKIE_NONE));
 	KUNIT_EXPECT_TRUE(test, vrdma_cookie_put(&c, 2));
 	KUNIT_EXPECT_FALSE(test, vrdma_cookie_put(&c, 2));
 	KUNIT_EXPECT_TRUE(test, vrdma_cookie_put(&c, 0));
-	/* The last free one: its link is no number. */
+	/* The last free cookie: its link is no cookie. */
 	KUNIT_EXPECT_EQ(test, vrdma_cookie_take(&c), 0u);
 	KUNIT_EXPECT_EQ(test, vrdma_cookie_take(&c), 2u);
 	KUNIT_EXPECT_EQ(test, vrdma_cookie_take(&c), VRDMA_COOKIE_NONE);
@@ -111,16 +111,16 @@ static void test_arm(struct kunit *test)
 	u32 arm = vrdma_arm_next(0, 0, true);
 
 	KUNIT_EXPECT_EQ(test, arm, 4u | VIRTIO_RDMA_ARM_SOLICITED);
-	/* From solicited to any, at once. */
+	/* A request for any CQE replaces one for solicited CQEs. */
 	arm = vrdma_arm_next(arm, 0, false);
 	KUNIT_EXPECT_EQ(test, arm, 8u | VIRTIO_RDMA_ARM_ANY);
-	/* Not back while it is pending ... */
+	/* A request for solicited CQEs does not replace a pending one for any CQE ... */
 	KUNIT_EXPECT_EQ(test, vrdma_arm_next(arm, 0, true),
 			12u | VIRTIO_RDMA_ARM_ANY);
-	/* ... but after it was fired. */
+	/* ... but does after that one was answered. */
 	KUNIT_EXPECT_EQ(test, vrdma_arm_next(arm, arm, true),
 			12u | VIRTIO_RDMA_ARM_SOLICITED);
-	/* The sequence wraps. */
+	/* The sequence number wraps. */
 	KUNIT_EXPECT_EQ(test, vrdma_arm_next(0xfffffffd, 0xfffffffd, false),
 			(u32)VIRTIO_RDMA_ARM_ANY);
 }
@@ -199,7 +199,7 @@ static void test_encode_inline(struct kunit *test)
 
 	sge[1].length = 55;
 	KUNIT_EXPECT_EQ(test, vrdma_encode_send(&rc, &wr, wqe), -EINVAL);
-	/* Lengths whose sum wraps. */
+	/* Lengths whose sum overflows 32 bits. */
 	sge[1].length = U32_MAX;
 	KUNIT_EXPECT_EQ(test, vrdma_encode_send(&rc, &wr, wqe), -EINVAL);
 }
@@ -243,7 +243,7 @@ static void test_encode_ud(struct kunit *test)
 
 	KUNIT_ASSERT_EQ(test, vrdma_encode_send(&ud, &wr.wr, wqe), 0);
 	KUNIT_EXPECT_EQ(test, le32_to_cpu(wqe->av.dqpn), 17u);
-	/* The top bit asks for the QP's own Q_Key. */
+	/* The top bit selects the QP's own Q_Key. */
 	KUNIT_EXPECT_EQ(test, le32_to_cpu(wqe->av.qkey), 0x1234u);
 	KUNIT_EXPECT_EQ(test, le32_to_cpu(wqe->av.pd), 3u);
 	KUNIT_EXPECT_EQ(test, wqe->av.hop_limit, 64);
@@ -293,7 +293,7 @@ static void test_decode(struct kunit *test)
 					   IB_WC_WITH_NETWORK_HDR_TYPE);
 	KUNIT_EXPECT_EQ(test, wc.network_hdr_type, RDMA_NETWORK_IPV4);
 
-	/* A status that no one has defined is an error all the same. */
+	/* An undefined status is an error. */
 	cqe.status = 200;
 	vrdma_decode_cqe(&cqe, &wc);
 	KUNIT_EXPECT_EQ(test, (int)wc.status, (int)IB_WC_GENERAL_ERR);

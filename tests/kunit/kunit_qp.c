@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * KUnit tests of a QP's attributes, to the device and back (qp_state.c, ah.c).
- * The source is included, because the two conversions are its own.
+ * KUnit tests of the translation of a QP's attributes to the device's format and back
+ * (qp_state.c, ah.c).  Includes the source, because the two functions are static.
  */
 #include <kunit/test.h>
 
 #include "qp_state.c"
 
-/* Every field is set, and no two are equal where it could be told. */
+/* Sets every field; fields that could be confused have different values. */
 static void attr_fill(struct ib_qp_attr *attr)
 {
 	static const u8 dmac[ETH_ALEN] = { 2, 3, 4, 5, 6, 7 };
@@ -50,7 +50,7 @@ static struct vrdma_dev *limits(struct kunit *test)
 	return dev;
 }
 
-/* Each bit of the mask brings its field, and nothing else. */
+/* Each bit of the mask encodes its field, and no other. */
 static void test_attr_one_bit(struct kunit *test)
 {
 #define FIELD(name)	offsetof(struct virtio_rdma_qp_attr, name), \
@@ -80,7 +80,7 @@ static void test_attr_one_bit(struct kunit *test)
 	};
 	struct vrdma_dev *dev = limits(test);
 	struct virtio_rdma_qp_attr out;
-	/* The only P_Key has index 0, so that its bit sets no byte. */
+	/* The only P_Key index is 0, so this bit sets no byte. */
 	int i, all = IB_QP_PKEY_INDEX;
 	struct ib_qp_attr attr;
 	u8 *bytes = (u8 *)&out;
@@ -100,13 +100,13 @@ static void test_attr_one_bit(struct kunit *test)
 		KUNIT_EXPECT_NULL_MSG(test, memchr_inv(bytes, 0, sizeof(out)),
 				      "mask %#x sets more", bits[i].mask);
 	}
-	/* No attribute was forgotten here. */
+	/* Every supported attribute was tested. */
 	KUNIT_EXPECT_EQ(test, all, VRDMA_QP_MASK);
 	KUNIT_EXPECT_EQ(test, vrdma_qp_encode_attr(dev, &out, &attr, 0), 0);
 	KUNIT_EXPECT_NULL(test, memchr_inv(bytes, 0, sizeof(out)));
 }
 
-/* What goes to the device and comes back is the same. */
+/* Attributes are unchanged after encoding and decoding. */
 static void test_attr_round_trip(struct kunit *test)
 {
 	struct vrdma_dev *dev = limits(test);
@@ -155,7 +155,7 @@ static void test_attr_round_trip(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, b->traffic_class, a->traffic_class);
 }
 
-/* Bits that the wire has no room for go; rights that nobody has are dropped. */
+/* Bits that exceed a field are cut off; access rights that the device does not have are dropped. */
 static void test_attr_masked(struct kunit *test)
 {
 	struct vrdma_dev *dev = limits(test);
@@ -176,7 +176,7 @@ static void test_attr_masked(struct kunit *test)
 			(u32)VRDMA_QP_ACCESS);
 	KUNIT_EXPECT_EQ(test, le32_to_cpu(out.av.flow_label), 0xabcdeu);
 	KUNIT_EXPECT_EQ(test, out.av.sl, 7);
-	/* These belong to datagrams. */
+	/* These fields are only used for datagrams. */
 	KUNIT_EXPECT_EQ(test, le32_to_cpu(out.av.pd), 0u);
 	KUNIT_EXPECT_EQ(test, le32_to_cpu(out.av.dqpn), 0u);
 	KUNIT_EXPECT_EQ(test, le32_to_cpu(out.av.qkey), 0u);
@@ -218,7 +218,7 @@ static void test_attr_refused(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, encode(dev, &attr), -EINVAL);
 }
 
-/* The device may write anything. */
+/* Attributes written by the device may have any value. */
 static void test_attr_hostile(struct kunit *test)
 {
 	struct virtio_rdma_qp_attr in;

@@ -81,7 +81,7 @@ struct guest {
 
 	int memfd;
 	uint8_t *mem;
-	uint64_t base;				/* device address of mem[0] */
+	uint64_t base;				/* DMA address of mem[0] */
 	uint64_t num_pages;
 	uint64_t *used_pages;			/* bitmap */
 	uint64_t first_free;			/* no page before it is free */
@@ -110,7 +110,7 @@ void guest_stop_queues(struct guest *g);
 /* Zeroed, page-aligned guest memory; aborts if there is none left. */
 void *guest_alloc(struct guest *g, uint64_t bytes);
 void guest_free(struct guest *g, void *p, uint64_t bytes);
-/* Device address of a pointer into guest memory. */
+/* DMA address of a pointer into guest memory. */
 uint64_t guest_addr(const struct guest *g, const void *p);
 
 /* Value of one of vrd_device_stats(), by name. */
@@ -126,7 +126,7 @@ void __attribute__((noreturn, format(printf, 1, 2))) guest_fatal(const char *fmt
 /* ---- virtqueues, raw ---- */
 
 struct guest_desc {
-	uint64_t addr;				/* device address */
+	uint64_t addr;				/* DMA address */
 	uint32_t len;
 	uint16_t flags;				/* VRING_DESC_F_WRITE, _INDIRECT; NEXT is set here */
 };

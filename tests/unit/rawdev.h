@@ -15,7 +15,7 @@
 
 #include "vrd.h"
 
-#define RAW_BASE	0x40000000ULL		/* device address of the first byte */
+#define RAW_BASE	0x40000000ULL		/* DMA address of the first byte */
 #define RAW_SIZE	(64ULL << 20)
 #define RAW_HOLE	0x30000000ULL		/* no memory at this address */
 #define RAW_QUEUES	5			/* control, event, doorbell, two vectors */
@@ -38,7 +38,7 @@ struct raw {
 	uint64_t next;				/* first free byte */
 	uint64_t features;			/* negotiated by raw_recover() */
 	struct raw_queue q[RAW_QUEUES];
-	uint64_t req, rsp;			/* device addresses of command buffers */
+	uint64_t req, rsp;			/* DMA addresses of command buffers */
 	uint32_t used_len;			/* of the last command */
 	int logged;				/* messages of the core */
 };

@@ -2,35 +2,34 @@
 /*
  * virtio-rdma: the device ABI.
  *
- * A virtio-rdma device (virtio device ID 42) gives its driver an RDMA port.
- * What is slow or owned by the kernel crosses virtqueues; the data path
- * crosses rings in the driver's memory:
+ * A virtio-rdma device (virtio device ID 42) gives its driver an RDMA port. Slow operations
+ * and those of the kernel use virtqueues; the data path uses rings in the driver's memory:
  *
- *   virtqueue 0      control      driver -> device  verbs that make, change and
+ *   virtqueue 0      control      driver -> device  verbs that create, modify and
  *                                                   destroy objects
  *   virtqueue 1      event        device -> driver  asynchronous events
  *   virtqueue 2      doorbell     driver -> device  only its notification is used
  *   virtqueue 3...   completion   device -> driver  "this armed CQ has a CQE"
  *
- * Send, receive and completion queues are rings of fixed-size entries in guest
- * memory.  The driver hands them over as extents when it creates the object,
- * and may map them into a process: an entry names memory only as (address,
- * length, key), and the device checks each key against its table of memory
- * regions, so nothing written into a ring can reach unregistered memory.
+ * Send, receive and completion queues are rings of fixed-size entries in guest memory.  The
+ * driver passes their pages as extents when it creates the object, and may map them into a
+ * process.  An entry names memory only by (address, length, key), and the device checks each
+ * key against its table of memory regions, so no entry of a ring can give access to
+ * unregistered memory.
  *
  * Rules that hold everywhere:
- *  - fields are little-endian, but for what the wire defines as big-endian
+ *  - fields are little-endian, except those that the wire defines as big-endian
  *    (__be32 immediate data, GIDs and MAC addresses, which are byte strings);
- *  - "device address" is what the driver's DMA API returns;
+ *  - a DMA address is an address that the driver's DMA API returns;
  *  - a page is 4096 bytes, whatever the guest's own page size;
  *  - reserved fields are zero: the writer clears them, the reader refuses a
  *    request in which one is set (VIRTIO_RDMA_S_INVAL);
- *  - each shared word has one writer, who uses plain stores; the other side
- *    only loads.  (The dirty bytes of the doorbell page are the one exception:
- *    the driver sets, the device clears.)
+ *  - each shared word has one writer, which uses plain stores; the other side
+ *    only loads.  (The dirty and summary bytes of the doorbell page are the
+ *    exception: the driver sets them, the device clears them.)
  *
- * Documentation/device-spec.rst states the requirements on both sides; section
- * numbers below ("spec 4.2") refer to it.
+ * Documentation/device-spec.rst states the requirements on both sides; section numbers below
+ * ("spec 4.2") refer to it.
  */
 #ifndef _UAPI_LINUX_VIRTIO_RDMA_H
 #define _UAPI_LINUX_VIRTIO_RDMA_H
@@ -54,9 +53,9 @@
 #define VIRTIO_RDMA_MAX_COMP_VECTORS	253
 
 /*
- * Feature bits: numbers of virtio feature bits (spec 3.1).  A device offers what
- * the transport behind it can do.  The device refuses the commands, flags and
- * opcodes of a feature that was not negotiated.
+ * Feature bits: numbers of virtio feature bits (spec 3.1).  A device offers the features
+ * that its transport supports.  The device refuses the commands, flags and opcodes of a
+ * feature that was not negotiated.
  */
 #define VIRTIO_RDMA_F_UC		0	/* QPs of type UC */
 #define VIRTIO_RDMA_F_SRQ		1	/* shared receive queues */
@@ -66,7 +65,7 @@
 #define VIRTIO_RDMA_F_DMA_KEY		5	/* REG_DMA_MR; all types in CTX_KERNEL */
 #define VIRTIO_RDMA_F_RNR_NAK		6	/* RC has receiver-not-ready timing */
 #define VIRTIO_RDMA_F_VLAN_GID		7	/* GIDs of VLANs: ADD_GID.vlan_id */
-/* Layout only (spec 11): no device offers these yet. */
+/* Layout only (spec 11): no device offers these features yet. */
 #define VIRTIO_RDMA_F_MEM_MGT		8	/* ALLOC_MR; REG_MR, *_INV WQEs */
 #define VIRTIO_RDMA_F_MW		9	/* ALLOC_MW, DEALLOC_MW; BIND_MW WQE */
 #define VIRTIO_RDMA_F_XRC		10	/* XRC domains, SRQs and QPs; needs SRQ */
@@ -94,21 +93,21 @@ struct virtio_rdma_config {
 /* ------------------------------------------------------------------ */
 
 /*
- * One command per descriptor chain: device-readable bytes first (the fixed part
- * of the request, which begins with its header, then the extents), device-writable
- * bytes after (status header, then the command's response).  The used length
- * counts the bytes written.  On an error only the status header is written.
+ * One command per descriptor chain: device-readable bytes first (the fixed part of the
+ * request, which begins with its header, then the extents), then device-writable bytes
+ * (status header, then the command's response).  The used length is the number of bytes
+ * written.  On an error only the status header is written.
  *
- * Requests and responses grow at their end, by multiples of 8 bytes (spec 4.1).
- * A request says how long its fixed part is.  The device accepts a longer one
- * than it knows if the rest is zero, and takes what a shorter one lacks as zero.
- * It cuts a response to the room that the driver gave; the driver takes what is
- * missing as zero.  Neither is shorter than in version 1, which is this file's
- * first release.
+ * Later versions append fields to requests and responses, in multiples of 8 bytes (spec
+ * 4.1). A request contains the length of its fixed part.  If it is longer than the device
+ * knows, the device accepts it if the rest is zero; if it is shorter, the device treats the
+ * missing bytes as zero.  The device truncates a response to the room that the driver gave;
+ * the driver treats missing bytes as zero.  Neither is shorter than in version 1, which is
+ * the first release of this file.
  *
- * Several commands may be outstanding.  The device may complete them in any
- * order, but those that name the same object take effect in the order of the
- * available ring (spec 4.2).
+ * Several commands may be outstanding.  The device may complete them in any order, but
+ * commands that name the same object take effect in the order of the available ring (spec
+ * 4.2).
  */
 
 /* Command numbers; never reused. */
@@ -150,7 +149,7 @@ struct virtio_rdma_config {
 #define VIRTIO_RDMA_CMD_DEALLOC_XRCD	42	/* F_XRC */
 #define VIRTIO_RDMA_CMD_MODIFY_CQ	43	/* F_CQ_MODERATION */
 
-/* Status of a command, each with the errno that a Linux driver returns. */
+/* Status of a command, with the errno that a Linux driver returns for it. */
 #define VIRTIO_RDMA_S_OK		0	/* 0 */
 #define VIRTIO_RDMA_S_INVAL		1	/* EINVAL: a field out of range or not zero */
 #define VIRTIO_RDMA_S_UNSUPPORTED	2	/* EOPNOTSUPP: unknown, or not negotiated */
@@ -160,10 +159,11 @@ struct virtio_rdma_config {
 #define VIRTIO_RDMA_S_PERM		6	/* EPERM: the device's owner does not allow it */
 #define VIRTIO_RDMA_S_FAULT		7	/* EFAULT: an address that is not guest RAM */
 #define VIRTIO_RDMA_S_EXIST		8	/* EEXIST: the entry is in use */
-#define VIRTIO_RDMA_S_IO		9	/* EIO: the host failed */
+#define VIRTIO_RDMA_S_IO		9	/* EIO: an operation of the host failed */
 #define VIRTIO_RDMA_S_TIMEOUT		10	/* ETIMEDOUT: the host did not answer */
 #define VIRTIO_RDMA_S_NOT_READY		11	/* ENODEV: INIT has not been done */
-#define VIRTIO_RDMA_S_ADDR		12	/* EADDRNOTAVAIL: the host's port lacks this GID */
+#define VIRTIO_RDMA_S_ADDR		12	/* EADDRNOTAVAIL: the host's port does not have
+						 * this GID */
 
 /* Largest fixed part of a request, of this version and all later ones, in bytes. */
 #define VIRTIO_RDMA_MAX_CMD_FIXED	1024
@@ -191,7 +191,7 @@ struct virtio_rdma_rsp_hdr {
 
 /**
  * struct virtio_rdma_extent - a run of contiguous pages
- * @addr:     device address, page aligned
+ * @addr:     DMA address, page aligned
  * @pages:    length in pages of 4096 bytes, at least 1
  * @reserved: zero
  */
@@ -201,16 +201,16 @@ struct virtio_rdma_extent {
 	__le32 reserved;
 };
 
-/* Extents in one command. */
+/* Maximum number of extents in one command. */
 #define VIRTIO_RDMA_MAX_CMD_EXTENTS	4096
 
 /*
- * INIT: the first command after DRIVER_OK.  Destroys every object that an
- * earlier driver left behind; none of their memory is touched after the reply.
+ * INIT: the first command after DRIVER_OK.  Destroys every object of an earlier driver; the
+ * device accesses none of their memory after the response.
  */
 struct virtio_rdma_init_req {
 	struct virtio_rdma_cmd_hdr hdr;
-	__le32 num_comp_vectors;	/* used: 1..config.num_comp_vectors */
+	__le32 num_comp_vectors;	/* used vectors: 1..config.num_comp_vectors */
 	__le32 reserved;
 };
 
@@ -280,7 +280,7 @@ struct virtio_rdma_query_port_rsp {
 	__le32 max_msg_sz;		/* bytes */
 };
 
-/* Types of GIDs: those of enum ib_uverbs_gid_type. */
+/* Types of GIDs: the numbers of enum ib_uverbs_gid_type. */
 #define VIRTIO_RDMA_GID_ROCE_V2		2
 
 /* virtio_rdma_add_gid_req.vlan_id: frames carry no VLAN tag */
@@ -297,7 +297,7 @@ struct virtio_rdma_query_port_rsp {
  * @smac:      source MAC of frames with this GID: unicast, not zero
  * @reserved1: zero
  *
- * PERM: the device's owner does not allow the GID.  EXIST: another device has it.
+ * PERM: the device's owner does not allow the GID.  EXIST: another device has the GID.
  */
 struct virtio_rdma_add_gid_req {
 	struct virtio_rdma_cmd_hdr hdr;
@@ -317,8 +317,8 @@ struct virtio_rdma_del_gid_req {
 };
 
 /*
- * A context owns a doorbell page and rings: one for the driver's own use, one
- * for each process that opened the device.
+ * A context owns a doorbell page and rings: one context for the driver's own use, one for
+ * each process that opened the device.
  */
 #define VIRTIO_RDMA_CTX_KERNEL		(1U << 0)	/* its QPs may use the DMA key and QP 1 */
 
@@ -326,7 +326,7 @@ struct virtio_rdma_create_ctx_req {
 	struct virtio_rdma_cmd_hdr hdr;
 	__le32 flags;			/* VIRTIO_RDMA_CTX_* */
 	__le32 reserved;
-	__le64 db_page;			/* device address of its doorbell page */
+	__le64 db_page;			/* DMA address of its doorbell page */
 };
 
 struct virtio_rdma_create_ctx_rsp {
@@ -354,22 +354,22 @@ struct virtio_rdma_alloc_pd_rsp {
 	__le32 reserved;
 };
 
-/* Access rights: IBTA's, with the bit numbers of enum ib_access_flags. */
+/* Access rights of IBTA, with the bit numbers of enum ib_access_flags. */
 #define VIRTIO_RDMA_ACCESS_LOCAL_WRITE		(1U << 0)
 #define VIRTIO_RDMA_ACCESS_REMOTE_WRITE		(1U << 1)
 #define VIRTIO_RDMA_ACCESS_REMOTE_READ		(1U << 2)
 #define VIRTIO_RDMA_ACCESS_REMOTE_ATOMIC	(1U << 3)
 #define VIRTIO_RDMA_ACCESS_MW_BIND		(1U << 4)
 #define VIRTIO_RDMA_ACCESS_ZERO_BASED		(1U << 5)
-#define VIRTIO_RDMA_ACCESS_FLUSH_GLOBAL		(1U << 8)	/* F_FLUSH: visible to all */
-#define VIRTIO_RDMA_ACCESS_FLUSH_PERSISTENT	(1U << 9)	/* F_FLUSH: survives power loss */
+#define VIRTIO_RDMA_ACCESS_FLUSH_GLOBAL		(1U << 8)	/* F_FLUSH: globally visible */
+#define VIRTIO_RDMA_ACCESS_FLUSH_PERSISTENT	(1U << 9)	/* F_FLUSH: persistent */
 
 /*
- * REG_MR: a region of [iova, iova + length).  The pages are the extents in
- * order; the first byte lies at offset (iova % 4096) of the first page.  When
- * total_pages exceeds the pages of this request, REG_MR_MORE brings the rest,
- * in order.  Each answer is a virtio_rdma_reg_mr_rsp; the keys are those of the
- * last one, and work from then on.
+ * REG_MR: a region of [iova, iova + length).  The pages are the extents in order; the first
+ * byte is at offset (iova % 4096) of the first page.  If total_pages exceeds the pages of
+ * this request, REG_MR_MORE adds the others, in order.  Each response is a
+ * virtio_rdma_reg_mr_rsp; the keys are those of the last response, and are valid from then
+ * on.
  */
 struct virtio_rdma_reg_mr_req {
 	struct virtio_rdma_cmd_hdr hdr;
@@ -377,7 +377,7 @@ struct virtio_rdma_reg_mr_req {
 	__le32 access;			/* VIRTIO_RDMA_ACCESS_* */
 	__le64 iova;
 	__le64 length;			/* bytes, 1..max_mr_size, no wrap of iova */
-	__le64 total_pages;		/* that [iova, iova + length) touches */
+	__le64 total_pages;		/* number of pages in [iova, iova + length) */
 	__le32 num_extents;		/* in this request, 1..MAX_CMD_EXTENTS */
 	__le32 reserved;
 	struct virtio_rdma_extent extents[];
@@ -399,8 +399,8 @@ struct virtio_rdma_reg_mr_more_req {
 };
 
 /*
- * REG_DMA_MR: all of guest memory, addressed by device address; its keys work
- * on QPs of a CTX_KERNEL context only.  Response: virtio_rdma_reg_mr_rsp.
+ * REG_DMA_MR: all of guest memory, addressed by DMA address; its keys are valid only on QPs
+ * of a CTX_KERNEL context.  Response: virtio_rdma_reg_mr_rsp.
  */
 struct virtio_rdma_reg_dma_mr_req {
 	struct virtio_rdma_cmd_hdr hdr;
@@ -408,16 +408,17 @@ struct virtio_rdma_reg_dma_mr_req {
 	__le32 access;
 };
 
-/* Local access to all of guest memory, without registration, for QPs of a
- * CTX_KERNEL context (ib_device.local_dma_lkey).  Never a remote key.
+/*
+ * Key for local access to all of guest memory, without registration, on QPs of a CTX_KERNEL
+ * context (ib_device.local_dma_lkey).  Never a remote key.
  */
 #define VIRTIO_RDMA_LOCAL_DMA_LKEY	0xffffff00U
 
 /*
- * CREATE_BUF, FILL_BUF, DESTROY_BUF (spec 4.13): a buffer of rings whose extents
- * do not fit one command.  Its pages are the extents of CREATE_BUF and of as many
- * FILL_BUF as it takes, in order.  The object that is created with it takes it
- * over: with the success of that command the handle is gone.
+ * CREATE_BUF, FILL_BUF, DESTROY_BUF (spec 4.13): a buffer of rings whose extents do not fit
+ * one command.  Its pages are the extents of CREATE_BUF and of as many FILL_BUF as needed,
+ * in order.  The object that is created with the handle takes the buffer over: after the
+ * success of that command the handle no longer exists.
  */
 struct virtio_rdma_create_buf_req {
 	struct virtio_rdma_cmd_hdr hdr;
@@ -473,8 +474,8 @@ struct virtio_rdma_create_cq_rsp {
 };
 
 /*
- * RESIZE_CQ: after the reply, new CQEs go to the new ring, from its entry 0
- * and phase 1.  Those in the old ring stay there: the driver drains it first.
+ * RESIZE_CQ: after the response, new CQEs go to the new ring, from its entry 0 and phase 1.
+ * Earlier CQEs stay in the old ring: the driver drains it first.
  */
 struct virtio_rdma_resize_cq_req {
 	struct virtio_rdma_cmd_hdr hdr;
@@ -487,14 +488,14 @@ struct virtio_rdma_resize_cq_req {
 };
 
 /* QP types. */
-#define VIRTIO_RDMA_QPT_GSI		1	/* QP 1; CTX_KERNEL contexts only */
+#define VIRTIO_RDMA_QPT_GSI		1	/* QP 1; only in CTX_KERNEL contexts */
 #define VIRTIO_RDMA_QPT_RC		2
 #define VIRTIO_RDMA_QPT_UC		3
 #define VIRTIO_RDMA_QPT_UD		4
 #define VIRTIO_RDMA_QPT_XRC_INI		5	/* F_XRC: sends; no receive ring */
 #define VIRTIO_RDMA_QPT_XRC_TGT		6	/* F_XRC: receives by its XRC domain */
 
-/* "no SRQ" and "no such ring slot" */
+/* no SRQ; no slot in the doorbell page */
 #define VIRTIO_RDMA_NONE		0xffffffffU
 
 /* CREATE_QP (spec 4.11).  A QP with an SRQ has rq_entries 0. */
@@ -532,9 +533,9 @@ struct virtio_rdma_create_qp_rsp {
 };
 
 /*
- * Commands of features that no device offers yet.  XRC: CREATE_QP of XRC_TGT names
- * its domain in xrcd, and no CQs or PD; CREATE_SRQ of an XRC SRQ names xrcd and
- * the CQ of its receives.
+ * Commands of features that no device offers yet.  XRC: CREATE_QP of XRC_TGT contains its
+ * domain in xrcd, and no CQs or PD; CREATE_SRQ of an XRC SRQ contains xrcd and the CQ of its
+ * receives.
  */
 
 /* ALLOC_MR: a region for REG_MR WQEs.  Response: virtio_rdma_reg_mr_rsp. */
@@ -544,8 +545,8 @@ struct virtio_rdma_alloc_mr_req {
 	__le32 max_entries;		/* 1..max_fast_reg_pages */
 };
 
-#define VIRTIO_RDMA_MW_TYPE_1		1	/* bound by the kernel, for a process */
-#define VIRTIO_RDMA_MW_TYPE_2		2	/* bound to the QP of its BIND_MW WQE */
+#define VIRTIO_RDMA_MW_TYPE_1		1	/* type 1: bound by the kernel, for a process */
+#define VIRTIO_RDMA_MW_TYPE_2		2	/* type 2: bound to the QP of its BIND_MW WQE */
 
 struct virtio_rdma_alloc_mw_req {
 	struct virtio_rdma_cmd_hdr hdr;
@@ -580,7 +581,7 @@ struct virtio_rdma_mcast_req {
 	__u8   gid[16];
 };
 
-/* MODIFY_CQ: an event after so many CQEs, or so long after the first; 0, 0: each. */
+/* MODIFY_CQ: one event for this number of CQEs, or after this time; 0, 0: one for each CQE. */
 struct virtio_rdma_modify_cq_req {
 	struct virtio_rdma_cmd_hdr hdr;
 	__le32 cqn;
@@ -653,7 +654,7 @@ struct virtio_rdma_qp_attr {
 	__u8   port_num;		/* 1 */
 	__u8   timeout;			/* 5 bits: 4.096 us << n, 0 = none */
 	__u8   retry_cnt;		/* 3 bits */
-	__u8   rnr_retry;		/* 3 bits, 7 = for ever */
+	__u8   rnr_retry;		/* 3 bits, 7 = infinite */
 	__u8   min_rnr_timer;		/* 5 bits */
 	__u8   max_rd_atomic;		/* as requester */
 	__u8   max_dest_rd_atomic;	/* as responder */
@@ -670,7 +671,7 @@ struct virtio_rdma_qp_attr {
 	struct virtio_rdma_av av;
 };
 
-/* The device checks the state rules of IBTA 10.3 (C10-...) itself as well. */
+/* The device checks the state rules of IBTA 10.3 (C10-...) as well. */
 struct virtio_rdma_modify_qp_req {
 	struct virtio_rdma_cmd_hdr hdr;
 	__le32 qpn;
@@ -693,12 +694,12 @@ struct virtio_rdma_query_qp_rsp {
 struct virtio_rdma_create_srq_req {
 	struct virtio_rdma_cmd_hdr hdr;
 	__le32 ctx;
-	__le32 pd;			/* of the keys in its entries */
+	__le32 pd;			/* PD of the keys in its entries */
 	__le32 entries;			/* power of two, 1..max_srq_wr rounded up */
 	__le32 max_sge;
 	__le32 ring_offset;		/* page aligned */
 	__le32 ctrl_offset;		/* of struct virtio_rdma_ring_ctrl, 128-aligned */
-	__le32 limit;			/* as MODIFY_SRQ's; 0: not armed */
+	__le32 limit;			/* as MODIFY_SRQ's limit; 0: not armed */
 	__u8   stride_shift;		/* an entry is 32 << n bytes, n = 0..7 */
 	__u8   reserved0[3];
 	__le32 xrcd;			/* XRC SRQ: its domain; else zero */
@@ -717,8 +718,8 @@ struct virtio_rdma_create_srq_rsp {
 #define VIRTIO_RDMA_SRQ_LIMIT		(1U << 1)
 
 /*
- * MODIFY_SRQ: arms the limit.  Once fewer than @limit entries are posted,
- * SRQ_LIMIT_REACHED is raised and the limit is 0, not armed, again.
+ * MODIFY_SRQ: arms the limit.  When fewer than @limit entries are posted, SRQ_LIMIT_REACHED
+ * is raised and the limit is disarmed (0).
  */
 struct virtio_rdma_modify_srq_req {
 	struct virtio_rdma_cmd_hdr hdr;
@@ -740,10 +741,10 @@ struct virtio_rdma_query_srq_rsp {
 	__le32 reserved;
 };
 
-/* QUERY_STATS: counters since the device was made (never reset). */
-#define VIRTIO_RDMA_STAT_NOTIFY		0	/* doorbell queue notifications seen */
-#define VIRTIO_RDMA_STAT_WAKEUP		1	/* times that a sleeping poller woke */
-#define VIRTIO_RDMA_STAT_COMP_EVENTS	2	/* completion events put on vectors */
+/* QUERY_STATS: counters since the device was created (never reset). */
+#define VIRTIO_RDMA_STAT_NOTIFY		0	/* notifications of the doorbell queue */
+#define VIRTIO_RDMA_STAT_WAKEUP		1	/* wake-ups of a sleeping poller */
+#define VIRTIO_RDMA_STAT_COMP_EVENTS	2	/* completion events written to completion queues */
 #define VIRTIO_RDMA_STAT_INTERRUPTS	3	/* call descriptors signalled */
 #define VIRTIO_RDMA_STAT_SCANS		4	/* dirty rings found by a doorbell scan */
 #define VIRTIO_RDMA_STAT_COMMANDS	5
@@ -766,7 +767,8 @@ struct virtio_rdma_query_stats_req {
 
 struct virtio_rdma_query_stats_rsp {
 	struct virtio_rdma_rsp_hdr hdr;
-	__le32 count;			/* counters that follow: a newer device has more */
+	__le32 count;			/* number of counters that follow; a newer device has
+					 * more */
 	__le32 reserved;
 	__le64 counters[32];		/* by VIRTIO_RDMA_STAT_* */
 };
@@ -790,14 +792,14 @@ struct virtio_rdma_query_stats_rsp {
 #define VIRTIO_RDMA_EVENT_GID_CHANGE		13	/* id: port number */
 #define VIRTIO_RDMA_EVENT_DEVICE_FATAL		14	/* id: 0 */
 
-/* Written by the device into a buffer that the driver put on the event queue. */
+/* Written by the device to a buffer of the event queue. */
 struct virtio_rdma_event {
 	__le32 type;			/* VIRTIO_RDMA_EVENT_* */
 	__le32 id;
 	__le64 reserved;
 };
 
-/* Written by the device into a buffer that the driver put on a completion queue. */
+/* Written by the device to a buffer of a completion queue. */
 struct virtio_rdma_comp_event {
 	__le32 cqn;
 	__le32 reserved;
@@ -811,16 +813,17 @@ struct virtio_rdma_comp_event {
 #define VIRTIO_RDMA_DB_GROUPS		62	/* DB_SLOTS / 64 */
 
 /**
- * struct virtio_rdma_db_page - wakes a poller that does not watch a ring
+ * struct virtio_rdma_db_page - notifies a poller of rings that it does not watch
  * @need_wakeup: written by the device: not zero while its poller sleeps and
- *               wants a notification of the doorbell virtqueue
+ *               needs a notification of the doorbell virtqueue
  * @reserved:    zero
  * @summary:     byte n is set (1) by the driver after it set one of
  *               dirty[64 * n ... 64 * n + 63]; cleared by the device first
  * @reserved1:   zero
  * @dirty:       byte s is set (1) by the driver after it moved the producer
- *               index of a ring with slot s; cleared by the device, who after
- *               a full barrier reads the producer indices of that slot
+ *               index of a ring with slot s; cleared by the device, which then
+ *               executes a full barrier and reads the producer indices of the
+ *               rings with that slot
  */
 struct virtio_rdma_db_page {
 	__le32 need_wakeup;
@@ -837,11 +840,11 @@ struct virtio_rdma_db_page {
 /**
  * struct virtio_rdma_ring_ctrl - the shared words of an SQ, RQ or SRQ
  * @producer:  written by the driver, with release ordering after the entries:
- *             entries posted so far, modulo 2^32; entry i lies in slot
+ *             entries posted so far, modulo 2^32; entry i is in slot
  *             i % entries
  * @reserved0: zero
- * @need_db:   written by the device: not zero while nobody watches @producer,
- *             so that a post has to set the ring's dirty byte
+ * @need_db:   written by the device: not zero while it does not watch @producer,
+ *             so that a post must set the ring's dirty byte
  * @reserved1: zero
  */
 struct virtio_rdma_ring_ctrl {
@@ -863,8 +866,8 @@ struct virtio_rdma_ring_ctrl {
  * @arm:       written by the driver, a new sequence number with each arming
  * @reserved0: zero
  * @fired:     written by the device before it sends an event: the @arm word
- *             that the event answers; a driver compares it to tell whether its
- *             last arming is still pending
+ *             that the event answers; the driver compares it with @arm to see
+ *             whether its last arming is still pending
  * @reserved1: zero
  */
 struct virtio_rdma_cq_ctrl {
@@ -929,9 +932,9 @@ struct virtio_rdma_wqe_ctrl {
 };
 
 /*
- * A send WQE of RC and UC.  SGEs or inline data begin at @sge and go on to the
- * end of the entry: two SGEs or 32 bytes in 64-byte entries.  Atomics carry
- * their operands in place of the first SGE and their one SGE after.
+ * A send WQE of RC and UC.  SGEs or inline data begin at @sge and extend to the end of the
+ * entry: two SGEs or 32 bytes in 64-byte entries.  Atomics have their operands in place of
+ * the first SGE, and then one SGE.
  */
 struct virtio_rdma_rc_wqe {
 	struct virtio_rdma_wqe_ctrl ctrl;
@@ -948,12 +951,13 @@ struct virtio_rdma_atomic_wqe {
 	__le32 reserved;
 	__le64 swap_add;		/* value to swap in, or to add */
 	__le64 compare;			/* CMP_AND_SWP */
-	struct virtio_rdma_sge sge;	/* 8 bytes, gets the old value, host order of the guest */
+	struct virtio_rdma_sge sge;	/* 8 bytes, receives the old value in the guest's byte
+					 * order */
 };
 
 /*
- * A send WQE of UD and GSI carries its whole address vector.  SGEs or inline
- * data begin at its second line, so its entries are of at least 128 bytes.
+ * A send WQE of UD and GSI contains the whole address vector.  SGEs or inline data begin at
+ * byte 64, so its entries have at least 128 bytes.
  */
 struct virtio_rdma_ud_wqe {
 	struct virtio_rdma_wqe_ctrl ctrl;
@@ -965,12 +969,12 @@ struct virtio_rdma_ud_wqe {
  * struct virtio_rdma_bind_mw_wqe - binds or unbinds a memory window (F_MW)
  * @ctrl:     num_sge and inline_len zero
  * @mw_rkey:  current key of the window, of the PD of the QP
- * @new_rkey: its key from now on: @mw_rkey but for the lowest byte, which the user
- *            chooses (windows of type 2); of type 1 the device ignores it, and
- *            the key is what the response of the verb's own command says
- * @lkey:     of the region, with ACCESS_MW_BIND; or 0 with @length 0: unbind
+ * @new_rkey: new key of the window (type 2): @mw_rkey with a lowest byte that the
+ *            user chooses.  For type 1 the device ignores it, and the key is in
+ *            the response of the verb's own command
+ * @lkey:     key of the region, which needs ACCESS_MW_BIND; 0 with @length 0: unbind
  * @access:   VIRTIO_RDMA_ACCESS_REMOTE_*, and ZERO_BASED
- * @addr:     first byte, in the region's addresses
+ * @addr:     address of the first byte in the region
  * @length:   bytes
  * @reserved: zero
  */
@@ -985,21 +989,21 @@ struct virtio_rdma_bind_mw_wqe {
 	__le64 reserved[2];
 };
 
-/* A piece of memory in the list of a REG_MR WQE. */
+/* An element of the list of a REG_MR WQE. */
 struct virtio_rdma_reg_entry {
-	__le64 addr;			/* device address */
+	__le64 addr;			/* DMA address */
 	__le64 length;			/* bytes, not zero */
 };
 
 /**
  * struct virtio_rdma_reg_mr_wqe - fast registration (F_MEM_MGT, CTX_KERNEL only)
  * @ctrl:        num_sge and inline_len zero
- * @key:         of a region of ALLOC_MR that is not valid now; the lowest byte is
- *               the user's choice
+ * @key:         of a region of ALLOC_MR that is not valid now; the user chooses the
+ *               lowest byte
  * @access:      VIRTIO_RDMA_ACCESS_*
  * @iova:        address of the first byte
  * @length:      bytes: the sum of the list's lengths
- * @list:        device address of the list, aligned to 16 bytes: num_entries of
+ * @list:        DMA address of the list, aligned to 16 bytes: num_entries of
  *               struct virtio_rdma_reg_entry, which the device copies before the
  *               WQE is complete
  * @num_entries: 1..max_fast_reg_pages
@@ -1008,8 +1012,8 @@ struct virtio_rdma_reg_entry {
  *               any addresses, so that gaps are possible
  * @reserved:    zero
  *
- * It completes in order.  Its memory may be anywhere in guest RAM, which is why no
- * process may post it.
+ * The WQE completes in order.  It may name any guest RAM, so processes must not be
+ * able to post it.
  */
 struct virtio_rdma_reg_mr_wqe {
 	struct virtio_rdma_wqe_ctrl ctrl;
@@ -1040,7 +1044,7 @@ struct virtio_rdma_reg_mr_wqe {
  * struct virtio_rdma_flush_wqe - FLUSH (F_FLUSH): IBTA 9.4.9
  * @ctrl:        num_sge and inline_len zero
  * @remote_addr: first byte
- * @rkey:        with ACCESS_FLUSH_* as @type asks
+ * @rkey:        key of the region, which needs the ACCESS_FLUSH_* bits of @type
  * @type:        VIRTIO_RDMA_ACCESS_FLUSH_* , at least one
  * @length:      bytes
  * @level:       VIRTIO_RDMA_FLUSH_RANGE or _MR
@@ -1059,7 +1063,7 @@ struct virtio_rdma_flush_wqe {
 /**
  * struct virtio_rdma_recv_wqe - receive WQE of an RQ or SRQ
  * @num_sge:  entries of the SGE list
- * @cookie:   comes back as @wqe_index of the CQE of a receive from an SRQ
+ * @cookie:   of a receive from an SRQ: copied to @wqe_index of its CQE
  * @reserved: zero
  * @sge:      the list; one fits an entry of 32 bytes
  */
@@ -1083,7 +1087,7 @@ struct virtio_rdma_recv_wqe {
 #define VIRTIO_RDMA_WC_FLUSH			9
 #define VIRTIO_RDMA_WC_RECV			128
 #define VIRTIO_RDMA_WC_RECV_RDMA_WITH_IMM	129
-/* Bit that tells a receive's completion from a send's. */
+/* Set in the opcodes of receive completions. */
 #define VIRTIO_RDMA_WC_RECV_BIT			128
 
 /* CQE status: the numbers of enum ib_wc_status (IBTA 11.6.2). */
@@ -1109,32 +1113,33 @@ struct virtio_rdma_recv_wqe {
 #define VIRTIO_RDMA_CQE_GRH			(1U << 0)
 #define VIRTIO_RDMA_CQE_IMM			(1U << 1)
 #define VIRTIO_RDMA_CQE_INV			(1U << 2)
-#define VIRTIO_RDMA_CQE_IPV4			(1U << 3)	/* the GRH is an IPv4 header */
+#define VIRTIO_RDMA_CQE_IPV4			(1U << 3)	/* the network header is IPv4 */
 
 /**
  * struct virtio_rdma_cqe - completion queue entry
  * @qpn:        the local QP
  * @wqe_index:  producer index of the completed WQE, modulo 2^32; all earlier
- *              ones of the same queue are complete as well (of an SRQ: the
- *              receive's cookie)
- * @byte_len:   bytes received, read or, for atomics, 8 (with the GRH's 40)
+ *              ones of the same queue are complete as well.  Receive from an
+ *              SRQ: the receive's cookie
+ * @byte_len:   bytes received (including 40 of the GRH) or read; 8 for atomics
  * @imm:        immediate data (CQE_IMM), in the byte order of the wire
  * @inv_rkey:   key that was invalidated (CQE_INV)
  * @src_qp:     the sender's QP (UD)
  * @pkey_index: index of the P_Key (GSI)
  * @sl:         service level of the datagram (UD); zero where the transport has none
- * @vendor_err: detail of an error, for people to read
- * @srqn:       the SRQ whose receive is complete, or 0: the receive is one of the
- *              QP's own ring, or this is no receive.  A receive of an SRQ is told
- *              by @srqn and @wqe_index alone: @qpn may be a QP that is gone
- * @opcode:     VIRTIO_RDMA_WC_*; on an error only its RECV_BIT counts
+ * @vendor_err: detail of an error, for diagnosis
+ * @srqn:       the SRQ whose receive is complete; 0 if the receive is from the
+ *              QP's own ring, or if this is no receive.  A receive of an SRQ is
+ *              identified by @srqn and @wqe_index alone: the QP @qpn may have been
+ *              destroyed
+ * @opcode:     VIRTIO_RDMA_WC_*; on an error only its RECV_BIT is valid
  * @status:     VIRTIO_RDMA_WC_* status
  * @flags:      VIRTIO_RDMA_CQE_*
  * @phase:      1 in the ring's first lap, 0 in the second, and so on; the
  *              device writes the last four bytes with one release store
  *
- * An entry whose phase is not the expected one belongs to the device; then it
- * belongs to the driver until its consumer index passes it.
+ * An entry belongs to the device until it has the expected phase.  Then it
+ * belongs to the driver until the consumer index passes it.
  */
 struct virtio_rdma_cqe {
 	__le32 qpn;
@@ -1161,7 +1166,7 @@ struct virtio_rdma_cqe {
  * @timestamp: when the message was complete, in ticks of timestamp_hz
  * @reserved:  zero
  *
- * A CQ has them if it was created with a cqe_size of 64.
+ * A CQ has entries of this size if it was created with a cqe_size of 64.
  */
 struct virtio_rdma_cqe64 {
 	struct virtio_rdma_cqe cqe;

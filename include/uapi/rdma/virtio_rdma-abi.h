@@ -1,29 +1,31 @@
 /* SPDX-License-Identifier: ((GPL-2.0 WITH Linux-syscall-note) OR Linux-OpenIB) */
 /*
- * virtio-rdma: what crosses between the driver and its rdma-core provider, by
- * uverbs commands.  The layout of the rings themselves is the device ABI,
- * <linux/virtio_rdma.h>.
+ * virtio-rdma: the interface between the driver and its rdma-core provider, by uverbs
+ * commands.  The layout of the rings is the device ABI, <linux/virtio_rdma.h>.
  *
- * Requests carry a comp_mask: a bit that the kernel does not know is refused
- * with EOPNOTSUPP.  Responses may be cut to the length that the caller gave.
+ * Requests contain a comp_mask: the kernel refuses a bit that it does not know with
+ * EOPNOTSUPP.  Responses may be truncated to the length that the caller gave.
  */
 #ifndef VIRTIO_RDMA_ABI_USER_H
 #define VIRTIO_RDMA_ABI_USER_H
 
 #include <linux/types.h>
 
-/* The provider's match range; changes when an old provider would misread. */
+/*
+ * The ABI version, which the provider matches; changed when an old provider would
+ * misinterpret the ABI.
+ */
 #define VIRTIO_RDMA_UVERBS_ABI_VERSION	1
 
 /**
- * struct virtio_rdma_status_page - what the driver tells every process, read-only
- * @alive:    1 until the device has failed or was removed, and has been reset; then
- *            0.  After a disassociation the kernel maps a page of zeroes here, so
- *            that it is 0 as well.  Acquire: what the device wrote before it was
- *            reset is read after it
+ * struct virtio_rdma_status_page - state of the device, read-only for processes
+ * @alive:    1; 0 after the device has failed or was removed, and has been reset.
+ *            After a disassociation the kernel maps a page of zeroes here, so the
+ *            value is 0 as well.  Load with acquire ordering: what the device wrote
+ *            before it was reset is read after it
  * @reserved: zero
  *
- * A process that polls makes no system call, so it finds out here.
+ * A process that polls makes no system call, so it reads the device's state here.
  */
 struct virtio_rdma_status_page {
 	__u32 alive;
