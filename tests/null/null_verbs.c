@@ -42,8 +42,8 @@ struct null_cq {
 	pthread_spinlock_t lock;
 	uint32_t head, tail;
 	bool armed;
-	unsigned int events;		/* in its channel, under the channel's lock */
-	unsigned int unacked;		/* taken out of it; likewise */
+	unsigned int events;		/* queued in its channel, under the channel's lock */
+	unsigned int unacked;		/* read from the channel; under the same lock */
 	TAILQ_ENTRY(null_cq) link;
 	struct ibv_wc wc[CQ_WCS];
 };
@@ -56,7 +56,7 @@ struct null_recv {
 struct null_ring {
 	pthread_spinlock_t lock;
 	uint32_t head, tail, size;
-	struct null_recv *recv;		/* behind its owner */
+	struct null_recv *recv;		/* allocated after its owner */
 };
 
 struct null_qp {
@@ -322,7 +322,7 @@ static struct ibv_mr *reg(struct ibv_pd *pd, void *addr, size_t length)
 	*mr = (struct ibv_mr){
 		.context = pd->context, .pd = pd, .addr = addr, .length = length,
 	};
-	/* As keys are: 24 bits of the host's, and 8 of who registers. */
+	/* As on real devices: 24 bits chosen by the host, 8 bits by the user. */
 	mr->lkey = atomic_fetch_add(&key, 0x100) + 0x17b;
 	mr->rkey = mr->lkey ^ 0x80000001;
 	return mr;
@@ -411,7 +411,7 @@ static void add_event(struct null_cq *ncq)
 		abort();
 }
 
-/* Those that were taken are waited for. */
+/* Waits until events that were read are acknowledged. */
 static void drop_events(struct null_cq *ncq)
 {
 	struct null_channel *channel = (struct null_channel *)ncq->cq.channel;
@@ -436,7 +436,7 @@ int ibv_get_cq_event(struct ibv_comp_channel *channel, struct ibv_cq **cq, void 
 	struct null_cq *ncq = NULL;
 	uint64_t value;
 
-	/* More may be readable than there is: events of CQs that are gone. */
+	/* The counter may exceed the number of events: events of destroyed CQs are dropped. */
 	while (!ncq && read(channel->fd, &value, sizeof(value)) == sizeof(value)) {
 		pthread_spin_lock(&nchannel->lock);
 		ncq = TAILQ_FIRST(&nchannel->events);
@@ -493,7 +493,7 @@ static void init_ring(struct null_ring *ring, uint32_t size, void *memory)
 	ring->recv = memory;
 }
 
-/* False: it is full. */
+/* Returns false if the ring is full. */
 static bool put(struct null_ring *ring, const struct ibv_recv_wr *wr)
 {
 	if (ring->head - ring->tail == ring->size)
@@ -570,7 +570,7 @@ struct ibv_qp *ibv_create_qp(struct ibv_pd *pd, struct ibv_qp_init_attr *init)
 	return &nqp->qp;
 }
 
-/* What is left of it in a CQ. */
+/* Removes the QP's completions from a CQ. */
 static void forget(struct ibv_cq *cq, uint32_t qpn)
 {
 	struct null_cq *ncq = (struct null_cq *)cq;
@@ -645,7 +645,7 @@ static int poll_cq(struct ibv_cq *cq, int num, struct ibv_wc *wc)
 	struct null_cq *ncq = (struct null_cq *)cq;
 	int n = 0;
 
-	/* Read without the lock, as a real device's ring would be. */
+	/* Checked without the lock, as a real device's ring is. */
 	if (__atomic_load_n(&ncq->head, __ATOMIC_ACQUIRE) == ncq->tail)
 		return 0;
 	pthread_spin_lock(&ncq->lock);
@@ -702,7 +702,7 @@ bool null_receive(uint32_t qpn, enum ibv_wc_status status, const void *data, uin
 	struct null_qp *nqp;
 	bool taken = false;
 
-	/* Nobody destroys it meanwhile. */
+	/* The lock keeps the QP from being destroyed. */
 	pthread_mutex_lock(&lock);
 	nqp = qps[qpn - FIRST_QPN];
 	if (nqp) {
@@ -726,7 +726,7 @@ int ibv_modify_qp(struct ibv_qp *qp, struct ibv_qp_attr *attr, int mask)
 		return ENOMEM;
 	if (!(mask & IBV_QP_STATE))
 		return 0;
-	/* No message is on its way with the state of before. */
+	/* Wait for messages that have seen the old state. */
 	pthread_mutex_lock(&lock);
 	__atomic_store_n(&qp->state, attr->qp_state, __ATOMIC_RELAXED);
 	pthread_mutex_unlock(&lock);
