@@ -162,8 +162,7 @@ struct virtio_rdma_config {
 #define VIRTIO_RDMA_S_IO		9	/* EIO: an operation of the host failed */
 #define VIRTIO_RDMA_S_TIMEOUT		10	/* ETIMEDOUT: the host did not answer */
 #define VIRTIO_RDMA_S_NOT_READY		11	/* ENODEV: INIT has not been done */
-#define VIRTIO_RDMA_S_ADDR		12	/* EADDRNOTAVAIL: the host's port does not have
-						 * this GID */
+#define VIRTIO_RDMA_S_ADDR		12	/* EADDRNOTAVAIL: the host lacks this GID */
 
 /* Largest fixed part of a request, of this version and all later ones, in bytes. */
 #define VIRTIO_RDMA_MAX_CMD_FIXED	1024
@@ -767,8 +766,7 @@ struct virtio_rdma_query_stats_req {
 
 struct virtio_rdma_query_stats_rsp {
 	struct virtio_rdma_rsp_hdr hdr;
-	__le32 count;			/* number of counters that follow; a newer device has
-					 * more */
+	__le32 count;			/* counters that follow; newer devices have more */
 	__le32 reserved;
 	__le64 counters[32];		/* by VIRTIO_RDMA_STAT_* */
 };
