@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The 40 bytes that a datagram's receive begins with, as RoCE v2 has them: the
- * IPv6 header, or 20 bytes of zeroes and the IPv4 header.
+ * The first 40 bytes in the receive buffer of a datagram, in the format of RoCE v2: the IPv6
+ * header, or 20 bytes (zeroes in this implementation) and the IPv4 header.
  */
 #ifndef VRD_GRH_H
 #define VRD_GRH_H

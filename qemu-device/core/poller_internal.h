@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What engine.c, poller.c, reclaim.c, sched.c, hot.c, doorbell*.c and timer.c share.
- * Of the rest, cq.c, qp.c and wqe.c include it.
+ * Definitions shared by engine.c, poller.c, reclaim.c, sched.c, hot.c, doorbell*.c and
+ * timer.c.  cq.c, qp.c and wqe.c include it as well.
  *
- * Unless it says otherwise, a field of struct vrd_poller, struct vrd_poller_dev
- * and struct vrd_ctx_slots is touched by the poller's own thread only; others
- * send a message (vrd_poller_call()).
+ * Unless stated otherwise, only the poller's own thread accesses the fields of struct
+ * vrd_poller, struct vrd_poller_dev and struct vrd_ctx_slots.  Other threads send a message
+ * (vrd_poller_call()).
  */
 #ifndef VRD_POLLER_INTERNAL_H
 #define VRD_POLLER_INTERNAL_H
@@ -18,46 +18,52 @@
 #include "shm.h"
 #include "spin.h"
 
-/* Rings whose producer is read every turn: more lines cost latency. */
+/* Maximum number of rings whose producer is read every turn: more cache lines add latency. */
 #define VRD_HOT_RINGS		64
-/* A ring leaves the hot list for another after so many turns without work. */
+/* A ring may be removed from the hot list for another one after this many turns without work. */
 #define VRD_HOT_IDLE_TURNS	4096
-/* Work requests of one burst of a QP that is alone, and of others. */
+/* Work requests in one burst of a QP that is alone, and of other QPs. */
 #define VRD_SQ_BUDGET_ALONE	64
 #define VRD_SQ_BUDGET		16
-/* What a device may use before the next device has its turn. */
+/* Time and bytes that a device may use before the next device runs. */
 #define VRD_QUANTUM_NS		10000
 #define VRD_QUANTUM_BYTES	(256 << 10)
-/* No other device has its turn in a turn of the poller that has lasted so long. */
+/* When a turn of the poller has lasted this long, no other device is started in it. */
 #define VRD_TURN_NS		50000
-/* After so long, a copy ends its burst. */
+/* A copy ends its burst after this time. */
 #define VRD_BURST_NS		200000
-/* How often a copy asks whether others wait, for each look at pages and clock. */
+/* A copy checks doorbell pages and the clock in one of this many checks for other work. */
 #define VRD_QUESTIONS_PER_LOOK	4
-/* What one turn takes from the inbox, and timers that it runs. */
+/*
+ * Maximum numbers of QPs and messages that one turn takes from the inbox, and of timers that
+ * it runs.
+ */
 #define VRD_POSTED_TURN		256
 #define VRD_MESSAGES_TURN	64
 #define VRD_TIMERS_TURN		256
-/* The next deadline is compared with the clock in one of so many busy turns. */
+/* The next deadline is compared with the clock in one of this many busy turns. */
 #define VRD_TURNS_PER_DEADLINE	8
-/* Doorbell pages that one turn looks at, of those awake and of the others. */
+/* Doorbell pages that one turn scans: of contexts that are awake, and of others. */
 #define VRD_SCAN_AWAKE		8
 #define VRD_SCAN_ASLEEP		2
-/* Sleeping pages are looked at in one of so many turns. */
+/* Sleeping pages are scanned in one of this many turns. */
 #define VRD_TURNS_PER_ASLEEP	4
-/* Groups of 64 dirty bytes that one turn serves in one page, and dirty bytes in all. */
+/* Groups of 64 dirty bytes that one turn serves in one page, and total number of dirty bytes. */
 #define VRD_SCAN_GROUPS		4
 #define VRD_SCAN_BYTES		64
 /* Empty groups that a walk skips in one turn. */
 #define VRD_WALK_SKIP		16
-/* CQs that wait to have their arming looked at; they do so for this many short
- * bursts, or for less when the bursts moved many bytes.
+/*
+ * Maximum number of CQs whose arming has not been checked yet.  The check is delayed by at
+ * most this many short bursts, or fewer if they moved many bytes.
  */
 #define VRD_TOUCHED_CQS		16
 #define VRD_TOUCHED_BURSTS	8
 #define VRD_TOUCHED_BYTES	32768
-/* Before a request of VRD_LONG_BYTES earlier completions are written. */
-/* And with so many bytes since the last look at armings, there is another. */
+/*
+ * Before a request of VRD_LONG_BYTES or more, earlier completions are written.  The arming
+ * of their CQs is also checked if more than this many bytes were moved since the last check.
+ */
 #define VRD_UNTOLD_BYTES	(1U << 20)
 
 TAILQ_HEAD(vrd_run_queue, vrd_qp);
@@ -69,13 +75,13 @@ struct vrd_slot_group {
 	struct vrd_ring_list rings[64];
 };
 
-/* What a walk over all rings of a context does with each of them. */
+/* What a walk over all rings of a context does for each of them. */
 enum vrd_walk {
 	VRD_WALK_FAILED	= 1,			/* QPs of failed CQs go to ERR */
-	VRD_WALK_RESUME	= 2,			/* write need_db, look at the ring */
+	VRD_WALK_RESUME	= 2,			/* write need_db, check the ring */
 };
 
-/* A context's doorbell page, and the rings behind its slots. */
+/* A context's doorbell page, and the rings of its slots. */
 struct vrd_ctx_slots {
 	struct vrd_ctx *ctx;
 	TAILQ_ENTRY(vrd_ctx_slots) link;	/* poller's awake list, or device's asleep list */
@@ -84,9 +90,9 @@ struct vrd_ctx_slots {
 	struct virtio_rdma_db_page *db;
 	bool awake;				/* its need_wakeup is 0 */
 	bool attached;				/* in one of the lists */
-	uint32_t next_group, next_byte;		/* where the scan goes on */
+	uint32_t next_group, next_byte;		/* where the scan continues */
 	uint64_t again;				/* groups with dirty bytes that were left over */
-	/* The ring that was rung last and is not watched: its lines are prefetched. */
+	/* The ring that was rung last, if it is not watched: its lines are prefetched. */
 	struct vrd_ring *rung;
 
 	TAILQ_ENTRY(vrd_ctx_slots) walk_link;	/* poller->walks, if walk is not zero */
@@ -96,19 +102,19 @@ struct vrd_ctx_slots {
 	bool failed;				/* inbox lock */
 
 	/*
-	 * Made under dev->lock when a slot of it is first allocated.  A guest can
-	 * set a dirty byte of it at any time, so the poller may meet the pointer
-	 * before any message: vrd_slot_group().
+	 * Allocated under dev->lock when one of the group's slots is first allocated.  A guest
+	 * can set a dirty byte of the group at any time, so the poller may read the pointer
+	 * before it gets any message: vrd_slot_group().
 	 */
 	struct vrd_slot_group *_Atomic groups[VIRTIO_RDMA_DB_GROUPS];
 
 	/* Allocation of slots: dev->lock */
 	uint64_t used[VIRTIO_RDMA_DB_GROUPS];
 	uint32_t next_shared;
-	uint32_t *sharers;			/* by slot, once all are taken */
+	uint32_t *sharers;			/* further rings of each slot, once all are used */
 };
 
-/* The group, or NULL; pairs with the release in slot_alloc(). */
+/* The group, or NULL.  Pairs with the release in slot_alloc(). */
 static inline struct vrd_slot_group *vrd_slot_group(const struct vrd_ctx_slots *slots,
 						    unsigned int group)
 {
@@ -116,27 +122,27 @@ static inline struct vrd_slot_group *vrd_slot_group(const struct vrd_ctx_slots *
 }
 
 /*
- * The queue pairs of one device that have work, on one poller: sched.c.  Limits of
- * a device (bytes and operations in a second) belong here.
+ * The queue pairs of one device that have work, on one poller: sched.c.  Rate limits of a
+ * device (bytes and operations per second) belong here.
  */
 struct vrd_dev_sched {
 	TAILQ_ENTRY(vrd_dev_sched) link;	/* poller->runnable */
 	struct vrd_run_queue queue;
-	unsigned int num;			/* in the queue */
-	unsigned int num_hot;			/* of its rings that are watched */
+	unsigned int num;			/* QPs in the queue */
+	unsigned int num_hot;			/* rings of the device in the hot list */
 	bool runnable;				/* in poller->runnable */
-	bool fresh;				/* there, ahead of its turn */
-	bool suspended;				/* keeps its queue and does not run */
-	uint32_t round;				/* in which it last had its turn */
-	int64_t ticks, bytes;			/* what is left of its quantum */
+	bool fresh;				/* in poller->runnable, ahead of its turn */
+	bool suspended;				/* keeps its queue but does not run */
+	uint32_t round;				/* round in which it last ran */
+	int64_t ticks, bytes;			/* rest of its quantum */
 
 	/* Inbox lock: */
 	TAILQ_ENTRY(vrd_dev_sched) posted_link;	/* poller->posted, if the queue is not empty */
 	struct vrd_run_queue posted;		/* vrd_qp_schedule() of other threads */
-	bool gone;				/* ignore them: all QPs are being destroyed */
+	bool gone;				/* ignore posted QPs: all are being destroyed */
 };
 
-/* A device, as one poller knows it. */
+/* The state of a device on one poller. */
 struct vrd_poller_dev {
 	struct vrd_dev_sched sched;
 	struct vrd_device *dev;
@@ -145,8 +151,9 @@ struct vrd_poller_dev {
 	TAILQ_ENTRY(vrd_poller_dev) sweep_link;	/* sweeps, if sweep is not zero */
 	struct vrd_slots_list asleep;		/* contexts whose need_wakeup is 1 */
 	unsigned int num_asleep, num_awake;
-	unsigned int sweep;			/* sleeping contexts to look at since the kick */
-	uint32_t ring_generation;		/* dev's, as of the last resume */
+	unsigned int sweep;			/* sleeping contexts that remain to be scanned
+						 * since the kick */
+	uint32_t ring_generation;		/* of the device, at the last resume */
 	int kick_fd;				/* in the epoll set, or -1 */
 };
 
@@ -154,53 +161,56 @@ struct vrd_poller_dev {
 #define VRD_CQ_BATCH		8
 
 struct vrd_cq_batch {
-	struct vrd_cq *cq;			/* if @num is not zero */
+	struct vrd_cq *cq;			/* valid if @num is not zero */
 	unsigned int num;
-	bool solicited;				/* one of them is */
+	bool solicited;				/* at least one of them is */
 	struct virtio_rdma_cqe cqe[VRD_CQ_BATCH];
 };
 
 struct vrd_hot_ring {
 	const __le32 *producer;
-	uint32_t seen;				/* value that the QP was scheduled for */
-	uint64_t used;				/* turn */
+	uint32_t seen;				/* producer for which the QP was scheduled */
+	uint64_t used;				/* turn in which the producer last moved */
 	struct vrd_qp *qp;
-	const struct vrd_dev_sched *dev;	/* the QP's */
+	const struct vrd_dev_sched *dev;	/* of the QP */
 };
 
 struct vrd_poller {
 	struct vrd_engine *engine;
 
-	/* Read every turn. */
-	_Atomic bool attention;			/* something is in the inbox or in the flags */
+	/* Read in every turn. */
+	_Atomic bool attention;			/* the inbox is not empty, or a flag is set */
 	unsigned int num_hot;
 	uint64_t turn;
-	unsigned int run_len;			/* QPs that are queued, of all runnable devices */
+	unsigned int run_len;			/* queued QPs of all runnable devices */
 	unsigned int num_runnable;
 	struct vrd_dev_queue runnable;		/* devices with queued QPs */
-	uint32_t round;				/* in which each of them has its turn once */
-	unsigned int round_left;		/* turns until the next round */
+	uint32_t round;				/* number of the current round, in which each of
+						 * them runs once */
+	unsigned int round_left;		/* runs until the next round */
 	struct vrd_slots_list awake;
 	unsigned int num_awake;
 	unsigned int num_rung;			/* contexts whose rung is not NULL */
 	TAILQ_HEAD(, vrd_poller_dev) rotation;	/* devices with sleeping contexts */
 	TAILQ_HEAD(, vrd_poller_dev) sweeps;	/* devices whose sweep is not zero */
-	struct vrd_slots_list walks;		/* contexts that are walked through */
-	unsigned int num_polled;		/* devices whose transport is to be polled */
+	struct vrd_slots_list walks;		/* contexts with a walk in progress */
+	unsigned int num_polled;		/* devices whose transport has poll() */
 	_Atomic uint64_t next_deadline;		/* of the timers, or UINT64_MAX: timer lock */
 	uint64_t now;
 	bool now_valid;
 	bool busy;				/* the last turn had work */
-	uint64_t burst_start;			/* first question for other work in a burst, or 0 */
-	unsigned int burst_questions;		/* in this burst */
+	uint64_t burst_start;			/* time of the first check for other work in a
+						 * burst, or 0 */
+	unsigned int burst_questions;		/* checks for other work in this burst */
 	struct vrd_hot_ring hot[VRD_HOT_RINGS];
-	uint64_t full_turn;			/* in which no hot ring was idle */
-	uint64_t woke[2];			/* turns before the last wake-ups, newest first */
+	uint64_t full_turn;			/* turn in which no hot ring was idle */
+	uint64_t woke[2];			/* turns at the last two times of going to sleep,
+						 * newest first */
 	bool hot_asleep;			/* hot rings have need_db 1 */
 
-	unsigned int bursts;			/* since the last look at armings */
-	uint64_t burst_bytes;			/* that they moved */
-	struct vrd_cq_batch sends, receives;	/* of the burst: cq.c */
+	unsigned int bursts;			/* since armings were last checked */
+	uint64_t burst_bytes;			/* bytes that these bursts moved */
+	struct vrd_cq_batch sends, receives;	/* completions of the burst: cq.c */
 	unsigned int num_touched;
 	struct vrd_touched {
 		struct vrd_cq *cq;
@@ -210,11 +220,11 @@ struct vrd_poller {
 	LIST_HEAD(, vrd_poller_dev) devs;
 
 	struct vrd_spin spin;
-	uint64_t idle_turns;			/* since the last one with work */
+	uint64_t idle_turns;			/* since the last turn with work */
 	int epoll_fd, wake_fd;
 	/*
-	 * The poller has it unless it sleeps.  Another thread that gets it may do in
-	 * the poller's place what the poller would do for a message.
+	 * The poller holds it except while it sleeps.  Another thread that gets it may do the
+	 * work of a message in place of the poller.
 	 */
 	pthread_mutex_t turn_lock;
 	pthread_t thread;
@@ -223,34 +233,34 @@ struct vrd_poller {
 
 	/* Counters: written by the poller, read by any thread. */
 	_Atomic uint64_t stat_turns, stat_idle, stat_sleeps, stat_preempted;
-	/* Newest grace period that it has passed, or OFFLINE: reclaim.c. */
+	/* The newest grace period that the poller has passed, or OFFLINE: reclaim.c. */
 	_Atomic uint64_t passed;
 
-	/* Other threads write these. */
+	/* Written by other threads. */
 	_Alignas(64) struct vrd_lock inbox_lock;	/* a leaf */
 	struct vrd_dev_queue posted;		/* devices with posted QPs */
 	struct vrd_slots_list failed;		/* contexts with a failed CQ */
 	struct vrd_message *msg_first, *msg_last;
-	_Atomic bool sleeping;			/* wake_fd has to be signalled */
+	_Atomic bool sleeping;			/* wake_fd must be signalled to wake the poller */
 	_Atomic bool stop;
 	unsigned int num_ctxs;			/* engine lock */
 	bool started;
 
 	_Alignas(64) struct vrd_lock timer_lock;	/* a leaf */
 	struct vrd_timer *timers;		/* heap */
-	struct vrd_timer *running;		/* its function is being called */
+	struct vrd_timer *running;		/* timer whose function is being called */
 };
 
 #define VRD_GRACE_OFFLINE	UINT64_MAX
 
 /* Grace periods and the callbacks that wait for one: reclaim.c. */
 struct vrd_reclaim {
-	/* Each poller reads these every turn. */
+	/* Read by each poller in every turn. */
 	_Alignas(64) _Atomic uint64_t period;	/* number of the newest grace period */
 	_Atomic bool pending;			/* the list is not empty */
 
-	_Alignas(64) struct vrd_lock lock;	/* a leaf: all below */
-	struct vrd_deferred *first, *last;	/* in the order of their periods */
+	_Alignas(64) struct vrd_lock lock;	/* a leaf; protects all fields below */
+	struct vrd_deferred *first, *last;	/* ordered by period */
 	bool running;				/* a poller runs callbacks */
 };
 
@@ -272,40 +282,40 @@ struct vrd_engine {
 	void (*shared_close)(void *shared);
 	struct vrd_mem_maps mem_maps;		/* mem.c: for the SIGBUS handler */
 	struct vrd_notifier notifier;
-	_Atomic uint64_t alias_maps;		/* mappings that transports made */
-	_Atomic uint64_t region_maps;		/* of guest memory */
-	uint64_t max_maps;			/* that the process may have */
+	_Atomic uint64_t alias_maps;		/* mappings that transports have made */
+	_Atomic uint64_t region_maps;		/* mappings of guest memory regions */
+	uint64_t max_maps;			/* limit of the process */
 };
 
 /* ---- poller.c ---- */
 
-/* On failure nothing is left. */
+/* On failure everything is undone. */
 int vrd_poller_start(struct vrd_poller *poller, struct vrd_error *err);
 /* Ends the thread. */
 void vrd_poller_stop(struct vrd_poller *poller);
-/* When all threads have ended: until then one may be about to wake another one. */
+/* Call it when all threads have ended: before that, one may be about to wake another one. */
 void vrd_poller_close(struct vrd_poller *poller);
-/* After a flag or the inbox was written: the poller looks at them soon. */
+/* To be called after writing a flag or the inbox: the poller then checks them soon. */
 void vrd_poller_attend(struct vrd_poller *poller);
 
 /* ---- reclaim.c ---- */
 
 void vrd_reclaim_init(struct vrd_engine *engine);
-/* The pollers have ended: runs what is left. */
+/* The pollers have ended: runs the remaining callbacks. */
 void vrd_reclaim_fini(struct vrd_engine *engine);
 
-/* Before the first turn and after sleep; before sleep and after the last turn. */
+/* Online: before the first turn and after sleep.  Offline: before sleep and after the last turn. */
 void vrd_grace_online(struct vrd_poller *poller);
 void vrd_grace_offline(struct vrd_poller *poller);
 
-/* True if a thread waits for the poller to end its turn. */
+/* True if a grace period waits for the poller to end its turn. */
 static inline bool vrd_grace_wanted(const struct vrd_poller *poller)
 {
 	return atomic_load_explicit(&poller->engine->reclaim.period, memory_order_relaxed) !=
 	       atomic_load_explicit(&poller->passed, memory_order_relaxed);
 }
 
-/* Between two turns: nothing that was looked up is in use. */
+/* Called between two turns: no object that was looked up is in use. */
 void vrd_grace_quiescent_slow(struct vrd_poller *poller, uint64_t period);
 static inline void vrd_grace_quiescent(struct vrd_poller *poller)
 {
@@ -321,9 +331,12 @@ static inline bool vrd_reclaim_pending(const struct vrd_engine *engine)
 	return atomic_load_explicit(&engine->reclaim.pending, memory_order_relaxed);
 }
 
-/* True if callbacks may run now; the caller has gone off line. */
+/* True if callbacks may run now; the caller has gone offline. */
 bool vrd_reclaim_due(struct vrd_engine *engine);
-/* Runs some of those whose grace period is over, between two turns; true if any. */
+/*
+ * Runs some of the callbacks whose grace period is over, between two turns; true if there
+ * were any.
+ */
 bool vrd_reclaim_run(struct vrd_engine *engine);
 
 /* ---- sched.c ---- */
@@ -331,47 +344,47 @@ bool vrd_reclaim_run(struct vrd_engine *engine);
 void vrd_dev_sched_init(struct vrd_dev_sched *ds);
 void vrd_run_queue_add(struct vrd_poller *poller, struct vrd_qp *qp);
 void vrd_run_queue_remove(struct vrd_poller *poller, struct vrd_qp *qp);
-/* Forgets all QPs of the device. */
+/* Removes all QPs of the device. */
 void vrd_run_queue_drop(struct vrd_poller *poller, struct vrd_dev_sched *ds);
-/* Bursts of queued QPs, for a turn's time; true if one had work. */
+/* Runs bursts of queued QPs, for the time of a turn; true if one had work. */
 bool vrd_run_queue_run(struct vrd_poller *poller);
-/* One burst of a QP that nobody else has to wait for; true if it had work. */
+/* Runs one burst of a QP while no other QP waits; true if it had work. */
 bool vrd_run_at_once(struct vrd_poller *poller, struct vrd_qp *qp);
-/* The device's QPs do not run, and stay queued; and they do again. */
+/* While a device is suspended its QPs do not run but stay queued. */
 void vrd_dev_sched_suspend(struct vrd_poller *poller, struct vrd_dev_sched *ds);
 void vrd_dev_sched_resume(struct vrd_poller *poller, struct vrd_dev_sched *ds);
-/* Queues what other threads posted, some of it; inbox lock.  True: there is more. */
+/* Queues some of the QPs that other threads posted; inbox lock.  True: there are more. */
 bool vrd_sched_take_posted(struct vrd_poller *poller);
-/* The QP, or all QPs of the device, are not posted any more; any thread, inbox lock. */
+/* Removes the QP, or all QPs of the device, from the posted ones; any thread, inbox lock. */
 void vrd_sched_unpost(struct vrd_poller *poller, struct vrd_qp *qp);
 void vrd_sched_unpost_all(struct vrd_poller *poller, struct vrd_dev_sched *ds);
 
 /* ---- hot.c ---- */
 
-/* Runs or queues the QPs of hot rings whose producer moved; true if there was work. */
+/* Runs or queues the QPs of hot rings whose producer has moved; true if there was work. */
 bool vrd_hot_scan(struct vrd_poller *poller);
-/* True if there is a hot ring whose producer moved. */
+/* True if there is a hot ring whose producer has moved. */
 bool vrd_hot_pending(const struct vrd_poller *poller);
-/* The same of another device than @dev. */
+/* The same, only for rings of devices other than @dev. */
 bool vrd_hot_pending_elsewhere(const struct vrd_poller *poller, const struct vrd_dev_sched *dev);
-/* Watches a ring that was rung, if there is room. */
+/* Adds a ring that was rung to the hot list, if there is room. */
 void vrd_hot_add(struct vrd_poller *poller, struct vrd_qp *qp);
-/* Forgets it; its need_db is not written. */
+/* Removes it; does not write its need_db. */
 void vrd_hot_remove(struct vrd_poller *poller, struct vrd_qp *qp);
-/* Forgets the rings of a device, without touching them. */
+/* Removes the rings of a device without accessing them. */
 void vrd_hot_drop(struct vrd_poller *poller, const struct vrd_device *dev);
 /* The same, but sets their need_db and queues their QPs. */
 void vrd_hot_suspend(struct vrd_poller *poller, const struct vrd_device *dev);
-/* need_db of all hot rings. */
+/* Sets need_db of all hot rings. */
 void vrd_hot_set_need_db(struct vrd_poller *poller, uint32_t need_db);
-/* need_db of all is 1: forgets those that were quiet, keeps the rest for vrd_hot_wake(). */
+/* All need_db are 1: removes idle rings, and keeps the others for vrd_hot_wake(). */
 void vrd_hot_sleep(struct vrd_poller *poller);
-/* After messages were taken: watches again what was kept. */
+/* After messages were handled: watches the kept rings again. */
 void vrd_hot_wake(struct vrd_poller *poller);
 
 /* ---- doorbell.c ---- */
 
-/* The ring of the context that was rung last, if it is not watched, or NULL. */
+/* Sets the ring of the context that was rung last, if it is not watched, or NULL. */
 static inline void vrd_slots_rung(struct vrd_poller *poller, struct vrd_ctx_slots *slots,
 				  struct vrd_ring *ring)
 {
@@ -379,31 +392,31 @@ static inline void vrd_slots_rung(struct vrd_poller *poller, struct vrd_ctx_slot
 	slots->rung = ring;
 }
 
-/* A sleeping context rang: it is awake from now on; need_wakeup is the caller's. */
+/* A sleeping context rang: marks it as awake.  The caller writes need_wakeup. */
 void vrd_ctx_slots_wake(struct vrd_poller *poller, struct vrd_ctx_slots *slots);
-/* need_wakeup of all pages that are awake. */
+/* Sets need_wakeup of all pages that are awake. */
 void vrd_doorbell_set_need_wakeup(struct vrd_poller *poller, uint32_t need_wakeup);
-/* All pages sleep now; need_wakeup has been written. */
+/* Marks all pages as asleep; need_wakeup has been written. */
 void vrd_doorbell_sleep(struct vrd_poller *poller);
-/* Messages: leave a suspended device alone; look at all of one that came back. */
+/* Messages: stop accessing a device that was suspended; check all pages of one that was resumed. */
 void vrd_doorbell_suspend(struct vrd_poller *poller, void *dev);
 void vrd_doorbell_resume(struct vrd_poller *poller, void *dev);
-/* A CQ of the context has failed: its QPs go to ERR.  Any thread. */
+/* A CQ of the context has failed: moves its QPs to ERR.  Any thread. */
 void vrd_doorbell_cq_failed(struct vrd_ctx *ctx);
-/* Begins the walks for it; inbox lock. */
+/* Begins the walks for failed CQs; inbox lock. */
 void vrd_doorbell_take_failed(struct vrd_poller *poller);
-/* A part of the walks that there are; true if there was something to do. */
+/* Continues one of the walks; true if there was something to do. */
 bool vrd_doorbell_walk(struct vrd_poller *poller);
 
 /* ---- doorbell_scan.c ---- */
 
-/* Looks at some doorbell pages; true if a byte was set or more are due. */
+/* Scans some doorbell pages; true if a byte was set or more pages must be scanned. */
 bool vrd_doorbell_turn(struct vrd_poller *poller);
-/* The doorbell queue of @pdev's device was notified. */
+/* Handles a notification of the doorbell queue of @pdev's device. */
 void vrd_doorbell_kicked(struct vrd_poller *poller, struct vrd_poller_dev *pdev);
 /* True if a page that is awake has a byte set. */
 bool vrd_doorbell_pending(struct vrd_poller *poller);
-/* What is due when @ring was rung. */
+/* Runs or queues the owner of @ring, which was rung. */
 void vrd_ring_rung(struct vrd_poller *poller, struct vrd_ring *ring);
 
 /* ---- timer.c ---- */
@@ -412,10 +425,10 @@ void vrd_timers_run(struct vrd_poller *poller);
 
 /* ---- cq.c ---- */
 
-/* True if @cq (may be NULL) overflowed; without its lock. */
+/* True if @cq (may be NULL) has failed; without its lock. */
 bool vrd_cq_failed(const struct vrd_cq *cq);
 
-/* Writes the completions that wait for the end of the burst. */
+/* Writes the completions that are staged until the end of the burst. */
 void vrd_cq_flush_batch(struct vrd_poller *poller, struct vrd_cq_batch *batch);
 
 static inline void vrd_cq_flush_staged(struct vrd_poller *poller)
@@ -426,7 +439,7 @@ static inline void vrd_cq_flush_staged(struct vrd_poller *poller)
 		vrd_cq_flush_batch(poller, &poller->sends);
 }
 
-/* Room for one more completion of @cq, which the caller fills at once. */
+/* Returns room for one more completion of @cq, which the caller fills at once. */
 static inline struct virtio_rdma_cqe *vrd_cq_stage(struct vrd_poller *poller,
 						   struct vrd_cq_batch *batch, struct vrd_cq *cq)
 {
@@ -436,19 +449,22 @@ static inline struct virtio_rdma_cqe *vrd_cq_stage(struct vrd_poller *poller,
 	return &batch->cqe[batch->num++];
 }
 
-/* Looks at the arming of the CQs that got completions since the last call. */
+/* Checks the arming of the CQs that got completions since the last call. */
 void vrd_cq_flush_touched(struct vrd_poller *poller);
-/* True if one of them is seen to be armed, without the barrier that makes sure. */
+/*
+ * True if one of these CQs is found armed, without the barrier that would make the answer
+ * reliable.
+ */
 bool vrd_cq_touched_armed(const struct vrd_poller *poller);
 
 /* ---- wqe.c ---- */
 
-/* Begins to load a WQE that was just posted; needs no lock. */
+/* Prefetches a WQE that was just posted; needs no lock. */
 void vrd_sq_prefetch(const struct vrd_qp *qp, uint32_t index);
 
 /* ---- qp.c ---- */
 
-/* Carries out a deferred change of state; both ring locks are held. */
+/* Makes a deferred state change; both ring locks are held. */
 void vrd_qp_apply_error(struct vrd_qp *qp);
 
 #endif /* VRD_POLLER_INTERNAL_H */

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * State of a queue pair as the data path changes it: errors.
+ * State changes of a queue pair by the data path: errors.
  *
- * The state is written under both ring locks.  Who finds an error holds at most
- * one of them, and perhaps locks of another QP; so it takes the missing ones
- * only if they are free, and otherwise leaves the change to the QP's poller,
- * which makes it before it runs the send queue again.
+ * The state is written under both ring locks.  A thread that detects an error holds at most
+ * one of them, and perhaps locks of another QP.  So it takes the missing ones only if they
+ * are free.  Otherwise it leaves the change to the QP's poller, which makes it before it
+ * runs the send queue again.
  */
 #include "transport.h"
 #include "poller_internal.h"
@@ -34,7 +34,7 @@ void vrd_qp_reset_rings(struct vrd_qp *qp)
 {
 	ring_reset(&qp->sq);
 	ring_reset(&qp->rq);
-	/* Errors of the earlier life. */
+	/* Drop errors from before the reset. */
 	atomic_store_explicit(&qp->sched.error_state, 0, memory_order_relaxed);
 }
 
@@ -64,7 +64,7 @@ void vrd_qp_apply_error(struct vrd_qp *qp)
 		enter(qp, state);
 }
 
-/* ERR wins over SQE: it is the larger number. */
+/* ERR has priority over SQE: it is the larger number. */
 static void defer(struct vrd_qp *qp, uint8_t new_state)
 {
 	uint8_t old = atomic_load_explicit(&qp->sched.error_state, memory_order_relaxed);
@@ -90,6 +90,6 @@ void vrd_qp_error(struct vrd_qp *qp, uint8_t new_state, enum vrd_held held)
 	if (sq && held != VRD_HELD_SQ)
 		vrd_unlock(&qp->sq.lock);
 
-	/* Flush, or make the change. */
+	/* The poller flushes, or makes the change. */
 	vrd_qp_schedule(qp);
 }

@@ -11,7 +11,7 @@
 
 #define A(name)	VIRTIO_RDMA_QP_##name
 
-/* Attributes that this ABI has; alternate paths it has not. */
+/* Attributes of this ABI, which has no alternate paths. */
 #define KNOWN	(A(STATE) | A(CUR_STATE) | A(EN_SQD_ASYNC_NOTIFY) | A(ACCESS_FLAGS) | \
 		 A(PKEY_INDEX) | A(PORT) | A(QKEY) | A(AV) | A(PATH_MTU) | A(TIMEOUT) | \
 		 A(RETRY_CNT) | A(RNR_RETRY) | A(RQ_PSN) | A(MAX_QP_RD_ATOMIC) | \
@@ -29,7 +29,7 @@ struct rule {
 
 #define S(name)	VIRTIO_RDMA_QPS_##name
 
-/* A move to RESET or to ERR needs no rule: it is allowed always, with nothing. */
+/* A change to RESET or to ERR needs no rule: it is always allowed, without attributes. */
 static const struct rule rules[] = {
 	{
 		.from = S(RESET), .to = S(INIT),
@@ -103,7 +103,7 @@ static const struct rule rules[] = {
 			[UD] = { 0, A(PKEY_INDEX) | A(QKEY) },
 		},
 	}, {
-		/* A reliable connection has no SQE: its errors end it. */
+		/* RC has no SQE: errors move the QP to ERR. */
 		.from = S(SQE), .to = S(RTS),
 		.type = {
 			[GSI] = { 0, A(CUR_STATE) | A(QKEY) },
@@ -171,7 +171,7 @@ int vrd_qp_check_attr(const struct vrd_device *dev, const struct vrd_caps *caps,
 		return -EINVAL;
 	if ((mask & A(EN_SQD_ASYNC_NOTIFY)) && attr->en_sqd_async_notify > 1)
 		return -EINVAL;
-	/* LOCAL_WRITE and MW_BIND are what verbs programs pass: no right of a QP. */
+	/* Verbs programs also pass LOCAL_WRITE and MW_BIND, which have no effect for a QP. */
 	if ((mask & A(ACCESS_FLAGS)) && (le32toh(attr->access_flags) & ~ACCESS_QP))
 		return -EOPNOTSUPP;
 	if ((mask & A(PKEY_INDEX)) && attr->pkey_index)

@@ -2,38 +2,36 @@
 /*
  * Grace periods and deferred callbacks; see reclaim.h.
  *
- * The scheme is that of liburcu's QSBR flavour: a counter of grace periods, and
- * in each poller the number of the last one that it has passed.  It is done here
- * and not by the library for two reasons.  The library's call_rcu() runs its
- * callbacks from a thread that sleeps for 10 ms between batches (measured: 10 to
- * 12 ms for each callback), and a DESTROY_QP cannot take that long.  And its
- * grace periods are the process's: an engine would wait for the turns of another
- * one's pollers.
+ * The scheme is that of liburcu's QSBR flavour: a counter of grace periods, and in each
+ * poller the number of the last one that it has passed.  The library itself is not used for
+ * two reasons.  Its call_rcu() runs callbacks from a thread that sleeps for 10 ms between
+ * batches (measured: 10 to 12 ms for each callback), and a DESTROY_QP must not take that
+ * long.  And its grace periods are those of the process: an engine would wait for the turns
+ * of another engine's pollers.
  *
- * There is no thread.  The poller that is the last one to pass a grace period
- * runs the callbacks that waited for it.  If all pollers sleep, vrd_defer() wakes
- * one.
+ * There is no separate thread.  The last poller that passes a grace period runs the
+ * callbacks that waited for it.  If all pollers sleep, vrd_defer() wakes one.
  *
  * Threads: see each function.  reclaim.lock is a leaf.
  */
 #include "poller_internal.h"
 
-/* Callbacks that one poller runs between two turns. */
+/* Maximum number of callbacks that one poller runs between two turns. */
 #define CALLBACKS_TURN	64
-/* Looks at the pollers before a caller has a callback instead: a turn without work. */
+/* Checks of the pollers before vrd_grace_soon() returns false: about a turn without work. */
 #define SOON_SPINS	20
-/* Looks at the pollers before synchronize sleeps: about 10 microseconds. */
+/* Checks of the pollers before synchronize sleeps: about 10 microseconds. */
 #define SYNC_SPINS	200
 
 uint64_t vrd_grace_begin(struct vrd_engine *engine)
 {
-	/* Release: a poller that reads the number sees what was taken out before. */
+	/* Release: a poller that reads the number sees the removals before it. */
 	uint64_t period = atomic_fetch_add_explicit(&engine->reclaim.period, 1,
 						    memory_order_release) + 1;
 
 	/*
-	 * Pairs with the one in vrd_grace_online(): a poller that comes on line
-	 * and is not waited for does not find what was taken out.
+	 * Pairs with the barrier in vrd_grace_online(): a poller that comes online and is not
+	 * waited for does not find objects that were removed before.
 	 */
 	vrd_full_barrier();
 	return period;
@@ -84,16 +82,16 @@ void vrd_grace_online(struct vrd_poller *poller)
 
 void vrd_grace_offline(struct vrd_poller *poller)
 {
-	/* Release: the turns before happened before what is done after the period. */
+	/* Release: earlier turns happen before the operations after the grace period. */
 	atomic_store_explicit(&poller->passed, VRD_GRACE_OFFLINE, memory_order_release);
-	/* Pairs with the one in vrd_defer(), before the caller looks for callbacks. */
+	/* Pairs with the barrier in vrd_defer(), before the caller checks for callbacks. */
 	vrd_full_barrier();
 }
 
 void vrd_grace_quiescent_slow(struct vrd_poller *poller, uint64_t period)
 {
 	atomic_store_explicit(&poller->passed, period, memory_order_release);
-	/* Of two pollers that pass at the same time, at least one sees both. */
+	/* If two pollers pass at the same time, at least one of them sees both. */
 	vrd_full_barrier();
 }
 
@@ -117,7 +115,10 @@ bool vrd_reclaim_run(struct vrd_engine *engine)
 	struct vrd_deferred *d;
 
 	vrd_lock(&r->lock);
-	/* One at a time: they run in order, and the other one looks again. */
+	/*
+	 * Only one poller runs callbacks at a time, to keep their order; the other one checks
+	 * again later.
+	 */
 	if (r->running) {
 		vrd_unlock(&r->lock);
 		return false;
@@ -154,7 +155,7 @@ void vrd_defer(struct vrd_engine *engine, struct vrd_deferred *deferred,
 	deferred->fn = fn;
 	deferred->next = NULL;
 	vrd_lock(&r->lock);
-	/* Under the lock, so that the list is in the order of the numbers. */
+	/* Under the lock, so that the list is ordered by the numbers. */
 	deferred->period = vrd_grace_begin(engine);
 	if (r->last)
 		r->last->next = deferred;
@@ -163,7 +164,10 @@ void vrd_defer(struct vrd_engine *engine, struct vrd_deferred *deferred,
 	r->last = deferred;
 	atomic_store_explicit(&r->pending, true, memory_order_relaxed);
 	vrd_unlock(&r->lock);
-	/* Pairs with the one in vrd_grace_offline(): one of us sees the other. */
+	/*
+	 * Pairs with the barrier in vrd_grace_offline(): this thread sees the poller asleep, or
+	 * the poller sees the callback.
+	 */
 	vrd_full_barrier();
 	if (all_sleep(engine))
 		vrd_poller_attend(&engine->pollers[0]);

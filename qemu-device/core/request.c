@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Requests and responses whose length is not the one that this device knows:
- * those of older and newer drivers.  See request.h.
+ * Requests and responses of older and newer drivers, whose length differs from the one that
+ * this device knows.  See request.h.
  */
 #include <endian.h>
 #include <errno.h>

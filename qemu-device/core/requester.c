@@ -2,13 +2,13 @@
 /*
  * The requester: see requester.h.
  *
- * A wait without a limit is looked at again by a timer with growing intervals, up to
- * a second, in case that the event which ends it is not seen.
+ * In a wait without a limit, a timer with growing intervals of up to a second tries the
+ * request again, in case the event that ends the wait is missed.
  */
 #include "requester.h"
 
 #define NS_PER_MS		1000000ULL
-/* Shorter timeouts are not worth their timer; IBTA's are lower bounds. */
+/* Shorter timeouts are rounded up to this; IBTA's values are lower bounds. */
 #define MIN_TIMEOUT		NS_PER_MS
 #define MEMORY_RETRY		(10 * NS_PER_MS)
 
@@ -46,7 +46,7 @@ static void wait_for(struct vrd_req *req, enum vrd_req_wait wait, uint64_t ns)
 	vrd_timer_set(poller, &req->timer, req->deadline);
 }
 
-/* Still the same wait, and its time has not come. */
+/* True if it is the same wait, and its deadline has not passed. */
 static bool is_early(const struct vrd_req *req, enum vrd_req_wait wait)
 {
 	return req->wait == wait && vrd_poller_now(req->qp->poller) < req->deadline;
@@ -121,12 +121,12 @@ void vrd_req_failed(struct vrd_req *req, const struct vrd_wr *wr, uint8_t status
 {
 	struct vrd_qp *qp = req->qp;
 
-	/* In its place among the send completions. */
+	/* At its place in the order of send completions. */
 	vrd_complete_send_error(qp, wr, status);
 	vrd_sq_advance(qp);
 	/*
-	 * IBTA 10.3.1: an unreliable send queue alone fails; receiving goes on.  After a
-	 * producer index that cannot be, nothing can be trusted until the QP is reset.
+	 * IBTA 10.3.1: for unreliable QPs only the send queue fails; receiving continues.
+	 * After an impossible producer index the ring cannot be trusted until the QP is reset.
 	 */
 	vrd_qp_error(qp, qp->type == VIRTIO_RDMA_QPT_RC || qp->sq.broken ?
 		     VIRTIO_RDMA_QPS_ERR : VIRTIO_RDMA_QPS_SQE, VRD_HELD_SQ);

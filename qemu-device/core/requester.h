@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The requester: what a send queue does that does not depend on how its requests reach
- * the responder.  Checks of the requester's own memory, waiting for a receiver that is
- * not ready or for an answer, retries, errors, draining.  (Taking requests off the ring
- * is wqe.h, completions are cq.c.)
+ * The requester: the part of a send queue that does not depend on how its requests reach the
+ * responder.  Checks of the requester's own memory, waiting for a receiver that is not ready
+ * or for an answer, retries, errors, draining.  wqe.h takes requests off the ring, and cq.c
+ * writes completions.
  *
- * A request that cannot be carried out stays at sq.head and the turn ends with
- * VRD_RUN_WAIT: no poller spins for it.  A timer, or an event that the transport
- * knows, schedules the QP, and the request is tried again.
+ * A request that cannot be carried out stays at sq.head and the turn ends with VRD_RUN_WAIT,
+ * so that no poller spins for it.  A timer, or an event of the transport, schedules the QP,
+ * and the request is tried again.
  *
- * On the QP's poller with sq.lock held, unless stated.
+ * On the QP's poller with sq.lock held, unless stated otherwise.
  */
 #ifndef VRD_REQUESTER_H
 #define VRD_REQUESTER_H
@@ -19,9 +19,9 @@
 enum vrd_req_wait {
 	VRD_REQ_WAIT_NONE,
 	VRD_REQ_WAIT_RNR,		/* the responder has no receive posted */
-	VRD_REQ_WAIT_ANSWER,		/* nothing answers */
+	VRD_REQ_WAIT_ANSWER,		/* there is no answer */
 	VRD_REQ_WAIT_MEMORY,		/* the host is out of memory */
-	VRD_REQ_WAIT_OTHER,		/* for the transport, which schedules the QP: no timer */
+	VRD_REQ_WAIT_OTHER,		/* the transport schedules the QP: no timer */
 };
 
 /* Embedded in the private part of a QP. */
@@ -31,33 +31,32 @@ struct vrd_req {
 	uint64_t deadline;		/* of @wait; vrd_poller_now() */
 	uint8_t wait;			/* VRD_REQ_WAIT_* */
 	uint8_t rnr_tries, retries;	/* of the request at sq.head */
-	bool drain_told;		/* in SQD: it has drained, and the event was raised */
+	bool drain_told;		/* SQD: SQ_DRAINED was raised, or the driver did not ask
+					 * for it */
 };
 
-/* For a new QP.  Whoever frees it cancels the timer before. */
+/* For a new QP.  Cancel the timer before the QP is freed. */
 void vrd_req_init(struct vrd_req *req, struct vrd_qp *qp);
 
 /*
- * The request has to wait.  Returns 0, or the status that it fails with because it has
- * been tried often enough.  @poller is the index of the poller.
+ * The request must wait.  Returns 0, or the status of its failure if the number of tries is
+ * used up.  @poller is the index of the poller.
  */
 uint8_t vrd_req_wait_rnr(struct vrd_req *req, unsigned int poller, uint8_t min_rnr_timer);
 uint8_t vrd_req_wait_answer(struct vrd_req *req, unsigned int poller);
 void vrd_req_wait_memory(struct vrd_req *req);
 void vrd_req_wait_other(struct vrd_req *req);
-/* The request has ended, or is given up. */
+/* The request has ended, or is not tried again. */
 void vrd_req_wait_end(struct vrd_req *req);
 
 /* The request at sq.head has failed: completes it and moves the QP to ERR or SQE. */
 void vrd_req_failed(struct vrd_req *req, const struct vrd_wr *wr, uint8_t status);
-/*
- * In SQD, when no request is under way: raises SQ_DRAINED if the driver asked for it.
- */
+/* In SQD, when no request is in progress: raises SQ_DRAINED once, if the driver asked for it. */
 void vrd_req_drained(struct vrd_req *req);
 
 #define VRD_OPS_ATOMIC	(1U << VIRTIO_RDMA_WR_ATOMIC_CMP_AND_SWP | \
 			 1U << VIRTIO_RDMA_WR_ATOMIC_FETCH_AND_ADD)
-/* Those that write into the requester's memory. */
+/* Operations that write to the requester's memory. */
 #define VRD_OPS_TO_US	(1U << VIRTIO_RDMA_WR_RDMA_READ | VRD_OPS_ATOMIC)
 
 static inline bool vrd_wr_is(const struct vrd_wr *wr, uint32_t ops)
@@ -66,8 +65,8 @@ static inline bool vrd_wr_is(const struct vrd_wr *wr, uint32_t ops)
 }
 
 /*
- * The requester's side of a request, checked: @local gets its memory.  VIRTIO_RDMA_WC_*.
- * @hold: the message may go on in another turn.
+ * Checks the requester's side of a request; @local is set to its memory.  Returns
+ * VIRTIO_RDMA_WC_*. @hold: the message may continue in another turn.
  */
 static VRD_INLINE uint8_t vrd_req_local(struct vrd_qp *qp, const struct vrd_wr *wr,
 					struct vrd_sg *local, bool hold)

@@ -2,8 +2,8 @@
 /*
  * The responder: see responder.h.
  *
- * Nothing is moved before all checks of the message have passed.  A message of
- * several turns is checked again turn by turn, and may fail in the middle.
+ * No byte is moved before all checks of the message have passed.  A message of several turns
+ * is checked again in each turn, and may fail in the middle.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -11,9 +11,9 @@
 #include "responder.h"
 #include "wqe.h"
 
-#define GRH_LEN		40U		/* of a datagram, in front of the payload */
+#define GRH_LEN		40U		/* of a datagram, before the payload */
 
-/* The receive of a message that takes several turns; it outlives them. */
+/* The receive of a message that takes several turns. */
 struct vrd_held_recv {
 	bool active;
 	struct vrd_recv_wr wr;
@@ -44,7 +44,7 @@ static VRD_NOINLINE void complete_error(struct vrd_qp *qp, const struct vrd_recv
 	vrd_cq_post(qp->recv_cq, &cqe, true);
 }
 
-/* The QP goes to ERR. */
+/* Moves the QP to ERR. */
 static VRD_NOINLINE enum vrd_resp_result qp_failed(struct vrd_resp *resp, enum vrd_resp_result nak)
 {
 	vrd_qp_error(resp->qp, VIRTIO_RDMA_QPS_ERR, VRD_HELD_RQ);
@@ -52,8 +52,8 @@ static VRD_NOINLINE enum vrd_resp_result qp_failed(struct vrd_resp *resp, enum v
 }
 
 /*
- * Refused, no receive having been consumed: an event tells the responder's user.  An
- * unreliable responder drops the message.
+ * Refuses a request that has not consumed a receive.  An event reports it to the responder's
+ * user.  An unreliable responder drops the message.
  */
 static VRD_NOINLINE enum vrd_resp_result refuse(struct vrd_resp *resp, enum vrd_resp_result nak)
 {
@@ -66,7 +66,7 @@ static VRD_NOINLINE enum vrd_resp_result refuse(struct vrd_resp *resp, enum vrd_
 	return qp_failed(resp, nak);
 }
 
-/* The receive fails with @status; its completion tells the responder's user. */
+/* The receive fails with @status.  Its completion reports the failure to the responder's user. */
 static VRD_NOINLINE enum vrd_resp_result recv_failed(struct vrd_resp *resp, const struct vrd_recv_wr *recv,
 					uint8_t status, enum vrd_resp_result nak)
 {
@@ -79,8 +79,8 @@ static VRD_NOINLINE enum vrd_resp_result recv_failed(struct vrd_resp *resp, cons
 }
 
 /*
- * A receive that is malformed, or none because the ring's producer index cannot be
- * (@index is then what it would have had); or no SRQ any more.
+ * The receive is malformed; or the ring's producer index is impossible (@index is then the
+ * index that the receive would have had); or the SRQ has failed.
  */
 static VRD_NOINLINE enum vrd_resp_result recv_bad(struct vrd_resp *resp, const struct vrd_recv_wr *recv,
 				     enum vrd_fetch fetch)
@@ -94,8 +94,9 @@ static VRD_NOINLINE enum vrd_resp_result recv_bad(struct vrd_resp *resp, const s
 /* ---- receives ------------------------------------------------------------ */
 
 /*
- * The next receive, off the QP's ring or its SRQ's.  EMPTY: for a reliable responder
- * the next post rings; one may just have been made, so the ring is looked at again.
+ * Takes the next receive, off the QP's ring or its SRQ's.  EMPTY: for a reliable responder,
+ * doorbells are enabled, so that the next post rings.  A receive may have been posted just
+ * before, so the ring is checked again.
  */
 static inline enum vrd_fetch take_own(struct vrd_qp *qp, struct vrd_recv_wr *recv)
 {
@@ -123,7 +124,7 @@ static VRD_NOINLINE enum vrd_fetch take_shared(struct vrd_qp *qp, struct vrd_rec
 	return fetch;
 }
 
-/* msg->recv gets the receive; with @hold it stays until the message ends. */
+/* Sets msg->recv to the receive.  With @hold it stays valid until the message ends. */
 static inline enum vrd_resp_result take_receive(struct vrd_resp *resp, struct vrd_resp_message *msg,
 					 bool hold)
 {
@@ -133,7 +134,7 @@ static inline enum vrd_resp_result take_receive(struct vrd_resp *resp, struct vr
 	enum vrd_fetch fetch;
 
 	if (held && held->active) {
-		/* Of a message that the requester gave up. */
+		/* It was taken for a message that the requester gave up. */
 		msg->recv = &held->wr;
 		return VRD_RESP_OK;
 	}
@@ -155,7 +156,7 @@ static inline enum vrd_resp_result take_receive(struct vrd_resp *resp, struct vr
 	return VRD_RESP_OK;
 }
 
-/* The message has come: completes its receive. */
+/* All bytes of the message have arrived: completes its receive. */
 void vrd_resp_complete(struct vrd_resp *resp, const struct vrd_resp_message *msg,
 		       const struct vrd_request *req)
 {
@@ -181,7 +182,7 @@ void vrd_resp_complete(struct vrd_resp *resp, const struct vrd_resp_message *msg
 
 /* ---- requests ------------------------------------------------------------ */
 
-/* The message goes into the first @length bytes of its receive. */
+/* Sets msg->mem to the first @length bytes of the message's receive. */
 static VRD_INLINE bool to_receive(struct vrd_resp *resp, struct vrd_resp_message *msg,
 				  uint64_t length, bool hold)
 {
@@ -203,7 +204,7 @@ static inline enum vrd_resp_result begin_send(struct vrd_resp *resp, struct vrd_
 	return VRD_RESP_OK;
 }
 
-/* The range of RDMA and atomics, for which the QP has to give @right as well as the key. */
+/* Checks the range of RDMA and atomics.  Both the QP and the key must grant @right. */
 static VRD_INLINE enum vrd_resp_result check_range(struct vrd_resp *resp,
 						   struct vrd_resp_message *msg,
 						   const struct vrd_request *req, uint32_t right,
@@ -213,7 +214,7 @@ static VRD_INLINE enum vrd_resp_result check_range(struct vrd_resp *resp,
 
 	if (!vrd_resp_grants(qp, right))
 		return refuse(resp, VRD_RESP_INVALID);
-	/* A range of no bytes names no region. */
+	/* For a range of length zero no key is checked. */
 	if (!vrd_sg_open(&msg->mem, resp->qp, qp->pd, &req->range, 1, req->length, right, true,
 			 hold))
 		return refuse(resp, VRD_RESP_ACCESS);
@@ -265,7 +266,7 @@ bool vrd_resp_resume(struct vrd_resp *resp, struct vrd_resp_message *msg)
 	if (msg->recv) {
 		if (!held || !held->active)
 			return false;
-		/* The list that @mem walks is in there. */
+		/* msg->mem refers to the SGE list in held->wr. */
 		if (msg->recv != &held->wr)
 			return false;
 	}
@@ -276,14 +277,14 @@ bool vrd_resp_resume(struct vrd_resp *resp, struct vrd_resp_message *msg)
 }
 
 /*
- * The host CPU's atomic instructions on the guest's memory: atomic among all pollers,
- * and with the CPUs of the guest if it uses atomic instructions itself.  Numbers are
- * in the byte order of the host, which is the guest's.
+ * Uses the host CPU's atomic instructions on the guest's memory.  The operations are atomic
+ * among all pollers, and with the CPUs of the guest if it uses atomic instructions itself.
+ * Numbers are in the byte order of the host, which is the guest's.
  */
 enum vrd_resp_result vrd_resp_atomic(struct vrd_resp *resp, struct vrd_resp_message *msg,
 				     const struct vrd_request *req, uint64_t *old)
 {
-	/* 8 aligned bytes are in one page: the run has all of them. */
+	/* 8 aligned bytes are within one page, so the run contains all of them. */
 	uint64_t *word = (uint64_t *)msg->mem.hva;
 
 	if (msg->mem.run < 8 || (uintptr_t)word & 7)
@@ -319,9 +320,9 @@ bool vrd_resp_listens(const struct vrd_qp *qp)
 }
 
 /*
- * A datagram's receive is only looked at until it is known to fit: unless there is
- * none, datagram_decide() follows.  An SRQ stays locked meanwhile, for the time that
- * it takes to copy 4 KiB.
+ * Gets the next receive for a datagram before it is known whether the datagram fits.  Unless
+ * there is none, datagram_decide() must follow.  An SRQ stays locked until then, for the
+ * time of copying 4 KiB.
  */
 static enum vrd_fetch datagram_look(struct vrd_qp *qp, struct vrd_recv_wr *recv)
 {
@@ -365,7 +366,7 @@ enum vrd_resp_result vrd_resp_datagram(struct vrd_resp *resp, struct vrd_sg *hea
 		return recv_bad(resp, msg.recv, fetch);
 	}
 	if (msg.recv->length < length) {
-		/* Dropped without a trace, so the receive is not lost either. */
+		/* The datagram is dropped silently, so the receive must not be consumed. */
 		datagram_decide(qp, false);
 		return VRD_RESP_DROPPED;
 	}
@@ -376,7 +377,7 @@ enum vrd_resp_result vrd_resp_datagram(struct vrd_resp *resp, struct vrd_sg *hea
 	fault = vrd_sg_copy(&msg.mem, header, GRH_LEN, false);
 	if (!fault)
 		fault = vrd_sg_copy(&msg.mem, payload, payload_len, false);
-	/* If the sender's page left its memory table, nothing was sent. */
+	/* If the sender's page is not RAM any more, nothing was sent. */
 	datagram_decide(qp, fault != VRD_SG_FAULT_SRC);
 	if (fault == VRD_SG_FAULT_SRC)
 		return VRD_RESP_SOURCE;
@@ -408,10 +409,13 @@ static void flush_held(struct vrd_qp *qp)
 
 bool vrd_resp_flush(struct vrd_qp *qp, unsigned int budget)
 {
-	/* A message that was under way holds the oldest receive. */
+	/* A message that was in progress holds the oldest receive. */
 	flush_held(qp);
 	vrd_rq_want_doorbell(qp, true);
-	/* In this state it takes none, and it has completed what it took. */
+	/*
+	 * In this state the QP takes no receives from the SRQ, and it has completed those that
+	 * it took.
+	 */
 	if (qp->srq && !qp->resp.last_wqe_told) {
 		qp->resp.last_wqe_told = true;
 		vrd_event_raise(qp->dev, VIRTIO_RDMA_EVENT_QP_LAST_WQE_REACHED, qp->qpn);
@@ -421,7 +425,7 @@ bool vrd_resp_flush(struct vrd_qp *qp, unsigned int budget)
 
 void vrd_resp_give_back(struct vrd_qp *qp)
 {
-	/* (The driver throws the completion away with the QP's others, and has the entry back.) */
+	/* The driver discards the completion with the QP's others, and gets the entry back. */
 	if (qp->srq)
 		flush_held(qp);
 }

@@ -1,32 +1,32 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Which queue pair a poller runs next, and for how long.
+ * Selects the queue pair that a poller runs next, and for how long.
  *
- * Two levels, each a deficit round robin.  Devices that have work wait in
- * poller->runnable.  The first one runs until its quantum of time or of bytes is
- * used up, and goes to the end.  Within its quantum the device's queue pairs have
- * one burst each, in turn; a burst is limited by the number of requests here and
- * by bytes in the transport.  So a guest gets its share however many queue pairs it
- * has, and a turn of the poller is short however many are busy.
+ * There are two levels, each a deficit round robin.  Devices that have work wait in
+ * poller->runnable.  The first one runs until its quantum of time or of bytes is used up,
+ * and then goes to the end.  Within the quantum each of the device's queue pairs gets one
+ * burst, in rotation.  A burst is limited by the number of requests here, and by bytes in
+ * the transport.  So a guest gets its share independent of its number of queue pairs, and a
+ * turn of the poller is short independent of how many are busy.
  *
- * A device that was idle goes ahead of those that are busy all the time, once in
- * each round, and ends the turn of a device with several queue pairs after the
- * burst that is under way.  So a guest that sends one request and waits for its
- * completion does not wait for a whole round.
+ * A device that was idle is placed ahead of devices that are busy all the time, once in each
+ * round.  It ends the turn of a device with several queue pairs after the current burst.  So
+ * a guest that sends one request and waits for its completion does not wait for a whole
+ * round.
  *
- * A queue pair that is alone, as most are, is run at once and is never queued.
+ * A queue pair that is alone, which is the usual case, is run at once and is never queued.
  *
- * Threading: the poller's own, but for vrd_qp_schedule() and what takes its posts
- * back.
+ * Threading: all data belong to the poller, except for vrd_qp_schedule() and the functions
+ * that remove posted QPs.
  */
 #include "compiler.h"
 #include "poller_internal.h"
 #include "ticks.h"
 
-/* Bursts between two looks at the clock; a burst of more bytes than this has one of its own. */
+/* Bursts between two reads of the clock; it is also read after more than this many bytes. */
 #define BURSTS_PER_LOOK	2
 #define BYTES_PER_LOOK	16384
-/* Quanta of time that a device owes at most. */
+/* Maximum debt of a device, in quanta of time. */
 #define MAX_DEBT	10
 
 /* ---- queues --------------------------------------------------------------- */
@@ -54,7 +54,7 @@ static void make_idle(struct vrd_poller *poller, struct vrd_dev_sched *ds)
 	ds->fresh = false;
 	poller->num_runnable--;
 	TAILQ_REMOVE(&poller->runnable, ds, link);
-	/* What it did not use is not saved; what it used too much it owes. */
+	/* An unused rest of the quantum is dropped; a debt is kept. */
 	if (ds->ticks > 0)
 		ds->ticks = 0;
 	if (ds->bytes > 0)
@@ -117,7 +117,7 @@ void vrd_run_queue_drop(struct vrd_poller *poller, struct vrd_dev_sched *ds)
 {
 	bool suspended = ds->suspended;
 
-	/* As a suspended one it is in no list but its own. */
+	/* A suspended device is only in its own lists. */
 	vrd_dev_sched_suspend(poller, ds);
 	TAILQ_INIT(&ds->queue);
 	ds->num = 0;
@@ -135,7 +135,10 @@ void vrd_qp_schedule(struct vrd_qp *qp)
 	if (!poller)
 		return;
 	if (vrd_poller_current() == poller) {
-		/* Should it be added just now, then the message that follows takes it out. */
+		/*
+		 * If it is added while it is being detached, the message that follows removes
+		 * it.
+		 */
 		if (!__atomic_load_n(&qp->sched.detached, __ATOMIC_RELAXED) && !ds->gone)
 			vrd_run_queue_add(poller, qp);
 		return;
@@ -182,7 +185,7 @@ bool vrd_sched_take_posted(struct vrd_poller *poller)
 		struct vrd_qp *qp = TAILQ_FIRST(&ds->posted);
 
 		if (n == VRD_POSTED_TURN) {
-			/* The others first, the next time. */
+			/* Take the QPs of other devices first next time. */
 			TAILQ_REMOVE(&poller->posted, ds, posted_link);
 			TAILQ_INSERT_TAIL(&poller->posted, ds, posted_link);
 			return true;
@@ -195,7 +198,7 @@ bool vrd_sched_take_posted(struct vrd_poller *poller)
 
 /* ---- bursts --------------------------------------------------------------------- */
 
-/* One burst of one QP, which is not queued; true if it has to be queued. */
+/* Runs one burst of a QP that is not queued; true if it must be queued. */
 static VRD_INLINE bool run_qp(struct vrd_poller *poller, struct vrd_qp *qp, unsigned int budget,
 			      bool *worked)
 {
@@ -204,8 +207,8 @@ static VRD_INLINE bool run_qp(struct vrd_poller *poller, struct vrd_qp *qp, unsi
 	enum vrd_run run;
 
 	/*
-	 * The control thread may have been preempted with the lock: others
-	 * should not wait for it.
+	 * The control thread may have been preempted while it holds the lock.  Other QPs should
+	 * not wait for that.
 	 */
 	if (vrd_unlikely(!vrd_lock_try(&qp->sq.lock)))
 		return true;
@@ -224,8 +227,8 @@ static VRD_INLINE bool run_qp(struct vrd_poller *poller, struct vrd_qp *qp, unsi
 	*worked |= run == VRD_RUN_MORE || head != qp->sq.head;
 	qp->sched.head = qp->sq.head;
 	/*
-	 * The ring was empty at this index, which may be newer than the one that
-	 * the hot list saw: a guest that moves it back is seen to move it.
+	 * The ring was empty at this index, which may be newer than the one that the hot list
+	 * saw.  If a guest moves the index back, that counts as a change.
 	 */
 	if (run == VRD_RUN_IDLE && qp->sched.hot >= 0)
 		poller->hot[qp->sched.hot].seen = qp->sq.tail;
@@ -236,7 +239,10 @@ static VRD_INLINE bool run_qp(struct vrd_poller *poller, struct vrd_qp *qp, unsi
 	    (run == VRD_RUN_MORE || ++poller->bursts >= VRD_TOUCHED_BURSTS ||
 	     poller->burst_bytes > VRD_TOUCHED_BYTES))
 		vrd_cq_flush_touched(poller);
-	/* The message that suspends it is on its way; after the resume it goes on. */
+	/*
+	 * If the device is being suspended, the message for that will follow; the QP continues
+	 * after the resume.
+	 */
 	return run == VRD_RUN_MORE || (run == VRD_RUN_WAIT && vrd_device_suspended(dev));
 }
 
@@ -251,7 +257,7 @@ bool vrd_run_at_once(struct vrd_poller *poller, struct vrd_qp *qp)
 
 /* ---- devices in turn ----------------------------------------------------------------- */
 
-/* The device's turn begins: what it may use, once in each round. */
+/* The device's turn begins: adds the quantum, once in each round. */
 static void replenish(struct vrd_poller *poller, struct vrd_dev_sched *ds)
 {
 	const struct vrd_engine *engine = poller->engine;
@@ -265,12 +271,12 @@ static void replenish(struct vrd_poller *poller, struct vrd_dev_sched *ds)
 	}
 	ds->fresh = false;
 	ds->round = poller->round;
-	/* If the kernel took the CPU in the middle of a burst, the device is not to blame. */
+	/* Limit the debt: the kernel may have preempted the poller in the middle of a burst. */
 	if (ds->ticks < -MAX_DEBT * engine->quantum_ticks)
 		ds->ticks = -MAX_DEBT * engine->quantum_ticks;
 	ds->ticks += engine->quantum_ticks;
 	ds->bytes += VRD_QUANTUM_BYTES;
-	/* What it used while no other device had work it does not owe. */
+	/* No debt for what it used while no other device had work. */
 	if (ds->ticks > engine->quantum_ticks || poller->num_runnable == 1)
 		ds->ticks = engine->quantum_ticks;
 	if (ds->bytes > VRD_QUANTUM_BYTES || poller->num_runnable == 1)
@@ -278,8 +284,8 @@ static void replenish(struct vrd_poller *poller, struct vrd_dev_sched *ds)
 }
 
 /*
- * The turn of one device, which begins at @now, in ticks; returns when it ended.
- * Each of its QPs has at most one burst, so that all of a small number are looked at.
+ * Runs the turn of one device, which begins at @now, in ticks; returns the time of its end.
+ * Each of its QPs gets at most one burst, so that all QPs of a small number are run.
  */
 static uint64_t run_device(struct vrd_poller *poller, struct vrd_dev_sched *ds, uint64_t now,
 			   bool *worked)
@@ -288,12 +294,12 @@ static uint64_t run_device(struct vrd_poller *poller, struct vrd_dev_sched *ds, 
 	unsigned int left = ds->num, bursts = 0, bytes = 0;
 
 	replenish(poller, ds);
-	/* One that owes has to wait, and that is no reason to sleep. */
+	/* A device with a debt must wait; the poller must not sleep then. */
 	*worked |= ds->ticks <= 0 || ds->bytes <= 0;
 	while (left-- && ds->num && ds->ticks > 0 && ds->bytes > 0) {
 		struct vrd_qp *qp = TAILQ_FIRST(&ds->queue);
 
-		/* The device stays in its place meanwhile. */
+		/* The device keeps its place in the meantime. */
 		qp->sched.queued = false;
 		TAILQ_REMOVE(&ds->queue, qp, sched.link);
 		ds->num--;
@@ -309,7 +315,7 @@ static uint64_t run_device(struct vrd_poller *poller, struct vrd_dev_sched *ds, 
 			now = vrd_ticks();
 			ds->ticks -= now - then;
 			bytes = 0;
-			/* The rest of its quantum is for later: another device begins now. */
+			/* Another device runs now; this one keeps the rest of its quantum. */
 			if (ds->num && vrd_hot_pending_elsewhere(poller, ds))
 				break;
 		}
@@ -353,12 +359,12 @@ bool vrd_poller_has_other_work(struct vrd_poller *poller, struct vrd_qp *self)
 		if (poller->hot[i].qp != self &&
 		    vrd_load32(poller->hot[i].producer) != poller->hot[i].seen)
 			return true;
-	/* What follows takes a good part of the time that a slice is copied in. */
+	/* The following checks take a considerable part of the time of copying a slice. */
 	if (poller->burst_questions++ % VRD_QUESTIONS_PER_LOOK && !vrd_poller_is_alone(poller))
 		return false;
 	if (vrd_doorbell_pending(poller))
 		return true;
-	/* Pages that sleep are not looked at here: so no burst lasts for long. */
+	/* Sleeping pages are not checked here, so the time of a burst is limited. */
 	now = vrd_clock_ns();
 	if (!poller->burst_start)
 		poller->burst_start = now;
@@ -368,7 +374,7 @@ bool vrd_poller_has_other_work(struct vrd_poller *poller, struct vrd_qp *self)
 
 /* ---- ticks ------------------------------------------------------------------------- */
 
-/* Both clocks at the same time, as far as that is possible. */
+/* Reads both clocks as nearly at the same time as possible. */
 static void read_clocks(uint64_t *ns, uint64_t *ticks)
 {
 	uint64_t best = UINT64_MAX;
