@@ -36,7 +36,7 @@ int vrd_extents_check(const struct vrd_extents *x, uint64_t *pages)
 
 static void translate_page(const struct vrd_mem *mem, struct vrd_buf *buf, uint32_t i)
 {
-	buf->host[i] = vrd_mem_range(mem, buf->frames[i] << VIRTIO_RDMA_PAGE_SHIFT, PAGE_SIZE,
+	buf->host[i] = vrd_mem_range(mem, buf->pfns[i] << VIRTIO_RDMA_PAGE_SHIFT, PAGE_SIZE,
 				     true);
 }
 
@@ -52,10 +52,10 @@ static int pages_alloc(struct vrd_device *dev, struct vrd_buf *buf, uint64_t pag
 	 */
 	if (pages > quota || dev->ring_pages > quota - pages)
 		return -ENOMEM;
-	buf->frames = malloc(pages * (sizeof(buf->frames[0]) + sizeof(buf->host[0])));
-	if (!buf->frames)
+	buf->pfns = malloc(pages * (sizeof(buf->pfns[0]) + sizeof(buf->host[0])));
+	if (!buf->pfns)
 		return -ENOMEM;
-	buf->host = (void **)(buf->frames + pages);
+	buf->host = (void **)(buf->pfns + pages);
 	buf->num_pages = (uint32_t)pages;
 	dev->ring_pages += pages;
 	return 0;
@@ -64,7 +64,7 @@ static int pages_alloc(struct vrd_device *dev, struct vrd_buf *buf, uint64_t pag
 static void pages_free(struct vrd_device *dev, struct vrd_buf *buf)
 {
 	dev->ring_pages -= buf->num_pages;
-	free(buf->frames);
+	free(buf->pfns);
 	*buf = (struct vrd_buf) { 0 };
 }
 
@@ -72,12 +72,12 @@ static void pages_free(struct vrd_device *dev, struct vrd_buf *buf)
 static uint32_t pages_fill(struct vrd_buf *buf, uint32_t first, const struct vrd_extents *x)
 {
 	uint32_t i, p, n = first;
-	uint64_t frame;
+	uint64_t pfn;
 
 	for (i = 0; i < x->num; i++) {
-		frame = le64toh(x->ext[i].addr) >> VIRTIO_RDMA_PAGE_SHIFT;
+		pfn = le64toh(x->ext[i].addr) >> VIRTIO_RDMA_PAGE_SHIFT;
 		for (p = le32toh(x->ext[i].pages); p && n < buf->num_pages; p--)
-			buf->frames[n++] = frame++;
+			buf->pfns[n++] = pfn++;
 	}
 	return n - first;
 }
@@ -309,7 +309,7 @@ void vrd_buf_retranslate(struct vrd_device *dev, struct vrd_buf *buf)
 	uint32_t i;
 
 	for (i = 0; i < buf->num_pages; i++) {
-		if (vrd_mem_changed(dev->mem, buf->frames[i] << VIRTIO_RDMA_PAGE_SHIFT, PAGE_SIZE))
+		if (vrd_mem_changed(dev->mem, buf->pfns[i] << VIRTIO_RDMA_PAGE_SHIFT, PAGE_SIZE))
 			translate_page(dev->mem, buf, i);
 	}
 }

@@ -47,7 +47,7 @@ struct vrd_control {
 	pthread_t thread;
 	int epoll_fd, wake_fd;
 	_Atomic bool stop, abandoned;
-	_Atomic unsigned int shell_waits;	/* front end threads that wait for dev->lock */
+	_Atomic unsigned int front_end_waits;	/* front end threads that wait for dev->lock */
 
 	struct vrd_lock followups_lock;		/* a leaf */
 	STAILQ_HEAD(, vrd_followup) followups;
@@ -62,9 +62,9 @@ struct vrd_control {
 
 void vrd_device_lock(struct vrd_device *dev)
 {
-	atomic_fetch_add(&dev->control->shell_waits, 1);
+	atomic_fetch_add(&dev->control->front_end_waits, 1);
 	pthread_mutex_lock(&dev->lock);
-	atomic_fetch_sub(&dev->control->shell_waits, 1);
+	atomic_fetch_sub(&dev->control->front_end_waits, 1);
 }
 
 void vrd_device_unlock(struct vrd_device *dev)
@@ -73,11 +73,11 @@ void vrd_device_unlock(struct vrd_device *dev)
 }
 
 /* A mutex is not fair: a thread that releases it and takes it again at once usually gets it. */
-static void let_shell_in(struct vrd_control *ctl)
+static void let_front_end_in(struct vrd_control *ctl)
 {
 	static const struct timespec moment = { .tv_nsec = 20000 };
 
-	while (atomic_load(&ctl->shell_waits))
+	while (atomic_load(&ctl->front_end_waits))
 		nanosleep(&moment, NULL);
 }
 
@@ -183,7 +183,7 @@ static void run_commands(struct vrd_device *dev)
 	bool more = true, worked = false;
 
 	while (more && !atomic_load(&ctl->stop)) {
-		let_shell_in(ctl);
+		let_front_end_in(ctl);
 		pthread_mutex_lock(&dev->lock);
 		more = run_batch(dev);
 		pthread_mutex_unlock(&dev->lock);

@@ -57,14 +57,14 @@ struct vrd_fabric;
 #define VRD_QPN_MASK		0xffffffU
 
 /*
- * A buffer of guest pages that holds an object's rings.  @frames are the pfns (DMA
+ * A buffer of guest pages that holds an object's rings.  @pfns are the page numbers (DMA
  * addresses) that the guest sent.  @host are the hvas of these pages under the current
  * memory table; NULL if a page is not writable RAM.  Both are written while no poller runs
  * on the device (creation, quiesce).
  */
 struct vrd_buf {
 	uint32_t num_pages;
-	uint64_t *frames;
+	uint64_t *pfns;
 	void **host;
 	struct vrd_handle_buf *from;	/* handle that owns the pages until vrd_buf_keep(); or
 					 * NULL */
