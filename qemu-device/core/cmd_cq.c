@@ -57,7 +57,7 @@ static int make_buf(struct vrd_ctx *ctx, const struct layout *l, const struct vi
 	return vrd_buf_create(ctx, buf, desc, x, size);
 }
 
-/* ---- life -------------------------------------------------------------- */
+/* ---- life cycle -------------------------------------------------------- */
 
 /* Runs on a worker or under dev->lock. */
 static void cq_release(struct vrd_end *end)

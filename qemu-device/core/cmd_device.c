@@ -258,7 +258,7 @@ free:
 	return ret;
 }
 
-/* ---- the end of a context ---------------------------------------------- */
+/* ---- destruction of a context ------------------------------------------ */
 
 static void ctx_free(struct vrd_end *end)
 {

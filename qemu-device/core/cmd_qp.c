@@ -209,7 +209,7 @@ static struct vrd_qp *qp_new(struct vrd_device *dev, const struct create *c)
 	return qp;
 }
 
-/* ---- the end of a QP ----------------------------------------------------- */
+/* ---- destruction of a QP ------------------------------------------------- */
 
 /* Runs on a worker or under dev->lock; so does qp_release(). */
 static void qp_retire(struct vrd_end *end)

@@ -80,7 +80,7 @@ static int set_limit(struct vrd_srq *srq, uint32_t limit)
 	return 0;
 }
 
-/* ---- life -------------------------------------------------------------- */
+/* ---- life cycle -------------------------------------------------------- */
 
 /* Runs on a worker or under dev->lock. */
 static void srq_retire(struct vrd_end *end)

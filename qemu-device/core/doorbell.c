@@ -24,7 +24,7 @@
 
 #include "poller_internal.h"
 
-/* ---- contexts: awake, asleep ------------------------------------------------ */
+/* ---- contexts: awake and asleep --------------------------------------------- */
 
 static void put_asleep(struct vrd_poller *poller, struct vrd_ctx_slots *slots)
 {

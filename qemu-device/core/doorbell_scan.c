@@ -90,7 +90,7 @@ void vrd_ring_rung(struct vrd_poller *poller, struct vrd_ring *ring)
 	}
 }
 
-/* ---- pages that are looked at together ------------------------------------------ */
+/* ---- batched scan of pages ------------------------------------------------------ */
 
 /*
  * One scan of several pages.  Each step needs lines that guests' CPUs have just written, or
@@ -248,7 +248,7 @@ static inline bool scan_ctx(struct vrd_poller *poller, struct vrd_ctx_slots *slo
 	return true;
 }
 
-/* ---- which pages ------------------------------------------------------------------- */
+/* ---- selection of pages ------------------------------------------------------------ */
 
 /*
  * Prefetches the summary line, which the guest writes last, and the lines that it wrote

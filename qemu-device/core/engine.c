@@ -463,7 +463,7 @@ void vrd_fabric_put(struct vrd_fabric *fabric)
 	free(fabric);
 }
 
-/* ---- what transports share ---------------------------------------------------------- */
+/* ---- object shared by transports ---------------------------------------------------- */
 
 void *vrd_engine_shared(struct vrd_engine *engine)
 {

@@ -69,7 +69,7 @@ void vrd_signal_wait(struct vrd_signal *signal)
 		syscall(SYS_futex, &signal->word, FUTEX_WAIT_PRIVATE, 2, NULL, NULL, 0);
 }
 
-/* ---- order ----------------------------------------------------------------- */
+/* ---- lock order ------------------------------------------------------------ */
 
 #ifdef VRD_DEBUG_LOCKS
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Log messages of the core, which are passed to the front end's function
- * (vrd_engine_create()). vrd_log() is declared in transport.h.
+ * (vrd_engine_create()).  vrd_log() is declared in transport.h.
  */
 #ifndef VRD_LOG_H
 #define VRD_LOG_H

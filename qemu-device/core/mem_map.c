@@ -149,7 +149,7 @@ bool vrd_engine_sigbus(struct vrd_engine *engine, void *addr)
 	return false;
 }
 
-/* ---- the number of mappings --------------------------------------------- */
+/* ---- limit of mappings -------------------------------------------------- */
 
 uint64_t vrd_mem_max_map_count(void)
 {

@@ -156,7 +156,7 @@ void vrd_path_deliver(struct vrd_qp *qp, uint8_t *data, uint32_t length,
 	}
 }
 
-/* ---- choosing ------------------------------------------------------------------------- */
+/* ---- choice of the path --------------------------------------------------------------- */
 
 /* Both ring locks are held, or no other thread can find the QP yet. */
 static void set_path(struct vrd_qp *qp, const struct vrd_path_ops *path)

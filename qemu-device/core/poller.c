@@ -304,7 +304,7 @@ static bool turn(struct vrd_poller *poller)
 	return worked;
 }
 
-/* ---- the budget --------------------------------------------------------------- */
+/* ---- spin budget -------------------------------------------------------------- */
 
 static uint64_t thread_cpu_ns(void)
 {

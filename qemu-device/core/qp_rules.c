@@ -147,7 +147,7 @@ int vrd_qp_check_transition(uint8_t type, uint8_t from, uint8_t to, uint32_t mas
 	return -EINVAL;
 }
 
-/* ---- values ------------------------------------------------------------ */
+/* ---- ranges of values -------------------------------------------------- */
 
 #define ACCESS_QP	(VIRTIO_RDMA_ACCESS_LOCAL_WRITE | VIRTIO_RDMA_ACCESS_REMOTE_WRITE | \
 			 VIRTIO_RDMA_ACCESS_REMOTE_READ | VIRTIO_RDMA_ACCESS_REMOTE_ATOMIC | \

@@ -204,7 +204,7 @@ void vrd_engine_synchronize(struct vrd_engine *engine)
 	vrd_engine_barrier(engine);
 }
 
-/* ---- the engine's life -------------------------------------------------------------- */
+/* ---- life cycle --------------------------------------------------------------------- */
 
 void vrd_reclaim_init(struct vrd_engine *engine)
 {

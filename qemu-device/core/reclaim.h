@@ -44,7 +44,7 @@ void vrd_engine_barrier(struct vrd_engine *engine);
 
 /*
  * For a thread that can do other work in the meantime: begins a grace period and returns its
- * number. vrd_grace_passed() returns whether it is over.  Any thread.
+ * number.  vrd_grace_passed() returns whether it is over.  Any thread.
  */
 uint64_t vrd_grace_begin(struct vrd_engine *engine);
 bool vrd_grace_passed(const struct vrd_engine *engine, uint64_t period);

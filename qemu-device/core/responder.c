@@ -395,7 +395,7 @@ enum vrd_resp_result vrd_resp_datagram(struct vrd_resp *resp, struct vrd_sg *hea
 	return VRD_RESP_OK;
 }
 
-/* ---- the life of a QP ---------------------------------------------------- */
+/* ---- life cycle of a QP -------------------------------------------------- */
 
 static void flush_held(struct vrd_qp *qp)
 {

@@ -164,7 +164,7 @@ enum vrd_resp_result vrd_resp_datagram(struct vrd_resp *resp, struct vrd_sg *hea
 				       bool solicited);
 bool vrd_resp_listens(const struct vrd_qp *qp);
 
-/* ---- the life of a QP: rq.lock ---- */
+/* ---- life cycle of a QP: rq.lock ---- */
 
 /* In ERR: flushes posted receives, at most @budget; true: there are more. */
 bool vrd_resp_flush(struct vrd_qp *qp, unsigned int budget);

@@ -255,7 +255,7 @@ bool vrd_run_at_once(struct vrd_poller *poller, struct vrd_qp *qp)
 	return worked;
 }
 
-/* ---- devices in turn ----------------------------------------------------------------- */
+/* ---- rotation of devices ------------------------------------------------------------- */
 
 /* The device's turn begins: adds the quantum, once in each round. */
 static void replenish(struct vrd_poller *poller, struct vrd_dev_sched *ds)

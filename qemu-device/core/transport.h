@@ -101,7 +101,7 @@ void vrd_rq_want_doorbell(struct vrd_qp *qp, bool want);
 
 /*
  * The same for an SRQ; its ring.lock is held.  vrd_srq_peek() leaves the receive on the
- * ring. vrd_srq_advance() removes it, and raises SRQ_LIMIT_REACHED if the limit is reached
+ * ring.  vrd_srq_advance() removes it, and raises SRQ_LIMIT_REACHED if the limit is reached
  * (see srq_modify).  BAD: the cookie is valid; the caller removes the receive and completes
  * it with an error.  DEAD: the producer index is impossible, or a page is not RAM any more;
  * SRQ_ERR has been raised, and the QP that needed the receive goes to ERR.

@@ -78,7 +78,7 @@ static const struct vrd_transport_ops *uplink(const struct vrd_device *dev)
 	return last;
 }
 
-/* ---- which ones ------------------------------------------------------------ */
+/* ---- selection ------------------------------------------------------------- */
 
 static int no_such_transport(const char *name, int len, struct vrd_error *err)
 {
@@ -279,7 +279,7 @@ void vrd_transports_mem_changed(struct vrd_device *dev)
 		CALL_VOID(*t, mem_changed, dev);
 }
 
-/* ---- its objects -------------------------------------------------------------- */
+/* ---- objects of the device ---------------------------------------------------- */
 
 int vrd_transports_gid_add(struct vrd_device *dev, uint32_t index, const uint8_t gid[16])
 {

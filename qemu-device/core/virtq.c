@@ -313,7 +313,7 @@ void vrd_vq_want_kick_locked(struct vrd_vq *vq, bool want)
 	vrd_full_barrier();
 }
 
-/* ---- giving chains back ------------------------------------------------ */
+/* ---- returning chains -------------------------------------------------- */
 
 void vrd_vq_push_locked(struct vrd_vq *vq, const struct vrd_vq_elem *elem, uint32_t written)
 {
@@ -367,7 +367,7 @@ void vrd_vq_notify_locked(struct vrd_vq *vq)
 		vrd_vq_signal_locked(vq);
 }
 
-/* ---- data -------------------------------------------------------------- */
+/* ---- copying data ------------------------------------------------------ */
 
 /* Reads each byte once, in words where alignment permits: large requests are aligned. */
 static void copy_once(uint8_t *to, const uint8_t *from, uint64_t len)
