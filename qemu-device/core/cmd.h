@@ -5,7 +5,7 @@
  * A command is an object from the moment it is taken off the control virtqueue until its
  * response is written.  Its handler returns a status or VRD_CMD_PENDING.  A pending command
  * is completed later by a worker, a poller's message or a grace period.  So the control
- * thread does not wait for anything, with or without dev->lock.
+ * thread does not wait for that operation, and dev->lock is not held during it.
  *
  * Order.  Each command names objects: it changes some of them and only refers to others
  * (cmd_names.c).  Two commands conflict if both name the same object and at least one of

@@ -70,7 +70,7 @@ enum vrd_fetch {
 
 /*
  * Copies and checks the WQE at sq.head and leaves it on the ring; vrd_sq_advance() removes
- * it. sq.lock is held.  An impossible producer index gives BAD and sets sq.broken.
+ * it.  sq.lock is held.  An impossible producer index gives BAD and sets sq.broken.
  */
 enum vrd_fetch vrd_sq_peek(struct vrd_qp *qp, struct vrd_wr *wr);
 /*
