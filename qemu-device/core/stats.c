@@ -40,7 +40,7 @@ uint64_t vrd_stat_read(const struct vrd_device *dev, unsigned int stat)
 void vrd_device_stats(struct vrd_device *dev,
 		      void (*fn)(void *opaque, const char *name, uint64_t value), void *opaque)
 {
-	uint64_t ctxs, pds, mrs, cqs, srqs, qps, ring_pages;
+	uint64_t ctxs, pds, mrs, cqs, srqs, qps, ring_pages, ending, pending;
 	unsigned int i;
 
 	for (i = 0; i < VIRTIO_RDMA_STAT_COUNT; i++)
@@ -54,6 +54,8 @@ void vrd_device_stats(struct vrd_device *dev,
 	srqs = dev->srqs.count;
 	qps = dev->qps.count;
 	ring_pages = dev->ring_pages;
+	ending = dev->ends.num;
+	pending = dev->cmds.num_running;
 	vrd_device_unlock(dev);
 	fn(opaque, "contexts", ctxs);
 	fn(opaque, "pds", pds);
@@ -63,5 +65,8 @@ void vrd_device_stats(struct vrd_device *dev,
 	fn(opaque, "qps", qps);
 	fn(opaque, "mr_bytes", vrd_device_mr_bytes(dev));
 	fn(opaque, "ring_bytes", ring_pages << VIRTIO_RDMA_PAGE_SHIFT);
+	/* After a reset as well: what the host's RDMA stack still has of the earlier driver. */
+	fn(opaque, "objects_ending", ending);
+	fn(opaque, "commands_pending", pending);
 	vrd_transports_stats(dev, fn, opaque);
 }

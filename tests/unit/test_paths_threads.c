@@ -238,6 +238,17 @@ static void end_of(struct mem_end *end)
 	mem_end_setup(end);
 }
 
+/*
+ * A reset waits for memory regions alone: workers give the host's other objects back, and the
+ * device counts those that are left.
+ */
+static bool all_ended(struct guest *g)
+{
+	for (unsigned int i = 0; i < 20000 && guest_stat(g, "objects_ending"); i++)
+		usleep(1000);
+	return !guest_stat(g, "objects_ending");
+}
+
 /* A guest is reset with QPs on all paths, while its neighbour sends requests. */
 static void test_reset(void)
 {
@@ -300,7 +311,9 @@ static void test_reset(void)
 			failed |= status != 0;
 		}
 		mem_end_close(&y);
-		good &= null_objects() == fresh;
+		good &= all_ended(c.g) && null_objects() == fresh;
+		if (null_objects() != fresh)
+			diag("%ld objects of the host, %ld were expected", null_objects(), fresh);
 		for (unsigned int k = 0; k < c.g->num_vqs; k++)
 			c.g->vqs[k].running = false;
 		if (vrd_device_set_features(c.g->dev, vrd_device_features(c.g->dev) & (3ULL << 32 | VRD_DEVICE_FEATURES),
