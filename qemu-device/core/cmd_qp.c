@@ -577,6 +577,7 @@ void vrd_qp_destroy_all(struct vrd_device *dev)
 
 	for (pos = 0; (qp = vrd_table_next(&dev->qps, &pos));) {
 		qp_take_out(qp);
+		vrd_poller_qp_ignore(qp);
 		/*
 		 * Without workers: retire all QPs here, then wait for one grace period for all
 		 * of them.

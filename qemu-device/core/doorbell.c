@@ -90,6 +90,10 @@ static void ctx_attach(struct vrd_poller *poller, void *arg)
 	struct vrd_poller_dev *pdev = slots->pdev;
 
 	slots->attached = true;
+	/* After detach_all() there may be new QPs. */
+	vrd_lock(&poller->inbox_lock);
+	pdev->sched.gone = false;
+	vrd_unlock(&poller->inbox_lock);
 	/* For a suspended device the resume writes it. */
 	if (pdev->sched.suspended)
 		pdev->ring_generation--;
@@ -144,10 +148,6 @@ int vrd_poller_ctx_attach(struct vrd_ctx *ctx)
 	ctx->slots = slots;
 	ctx->poller = poller;
 
-	/* After vrd_poller_detach_all() there may be new QPs. */
-	vrd_lock(&poller->inbox_lock);
-	slots->pdev->sched.gone = false;
-	vrd_unlock(&poller->inbox_lock);
 	vrd_poller_call_quiet(poller, ctx_attach, ctx);
 	return 0;
 }
@@ -321,7 +321,7 @@ int vrd_poller_qp_attach(struct vrd_qp *qp)
 	return 0;
 }
 
-void vrd_poller_qp_detach(struct vrd_qp *qp)
+void vrd_poller_qp_ignore(struct vrd_qp *qp)
 {
 	struct vrd_poller *poller = qp->poller;
 
@@ -329,7 +329,12 @@ void vrd_poller_qp_detach(struct vrd_qp *qp)
 	__atomic_store_n(&qp->sched.detached, true, __ATOMIC_RELAXED);
 	vrd_sched_unpost(poller, qp);
 	vrd_unlock(&poller->inbox_lock);
-	vrd_poller_call_quiet(poller, qp_detach, qp);
+}
+
+void vrd_poller_qp_detach(struct vrd_qp *qp)
+{
+	vrd_poller_qp_ignore(qp);
+	vrd_poller_call_quiet(qp->poller, qp_detach, qp);
 	slot_free(qp->ctx->slots, qp->sq.slot);
 	slot_free(qp->ctx->slots, qp->rq.slot);
 }

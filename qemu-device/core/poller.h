@@ -36,7 +36,8 @@ void vrd_poller_ctx_detach(struct vrd_ctx *ctx);
 /*
  * Detaches all contexts, QPs and SRQs of the device with one message to each poller.
  * Afterwards no poller runs one of them or scans a page.  QPs and SRQs must not be detached
- * one by one after that.  For each context vrd_poller_ctx_free() frees the memory.
+ * one by one after that.  For each QP the caller calls vrd_poller_qp_ignore().  For each
+ * context vrd_poller_ctx_free() frees the memory.
  */
 void vrd_poller_detach_all(struct vrd_device *dev);
 void vrd_poller_detach_all_send(struct vrd_device *dev, struct vrd_visit *visit,
@@ -51,6 +52,12 @@ void vrd_poller_ctx_free(struct vrd_ctx *ctx);
 int vrd_poller_qp_attach(struct vrd_qp *qp);
 /* Afterwards no poller runs the QP, and vrd_qp_schedule() ignores it. */
 void vrd_poller_qp_detach(struct vrd_qp *qp);
+/*
+ * Makes vrd_qp_schedule() ignore the QP.  For each QP after vrd_poller_detach_all(), before
+ * the device gets a context again.  The QP may end much later, and its transport may
+ * schedule it until then.
+ */
+void vrd_poller_qp_ignore(struct vrd_qp *qp);
 
 /*
  * The same for the ring of an SRQ; its need_db is set to want_db.  After the detach no

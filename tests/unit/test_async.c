@@ -189,11 +189,10 @@ static bool objects_come_to(long num)
 
 /* ---- what goes on ----------------------------------------------------------------------- */
 
-static bool serves(struct guest *g, uint32_t ctx, uint32_t pd)
+static bool serves_pd(struct guest *g, uint32_t ctx)
 {
 	struct flight f;
 	bool good;
-	uint32_t mr;
 
 	flight_begin(&f, g);
 	send_alloc_pd(&f, 100, ctx);
@@ -203,6 +202,17 @@ static bool serves(struct guest *g, uint32_t ctx, uint32_t pd)
 			     le32toh(((struct virtio_rdma_alloc_pd_rsp *)rsp_of(&f, 100))->pd));
 		good = status_of(&f, 101, SOON_MS) == S(OK);
 	}
+	flight_end(&f);
+	return good;
+}
+
+static bool serves(struct guest *g, uint32_t ctx, uint32_t pd)
+{
+	struct flight f;
+	bool good = serves_pd(g, ctx);
+	uint32_t mr;
+
+	flight_begin(&f, g);
 	send_reg_mr(&f, 102, pd);
 	good = status_of(&f, 102, SOON_MS) == S(OK) && good;
 	mr = le32toh(((struct virtio_rdma_reg_mr_rsp *)rsp_of(&f, 102))->mr);
@@ -508,6 +518,46 @@ static void test_reset(enum null_call call, const char *name)
 	ok(objects_come_to(before), "and all that it used is given back");
 }
 
+/*
+ * A QP that a hung call keeps after a reset is not run for the next driver: not even if
+ * the host reports an error of it and the device is suspended until the QP has been freed.
+ */
+static void test_qp_of_before(void)
+{
+	long before = null_objects();
+	struct guest *g = new_guest();
+	struct mem_end end = { .g = g };
+	struct guest_qp_init init = { .type = VIRTIO_RDMA_QPT_RC };
+	struct virtio_rdma_event event;
+	struct guest_ctx ctx;
+	struct ibv_qp *host;
+	struct flight f;
+
+	mem_end_setup(&end);
+	mem_end_open(&end, &init, 16);
+	host = null_qp(end.qp.qpn);
+	flight_begin(&f, g);
+	null_hold(NULL_MODIFY_QP, end.qp.qpn);
+	send_modify(&f, 0, end.qp.qpn, VIRTIO_RDMA_QPS_ERR);
+	ok(host && comes_to(NULL_MODIFY_QP, 1), "a reset leaves a QP that a call uses");
+	vrd_device_reset(g->dev);
+	restart(g);
+	if (guest_init(g) || guest_ctx_create(g, 0, &ctx))
+		guest_fatal("INIT or CREATE_CTX");
+	guest_stop_queues(g);
+	null_event(IBV_EVENT_QP_FATAL, host, false);
+	usleep(QUIET_MS * 1000);
+	null_release(NULL_MODIFY_QP);
+	for (int i = 0; i < 5000 && guest_stat(g, "objects_ending"); i++)
+		usleep(1000);
+	is(guest_stat(g, "objects_ending"), 0, "the QP ends when the call returns");
+	guest_start_queues(g);
+	ok(!guest_event(g, &event, QUIET_MS), "the next driver gets no event of it");
+	ok(serves_pd(g, ctx.id), "and is served");
+	guest_destroy(g);
+	ok(objects_come_to(before), "nothing is left of it");
+}
+
 /* The device goes while a call does not return. */
 static void test_removal(void)
 {
@@ -554,6 +604,7 @@ int main(void)
 	test_reset(NULL_CREATE_QP, "create_qp");
 	test_reset(NULL_DESTROY_QP, "destroy_qp");
 	test_reset(NULL_REG_MR, "reg_mr");
+	test_qp_of_before();
 	test_removal();
 	mem_pair_close(&p);
 	is(null_objects(), 0, "at the end the host has no object");

@@ -126,7 +126,9 @@ static void qp_event(struct vrd_ibv_dev *vdev, const struct ibv_async_event *eve
 		atomic_store(&vq->told_error, true);
 		vrd_qp_error(vq->qp, VIRTIO_RDMA_QPS_ERR, VRD_HELD_NONE);
 	}
-	vrd_event_raise(vdev->dev, type, vq->qp->qpn);
+	/* It may end long after a reset; the next driver has no QP with that number. */
+	if (vrd_table_find(&vdev->dev->qps, vq->qp->qpn) == vq->qp)
+		vrd_event_raise(vdev->dev, type, vq->qp->qpn);
 }
 
 static void port_event(struct vrd_ibv_dev *vdev, uint32_t type)
