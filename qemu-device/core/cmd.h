@@ -29,6 +29,12 @@
 
 /* Maximum number of commands of one device that are taken off the ring and not answered. */
 #define VRD_MAX_CMDS		64
+/*
+ * Maximum number of cancelled commands that are still under way.  With so many the device
+ * takes no commands: a guest could otherwise make it hold any amount of memory by resets
+ * while calls of the host are slow.
+ */
+#define VRD_MAX_CANCELLED	256
 /* Maximum number of objects that one command names. */
 #define VRD_MAX_CMD_REFS	8
 

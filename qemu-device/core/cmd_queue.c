@@ -103,6 +103,7 @@ static void finish(struct vrd_cmd *cmd, int ret)
 	release_waiting(cmd);
 	if (cmd->cancelled) {
 		TAILQ_REMOVE(&dev->cmds.list, cmd, link);
+		dev->cmds.num_cancelled--;
 		cmd_free(cmd);
 		return;
 	}
@@ -261,6 +262,16 @@ static void add(struct vrd_cmd *cmd)
 		TAILQ_INSERT_TAIL(&cmds->ready, cmd, ready_link);
 }
 
+/* With dev->lock or without. */
+static bool has_room(struct vrd_device *dev)
+{
+	const struct vrd_cmds *cmds = &dev->cmds;
+
+	return atomic_load_explicit(&cmds->num, memory_order_relaxed) < VRD_MAX_CMDS &&
+	       atomic_load_explicit(&cmds->num_cancelled, memory_order_relaxed) <
+	       VRD_MAX_CANCELLED;
+}
+
 bool vrd_cmds_take(struct vrd_device *dev)
 {
 	struct vrd_vq *vq = queue_of(dev);
@@ -268,7 +279,7 @@ bool vrd_cmds_take(struct vrd_device *dev)
 	enum vrd_vq_pop got;
 	struct vrd_cmd *cmd;
 
-	if (dev->cmds.num >= VRD_MAX_CMDS)
+	if (!has_room(dev))
 		return false;
 	/*
 	 * Only this thread takes chains, and all other changes of the queue need dev->lock.  So
@@ -307,7 +318,7 @@ bool vrd_cmds_available(struct vrd_device *dev)
 	struct vrd_vq *vq = queue_of(dev);
 	bool available;
 
-	if (atomic_load_explicit(&dev->cmds.num, memory_order_relaxed) >= VRD_MAX_CMDS)
+	if (!has_room(dev))
 		return false;
 	vrd_lock(&vq->lock);
 	available = vrd_vq_has_chain_locked(vq);
@@ -333,6 +344,7 @@ void vrd_cmds_cancel(struct vrd_device *dev)
 			 * wait.
 			 */
 			cmd->cancelled = true;
+			cmds->num_cancelled++;
 			continue;
 		}
 		TAILQ_REMOVE(&cmds->list, cmd, link);

@@ -34,6 +34,7 @@ struct vrd_cmds {
 	struct vrd_cmd_list list;	/* in the order of the ring */
 	struct vrd_cmd_list ready;	/* may start: no earlier command is in conflict */
 	_Atomic unsigned int num;	/* commands in the list, without cancelled ones */
+	_Atomic unsigned int num_cancelled;	/* cancelled commands in the list */
 	unsigned int num_running;	/* pending commands, including cancelled ones, that will
 					 * be completed */
 	unsigned int num_answered;	/* commands whose response waits for the queue */

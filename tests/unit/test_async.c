@@ -24,6 +24,7 @@
 #define SOON_MS		5000
 #define QUIET_MS	50
 #define IN_FLIGHT	64U		/* VRD_MAX_CMDS */
+#define LEFT_BEHIND	256U		/* VRD_MAX_CANCELLED */
 
 static struct mem_pair p;
 
@@ -558,6 +559,51 @@ static void test_qp_of_before(void)
 	ok(objects_come_to(before), "nothing is left of it");
 }
 
+/*
+ * Resets over and over, while no call returns: the device keeps a bounded number of
+ * commands of earlier drivers, and then takes no others until a call returns.
+ */
+static void test_left_behind(void)
+{
+	long before = null_objects();
+	struct guest *g = new_guest();
+	struct virtio_rdma_init_req init = {
+		.num_comp_vectors = htole32(1),
+	};
+	unsigned int rounds = LEFT_BEHIND / IN_FLIGHT;
+	struct guest_ctx ctx;
+	struct flight f;
+	bool good = true;
+	uint32_t pd;
+
+	if (guest_ctx_create(g, 0, &ctx) || guest_pd_alloc(&ctx, &pd))
+		guest_fatal("CREATE_CTX or ALLOC_PD");
+	flight_begin(&f, g);
+	null_hold(NULL_REG_MR, 0);
+	for (unsigned int i = 0; i < rounds && good; i++) {
+		if (i && (guest_init(g) || guest_ctx_create(g, 0, &ctx)))
+			guest_fatal("INIT or CREATE_CTX");
+		/* The first ones take all workers; PDs wait for those. */
+		for (unsigned int k = 0; k < IN_FLIGHT; k++) {
+			if (i)
+				send_alloc_pd(&f, k, ctx.id);
+			else
+				send_reg_mr(&f, k, pd);
+		}
+		good = guest_stat_reaches(g, "commands_pending", (i + 1) * IN_FLIGHT, SOON_MS);
+		vrd_device_reset(g->dev);
+		restart(g);
+	}
+	ok(good, "%u drivers, one after the other, make commands that do not end", rounds);
+	SEND_CMD(&f, 0, INIT, init);
+	ok(!wait_cmd(&f, 0, QUIET_MS), "the device takes no more commands");
+	is(guest_stat(g, "commands_pending"), LEFT_BEHIND, "and keeps those");
+	null_release(NULL_REG_MR);
+	is(status_of(&f, 0, SOON_MS), S(OK), "when calls return it takes the next one");
+	guest_destroy(g);
+	ok(objects_come_to(before), "and gives back what they used");
+}
+
 /* The device goes while a call does not return. */
 static void test_removal(void)
 {
@@ -605,6 +651,7 @@ int main(void)
 	test_reset(NULL_DESTROY_QP, "destroy_qp");
 	test_reset(NULL_REG_MR, "reg_mr");
 	test_qp_of_before();
+	test_left_behind();
 	test_removal();
 	mem_pair_close(&p);
 	is(null_objects(), 0, "at the end the host has no object");
