@@ -380,8 +380,13 @@ void vrd_control_abandon(struct vrd_device *dev)
 
 	vrd_engine_abandoned(dev->engine, 1);
 	pthread_detach(ctl->thread);
-	/* From here on the device belongs to the thread. */
+	/*
+	 * From here on the device belongs to the thread, which takes the lock before it ends
+	 * the device.  So the device exists until the wake-up is done.
+	 */
+	pthread_mutex_lock(&dev->lock);
 	atomic_store(&ctl->abandoned, true);
 	vrd_control_wake(dev);
+	pthread_mutex_unlock(&dev->lock);
 }
 
