@@ -17,8 +17,8 @@
 #define VRDMA_CHUNK_MAX		SZ_64K
 
 /*
- * Whether the device accesses user memory itself, and not a copy of it: rings
- * and regions are used by both sides at any time, so that nobody could copy.
+ * Checks that the device accesses the user memory itself, and not a copy of it: the device
+ * and the process access rings and regions at any time, so a copy cannot be kept in sync.
  */
 static int vrdma_buf_check_mapping(struct vrdma_dev *dev, struct ib_umem *umem)
 {
@@ -68,7 +68,7 @@ err_free:
 	return ERR_PTR(ret);
 }
 
-/* The device does not access @buf: it never did, it confirmed, or it is halted. */
+/* The device must not access @buf: it never did, it has confirmed that, or it is halted. */
 void vrdma_buf_free(struct vrdma_dev *dev, struct vrdma_buf *buf)
 {
 	u32 i;

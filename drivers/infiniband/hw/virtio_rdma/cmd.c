@@ -239,8 +239,8 @@ void vrdma_dev_kill(struct vrdma_dev *dev, int error, const char *why)
 	spin_lock_irqsave(&dev->ctrl.lock, flags);
 	first = vrdma_ctrl_shut_locked(dev, error);
 	/*
-	 * Under the lock: who finds the device dead knows that the work was
-	 * queued, if it ever is.
+	 * Under the lock: a caller that finds the device dead can rely on the work being
+	 * queued, so that it can flush it.
 	 */
 	if (first)
 		queue_work(dev->wq, &dev->death_work);

@@ -2,7 +2,7 @@
 /*
  * Typed commands on the device as a whole: INIT, queries, GIDs, contexts, PDs
  * and the common form of the destroys.  Called by the verbs, in process
- * context; one function per command, which knows its layout and nothing else.
+ * context; one function per command, which only translates its layout.
  */
 #include "cmd.h"
 

@@ -48,7 +48,7 @@ static int vrdma_cmd_reg_mr_first(struct vrdma_dev *dev,
 	return ret;
 }
 
-/* The keys of the last response are valid. */
+/* If more requests follow, the keys of the last response are the valid ones. */
 static int vrdma_cmd_reg_mr_more(struct vrdma_dev *dev,
 				 struct vrdma_extent_iter *it,
 				 struct vrdma_mr_keys *keys)
@@ -189,7 +189,7 @@ static int vrdma_cmd_buf_part(struct vrdma_dev *dev, u32 ctx,
 	return ret;
 }
 
-/* The object did not take the buffer over. */
+/* Destroys a buffer that no object has taken over. */
 static void vrdma_ring_release(struct vrdma_dev *dev, struct vrdma_buf *buf,
 			       const struct vrdma_ring_mem *mem)
 {
@@ -200,8 +200,8 @@ static void vrdma_ring_release(struct vrdma_dev *dev, struct vrdma_buf *buf,
 }
 
 /*
- * Most buffers fit the command that creates their object.  The device gets
- * others before it, by as many commands as it takes.
+ * Prepares the buffer for a create command.  Most buffers fit this command; larger ones are
+ * sent to the device before it, in as many commands as needed.
  */
 static int vrdma_ring_prepare(struct vrdma_dev *dev, u32 ctx,
 			      struct vrdma_buf *buf,

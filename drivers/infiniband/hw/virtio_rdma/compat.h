@@ -22,10 +22,10 @@ struct ib_mr *vrdma_reg_user_mr(struct ib_pd *ibpd, u64 start, u64 length,
 				u64 iova, int access, struct ib_udata *udata);
 
 /*
- * Whether the memory behind a mapping of whole pages of user memory is not that
- * memory itself, but a bounce buffer, or memory that is not coherent.  The DMA
- * API tells whether a mapping needs to be synchronised.  Behind an IOMMU some
- * kernels always say that it does, but whole pages are never bounced there.
+ * Whether a mapping of whole pages of user memory uses a bounce buffer or memory that is not
+ * coherent, instead of the memory itself.  The DMA API returns whether a mapping needs to be
+ * synchronised.  Behind an IOMMU some kernels always return true, but whole pages are never
+ * bounced there.
  */
 static inline bool vrdma_dma_bounced(struct device *dma_dev, dma_addr_t addr)
 {
@@ -47,7 +47,7 @@ static inline void vm_flags_clear(struct vm_area_struct *vma,
 }
 #endif
 
-/* Since 6.6 a virtqueue tells which device its DMA addresses are made for. */
+/* Since 6.6 a virtqueue has a function that returns the device for its DMA addresses. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 6, 0)
 static inline struct device *vrdma_vq_dma_dev(struct virtqueue *vq)
 {

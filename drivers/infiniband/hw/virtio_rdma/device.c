@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
- * The life of a device: from its virtqueues to a registered ib_device, its
- * failure, and its end.  Called by main.c in process context, one call at a time
- * for a device; the failure is handled in death_work.
+ * The life of a device: from its virtqueues to a registered ib_device, its failure, and its
+ * end.  Called by main.c in process context, one call at a time for a device; the failure is
+ * handled in death_work.
  *
- * Whatever ends a device, the order is: no command is sent (dead); the device is
- * reset, callbacks have ended, the virtqueues are deleted (halted); then users
- * are told, work requests are flushed and memory is freed.  Otherwise a device
- * that is only slow could write into memory that has other uses by then.
+ * The order at the end of a device is always: no command is sent (dead); the device is
+ * reset, callbacks have ended, the virtqueues are deleted (halted); then users are informed,
+ * work requests are flushed and memory is freed.  Otherwise a device that is only slow could
+ * write into memory that has been reused.
  */
 #include <linux/dma-mapping.h>
 #include <linux/etherdevice.h>
@@ -98,8 +98,8 @@ static struct device *vrdma_pci_parent(struct virtio_device *vdev)
 }
 
 /*
- * A function that was removed by surprise accesses no memory, and a reset would
- * wait for it for ever.
+ * A function that was removed by surprise accesses no memory, and a reset would wait for it
+ * without end.
  */
 static bool vrdma_is_gone(struct virtio_device *vdev)
 {
@@ -113,9 +113,9 @@ static bool vrdma_is_gone(struct virtio_device *vdev)
 }
 
 /*
- * Takes the memory away from the device: on return it is reset, no callback runs
- * and its queues are deleted.  It has to be dead.  Called by death_work, or after
- * that was flushed.
+ * Halts the device: on return it is reset, no callback runs and its queues are deleted, so
+ * it accesses no memory.  The device must be dead.  Called by death_work, or after
+ * death_work was flushed.
  */
 void vrdma_dev_halt(struct vrdma_dev *dev)
 {
@@ -125,7 +125,7 @@ void vrdma_dev_halt(struct vrdma_dev *dev)
 		virtio_reset_device(dev->vdev);
 	/* Not every transport's reset waits for callbacks that are running. */
 	virtio_synchronize_cbs(dev->vdev);
-	/* Those who saw a live device may still notify it. */
+	/* Wait for callers that saw the device alive and may still notify it. */
 	synchronize_rcu();
 	vrdma_vqs_close(dev);
 
@@ -149,16 +149,16 @@ void vrdma_death_work(struct work_struct *work)
 	};
 
 	vrdma_dev_halt(dev);
-	/* Before the event, so that its receivers find the device dead. */
+	/* Before the event, so that the provider finds the device dead when it gets the event. */
 	vrdma_status_tell_death(dev);
-	/* Fails before the ib_device is registered, and after. */
+	/* Fails while the ib_device is not registered. */
 	if (ib_device_try_get(&dev->ibdev)) {
 		ib_dispatch_event(&event);
 		ib_device_put(&dev->ibdev);
 	}
 	vrdma_qps_tell_last_wqe(dev);
 	vrdma_wake_user_cqs(dev);
-	/* Kernel users wait for the completions of what they posted. */
+	/* Kernel users wait for the completions of their work requests. */
 	queue_work(dev->wq, &dev->flush_work);
 }
 
@@ -232,7 +232,7 @@ static int vrdma_dev_register(struct vrdma_dev *dev)
 	ibdev->phys_port_cnt = 1;
 	ibdev->num_comp_vectors = dev->num_comp;
 	ibdev->local_dma_lkey = VIRTIO_RDMA_LOCAL_DMA_LKEY;
-	/* A process wakes the device by a post of no requests. */
+	/* A process wakes the device by a post of zero requests. */
 	ibdev->uverbs_cmd_mask |= BIT_ULL(IB_USER_VERBS_CMD_POST_SEND) |
 				  BIT_ULL(IB_USER_VERBS_CMD_POST_SRQ_RECV) |
 				  BIT_ULL(IB_USER_VERBS_CMD_REQ_NOTIFY_CQ);
@@ -243,7 +243,7 @@ static int vrdma_dev_register(struct vrdma_dev *dev)
 	if (vrdma_has(dev, VIRTIO_RDMA_F_SRQ))
 		ib_set_device_ops(ibdev, &vrdma_srq_ops);
 
-	/* With its netdev, so that the GIDs are there from the start. */
+	/* With the netdev, so that the GIDs exist from the start. */
 	vrdma_netdev_pair(dev);
 	ret = ib_register_device(ibdev, "vrdma%d", dev->dma_dev);
 	if (ret)
@@ -261,7 +261,7 @@ static int vrdma_dev_start(struct vrdma_dev *dev, u32 num_comp)
 	int ret;
 
 	virtio_device_ready(vdev);
-	/* So that contiguous memory is one extent, whatever its size. */
+	/* Allow extents of any size, so that contiguous memory is one extent. */
 	if (dev->dma_dev->dma_parms)
 		dma_set_max_seg_size(dev->dma_dev, UINT_MAX);
 
@@ -281,11 +281,11 @@ static int vrdma_dev_start(struct vrdma_dev *dev, u32 num_comp)
 	return ret;
 }
 
-/* The end of a device that has queues: halts it if it was not before. */
+/* Ends a device that has queues: halts it, unless it is halted already. */
 static void vrdma_dev_stop(struct vrdma_dev *dev)
 {
 	vrdma_ctrl_shut(dev);
-	/* Queued under ctrl.lock, if the device died before: it ends here. */
+	/* If the device has died, this work was queued under ctrl.lock: wait for it. */
 	flush_work(&dev->death_work);
 	vrdma_dev_halt(dev);
 	vrdma_gids_cleanup(dev);
@@ -295,7 +295,7 @@ static void vrdma_dev_stop(struct vrdma_dev *dev)
 	xa_destroy(&dev->qps);
 }
 
-/* Of a virtio device that has negotiated @features; sets its priv. */
+/* Creates the device for a virtio device that has negotiated @features; sets its priv. */
 struct vrdma_dev *vrdma_dev_create(struct virtio_device *vdev, u64 features)
 {
 	struct vrdma_dev *dev;
@@ -361,13 +361,13 @@ void vrdma_dev_destroy(struct vrdma_dev *dev)
 {
 	struct virtio_device *vdev = dev->vdev;
 
-	/* A device that was removed answers nothing: its commands end now. */
+	/* If the device was removed, end its pending commands now. */
 	vrdma_ctrl_check(dev);
-	/* The users of a dead device are told before it goes. */
+	/* The users of a dead device are informed before it is unregistered. */
 	flush_work(&dev->death_work);
 	vrdma_netdev_stop(dev);
 	ib_unregister_device(&dev->ibdev);
-	/* No command is left to be abandoned. */
+	/* No command is pending any more. */
 	vrdma_gids_settle(dev);
 	vrdma_kctx_close(dev);
 	vrdma_dev_stop(dev);

@@ -5,7 +5,7 @@
  *
  * The core may add and delete GIDs with the RTNL held, so these operations do
  * not wait for the device: they only note what the table should be, and a work
- * item tells the device.  It deletes before it adds, because a GID that moved to
+ * item sends the changes.  It deletes before it adds, because a GID that moved to
  * another index exists only once.  What needs a GID in the device's table,
  * MODIFY_QP and the creation of address handles, waits for the work item
  * (vrdma_gids_settle()).
@@ -26,7 +26,7 @@ static bool vrdma_gid_same(const struct vrdma_gid_params *a,
 	return !memcmp(a, b, sizeof(*a));
 }
 
-/* Makes the device forget what it should not have.  gids->lock is held. */
+/* Deletes GIDs that the device should no longer have.  gids->lock is held. */
 static void vrdma_gids_delete(struct vrdma_dev *dev)
 {
 	struct vrdma_gids *gids = &dev->gids;
@@ -40,7 +40,7 @@ static void vrdma_gids_delete(struct vrdma_dev *dev)
 			continue;
 		gid->held = false;
 		mutex_unlock(&gids->lock);
-		/* Without success, the device refuses the next one of @i. */
+		/* If this fails, the device refuses the next ADD_GID for index @i. */
 		vrdma_cmd_del_gid(dev, i);
 		mutex_lock(&gids->lock);
 	}
@@ -58,7 +58,7 @@ static void vrdma_gid_report(struct vrdma_dev *dev, const u8 *gid, int error)
 					 gid, error);
 }
 
-/* Gives the device what it should have.  gids->lock is held. */
+/* Adds GIDs that the device should have.  gids->lock is held. */
 static void vrdma_gids_add(struct vrdma_dev *dev)
 {
 	struct vrdma_gids *gids = &dev->gids;
@@ -76,7 +76,7 @@ static void vrdma_gids_add(struct vrdma_dev *dev)
 		ret = vrdma_cmd_add_gid(dev, i, &p);
 		vrdma_gid_report(dev, p.gid, ret);
 		mutex_lock(&gids->lock);
-		/* Meanwhile something else may be wanted here. */
+		/* The core may have changed the entry meanwhile. */
 		if (!ret) {
 			gid->have = p;
 			gid->held = true;
@@ -112,7 +112,7 @@ static void vrdma_gids_change(struct vrdma_dev *dev)
 	queue_work(dev->wq, &dev->gids.work);
 }
 
-/* Reads what the device needs to know of the GID beside its number. */
+/* Reads the layer 2 parameters of the GID, which the device needs as well. */
 static int vrdma_gid_params(struct vrdma_dev *dev,
 			    const struct ib_gid_attr *attr,
 			    struct vrdma_gid_params *p)
@@ -125,7 +125,7 @@ static int vrdma_gid_params(struct vrdma_dev *dev,
 		return ret;
 	p->vlan_id = VIRTIO_RDMA_VLAN_NONE;
 	if (vlan_id < VLAN_N_VID) {
-		/* The device would send its frames without a tag. */
+		/* Without the feature the device would send packets without a tag. */
 		if (!vrdma_has(dev, VIRTIO_RDMA_F_VLAN_GID))
 			return -EOPNOTSUPP;
 		p->vlan_id = vlan_id;
@@ -173,7 +173,7 @@ int vrdma_del_gid(const struct ib_gid_attr *attr, void **context)
 	return 0;
 }
 
-/* Waits until the device was told of every GID that the core added before. */
+/* Waits until the work item has sent all changes of the table so far to the device. */
 void vrdma_gids_settle(struct vrdma_dev *dev)
 {
 	flush_work(&dev->gids.work);
@@ -185,7 +185,7 @@ void vrdma_gids_init(struct vrdma_dev *dev)
 	INIT_WORK(&dev->gids.work, vrdma_gid_work);
 }
 
-/* Once the port's attributes are known, before the ib_device is registered. */
+/* Called when the port's attributes are known, before the ib_device is registered. */
 int vrdma_gids_alloc(struct vrdma_dev *dev)
 {
 	struct vrdma_gids *gids = &dev->gids;
@@ -195,7 +195,7 @@ int vrdma_gids_alloc(struct vrdma_dev *dev)
 	return gids->table ? 0 : -ENOMEM;
 }
 
-/* The ib_device is not registered (any more), so nothing changes the table. */
+/* The ib_device is not registered, so the table does not change. */
 void vrdma_gids_cleanup(struct vrdma_dev *dev)
 {
 	cancel_work_sync(&dev->gids.work);

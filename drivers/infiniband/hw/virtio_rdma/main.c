@@ -36,7 +36,7 @@ struct vrdma_reprobe {
 
 static struct virtio_driver vrdma_driver;
 
-/* Whether the driver is bound, and the device needs to be probed again. */
+/* Returns whether the driver is bound, and the device needs to be probed again. */
 static bool vrdma_reprobe_needed(const struct vrdma_reprobe *r)
 {
 	struct virtio_device *vdev = r->vdev;
@@ -45,7 +45,7 @@ static bool vrdma_reprobe_needed(const struct vrdma_reprobe *r)
 	device_lock(&vdev->dev);
 	if (vdev->dev.driver != &vrdma_driver.driver)
 		goto out;
-	/* Not if it was probed again since. */
+	/* Released by a suspend, and not probed again since. */
 	if (!vdev->priv) {
 		needed = r->resumed;
 		goto out;
@@ -53,7 +53,7 @@ static bool vrdma_reprobe_needed(const struct vrdma_reprobe *r)
 	if (vdev->config->get_status(vdev) & VIRTIO_CONFIG_S_NEEDS_RESET)
 		vrdma_dev_kill(vdev->priv, -EIO,
 			       "it lost its state and asks for a reset");
-	/* If it failed for another reason, it was reset already. */
+	/* A device that failed for another reason has been reset already. */
 	needed = vrdma_dead(vdev->priv);
 out:
 	device_unlock(&vdev->dev);
@@ -161,7 +161,7 @@ static void vrdma_remove(struct virtio_device *vdev)
 }
 
 #ifdef CONFIG_PM_SLEEP
-/* The device keeps nothing over a reset: its users lose it. */
+/* A reset destroys all objects of the device, so its users lose them. */
 static int vrdma_freeze(struct virtio_device *vdev)
 {
 	if (vdev->priv)

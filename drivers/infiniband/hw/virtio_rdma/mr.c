@@ -5,7 +5,7 @@
  */
 #include "cmd.h"
 
-/* The rights that the device knows; their bits are the same on both sides. */
+/* The access rights that the device supports; their bits are the same on both sides. */
 #define VRDMA_ACCESS	(IB_ACCESS_LOCAL_WRITE | IB_ACCESS_REMOTE_WRITE | \
 			 IB_ACCESS_REMOTE_READ | IB_ACCESS_REMOTE_ATOMIC)
 
@@ -41,7 +41,7 @@ struct ib_mr *vrdma_get_dma_mr(struct ib_pd *ibpd, int access)
 		return ERR_PTR(ret);
 	if (!vrdma_has(dev, VIRTIO_RDMA_F_DMA_KEY))
 		return ERR_PTR(-EOPNOTSUPP);
-	/* The core asks for remote rights alone when it has the DMA key. */
+	/* A core that has the DMA key requests remote rights without LOCAL_WRITE. */
 	if (access & (IB_ACCESS_REMOTE_WRITE | IB_ACCESS_REMOTE_ATOMIC))
 		access |= IB_ACCESS_LOCAL_WRITE;
 	mr = kzalloc(sizeof(*mr), GFP_KERNEL);

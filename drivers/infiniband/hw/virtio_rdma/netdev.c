@@ -60,7 +60,7 @@ out:
 	return found;
 }
 
-/* Pairs with @ndev, or none; the RTNL is held.  True if that is a change. */
+/* Pairs with @ndev, or with no netdev; the RTNL is held.  Returns whether the netdev changed. */
 static bool vrdma_netdev_set(struct vrdma_dev *dev, struct net_device *ndev)
 {
 	struct net_device *old;

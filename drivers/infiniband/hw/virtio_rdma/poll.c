@@ -100,9 +100,9 @@ static struct vrdma_qp *vrdma_cq_find_qp(struct vrdma_dev *dev,
 }
 
 /*
- * Handles a CQE whose QP is not in the table, because it is being destroyed: no
- * user wants the completion, but it returns an entry of the QP's SRQ.  The QP is
- * on the CQ's list until vrdma_cq_detach_qp().
+ * Handles a CQE whose QP is not in the table, because it is being destroyed: no completion
+ * is returned to a user, but the CQE frees an entry of the QP's SRQ.  The QP is on the CQ's
+ * list until vrdma_cq_detach_qp().
  */
 static void vrdma_cqe_drop(struct vrdma_cq *cq,
 			   const struct virtio_rdma_cqe *cqe)

@@ -22,7 +22,7 @@ int vrdma_query_device(struct ib_device *ibdev, struct ib_device_attr *attr,
 	struct vrdma_dev *dev = to_vrdma_dev(ibdev);
 	const struct vrdma_attr *a = &dev->attr;
 
-	/* The core itself asks without any, or with an empty one before 7.x. */
+	/* The core passes no udata, or an empty one before 7.x. */
 	if (udata && (udata->inlen || udata->outlen))
 		return -EINVAL;
 
@@ -63,14 +63,14 @@ int vrdma_query_device(struct ib_device *ibdev, struct ib_device_attr *attr,
 		attr->atomic_cap = IB_ATOMIC_GLOB;
 	else if (vrdma_has(dev, VIRTIO_RDMA_F_ATOMIC))
 		attr->atomic_cap = IB_ATOMIC_HCA;
-	/* An address handle is memory of the guest's only. */
+	/* An address handle uses no resource of the device. */
 	attr->max_ah = INT_MAX;
 	attr->max_pkeys = 1;
 	attr->local_ca_ack_delay = min_t(u32, a->local_ca_ack_delay, 31);
 	return 0;
 }
 
-/* Asks the device for its side of the port. */
+/* Queries the port's state and attributes from the device. */
 int vrdma_port_refresh(struct vrdma_dev *dev)
 {
 	struct vrdma_port_attr attr;
@@ -107,7 +107,7 @@ void vrdma_port_check(struct vrdma_dev *dev)
 
 	mutex_lock(&dev->port_mutex);
 	up = vrdma_port_active(dev);
-	/* Fails before the ib_device is registered, and after. */
+	/* Fails while the ib_device is not registered. */
 	if (up != dev->port_up && ib_device_try_get(&dev->ibdev)) {
 		dev->port_up = up;
 		event.event = up ? IB_EVENT_PORT_ACTIVE : IB_EVENT_PORT_ERR;

@@ -56,7 +56,10 @@ static int vrdma_qp_publish(struct vrdma_dev *dev, struct vrdma_qp *qp)
 		ret = xa_insert_irq(&dev->qps, qp->qpn, qp, GFP_KERNEL);
 		if (ret != -EBUSY)
 			return ret;
-		/* A device that gives one number to two QPs must not hang us. */
+		/*
+		 * A device that gives one number to two QPs must not make the driver wait
+		 * without end.
+		 */
 		if (!wait_event_timeout(dev->qpn_free,
 					vrdma_qpn_is_free(dev, qp->qpn),
 					VRDMA_CMD_LIMIT))

@@ -14,8 +14,8 @@
 #include "cmd.h"
 
 /*
- * What a process may map.  A doorbell page lives until its last mapping is gone;
- * the status page is the device's, and outlives all mappings.
+ * An entry that a process may map.  A doorbell page exists until its last mapping is
+ * removed; the status page belongs to the device, and exists longer than all mappings.
  */
 struct vrdma_mmap_entry {
 	struct rdma_user_mmap_entry entry;
@@ -40,7 +40,7 @@ int vrdma_status_alloc(struct vrdma_dev *dev)
 	return 0;
 }
 
-/* No context is left. */
+/* All contexts have been freed. */
 void vrdma_status_free(struct vrdma_dev *dev)
 {
 	free_page((unsigned long)dev->status);
@@ -50,7 +50,7 @@ void vrdma_status_free(struct vrdma_dev *dev)
 /* The device is halted. */
 void vrdma_status_tell_death(struct vrdma_dev *dev)
 {
-	/* The last thing that the device wrote comes before. */
+	/* Orders the device's last writes before the store. */
 	smp_store_release(&dev->status->alive, 0);
 }
 
@@ -205,7 +205,7 @@ int vrdma_mmap(struct ib_ucontext *ibuc, struct vm_area_struct *vma)
 	if (entry->buf) {
 		pfn = vrdma_buf_pfn(entry->buf);
 	} else {
-		/* One page for all processes: none may write to it, ever. */
+		/* One page for all processes: no process may ever write to it. */
 		if (vma->vm_flags & VM_WRITE) {
 			ret = -EPERM;
 			goto out;

@@ -17,7 +17,7 @@
  *   live     commands are sent
  *   dead     no command is sent; the device may still access memory
  *   halted   the device was reset and its virtqueues are deleted: it accesses
- *            nothing.  Only now users learn of the failure, work requests are
+ *            nothing.  Only now users are informed, work requests are
  *            flushed, and memory is freed.
  */
 #ifndef VRDMA_H
@@ -175,7 +175,7 @@ struct vrdma_port_attr {
 };
 
 /**
- * struct vrdma_gid_params - what the device is told of a GID
+ * struct vrdma_gid_params - parameters of ADD_GID
  * @gid:     the address
  * @smac:    source MAC of frames with it
  * @vlan_id: or VIRTIO_RDMA_VLAN_NONE
@@ -211,7 +211,7 @@ struct vrdma_gid {
  * @lock:    protects @table and @changed
  * @table:   @num entries
  * @changed: @table was changed since @work last compared it
- * @work:    tells the device what changed
+ * @work:    sends the changes to the device
  */
 struct vrdma_gids {
 	struct mutex lock;		/* see above */
@@ -239,7 +239,7 @@ struct vrdma_gids {
  * @wq:          runs all work items of the device
  * @event_work:  handles asynchronous events
  * @refill_work: gives lost event buffers to the device again
- * @death_work:  halts a dead device and tells its users
+ * @death_work:  halts a dead device and informs its users
  * @flush_work:  calls the handlers of CQs that have flushed work requests
  * @pair_work:   looks for the netdev to pair with
  * @features:    VIRTIO_RDMA_F_* that were negotiated, one bit each; constant
