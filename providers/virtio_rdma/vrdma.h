@@ -57,9 +57,7 @@ struct vrdma_context {
 	uint32_t max_srq_sge;
 	bool mem_mgt_ext;
 
-	/*
-	 * Slow path only: doorbells rung, and wake-ups of a poller among them.
-	 */
+	/* Slow path only: doorbells rung, and wake-ups among them. */
 	atomic_ulong doorbells;
 	atomic_ulong wakeups;
 	/* Set when a wake-up failed or the status page reported the death. */
@@ -76,9 +74,7 @@ struct vrdma_context {
 	struct vrdma_qp_leaf *qp_table[VRDMA_QP_LEAVES];
 	struct list_head cqs;		/* under tables_mutex */
 
-	/*
-	 * SRQs by number.  Changed under both locks, read under either of them.
-	 */
+	/* SRQs by number; changed under both locks, read under either. */
 	pthread_spinlock_t srqs_lock;
 	struct list_head srqs[VRDMA_SRQ_BUCKETS];
 };
@@ -145,11 +141,9 @@ struct vrdma_cq {
 	struct list_head recv_qps;
 	struct virtio_rdma_cqe flush_cqe;
 	bool looked_last;
-	atomic_bool want_event;		/* armed since the death, and no
-					 * event asked for */
+	atomic_bool want_event;		/* armed, and no event asked for */
 
-	struct vrdma_pd *parent;	/* parent domain that it was created
-					 * with */
+	struct vrdma_pd *parent;	/* parent domain of its creation */
 };
 
 struct vrdma_wq {
@@ -170,8 +164,7 @@ struct vrdma_srq {
 	uint32_t max_sge;
 	uint32_t flush_from;
 	struct vrdma_buf buf;
-	struct vrdma_pd *parent;	/* parent domain that it was created
-					 * with */
+	struct vrdma_pd *parent;	/* parent domain of its creation */
 };
 
 struct vrdma_qp {
@@ -185,8 +178,7 @@ struct vrdma_qp {
 	bool sq_sig_all;
 	bool ud;
 	struct vrdma_buf buf;
-	struct vrdma_pd *parent;	/* parent domain that it was created
-					 * with */
+	struct vrdma_pd *parent;	/* parent domain of its creation */
 	struct list_node send_link;	/* under the send CQ's lock */
 	struct list_node recv_link;	/* under the receive CQ's lock */
 
@@ -250,10 +242,7 @@ static inline bool vrdma_ctx_dead(struct vrdma_context *ctx)
 {
 	if (unlikely(atomic_load_explicit(&ctx->dead, memory_order_acquire)))
 		return true;
-	/*
-	 * Acquire: what the device wrote before it was reset is read after this
-	 * load.
-	 */
+	/* Acquire: what the device wrote before its reset is read later. */
 	if (likely(__atomic_load_n(&ctx->status->alive, __ATOMIC_ACQUIRE)))
 		return false;
 	atomic_store_explicit(&ctx->dead, true, memory_order_release);

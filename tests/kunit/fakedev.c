@@ -118,6 +118,7 @@ bool fakedev_put_event(struct fakedev *f, unsigned int queue,
 
 	if (virtio16_to_cpu(&f->vdev, READ_ONCE(ring->avail->idx)) == q->taken)
 		return false;
+	/* Reads the index before the entry; pairs with the driver's barrier. */
 	virt_rmb();
 	i = virtio16_to_cpu(&f->vdev,
 			    ring->avail->ring[q->taken++ & (ring->num - 1)]);

@@ -105,8 +105,7 @@ static inline uint64_t vrd_mem_generation(struct vrd_mem_fabric *mf)
  */
 struct vrd_mem_progress {
 	bool active;
-	struct vrd_wr wr;		/* copy of the entry at sq.head, which the guest may
-					 * change */
+	struct vrd_wr wr;		/* copy of the entry at sq.head */
 	struct vrd_sg local;
 	struct vrd_resp_message msg;
 	uint64_t left;
@@ -121,8 +120,7 @@ struct vrd_mem_qp {
 	uint64_t peer_generation;
 	struct vrd_mem_progress *progress;
 	struct vrd_req req;		/* WAIT_OTHER: for a suspended peer, in its parked list */
-	bool dead;			/* destroyed: must not be served; written with rq.lock
-					 * held as well */
+	bool dead;			/* destroyed: not served; written under both ring locks */
 
 	/* fabric.lock */
 	struct vrd_mem_parked *parked;	/* the list that it is in, or NULL */
@@ -156,10 +154,8 @@ struct vrd_mem_burst {
 	struct vrd_mem_qp *mq;
 	unsigned int poller;		/* index of the poller that runs this turn */
 	struct vrd_counters *count;	/* that poller's counters of the QP's device */
-	uint64_t whole;			/* a slice of this burst: vrd_mem_whole_slice(); 0: not
-					 * known yet */
-	uint64_t slice;			/* bytes that may be copied before the next query for
-					 * other work */
+	uint64_t whole;			/* bytes of a slice: vrd_mem_whole_slice(); 0: not known */
+	uint64_t slice;			/* bytes left before the next query for other work */
 	/* Totals of the requests so far that are not in the counters yet. */
 	uint64_t sent;			/* bytes */
 	uint32_t writes, sends;
