@@ -258,6 +258,8 @@ void vrd_cq_destroy_all(struct vrd_device *dev)
 	vrd_engine_synchronize(dev->engine);
 	for (pos = 0; (cq = vrd_table_next(&dev->cqs, &pos));) {
 		vrd_table_unpublish(&dev->cqs, cq->cqn);
+		/* It may end much later.  The next driver must not get its event. */
+		vrd_event_cq_forget(cq);
 		cq_set_end(cq, false);
 		vrd_end(dev, &cq->end, cq->users, false);
 	}

@@ -519,6 +519,17 @@ static void test_reset(enum null_call call, const char *name)
 	ok(objects_come_to(before), "and all that it used is given back");
 }
 
+/* Restarts the queues; the event queues keep their buffers. */
+static void restart_with_events(struct guest *g)
+{
+	struct guest_vq *vq = &g->vqs[VIRTIO_RDMA_VQ_CONTROL];
+
+	memset(vq->avail, 0, 6 + 2 * vq->num);
+	memset(vq->used, 0, 6 + 8 * vq->num);
+	vq->avail_idx = vq->used_idx = 0;
+	guest_start_queues(g);
+}
+
 /*
  * A QP that a hung call keeps after a reset is not run for the next driver: not even if
  * the host reports an error of it and the device is suspended until the QP has been freed.
@@ -542,7 +553,7 @@ static void test_qp_of_before(void)
 	send_modify(&f, 0, end.qp.qpn, VIRTIO_RDMA_QPS_ERR);
 	ok(host && comes_to(NULL_MODIFY_QP, 1), "a reset leaves a QP that a call uses");
 	vrd_device_reset(g->dev);
-	restart(g);
+	restart_with_events(g);
 	if (guest_init(g) || guest_ctx_create(g, 0, &ctx))
 		guest_fatal("INIT or CREATE_CTX");
 	guest_stop_queues(g);
@@ -555,6 +566,40 @@ static void test_qp_of_before(void)
 	guest_start_queues(g);
 	ok(!guest_event(g, &event, QUIET_MS), "the next driver gets no event of it");
 	ok(serves_pd(g, ctx.id), "and is served");
+	guest_destroy(g);
+	ok(objects_come_to(before), "nothing is left of it");
+}
+
+/*
+ * A completion event that waits for a buffer when the device is reset is not delivered to
+ * the next driver, although the CQ is still there: the host's destroy_cq does not return.
+ */
+static void test_event_of_before(void)
+{
+	long before = null_objects();
+	struct guest *g = new_guest();
+	struct mem_end end = { .g = g };
+	struct guest_qp_init init = { .type = VIRTIO_RDMA_QPT_RC };
+	struct virtio_rdma_cqe cqe;
+	uint32_t cqn;
+
+	mem_end_setup(&end);
+	mem_end_open(&end, &init, 16);
+	mem_attr_to(&end, g->gid, 7);
+	if (mem_bring_up(&end, VIRTIO_RDMA_QPS_INIT) ||
+	    vrd_device_vq_stop(g->dev, VIRTIO_RDMA_VQ_COMP_BASE, NULL))
+		guest_fatal("no INIT, or a queue does not stop");
+	guest_arm(&end.rcq, false);
+	guest_post_recv(&end.qp, NULL, 0);
+	guest_qp_set_state(&end.qp, VIRTIO_RDMA_QPS_ERR);
+	ok(guest_poll_wait(&end.rcq, &cqe, SOON_MS), "a completion event waits for its queue");
+	usleep(QUIET_MS * 1000);
+	null_hold(NULL_DESTROY_CQ, 0);
+	vrd_device_reset(g->dev);
+	restart_with_events(g);
+	ok(!guest_init(g) && null_held(NULL_DESTROY_CQ) && !guest_comp_event(g, 0, &cqn, QUIET_MS),
+	   "after a reset nobody gets it");
+	null_release(NULL_DESTROY_CQ);
 	guest_destroy(g);
 	ok(objects_come_to(before), "nothing is left of it");
 }
@@ -651,6 +696,7 @@ int main(void)
 	test_reset(NULL_DESTROY_QP, "destroy_qp");
 	test_reset(NULL_REG_MR, "reg_mr");
 	test_qp_of_before();
+	test_event_of_before();
 	test_left_behind();
 	test_removal();
 	mem_pair_close(&p);

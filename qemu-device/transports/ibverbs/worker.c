@@ -126,9 +126,15 @@ static void qp_event(struct vrd_ibv_dev *vdev, const struct ibv_async_event *eve
 		atomic_store(&vq->told_error, true);
 		vrd_qp_error(vq->qp, VIRTIO_RDMA_QPS_ERR, VRD_HELD_NONE);
 	}
-	/* It may end long after a reset; the next driver has no QP with that number. */
+	/* After a reset the QP may end late.  The next driver must not get its events. */
 	if (vrd_table_find(&vdev->dev->qps, vq->qp->qpn) == vq->qp)
 		vrd_event_raise(vdev->dev, type, vq->qp->qpn);
+}
+
+static void srq_event(struct vrd_ibv_dev *vdev, const struct vrd_srq *srq, uint32_t type)
+{
+	if (vrd_table_find(&vdev->dev->srqs, srq->srqn))
+		vrd_event_raise(vdev->dev, type, srq->srqn);
 }
 
 static void port_event(struct vrd_ibv_dev *vdev, uint32_t type)
@@ -153,22 +159,21 @@ static void device_gone(struct vrd_ibv_dev *vdev)
 
 static void take_event(struct vrd_ibv_dev *vdev, const struct ibv_async_event *event)
 {
-	const struct vrd_srq *srq;
 	const struct vrd_ibv_cq *vcq;
 	bool ours = event->element.port_num == vdev->port_num;
 
 	switch (event->event_type) {
 	case IBV_EVENT_CQ_ERR:
 		vcq = event->element.cq->cq_context;
-		vrd_event_raise(vdev->dev, VIRTIO_RDMA_EVENT_CQ_ERR, vcq->cq->cqn);
+		if (vrd_table_find(&vdev->dev->cqs, vcq->cq->cqn))
+			vrd_event_raise(vdev->dev, VIRTIO_RDMA_EVENT_CQ_ERR, vcq->cq->cqn);
 		break;
 	case IBV_EVENT_SRQ_ERR:
-		srq = event->element.srq->srq_context;
-		vrd_event_raise(vdev->dev, VIRTIO_RDMA_EVENT_SRQ_ERR, srq->srqn);
+		srq_event(vdev, event->element.srq->srq_context, VIRTIO_RDMA_EVENT_SRQ_ERR);
 		break;
 	case IBV_EVENT_SRQ_LIMIT_REACHED:
-		srq = event->element.srq->srq_context;
-		vrd_event_raise(vdev->dev, VIRTIO_RDMA_EVENT_SRQ_LIMIT_REACHED, srq->srqn);
+		srq_event(vdev, event->element.srq->srq_context,
+			  VIRTIO_RDMA_EVENT_SRQ_LIMIT_REACHED);
 		break;
 	case IBV_EVENT_PORT_ACTIVE:
 		if (ours)
