@@ -949,8 +949,7 @@ struct virtio_rdma_atomic_wqe {
 	__le32 reserved;
 	__le64 swap_add;		/* value to swap in, or to add */
 	__le64 compare;			/* CMP_AND_SWP */
-	struct virtio_rdma_sge sge;	/* 8 bytes, receives the old value in the guest's byte
-					 * order */
+	struct virtio_rdma_sge sge;	/* 8 bytes, gets the old value, guest byte order */
 };
 
 /*
