@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "native.h"
+#include "transport.h"
 
 struct mem_pair p;
 const char *ibdev;
@@ -58,11 +59,31 @@ void drop(void)
 	mem_pair_drop_qps(&p);
 }
 
+/*
+ * True if the poller has taken all receives of b's ring and posted them to the host, or if it
+ * leaves them on the ring, because the QP's path takes them when messages arrive.
+ */
+static bool is_handed_over(struct vrd_qp *qp)
+{
+	bool done;
+
+	vrd_lock(&qp->rq.lock);
+	done = !qp->rq.want_db || qp->rq.head == p.b.qp.rq.producer;
+	vrd_unlock(&qp->rq.lock);
+	return done;
+}
+
 void recv_now(uint32_t offset, uint32_t length)
 {
+	/* Only this thread sends commands, so the QP is not destroyed meanwhile. */
+	struct vrd_qp *qp = vrd_table_find(&p.b.g->dev->qps, p.b.qp.qpn);
+
 	mem_recv(&p.b, offset, length);
-	/* After a change of the memory table all rings are scanned. */
-	guest_set_memory(p.b.g);
+	for (int ms = 0; !is_handed_over(qp); ms++) {
+		if (ms == MEM_WAIT_MS)
+			guest_fatal("the host does not get a receive of QP %u", p.b.qp.qpn);
+		usleep(1000);
+	}
 }
 
 static void parse_gid(const char *text, uint8_t gid[16])
