@@ -51,10 +51,14 @@ static void client_send(struct vrdmad_stats_client *c)
 	client_close(c);
 }
 
-static void client_receive(struct vrdmad_stats_client *c)
+/*
+ * Looks at the request, and leaves it in the socket: descriptors that the client sent with it
+ * would be closed by the thread that takes it, which may sleep.  Called for new data only,
+ * because the source is edge triggered.
+ */
+static void client_receive(struct vrdmad_stats_client *c, bool ended)
 {
-	ssize_t n = recv(c->source.fd, c->request + c->request_len,
-			 sizeof(c->request) - c->request_len, MSG_DONTWAIT);
+	ssize_t n = recv(c->source.fd, c->request, sizeof(c->request), MSG_DONTWAIT | MSG_PEEK);
 	char *end;
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
@@ -63,10 +67,9 @@ static void client_receive(struct vrdmad_stats_client *c)
 		client_close(c);
 		return;
 	}
-	c->request_len += (size_t)n;
-	end = memchr(c->request, '\n', c->request_len);
+	end = memchr(c->request, '\n', (size_t)n);
 	if (!end) {
-		if (c->request_len == sizeof(c->request))
+		if (ended || n == sizeof(c->request))
 			client_close(c);
 		return;
 	}
@@ -91,7 +94,7 @@ static void client_ready(struct vrdmad_source *src, uint32_t events)
 	if (c->reply)
 		client_send(c);
 	else if (events & EPOLLIN)
-		client_receive(c);
+		client_receive(c, events & (EPOLLHUP | EPOLLRDHUP));
 	else
 		client_close(c);
 }
@@ -124,9 +127,9 @@ static void stats_accept(struct vrdmad_source *src, uint32_t events)
 			c = other;
 	}
 	client_close(c);
-	c->request_len = 0;
 	c->serial = ++stats->serial;
-	if (vrdmad_loop_add(stats->loop, &c->source, fd, EPOLLIN) < 0)
+	if (vrdmad_loop_add(stats->loop, &c->source, fd,
+			    EPOLLIN | EPOLLRDHUP | EPOLLET) < 0)
 		vrd_closer_close(stats->closer, fd);
 }
 

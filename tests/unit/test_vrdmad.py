@@ -9,6 +9,7 @@ import os
 import random
 import re
 import select
+import signal
 import socket
 import struct
 import subprocess
@@ -711,9 +712,12 @@ def blocking_descriptors(binary):
             asker.connect(stats)
             with lingering_socket(c, slow) as sock:
                 fd = sock.detach()
+            # Stopped meanwhile: the daemon's reference has to be the last one.
+            daemon.proc.send_signal(signal.SIGSTOP)
             socket.send_fds(asker, [b"x" * 4096], [fd])
             os.close(fd)
             asker.close()
+            daemon.proc.send_signal(signal.SIGCONT)
             served("a TCP socket from a client of the statistics")
     stopped = daemon.stop()
     folder.cleanup()
