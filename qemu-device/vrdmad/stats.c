@@ -52,24 +52,31 @@ static void client_send(struct vrdmad_stats_client *c)
 }
 
 /*
- * Looks at the request, and leaves it in the socket: descriptors that the client sent with it
- * would be closed by the thread that takes it, which may sleep.  Called for new data only,
- * because the source is edge triggered.
+ * Looks before it takes.  A client may send descriptors with its request; the thread that takes
+ * such a message without room for them closes them, and that may sleep.  A look at it changes
+ * nothing, and MSG_CTRUNC reports the descriptors.
  */
-static void client_receive(struct vrdmad_stats_client *c, bool ended)
+static void client_receive(struct vrdmad_stats_client *c)
 {
-	ssize_t n = recv(c->source.fd, c->request, sizeof(c->request), MSG_DONTWAIT | MSG_PEEK);
+	struct iovec iov = {
+		.iov_base = c->request + c->request_len,
+		.iov_len = sizeof(c->request) - c->request_len,
+	};
+	struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1 };
+	ssize_t n = recvmsg(c->source.fd, &mh, MSG_DONTWAIT | MSG_PEEK);
 	char *end;
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
-	if (n <= 0) {
+	if (n <= 0 || (mh.msg_flags & MSG_CTRUNC) ||
+	    recv(c->source.fd, iov.iov_base, (size_t)n, MSG_DONTWAIT) != n) {
 		client_close(c);
 		return;
 	}
-	end = memchr(c->request, '\n', (size_t)n);
+	c->request_len += (size_t)n;
+	end = memchr(c->request, '\n', c->request_len);
 	if (!end) {
-		if (ended || n == sizeof(c->request))
+		if (c->request_len == sizeof(c->request))
 			client_close(c);
 		return;
 	}
@@ -94,7 +101,7 @@ static void client_ready(struct vrdmad_source *src, uint32_t events)
 	if (c->reply)
 		client_send(c);
 	else if (events & EPOLLIN)
-		client_receive(c, events & (EPOLLHUP | EPOLLRDHUP));
+		client_receive(c);
 	else
 		client_close(c);
 }
@@ -127,9 +134,9 @@ static void stats_accept(struct vrdmad_source *src, uint32_t events)
 			c = other;
 	}
 	client_close(c);
+	c->request_len = 0;
 	c->serial = ++stats->serial;
-	if (vrdmad_loop_add(stats->loop, &c->source, fd,
-			    EPOLLIN | EPOLLRDHUP | EPOLLET) < 0)
+	if (vrdmad_loop_add(stats->loop, &c->source, fd, EPOLLIN) < 0)
 		vrd_closer_close(stats->closer, fd);
 }
 

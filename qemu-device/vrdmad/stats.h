@@ -26,6 +26,7 @@ struct vrdmad_stats_client {
 	struct vrdmad_stats *stats;
 	struct vrdmad_source source;
 	char request[16];
+	size_t request_len;
 	char *reply;			/* NULL: the request is not complete */
 	size_t reply_len, sent;
 	uint64_t serial;		/* a new client replaces the one with the lowest number */
