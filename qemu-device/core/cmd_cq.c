@@ -217,8 +217,8 @@ int vrd_cmd_resize_cq(struct vrd_cmd *cmd)
 	cq->entries = l.entries;
 	cq->offset = l.ring_offset;
 	cq->ctrl_offset = l.ctrl_offset;
-	/* Pollers read the arm word without the lock. */
-	__atomic_store_n(&cq->ctrl, vrd_buf_at(&cq->buf, cq->ctrl_offset), __ATOMIC_RELAXED);
+	/* Pollers read the arm word without the lock: pairs with the acquire in ctrl_of(). */
+	__atomic_store_n(&cq->ctrl, vrd_buf_at(&cq->buf, cq->ctrl_offset), __ATOMIC_RELEASE);
 	cq->producer = 0;
 	cq->consumer = 0;
 	/* No arming in the new control words has been answered with an event. */

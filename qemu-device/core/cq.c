@@ -55,7 +55,7 @@ static inline bool armed_for(const struct vrd_cq *cq, uint32_t arm, bool solicit
  */
 static inline const struct virtio_rdma_cq_ctrl *ctrl_of(const struct vrd_cq *cq)
 {
-	return __atomic_load_n(&cq->ctrl, __ATOMIC_RELAXED);
+	return __atomic_load_n(&cq->ctrl, __ATOMIC_ACQUIRE);
 }
 
 static VRD_NOINLINE void fire(struct vrd_cq *cq, bool solicited)
