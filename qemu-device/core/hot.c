@@ -12,7 +12,35 @@
  *
  * Threading: all data belong to the poller.
  */
+#include "compiler.h"
 #include "poller_internal.h"
+#include "ticks.h"
+
+/* Requests found at a look: with fewer, look more often; with ENOUGH, no longer interval. */
+#define HOLD_MIN	2
+#define HOLD_ENOUGH	16
+#define HOLD_MAX	64
+
+/*
+ * Chooses the time until the next look at a ring in which @num new requests were found.
+ *
+ * Each look takes the line of the producer index from the guest's CPU.  A guest that posts
+ * requests one by one, without waiting for their completions, would have to fetch the line
+ * again for each of them.  So the poller looks less often if the guest posts faster than it
+ * looks: it found requests at the first look after the last ones, which is too early for an
+ * answer to their completions.
+ */
+static VRD_NOINLINE void adapt(const struct vrd_poller *poller, struct vrd_hot_ring *hot,
+			       uint32_t num)
+{
+	const uint32_t min = poller->engine->quantum_ticks / 64;
+
+	if (hot->missed || (hot->hold && num < HOLD_MIN) || num > HOLD_MAX)
+		hot->hold = hot->hold > min ? hot->hold / 2 : 0;
+	else if (num < HOLD_ENOUGH)
+		hot->hold = !hot->hold ? min : hot->hold < 8 * min ? 2 * hot->hold : hot->hold;
+	hot->found = vrd_ticks();
+}
 
 bool vrd_hot_scan(struct vrd_poller *poller)
 {
@@ -21,10 +49,18 @@ bool vrd_hot_scan(struct vrd_poller *poller)
 
 	for (unsigned int i = 0; i < poller->num_hot; i++) {
 		struct vrd_hot_ring *hot = &poller->hot[i];
-		uint32_t producer = vrd_load32(hot->producer);
+		uint32_t producer;
 
-		if (producer == hot->seen)
+		if (vrd_unlikely(hot->hold) && vrd_ticks() - hot->found < hot->hold)
 			continue;
+		producer = vrd_load32(hot->producer);
+		if (producer == hot->seen) {
+			hot->missed = true;
+			continue;
+		}
+		if (hot->hold || !hot->missed)
+			adapt(poller, hot, producer - hot->seen);
+		hot->missed = false;
 		vrd_sq_prefetch(hot->qp, hot->seen);
 		hot->seen = producer;
 		hot->used = poller->turn;
@@ -139,6 +175,8 @@ void vrd_hot_add(struct vrd_poller *poller, struct vrd_qp *qp)
 	/* The caller runs the QP, which takes at least the entries up to this index. */
 	hot->seen = vrd_load32(hot->producer);
 	hot->used = poller->turn;
+	hot->missed = true;
+	hot->hold = 0;
 	hot->qp = qp;
 	hot->dev = qp->sched.dev;
 	qp->sched.hot = poller->num_hot++;

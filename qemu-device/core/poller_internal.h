@@ -22,9 +22,8 @@
 #define VRD_HOT_RINGS		64
 /* A ring may be removed from the hot list for another one after this many turns without work. */
 #define VRD_HOT_IDLE_TURNS	4096
-/* Work requests in one burst of a QP that is alone, and of other QPs. */
-#define VRD_SQ_BUDGET_ALONE	64
-#define VRD_SQ_BUDGET		16
+/* Work requests in one burst of a QP. */
+#define VRD_SQ_BUDGET		64
 /* Time and bytes that a device may use before the next device runs. */
 #define VRD_QUANTUM_NS		10000
 #define VRD_QUANTUM_BYTES	(256 << 10)
@@ -170,6 +169,9 @@ struct vrd_cq_batch {
 struct vrd_hot_ring {
 	const __le32 *producer;
 	uint32_t seen;				/* producer for which the QP was scheduled */
+	uint32_t hold;				/* ticks between looks, or 0: see adapt() */
+	bool missed;				/* a look since the last find found nothing */
+	uint64_t found;				/* the last find, in ticks; only with @hold */
 	uint64_t used;				/* turn in which the producer last moved */
 	struct vrd_qp *qp;
 	const struct vrd_dev_sched *dev;	/* of the QP */
