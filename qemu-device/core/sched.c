@@ -22,6 +22,7 @@
 #include "compiler.h"
 #include "poller_internal.h"
 #include "ticks.h"
+#include "wqe.h"
 
 /* Bursts between two reads of the clock; it is also read after more than this many bytes. */
 #define BURSTS_PER_LOOK	2
@@ -199,8 +200,7 @@ bool vrd_sched_take_posted(struct vrd_poller *poller)
 /* ---- bursts --------------------------------------------------------------------- */
 
 /* Runs one burst of a QP that is not queued; true if it must be queued. */
-static VRD_INLINE bool run_qp(struct vrd_poller *poller, struct vrd_qp *qp, unsigned int budget,
-			      bool *worked)
+static VRD_INLINE bool run_qp(struct vrd_poller *poller, struct vrd_qp *qp, bool *worked)
 {
 	struct vrd_device *dev = qp->dev;
 	uint32_t head, moved;
@@ -222,7 +222,7 @@ static VRD_INLINE bool run_qp(struct vrd_poller *poller, struct vrd_qp *qp, unsi
 	poller->burst_questions = 0;
 	head = qp->sq.head;
 	moved = qp->sched.moved;
-	run = qp->path->sq_run(qp, budget);
+	run = qp->path->sq_run(qp, VRD_SQ_BUDGET);
 	poller->burst_bytes += qp->sched.moved - moved;
 	*worked |= run == VRD_RUN_MORE || head != qp->sq.head;
 	qp->sched.head = qp->sq.head;
@@ -250,7 +250,7 @@ bool vrd_run_at_once(struct vrd_poller *poller, struct vrd_qp *qp)
 {
 	bool worked = false;
 
-	if (run_qp(poller, qp, VRD_SQ_BUDGET_ALONE, &worked))
+	if (run_qp(poller, qp, &worked))
 		vrd_run_queue_add(poller, qp);
 	return worked;
 }
@@ -283,6 +283,20 @@ static void replenish(struct vrd_poller *poller, struct vrd_dev_sched *ds)
 		ds->bytes = VRD_QUANTUM_BYTES;
 }
 
+/* Fetches the first entries of the QP that will probably run next, while another one runs. */
+static void prefetch_next(const struct vrd_dev_sched *ds)
+{
+	const struct vrd_qp *qp = TAILQ_FIRST(&ds->queue);
+
+	if (!qp) {
+		ds = TAILQ_NEXT(ds, link);
+		qp = ds ? TAILQ_FIRST(&ds->queue) : NULL;
+	}
+	if (qp && qp->sq.entries)
+		for (unsigned int i = 0; i < VRD_SQ_AHEAD; i++)
+			vrd_sq_prefetch(qp, qp->sq.head + i);
+}
+
 /*
  * Runs the turn of one device, which begins at @now, in ticks; returns the time of its end.
  * Each of its QPs gets at most one burst, so that all QPs of a small number are run.
@@ -290,7 +304,6 @@ static void replenish(struct vrd_poller *poller, struct vrd_dev_sched *ds)
 static uint64_t run_device(struct vrd_poller *poller, struct vrd_dev_sched *ds, uint64_t now,
 			   bool *worked)
 {
-	unsigned int budget = poller->run_len > 1 ? VRD_SQ_BUDGET : VRD_SQ_BUDGET_ALONE;
 	unsigned int left = ds->num, bursts = 0, bytes = 0;
 
 	replenish(poller, ds);
@@ -305,7 +318,8 @@ static uint64_t run_device(struct vrd_poller *poller, struct vrd_dev_sched *ds, 
 		ds->num--;
 		poller->run_len--;
 		qp->sched.moved = 0;
-		if (run_qp(poller, qp, budget, worked))
+		prefetch_next(ds);
+		if (run_qp(poller, qp, worked))
 			vrd_run_queue_add(poller, qp);
 		ds->bytes -= qp->sched.moved;
 		bytes += qp->sched.moved;
@@ -316,7 +330,7 @@ static uint64_t run_device(struct vrd_poller *poller, struct vrd_dev_sched *ds, 
 			ds->ticks -= now - then;
 			bytes = 0;
 			/* Another device runs now; this one keeps the rest of its quantum. */
-			if (ds->num && vrd_hot_pending_elsewhere(poller, ds))
+			if (left && ds->num && vrd_hot_pending_elsewhere(poller, ds))
 				break;
 		}
 	}

@@ -21,6 +21,9 @@
 #define VRD_WQE_FLAGS		(VIRTIO_RDMA_WQE_SIGNALED | VIRTIO_RDMA_WQE_SOLICITED | \
 				 VIRTIO_RDMA_WQE_FENCE | VIRTIO_RDMA_WQE_INLINE)
 
+/* Entries of a send ring that are prefetched. */
+#define VRD_SQ_AHEAD	5UL
+
 /* Address of entry @index, or NULL if its page is not RAM now. */
 static VRD_INLINE const uint8_t *vrd_ring_entry(const struct vrd_buf *buf,
 						const struct vrd_ring *ring, uint32_t index)
@@ -115,13 +118,20 @@ static VRD_INLINE enum vrd_fetch vrd_sq_fetch(struct vrd_qp *qp, struct vrd_wr *
 	if (vrd_unlikely(!entry))
 		return VRD_FETCH_BAD;
 	/*
-	 * The guest's CPU wrote this line; also prefetch one that is needed soon.  At the end
-	 * of a page this is an unrelated line, which is harmless.
+	 * The guest's CPU wrote this line.  Also prefetch one that is needed soon: its transfer
+	 * takes as long as several short requests.  At the end of a page this is an unrelated
+	 * line, which is harmless.
 	 */
-	__builtin_prefetch(entry + (2UL << sq->stride_shift));
+	__builtin_prefetch(entry + (VRD_SQ_AHEAD << sq->stride_shift));
 	if (vrd_likely(vrd_wqe_plain(qp, wr, (const void *)entry)))
 		return VRD_FETCH_OK;
 	return vrd_wqe_any(qp, wr, entry) ? VRD_FETCH_OK : VRD_FETCH_BAD;
+}
+
+/* True if the ring has another entry, as far as vrd_sq_look() looks. */
+static VRD_INLINE bool vrd_sq_has_more(struct vrd_qp *qp)
+{
+	return qp->sq.head != qp->sq.tail || vrd_sq_look(qp) != VRD_FETCH_EMPTY;
 }
 
 /* Inline version of vrd_rq_take(). */

@@ -327,7 +327,7 @@ static VRD_INLINE enum vrd_run vrd_mem_rc_run(struct vrd_mem_burst *b, unsigned 
 		if (vrd_unlikely(run != VRD_RUN_IDLE))
 			return run;
 	}
-	return VRD_RUN_MORE;
+	return vrd_sq_has_more(b->qp) ? VRD_RUN_MORE : VRD_RUN_IDLE;
 }
 
 /* ---- the turn ------------------------------------------------------------------ */
