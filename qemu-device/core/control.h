@@ -76,6 +76,10 @@ void vrd_control_destroy(struct vrd_device *dev);
 void vrd_control_abandon(struct vrd_device *dev);
 /* device.c: the last part of vrd_device_destroy(); there is no control thread any more. */
 void vrd_device_finish(struct vrd_device *dev);
+/* device.c: the driver of before is gone without a reset; dev->lock. */
+void vrd_device_forget(struct vrd_device *dev);
+/* device_vq.c: stops all virtqueues; dev->lock. */
+void vrd_device_stop_vqs(struct vrd_device *dev);
 /* Makes the thread check all queues; any thread. */
 void vrd_control_wake(struct vrd_device *dev);
 /* Each write to @fd makes the thread check queue @vq; unwatch @fd before closing it. */

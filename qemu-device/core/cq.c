@@ -23,6 +23,7 @@
 #include "transport.h"
 #include "event.h"
 #include "poller_internal.h"
+#include "store.h"
 #include "trace.h"
 
 void vrd_cq_init(struct vrd_cq *cq)
@@ -67,7 +68,7 @@ static VRD_NOINLINE void fire(struct vrd_cq *cq, bool solicited)
 	arm = cq->ctrl ? vrd_load32(&cq->ctrl->arm) : 0;
 	if (armed_for(cq, arm, solicited)) {
 		atomic_store_explicit(&cq->fired, arm, memory_order_relaxed);
-		vrd_store32_release(&cq->ctrl->fired, arm);
+		vrd_guest_store32_release(cq->dev, &cq->ctrl->fired, arm);
 		vrd_event_cq(cq);
 	}
 	vrd_unlock(&cq->lock);
@@ -159,6 +160,7 @@ static inline void write_cqe(struct vrd_cq *cq, void *entry, const struct virtio
 	__atomic_store_n(&to32[6], from32[6], __ATOMIC_RELAXED);
 	/* With the phase, which is zero in *@cqe.  The guest loads exactly this word. */
 	__atomic_store_n(&to32[7], from32[7] | htole32(phase << 24), __ATOMIC_RELEASE);
+	vrd_stored(cq->dev, entry, sizeof(*cqe));
 }
 
 static VRD_NOINLINE void fail(struct vrd_cq *cq)

@@ -23,6 +23,7 @@
 #include <string.h>
 
 #include "poller_internal.h"
+#include "store.h"
 
 /* ---- contexts: awake and asleep --------------------------------------------- */
 
@@ -98,7 +99,7 @@ static void ctx_attach(struct vrd_poller *poller, void *arg)
 	if (pdev->sched.suspended)
 		pdev->ring_generation--;
 	else if (slots->db)
-		vrd_store32(&slots->db->need_wakeup, 1);
+		vrd_guest_store32(slots->ctx->dev, &slots->db->need_wakeup, 1);
 	put_asleep(poller, slots);
 }
 
@@ -270,7 +271,7 @@ static void ring_attach(struct vrd_ctx_slots *slots, struct vrd_ring *ring, uint
 	if (slots->pdev->sched.suspended)
 		slots->pdev->ring_generation--;
 	else if (ring->ctrl)
-		vrd_store32(&ring->ctrl->need_db, need_db);
+		vrd_guest_store32(vrd_ring_dev(ring), &ring->ctrl->need_db, need_db);
 }
 
 static void ring_detach(struct vrd_poller *poller, struct vrd_ctx_slots *slots,
@@ -377,7 +378,7 @@ void vrd_doorbell_set_need_wakeup(struct vrd_poller *poller, uint32_t need_wakeu
 
 	TAILQ_FOREACH(slots, &poller->awake, link)
 		if (slots->db)
-			vrd_store32(&slots->db->need_wakeup, need_wakeup);
+			vrd_guest_store32(slots->ctx->dev, &slots->db->need_wakeup, need_wakeup);
 }
 
 void vrd_doorbell_sleep(struct vrd_poller *poller)
@@ -414,7 +415,7 @@ void vrd_doorbell_suspend(struct vrd_poller *poller, void *dev)
 		if (slots->pdev != pdev)
 			continue;
 		if (slots->db)
-			vrd_store32(&slots->db->need_wakeup, 1);
+			vrd_guest_store32(slots->ctx->dev, &slots->db->need_wakeup, 1);
 		take_awake(poller, slots);
 		put_asleep(poller, slots);
 	}
@@ -428,7 +429,7 @@ static void resume_all(struct vrd_poller *poller, struct vrd_poller_dev *pdev)
 	TAILQ_FOREACH(slots, &pdev->asleep, link) {
 		slots->db = slots->ctx->db;
 		if (slots->db)
-			vrd_store32(&slots->db->need_wakeup, 1);
+			vrd_guest_store32(slots->ctx->dev, &slots->db->need_wakeup, 1);
 		walk_begin(poller, slots, VRD_WALK_RESUME);
 	}
 }
@@ -490,14 +491,14 @@ static void resume_ring(struct vrd_poller *poller, struct vrd_ring *ring)
 	if (qp && ring == &qp->sq) {
 		/* A hot ring was rung since the resume: its need_db is correct. */
 		if (ring->ctrl && qp->sched.hot < 0)
-			vrd_store32(&ring->ctrl->need_db, 1);
+			vrd_guest_store32(vrd_ring_dev(ring), &ring->ctrl->need_db, 1);
 		vrd_run_queue_add(poller, qp);
 		return;
 	}
 	/* Transports change want_db under this lock. */
 	vrd_lock(&ring->lock);
 	if (ring->ctrl)
-		vrd_store32(&ring->ctrl->need_db, ring->want_db);
+		vrd_guest_store32(vrd_ring_dev(ring), &ring->ctrl->need_db, ring->want_db);
 	vrd_unlock(&ring->lock);
 }
 

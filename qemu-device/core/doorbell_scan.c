@@ -12,6 +12,7 @@
  */
 #include "path.h"
 #include "poller_internal.h"
+#include "store.h"
 
 /* Word @i of a line of bytes; in the last word only the bytes below byte @num. */
 static inline uint64_t load_word(const __u8 *bytes, unsigned int i, unsigned int num)
@@ -147,7 +148,7 @@ static uint64_t take_dirty(struct scan *scan, struct scan_group *sg)
 			break;
 		}
 		scan->bytes_left--;
-		vrd_store8(&dirty[i], 0);
+		vrd_guest_store8(slots->ctx->dev, &dirty[i], 0);
 		taken |= 1ULL << i;
 		set &= ~(1ULL << i);
 	}
@@ -221,7 +222,7 @@ static void scan_page(struct vrd_poller *poller, struct vrd_ctx_slots *slots, st
 
 	if (!slots->awake) {
 		vrd_ctx_slots_wake(poller, slots);
-		vrd_store32(&db->need_wakeup, 0);
+		vrd_guest_store32(slots->ctx->dev, &db->need_wakeup, 0);
 	}
 	if (scan->num + VRD_SCAN_GROUPS > SCAN_GROUPS)
 		scan_finish(poller, scan);
@@ -231,7 +232,7 @@ static void scan_page(struct vrd_poller *poller, struct vrd_ctx_slots *slots, st
 		unsigned int group = __builtin_ctzll(after ? after : groups);
 
 		__builtin_prefetch(&db->dirty[group * 64], 1);
-		vrd_store8(&db->summary[group], 0);
+		vrd_guest_store8(slots->ctx->dev, &db->summary[group], 0);
 		scan->group[scan->num++] = (struct scan_group){ .slots = slots, .group = group };
 		groups &= ~(1ULL << group);
 		slots->again &= ~(1ULL << group);

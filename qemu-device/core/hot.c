@@ -14,6 +14,7 @@
  */
 #include "compiler.h"
 #include "poller_internal.h"
+#include "store.h"
 #include "ticks.h"
 
 /* Requests found at a look: with fewer, look more often; with ENOUGH, no longer interval. */
@@ -121,7 +122,7 @@ static void hot_give_up(struct vrd_poller *poller, unsigned int i)
 	uint32_t seen = poller->hot[i].seen;
 
 	hot_take_out(poller, i);
-	vrd_store32(&qp->sq.ctrl->need_db, 1);
+	vrd_guest_store32(qp->dev, &qp->sq.ctrl->need_db, 1);
 	/* pairs with the driver's barrier between its store of producer and its load of need_db */
 	vrd_full_barrier();
 	if (vrd_load32(&qp->sq.ctrl->producer) != seen)
@@ -169,7 +170,7 @@ void vrd_hot_add(struct vrd_poller *poller, struct vrd_qp *qp)
 		return;
 	if (poller->num_hot == VRD_HOT_RINGS && !hot_make_room(poller, qp->sched.dev))
 		return;
-	vrd_store32(&qp->sq.ctrl->need_db, 0);
+	vrd_guest_store32(qp->dev, &qp->sq.ctrl->need_db, 0);
 	hot = &poller->hot[poller->num_hot];
 	hot->producer = &qp->sq.ctrl->producer;
 	/* The caller runs the QP, which takes at least the entries up to this index. */
@@ -208,15 +209,18 @@ void vrd_hot_suspend(struct vrd_poller *poller, const struct vrd_device *dev)
 		 * The QP is run after the resume, so requests that were posted before this
 		 * store are found.
 		 */
-		vrd_store32(&qp->sq.ctrl->need_db, 1);
+		vrd_guest_store32(qp->dev, &qp->sq.ctrl->need_db, 1);
 		vrd_run_queue_add(poller, qp);
 	}
 }
 
 void vrd_hot_set_need_db(struct vrd_poller *poller, uint32_t need_db)
 {
-	for (unsigned int i = 0; i < poller->num_hot; i++)
-		vrd_store32(&poller->hot[i].qp->sq.ctrl->need_db, need_db);
+	for (unsigned int i = 0; i < poller->num_hot; i++) {
+		struct vrd_qp *qp = poller->hot[i].qp;
+
+		vrd_guest_store32(qp->dev, &qp->sq.ctrl->need_db, need_db);
+	}
 }
 
 /*

@@ -299,6 +299,12 @@ struct vrd_counters {
 	_Alignas(64) _Atomic uint64_t n[VIRTIO_RDMA_STAT_COUNT];
 };
 
+/* The pages that the device has written: see vrd_device_set_dirty_log(). */
+struct vrd_dirty_log {
+	uint8_t *bitmap;
+	uint64_t pages;			/* bits in the bitmap */
+};
+
 struct vrd_device {
 	struct vrd_engine *engine;
 	/*
@@ -366,6 +372,8 @@ struct vrd_device {
 	 * at the start of each burst and slice.
 	 */
 	_Atomic uint32_t suspended;
+	const struct vrd_dirty_log *dirty;	/* dirty.c: one of @dirty_log, or NULL */
+	struct vrd_dirty_log dirty_log[2];
 	_Atomic bool broken;
 	int error_fd;
 	int lost_fd;			/* memory that replaces lost mappings: mem_map.c */
@@ -387,6 +395,11 @@ struct vrd_device {
 	struct vrd_poller *poller;	/* home poller: watches the doorbell kick */
 	int db_kick_fd;			/* descriptor that the pollers watch, or -1: engine lock */
 };
+
+static inline struct vrd_device *vrd_ring_dev(const struct vrd_ring *ring)
+{
+	return ring->srq ? ring->srq->dev : ring->qp->dev;
+}
 
 /* For the poller, which does not always hold a ring lock. */
 static inline const struct vrd_path_ops *vrd_qp_path(const struct vrd_qp *qp)

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "responder.h"
+#include "store.h"
 #include "wqe.h"
 
 #define GRH_LEN		40U		/* of a datagram, before the payload */
@@ -296,6 +297,7 @@ enum vrd_resp_result vrd_resp_atomic(struct vrd_resp *resp, struct vrd_resp_mess
 	} else {
 		*old = __atomic_fetch_add(word, req->swap_add, __ATOMIC_SEQ_CST);
 	}
+	vrd_stored(resp->qp->dev, word, sizeof(*word));
 	return VRD_RESP_OK;
 }
 

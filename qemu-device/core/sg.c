@@ -130,6 +130,8 @@ enum vrd_sg_fault vrd_sg_copy(struct vrd_sg *dst, struct vrd_sg *src, uint64_t l
 			vrd_move_last(dst->hva, src->hva, n);
 		else
 			memmove(dst->hva, src->hva, n);
+		if (dst->dev)
+			vrd_stored(dst->dev, dst->hva, n);
 		sg_advance(src, n);
 		sg_advance(dst, n);
 		length -= n;

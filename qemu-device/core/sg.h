@@ -13,6 +13,7 @@
 #define VRD_SG_H
 
 #include "move.h"
+#include "store.h"
 #include "transport.h"
 
 struct vrd_sg {
@@ -24,6 +25,7 @@ struct vrd_sg {
 	uint32_t offset;		/* in *sge: the end of the run */
 	const struct vrd_mr *mr;	/* region of *sge; NULL: not looked up in this turn */
 	const struct vrd_mr_run *next;	/* pages after the run in @mr; NULL: unknown */
+	struct vrd_device *dev;		/* the owner of guest memory; NULL: the host's memory */
 	struct vrd_qp *qp;		/* the QP that uses the keys */
 	const struct vrd_pd *pd;	/* the PD of the keys */
 	uint32_t access;		/* access rights that @mr must grant */
@@ -42,6 +44,7 @@ static inline void vrd_sg_host(struct vrd_sg *sg, void *hva, uint64_t length)
 	sg->run = length;
 	sg->left = 0;
 	sg->sge = NULL;
+	sg->dev = NULL;
 }
 
 /* The first @length bytes of @num SGEs.  @qp uses their keys, in PD @pd. */
@@ -56,6 +59,7 @@ static inline void vrd_sg_init(struct vrd_sg *sg, struct vrd_qp *qp, const struc
 	sg->offset = 0;
 	sg->mr = NULL;
 	sg->next = NULL;
+	sg->dev = qp->dev;
 	sg->qp = qp;
 	sg->pd = pd;
 	sg->access = access;
@@ -98,6 +102,7 @@ static VRD_INLINE bool vrd_sg_open(struct vrd_sg *sg, struct vrd_qp *qp, const s
 			return false;
 		if (vrd_likely(mr->linear)) {
 			vrd_sg_host(sg, mr->linear + (sge->addr - mr->iova), length);
+			sg->dev = qp->dev;
 			return true;
 		}
 	}
@@ -119,6 +124,8 @@ static VRD_INLINE enum vrd_sg_fault vrd_sg_copy_whole(struct vrd_sg *dst, struct
 	if (vrd_unlikely(!length || length > dst->run || length > src->run))
 		return vrd_sg_copy(dst, src, length, true);
 	vrd_move_last(dst->hva, src->hva, length);
+	if (dst->dev)
+		vrd_stored(dst->dev, dst->hva, length);
 	return VRD_SG_OK;
 }
 

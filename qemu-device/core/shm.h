@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Access to words that the guest shares with the device (little-endian), and barriers.
+ * Loads of words that the guest shares with the device (little-endian), and barriers.  Stores:
+ * store.h.
  *
  * The guest may change any of these words at any time: load a word once, check the copy, use
  * the copy.  All accesses are atomic, so that neither the compiler nor the thread sanitizer
@@ -25,11 +26,6 @@ static inline uint8_t vrd_load8(const __u8 *p)
 	return __atomic_load_n(p, __ATOMIC_RELAXED);
 }
 
-static inline void vrd_store8(__u8 *p, uint8_t v)
-{
-	__atomic_store_n(p, v, __ATOMIC_RELAXED);
-}
-
 static inline uint16_t vrd_load16(const __le16 *p)
 {
 	return le16toh(__atomic_load_n(p, __ATOMIC_RELAXED));
@@ -38,16 +34,6 @@ static inline uint16_t vrd_load16(const __le16 *p)
 static inline uint16_t vrd_load16_acquire(const __le16 *p)
 {
 	return le16toh(__atomic_load_n(p, __ATOMIC_ACQUIRE));
-}
-
-static inline void vrd_store16(__le16 *p, uint16_t v)
-{
-	__atomic_store_n(p, htole16(v), __ATOMIC_RELAXED);
-}
-
-static inline void vrd_store16_release(__le16 *p, uint16_t v)
-{
-	__atomic_store_n(p, htole16(v), __ATOMIC_RELEASE);
 }
 
 static inline uint32_t vrd_load32(const __le32 *p)
@@ -60,24 +46,9 @@ static inline uint32_t vrd_load32_acquire(const __le32 *p)
 	return le32toh(__atomic_load_n(p, __ATOMIC_ACQUIRE));
 }
 
-static inline void vrd_store32(__le32 *p, uint32_t v)
-{
-	__atomic_store_n(p, htole32(v), __ATOMIC_RELAXED);
-}
-
-static inline void vrd_store32_release(__le32 *p, uint32_t v)
-{
-	__atomic_store_n(p, htole32(v), __ATOMIC_RELEASE);
-}
-
 static inline uint64_t vrd_load64(const __le64 *p)
 {
 	return le64toh(__atomic_load_n(p, __ATOMIC_RELAXED));
-}
-
-static inline void vrd_store64(__le64 *p, uint64_t v)
-{
-	__atomic_store_n(p, htole64(v), __ATOMIC_RELAXED);
 }
 
 /*

@@ -17,7 +17,7 @@
 #include "transport.h"
 #include "mem.h"
 #include "notify.h"
-#include "shm.h"
+#include "store.h"
 #include "virtq.h"
 
 /* Layout of the used ring: flags, idx, {id, len}[num], avail_event. */
@@ -282,7 +282,7 @@ enum vrd_vq_pop vrd_vq_pop_locked(struct vrd_vq *vq, struct vrd_vq_elem *elem)
 		return corrupt(vq, wrong, elem->head);
 	vq->last_avail++;
 	if (vq->event_idx && vq->kicks_wanted)
-		vrd_store16(USED_EVENT_OF_AVAIL(vq), vq->last_avail);
+		vrd_guest_store16(vq->dev, USED_EVENT_OF_AVAIL(vq), vq->last_avail);
 	return VRD_VQ_GOT;
 }
 
@@ -301,10 +301,10 @@ void vrd_vq_want_kick_locked(struct vrd_vq *vq, bool want)
 		 * The driver kicks when its index passes this one.  An index that it has just
 		 * passed is passed again only after 65536 entries.
 		 */
-		vrd_store16(USED_EVENT_OF_AVAIL(vq),
+		vrd_guest_store16(vq->dev, USED_EVENT_OF_AVAIL(vq),
 			    want ? vq->last_avail : (uint16_t)(vq->last_avail - 1));
 	} else {
-		vrd_store16(USED_FLAGS(vq), want ? 0 : VRING_USED_F_NO_NOTIFY);
+		vrd_guest_store16(vq->dev, USED_FLAGS(vq), want ? 0 : VRING_USED_F_NO_NOTIFY);
 	}
 	/*
 	 * Pairs with the driver's barrier between its store of the index and its load of this
@@ -322,11 +322,11 @@ void vrd_vq_push_locked(struct vrd_vq *vq, const struct vrd_vq_elem *elem, uint3
 	if (!vq->used || !vq->running || vq->broken)
 		return;
 	entry = USED_RING(vq, vq->used_idx & (vq->num - 1));
-	vrd_store32(&entry[0], elem->head);
-	vrd_store32(&entry[1], written);
+	vrd_guest_store32(vq->dev, &entry[0], elem->head);
+	vrd_guest_store32(vq->dev, &entry[1], written);
 	vq->used_idx++;
 	/* Release: entry and data come before the index. */
-	vrd_store16_release(USED_IDX(vq), vq->used_idx);
+	vrd_guest_store16_release(vq->dev, USED_IDX(vq), vq->used_idx);
 }
 
 void vrd_vq_signal_locked(struct vrd_vq *vq)
@@ -434,7 +434,7 @@ bool vrd_vq_write(struct vrd_vq *vq, const struct vrd_vq_elem *elem, const void 
 
 			if (!to)
 				return false;
-			memcpy(to, from, run);
+			vrd_guest_copy(vq->dev, to, from, run);
 			from += run;
 			addr += run;
 			left -= (uint32_t)run;

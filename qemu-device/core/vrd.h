@@ -195,6 +195,19 @@ struct vrd_mem_region {
 int vrd_device_set_mem_table(struct vrd_device *dev, const struct vrd_mem_region *regions,
 			     unsigned int num, struct vrd_error *err);
 
+/*
+ * Sets the dirty log, or with @bitmap NULL, removes it.  When it returns, each page of guest
+ * memory that the device writes has its bit set after the write: page n (of 4 KiB, by DMA
+ * address) is bit n % 8 of byte n / 8.  The core only sets bits, atomically; the front end
+ * clears them with an atomic exchange and then reads the pages.  @bitmap belongs to the front
+ * end and must remain until the log has been removed or replaced; @pages is its size in bits.
+ * Pages of a later memory table beyond that are not logged.
+ * -EOPNOTSUPP with @err: the host's RDMA device writes to guest memory by itself (transport
+ * ibverbs).  -EINVAL with @err: @pages is too small for the memory table.
+ */
+int vrd_device_set_dirty_log(struct vrd_device *dev, uint8_t *bitmap, uint64_t pages,
+			     struct vrd_error *err);
+
 /* ---- virtqueues ------------------------------------------------------ */
 
 struct vrd_vq_config {

@@ -13,6 +13,7 @@
 
 #include "transport.h"
 #include "poller_internal.h"
+#include "store.h"
 #include "wqe.h"
 
 /* ---- rings ----------------------------------------------------------------- */
@@ -64,7 +65,7 @@ static void want_doorbell(struct vrd_ring *ring, bool want)
 		return;
 	ring->want_db = want;
 	if (ring->ctrl)
-		vrd_store32(&ring->ctrl->need_db, want);
+		vrd_guest_store32(vrd_ring_dev(ring), &ring->ctrl->need_db, want);
 	/* pairs with the driver's barrier between its store of producer and its load of need_db */
 	if (want)
 		vrd_full_barrier();

@@ -17,7 +17,7 @@
 
 #include "transport.h"
 #include "fuzz.h"
-#include "shm.h"
+#include "guest_shm.h"
 #include "virtq.h"
 
 #define QUEUES		5			/* control, event, doorbell, two vectors */

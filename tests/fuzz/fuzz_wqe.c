@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "fuzz.h"
-#include "shm.h"
+#include "guest_shm.h"
 
 #define GUESTS		2
 #define QPS		4			/* connected, loopback, UD, GSI */

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "guest.h"
-#include "shm.h"
+#include "guest_shm.h"
 
 static uint64_t pages(uint64_t bytes)
 {

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "guest.h"
-#include "shm.h"
+#include "guest_shm.h"
 
 /* ---- posting ------------------------------------------------------------------- */
 

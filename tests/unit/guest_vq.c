@@ -11,7 +11,7 @@
 
 #include "cmd_length.h"
 #include "guest.h"
-#include "shm.h"
+#include "guest_shm.h"
 
 #define COMMAND_TIMEOUT_MS	20000
 

@@ -8,7 +8,7 @@
 #include "transport.h"
 #include "guest.h"
 #include "objects.h"
-#include "shm.h"
+#include "guest_shm.h"
 #include "tap.h"
 
 #define TIMEOUT_MS	20000

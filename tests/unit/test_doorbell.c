@@ -8,7 +8,7 @@
 #include <time.h>
 
 #include "guest.h"
-#include "shm.h"
+#include "guest_shm.h"
 #include "tap.h"
 
 #define QPS	400

@@ -10,7 +10,7 @@
 #include "guest.h"
 #include "objects.h"
 #include "transport.h"
-#include "shm.h"
+#include "guest_shm.h"
 #include "tap.h"
 
 #define TIMEOUT_MS	20000
