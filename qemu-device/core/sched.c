@@ -292,9 +292,9 @@ static void prefetch_next(const struct vrd_dev_sched *ds)
 		ds = TAILQ_NEXT(ds, link);
 		qp = ds ? TAILQ_FIRST(&ds->queue) : NULL;
 	}
-	if (qp && qp->sq.entries)
+	if (qp)
 		for (unsigned int i = 0; i < VRD_SQ_AHEAD; i++)
-			vrd_sq_prefetch(qp, qp->sq.head + i);
+			vrd_sq_prefetch(qp, qp->sched.head + i);
 }
 
 /*
