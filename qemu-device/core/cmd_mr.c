@@ -139,7 +139,7 @@ static int mr_registered(struct vrd_cmd *cmd, int ret)
 		return VRD_CMD_PENDING;
 	}
 	if (ret == VRD_MR_ENDS)
-		return vrd_end_for(cmd, &mr->end, 0, true, mr->error);
+		return vrd_end_for(cmd, &mr->end, mr->users, true, mr->error);
 	if (!ret && !cmd->cancelled)
 		answer(cmd->rsp, mr);
 	return ret;
@@ -206,7 +206,7 @@ int vrd_cmd_dereg_mr(struct vrd_cmd *cmd)
 	if (req->reserved)
 		return -EINVAL;
 	ret = vrd_mr_take_out(cmd->dev, le32toh(req->handle), &mr);
-	return ret ? ret : vrd_end_for(cmd, &mr->end, 0, true, 0);
+	return ret ? ret : vrd_end_for(cmd, &mr->end, mr->users, true, 0);
 }
 
 /* ---- buffers of rings ------------------------------------------------------ */

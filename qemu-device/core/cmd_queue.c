@@ -194,7 +194,7 @@ int vrd_cmd_run(struct vrd_cmd *cmd, vrd_cmd_fn *slow, vrd_cmd_step_fn *step, bo
 	if (!cmd->dev->workers)
 		return step(cmd, slow(cmd));
 	cmd->slow = slow;
-	cmd->work = (struct vrd_work){ .fn = run_slow, .net = net };
+	cmd->work = (struct vrd_work){ .fn = run_slow, .kind = net ? VRD_WORK_NET : VRD_WORK_CALL };
 	vrd_cmd_wait(cmd, step);
 	vrd_work_submit(cmd->dev->workers, &cmd->work);
 	return VRD_CMD_PENDING;

@@ -27,8 +27,7 @@
 #define FEATURES		(FEATURES_REQUIRED | (1ULL << VIRTIO_RING_F_INDIRECT_DESC) | \
 				 (1ULL << VIRTIO_RING_F_EVENT_IDX))
 
-/* Time limits for the host's RDMA stack during a reset and during the destruction of a device. */
-#define RESET_MS	2000
+/* Time limit for the host's RDMA stack during the destruction of a device. */
 #define DESTROY_MS	3000
 
 /* ---- limits ------------------------------------------------------------ */
@@ -242,9 +241,14 @@ int vrd_device_create(struct vrd_engine *engine, const struct vrd_device_config 
 	dev->db_kick_fd = -1;
 	pthread_mutex_init(&dev->lock, NULL);
 	vrd_cmds_init(&dev->cmds);
-	vrd_ends_init(&dev->ends);
 	atomic_store(&dev->suspended, 1);	/* until the control queue starts */
 
+	ret = vrd_ends_init(&dev->ends);
+	if (ret) {
+		vrd_fail(err, ret, "raise the limit of open files", "device %s: %s", cfg->name,
+			 strerror(-ret));
+		goto free;
+	}
 	ret = vrd_transports_choose(dev, names, err);
 	if (ret)
 		goto free;
@@ -479,17 +483,25 @@ int vrd_device_set_mem_table(struct vrd_device *dev, const struct vrd_mem_region
 
 /* ---- reset ------------------------------------------------------------- */
 
-/*
- * Workers deregister memory with the host.  A host that does not answer must not delay the
- * guest's reset indefinitely.
- */
-static void wait_for_host(struct vrd_device *dev)
+bool vrd_device_settle(struct vrd_device *dev, unsigned int timeout_ms)
 {
-	if (vrd_ends_wait(dev, false, RESET_MS))
-		return;
-	vrd_log(dev->engine, VRD_LOG_ERROR,
-		"%s: the host's RDMA device does not give %u memory regions back: it may still write to them",
-		dev->name, dev->ends.num_guards);
+	unsigned int left;
+	bool over;
+
+	vrd_device_lock(dev);
+	over = vrd_ends_wait(dev, false, timeout_ms);
+	left = dev->ends.num_guards;
+	vrd_device_unlock(dev);
+	if (!over && timeout_ms)
+		vrd_log(dev->engine, VRD_LOG_ERROR,
+			"%s: the host's RDMA device does not give %u memory regions back: it may still write to them",
+			dev->name, left);
+	return over;
+}
+
+int vrd_device_settled_fd(const struct vrd_device *dev)
+{
+	return dev->ends.settled_fd;
 }
 
 /*
@@ -526,7 +538,6 @@ void vrd_device_forget(struct vrd_device *dev)
 	vrd_log(dev->engine, VRD_LOG_DEBUG, "%s: another driver took over", dev->name);
 	vrd_cmds_cancel(dev);
 	vrd_device_clear(dev);
-	wait_for_host(dev);
 	dev->initialised = false;
 	dev->num_vectors_used = 0;
 }
@@ -539,7 +550,6 @@ void vrd_device_reset(struct vrd_device *dev)
 	vrd_device_stop_vqs(dev);
 	vrd_cmds_cancel(dev);
 	vrd_device_clear(dev);
-	wait_for_host(dev);
 	dev->initialised = false;
 	dev->num_vectors_used = 0;
 	atomic_store(&dev->broken, false);

@@ -2,12 +2,14 @@
 /* The destruction of objects.  See end.h. */
 #include <errno.h>
 #include <pthread.h>
+#include <sys/eventfd.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "control.h"
 #include "end.h"
 
-void vrd_ends_init(struct vrd_ends *ends)
+int vrd_ends_init(struct vrd_ends *ends)
 {
 	pthread_condattr_t attr;
 
@@ -17,11 +19,24 @@ void vrd_ends_init(struct vrd_ends *ends)
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&ends->gone, &attr);
 	pthread_condattr_destroy(&attr);
+	ends->settled_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	return ends->settled_fd < 0 ? -errno : 0;
 }
 
 void vrd_ends_fini(struct vrd_ends *ends)
 {
+	if (ends->settled_fd >= 0)
+		close(ends->settled_fd);
 	pthread_cond_destroy(&ends->gone);
+}
+
+static void signal_settled(struct vrd_ends *ends)
+{
+	uint64_t one = 1;
+
+	/* It cannot fail: the counter does not fill up in the life of a machine. */
+	if (write(ends->settled_fd, &one, sizeof(one)) < 0)
+		return;
 }
 
 /* The transport's part has been released: frees the object. */
@@ -34,6 +49,8 @@ static void end_free(struct vrd_end *end)
 
 	ends->num--;
 	ends->num_guards -= end->guards_memory;
+	if (end->guards_memory && !ends->num_guards)
+		signal_settled(ends);
 	if (end->ended)
 		*end->ended = true;
 	end->free(end);
@@ -98,7 +115,7 @@ static void start(struct vrd_end *end)
 	struct vrd_engine *engine = dev->engine;
 
 	if (dev->workers && (end->retire || end->grace || end->release)) {
-		end->work = (struct vrd_work){ .fn = work };
+		end->work = (struct vrd_work){ .fn = work, .kind = VRD_WORK_END };
 		end->followup.fn = released;
 		vrd_work_submit(dev->workers, &end->work);
 		return;

@@ -21,7 +21,8 @@
 #define vrd_end_of(end, type, member) \
 	((struct type *)((char *)(end) - offsetof(struct type, member)))
 
-void vrd_ends_init(struct vrd_ends *ends);
+/* 0 or a negative errno; vrd_ends_fini() is needed in both cases. */
+int vrd_ends_init(struct vrd_ends *ends);
 void vrd_ends_fini(struct vrd_ends *ends);
 
 /*

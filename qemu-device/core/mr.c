@@ -501,7 +501,7 @@ void vrd_mr_dereg_all(struct vrd_device *dev)
 		mr->end = (struct vrd_end){
 			.release = end_release, .free = end_free,
 		};
-		vrd_end(dev, &mr->end, 0, true);
+		vrd_end(dev, &mr->end, mr->users, true);
 	}
 }
 

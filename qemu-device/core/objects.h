@@ -153,6 +153,7 @@ struct vrd_mr {
 	uint32_t runs_before;
 	uint64_t generation;		/* of the memory table that it was made for */
 	int error;
+	uint32_t users;			/* deregistrations of removed pages; dev->lock */
 	struct vrd_end end;
 	void *priv[VRD_NUM_SLOTS];
 };

@@ -77,6 +77,7 @@ struct vrd_ends {
 	bool running;			/* vrd_ends_run() is on the stack */
 	struct vrd_cmd_list after;	/* INIT: wait until num_guards is zero; by ready_link */
 	pthread_cond_t gone;		/* num, num_guards or cmds.num_running has decreased */
+	int settled_fd;			/* eventfd: signalled when num_guards becomes zero */
 };
 
 #endif /* VRD_PENDING_H */

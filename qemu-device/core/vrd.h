@@ -189,8 +189,9 @@ struct vrd_mem_region {
 /*
  * Replaces the whole table.  When it returns, no thread of the core accesses memory of the
  * old table.  Memory regions and rings remain valid as far as their DMA addresses are still
- * in the table; accesses to the rest of them fail.  Overlap, wrap, misalignment, or a file
- * shorter than its region: -EINVAL with @err, and the old table stays.
+ * in the table; accesses to the rest of them fail.  The host's RDMA device (transport ibverbs)
+ * may access removed memory until the device has settled.  Overlap, wrap, misalignment, or a
+ * file shorter than its region: -EINVAL with @err, and the old table stays.
  */
 int vrd_device_set_mem_table(struct vrd_device *dev, const struct vrd_mem_region *regions,
 			     unsigned int num, struct vrd_error *err);
@@ -260,8 +261,26 @@ int vrd_device_vq_start(struct vrd_device *dev, unsigned int vq,
  */
 int vrd_device_vq_stop(struct vrd_device *dev, unsigned int vq, uint16_t *last_avail);
 
-/* RESET: stops all queues and destroys all objects; the memory table stays. */
+/*
+ * RESET: stops all queues and destroys all objects; the memory table stays.  It does not wait
+ * for the host's RDMA stack: see vrd_device_settle().
+ */
 void vrd_device_reset(struct vrd_device *dev);
+
+/*
+ * After vrd_device_reset(), vrd_device_set_mem_table() and the start of the control queue by
+ * another driver, the host's RDMA stack may still be deregistering memory (transport ibverbs).
+ * The host's RDMA device may access that memory until the device has settled, so tell nobody
+ * before that that the call is complete.
+ *
+ * Waits at most @timeout_ms; true: the device has settled.  A host that does not answer in time
+ * is logged.  With a time of zero it only asks.
+ */
+bool vrd_device_settle(struct vrd_device *dev, unsigned int timeout_ms);
+/* An eventfd of the core, signalled when the device settles; to be watched edge-triggered. */
+int vrd_device_settled_fd(const struct vrd_device *dev);
+/* The longest time for which a front end should let a guest wait. */
+#define VRD_SETTLE_MS	2000
 
 /* ---- statistics ------------------------------------------------------ */
 

@@ -2,9 +2,8 @@
 /*
  * Worker threads of a device.  See worker.h.
  *
- * There are two queues: calls that may wait for the network, and all others.  Calls of the
- * first queue never occupy all threads, so that a guest that connects to hosts which do not
- * answer can still register memory and destroy objects.
+ * There is a queue for each kind of call, and a limit of the threads that may be in calls of
+ * this kind and those after it.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE		/* pthread_setname_np() */
@@ -32,10 +31,17 @@ struct vrd_workers {
 	pthread_mutex_t lock;		/* protects all fields below; a leaf */
 	pthread_cond_t work;		/* there is work, or stop is set */
 	pthread_cond_t ended;		/* a thread has ended */
-	struct work_list net, other;
-	unsigned int queued;		/* number of entries in both lists */
-	unsigned int num, idle, in_net;	/* threads; idle ones; those in calls with @net */
+	struct work_list list[VRD_WORK_KINDS];
+	unsigned int queued;		/* number of entries in all lists */
+	unsigned int num, idle;		/* threads; idle ones */
+	unsigned int busy[VRD_WORK_KINDS];	/* threads in calls of each kind */
 	bool stop;
+};
+
+static const unsigned int limit[VRD_WORK_KINDS] = {
+	[VRD_WORK_END]	= VRD_MAX_WORKERS,
+	[VRD_WORK_CALL]	= VRD_MAX_CALL_WORKERS,
+	[VRD_WORK_NET]	= VRD_MAX_NET_WORKERS,
 };
 
 void vrd_workers_destroy(struct vrd_workers *ws)
@@ -54,19 +60,28 @@ void vrd_workers_destroy(struct vrd_workers *ws)
 	free(ws);
 }
 
+/* The first list with a call that may be made now, or NULL. */
+static struct work_list *ready_locked(struct vrd_workers *ws)
+{
+	unsigned int busy[VRD_WORK_KINDS + 1] = { 0 };
+
+	for (unsigned int k = VRD_WORK_KINDS; k--;)
+		busy[k] = busy[k + 1] + ws->busy[k];
+	for (unsigned int k = 0; k < VRD_WORK_KINDS; k++)
+		if (!STAILQ_EMPTY(&ws->list[k]) && busy[k] < limit[k])
+			return &ws->list[k];
+	return NULL;
+}
+
 static struct vrd_work *next_locked(struct vrd_workers *ws)
 {
-	struct vrd_work *work = STAILQ_FIRST(&ws->other);
+	struct work_list *list = ready_locked(ws);
+	struct vrd_work *work;
 
-	if (work) {
-		STAILQ_REMOVE_HEAD(&ws->other, link);
-		ws->queued--;
-		return work;
-	}
-	work = STAILQ_FIRST(&ws->net);
-	if (!work || ws->in_net == VRD_MAX_NET_WORKERS)
+	if (!list)
 		return NULL;
-	STAILQ_REMOVE_HEAD(&ws->net, link);
+	work = STAILQ_FIRST(list);
+	STAILQ_REMOVE_HEAD(list, link);
 	ws->queued--;
 	return work;
 }
@@ -95,7 +110,7 @@ static void *worker_main(void *arg)
 	prctl(PR_SET_NAME, ws->name);
 	pthread_mutex_lock(&ws->lock);
 	for (;;) {
-		bool net;
+		enum vrd_work_kind kind;
 
 		work = next_locked(ws);
 		if (!work) {
@@ -103,12 +118,12 @@ static void *worker_main(void *arg)
 				break;
 			continue;
 		}
-		net = work->net;
-		ws->in_net += net;
+		kind = work->kind;
+		ws->busy[kind]++;
 		pthread_mutex_unlock(&ws->lock);
 		work->fn(work);
 		pthread_mutex_lock(&ws->lock);
-		ws->in_net -= net;
+		ws->busy[kind]--;
 	}
 	/* The pool may be freed after this. */
 	ws->num--;
@@ -144,9 +159,8 @@ static void find_thread_locked(struct vrd_workers *ws)
 
 	if (ws->idle)
 		pthread_cond_signal(&ws->work);
-	/* Calls that wait for the limit of @net calls need no thread. */
-	if (ws->queued <= ws->idle || ws->num == VRD_MAX_WORKERS ||
-	    (STAILQ_EMPTY(&ws->other) && ws->in_net == VRD_MAX_NET_WORKERS))
+	/* Calls that wait for the limit of their kind need no thread. */
+	if (ws->queued <= ws->idle || ws->num == VRD_MAX_WORKERS || !ready_locked(ws))
 		return;
 	ret = start_thread(ws);
 	if (!ret)
@@ -159,10 +173,7 @@ static void find_thread_locked(struct vrd_workers *ws)
 void vrd_work_submit(struct vrd_workers *ws, struct vrd_work *work)
 {
 	pthread_mutex_lock(&ws->lock);
-	if (work->net)
-		STAILQ_INSERT_TAIL(&ws->net, work, link);
-	else
-		STAILQ_INSERT_TAIL(&ws->other, work, link);
+	STAILQ_INSERT_TAIL(&ws->list[work->kind], work, link);
 	ws->queued++;
 	find_thread_locked(ws);
 	pthread_mutex_unlock(&ws->lock);
@@ -184,8 +195,8 @@ int vrd_workers_create(struct vrd_engine *engine, const char *name, struct vrd_w
 	pthread_cond_init(&ws->work, &attr);
 	pthread_cond_init(&ws->ended, &attr);
 	pthread_condattr_destroy(&attr);
-	STAILQ_INIT(&ws->net);
-	STAILQ_INIT(&ws->other);
+	for (unsigned int k = 0; k < VRD_WORK_KINDS; k++)
+		STAILQ_INIT(&ws->list[k]);
 
 	pthread_mutex_lock(&ws->lock);
 	ret = start_thread(ws);

@@ -19,7 +19,20 @@ struct vrd_workers;
 
 /* Maximum number of threads of a pool. */
 #define VRD_MAX_WORKERS		16
-/* Maximum number of these threads in calls that wait for the network. */
+
+/*
+ * What a call may have to wait for, in the order in which calls are made.  Each kind leaves
+ * threads to those before it: a guest that registers much memory, or connects to hosts that do
+ * not answer, does not delay the end of its own objects, and so its reset.
+ */
+enum vrd_work_kind {
+	VRD_WORK_END,			/* destruction of an object */
+	VRD_WORK_CALL,			/* other calls of the host */
+	VRD_WORK_NET,			/* calls that may wait for the network */
+	VRD_WORK_KINDS
+};
+/* Maximum number of threads in calls of these kinds: of either, and of the second. */
+#define VRD_MAX_CALL_WORKERS	14
 #define VRD_MAX_NET_WORKERS	12
 
 /*
@@ -28,7 +41,7 @@ struct vrd_workers;
  */
 struct vrd_work {
 	void (*fn)(struct vrd_work *work);
-	bool net;			/* may wait for the network: see VRD_MAX_NET_WORKERS */
+	enum vrd_work_kind kind;
 	STAILQ_ENTRY(vrd_work) link;	/* the pool's */
 };
 

@@ -169,14 +169,50 @@ static bool send_reply(struct vrdmad_conn *conn, const struct vu_message *reply)
 	return false;
 }
 
+static bool must_hold(struct vrdmad_conn *conn)
+{
+	struct vrdmad_session *s = conn->session;
+
+	s->must_settle = s->must_settle && !vrd_device_settle(s->dev, 0);
+	return s->must_settle;
+}
+
+/* Holds the client until the device has settled.  False: the loop has failed. */
+static bool hold(struct vrdmad_conn *conn)
+{
+	conn->held_deadline_ms = vrdmad_now_ms() + VRD_SETTLE_MS;
+	vrdmad_loop_arm(conn->loop, conn->held_deadline_ms);
+	/* The end of the connection is reported in any case. */
+	return vrdmad_loop_modify(conn->loop, &conn->source, 0) == 0;
+}
+
+static bool release(struct vrdmad_conn *conn)
+{
+	conn->held_deadline_ms = 0;
+	conn->session->must_settle = false;
+	return vrdmad_loop_modify(conn->loop, &conn->source, EPOLLIN) == 0 &&
+		(conn->reply.hdr.size == VU_NO_REPLY || send_reply(conn, &conn->reply));
+}
+
+void vrdmad_conn_settled(struct vrdmad_conn *conn)
+{
+	/* The event may be an old one. */
+	if (vrdmad_conn_is_open(conn) && conn->held_deadline_ms &&
+	    !must_hold(conn) && !release(conn))
+		conn_lose(conn);
+}
+
 static void conn_ready(struct vrdmad_source *src, uint32_t events)
 {
 	struct vrdmad_conn *conn = vrdmad_container_of(src, struct vrdmad_conn, source);
 	static const union vu_payload zero;
-	struct vu_message reply;
 	bool ok;
 
-	(void)events;
+	if (conn->held_deadline_ms) {
+		if (events & (EPOLLHUP | EPOLLERR))
+			conn_lose(conn);
+		return;
+	}
 	switch (receive_message(conn)) {
 	case RECEIVE_LOST:
 		conn_lose(conn);
@@ -194,8 +230,8 @@ static void conn_ready(struct vrdmad_source *src, uint32_t events)
 	vrdmad_log(conn->session->log, VRD_LOG_DEBUG, "%s: %s, %u bytes, %u descriptors",
 		   conn->session->opt->name, vu_request_name(conn->msg.hdr.request),
 		   conn->msg.hdr.size, conn->msg.num_fds);
-	reply.payload = zero;
-	ok = vrdmad_session_message(conn->session, &conn->msg, &reply);
+	conn->reply.payload = zero;
+	ok = vrdmad_session_message(conn->session, &conn->msg, &conn->reply);
 	conn->got = 0;
 	conn->partial_deadline_ms = 0;
 	if (vu_too_many_closes(conn->session)) {
@@ -203,7 +239,9 @@ static void conn_ready(struct vrdmad_source *src, uint32_t events)
 				   "the client passes descriptors that cannot be closed");
 		ok = false;
 	}
-	if (reply.hdr.size != VU_NO_REPLY && !send_reply(conn, &reply))
+	if (ok && must_hold(conn))
+		ok = hold(conn);
+	else if (conn->reply.hdr.size != VU_NO_REPLY && !send_reply(conn, &conn->reply))
 		ok = false;
 	if (!ok)
 		conn_lose(conn);
@@ -213,6 +251,8 @@ int vrdmad_conn_open(struct vrdmad_conn *conn, struct vrdmad_loop *loop,
 		     struct vrdmad_session *session, int fd,
 		     void (*lost)(struct vrdmad_conn *conn))
 {
+	int ret;
+
 	conn->loop = loop;
 	conn->session = session;
 	conn->lost = lost;
@@ -220,7 +260,15 @@ int vrdmad_conn_open(struct vrdmad_conn *conn, struct vrdmad_loop *loop,
 	conn->got = 0;
 	conn->msg.num_fds = 0;
 	conn->partial_deadline_ms = 0;
-	return vrdmad_loop_add(loop, &conn->source, fd, EPOLLIN);
+	conn->held_deadline_ms = 0;
+	conn->reply.hdr.size = VU_NO_REPLY;
+	ret = vrdmad_loop_add(loop, &conn->source, fd, EPOLLIN);
+	/* The client before it may have left memory that is being given back. */
+	if (!ret && must_hold(conn) && !hold(conn)) {
+		vrdmad_loop_del(loop, &conn->source);
+		ret = -EIO;
+	}
+	return ret;
 }
 
 void vrdmad_conn_close(struct vrdmad_conn *conn)
@@ -252,9 +300,26 @@ bool vrdmad_conn_hung_up(const struct vrdmad_conn *conn)
 	return poll(&pfd, 1, 0) == 1 && pfd.revents & (POLLRDHUP | POLLHUP | POLLERR);
 }
 
+/* The host does not answer, and the guest must not wait for it indefinitely. */
+static bool give_up_waiting(struct vrdmad_conn *conn)
+{
+	vrdmad_session_log(conn->session, VRD_LOG_ERROR,
+			   "the host's RDMA device does not give memory back: it may still write to it");
+	return release(conn);
+}
+
 void vrdmad_conn_check_deadline(struct vrdmad_conn *conn, uint64_t now_ms)
 {
-	if (!vrdmad_conn_is_open(conn) || !conn->partial_deadline_ms)
+	if (!vrdmad_conn_is_open(conn))
+		return;
+	if (conn->held_deadline_ms) {
+		if (now_ms < conn->held_deadline_ms)
+			vrdmad_loop_arm(conn->loop, conn->held_deadline_ms);
+		else if (!give_up_waiting(conn))
+			conn_lose(conn);
+		return;
+	}
+	if (!conn->partial_deadline_ms)
 		return;
 	if (now_ms < conn->partial_deadline_ms) {
 		vrdmad_loop_arm(conn->loop, conn->partial_deadline_ms);

@@ -19,6 +19,11 @@
 /* Time limit for the rest of a message. */
 #define VRDMAD_PARTIAL_MS	10000
 
+/*
+ * While the host's RDMA stack gives memory back (vrd_device_settle()), the client is held: it
+ * gets no reply, and its messages stay in the socket.  Other clients are served meanwhile.
+ */
+
 struct vrdmad_conn {
 	struct vrdmad_loop *loop;
 	struct vrdmad_session *session;
@@ -32,6 +37,8 @@ struct vrdmad_conn {
 	struct vu_message msg;		/* the message being received */
 	size_t got;			/* bytes of it so far */
 	uint64_t partial_deadline_ms;	/* 0: no message has begun */
+	uint64_t held_deadline_ms;	/* 0: the client is not held */
+	struct vu_message reply;	/* for the time when it is released */
 	uint64_t messages;		/* statistics */
 };
 
@@ -46,7 +53,13 @@ bool vrdmad_conn_is_open(const struct vrdmad_conn *conn);
 /* True if the client has hung up, even if the end was not read yet. */
 bool vrdmad_conn_hung_up(const struct vrdmad_conn *conn);
 
-/* Gives up the connection if the current message takes too long. */
+/* The device has settled: releases the client if it is held. */
+void vrdmad_conn_settled(struct vrdmad_conn *conn);
+
+/*
+ * Gives up the connection if the current message takes too long; releases a client that has
+ * been held for VRD_SETTLE_MS.
+ */
 void vrdmad_conn_check_deadline(struct vrdmad_conn *conn, uint64_t now_ms);
 
 #endif /* VRDMAD_CONN_H */

@@ -152,6 +152,7 @@ static int vu_reset_device(struct vrdmad_session *s, struct vu_message *msg,
 	(void)err;
 	vu_vrings_stop(s, true);
 	vrd_device_reset(s->dev);
+	s->must_settle = true;
 	s->has_features = false;
 	return 0;
 }
@@ -382,6 +383,7 @@ void vrdmad_session_reset(struct vrdmad_session *s)
 	vu_vrings_stop(s, true);
 	vrd_device_reset(s->dev);
 	vu_mem_clear(s);
+	s->must_settle = true;
 	for (unsigned int i = 0; i < s->num_queues; i++) {
 		struct vrdmad_vring *v = &s->vrings[i];
 

@@ -163,6 +163,7 @@ struct vrdmad_session {
 	uint64_t protocol_features;	/* negotiated */
 	bool has_features;		/* SET_FEATURES was accepted */
 	bool protocol_negotiated;	/* VU_F_PROTOCOL_FEATURES was negotiated */
+	bool must_settle;		/* the client waits for vrd_device_settle(): conn.h */
 	int backend_fd;			/* kept open: UML removes the device when it is closed */
 	unsigned int num_queues;
 	struct vrdmad_vring vrings[VU_MAX_QUEUES];

@@ -103,6 +103,7 @@ static int install(struct vrdmad_session *s, const struct vrdmad_region *list, u
 			.fd = list[i].fd,
 			.fd_offset = list[i].r.mmap_offset,
 		};
+	s->must_settle = true;
 	return vrd_device_set_mem_table(s->dev, table, num, err);
 }
 

@@ -53,6 +53,8 @@ static int vring_start(struct vrdmad_session *s, unsigned int index, struct vrd_
 		return vu_fail(err, -EINVAL, "queue %u is started before SET_FEATURES", index);
 	if (!v->num || !v->has_addr)
 		return vu_fail(err, -EINVAL, "queue %u is started without size or address", index);
+	/* Another driver may have taken over. */
+	s->must_settle = true;
 	ret = vrd_device_vq_start(s->dev, index, &cfg, err);
 	if (!ret)
 		v->running = true;

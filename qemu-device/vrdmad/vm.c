@@ -99,6 +99,14 @@ static void vm_device_error(struct vrdmad_source *src, uint32_t events)
 		vrdmad_session_reset(&vm->session);
 }
 
+static void vm_settled(struct vrdmad_source *src, uint32_t events)
+{
+	struct vrdmad_vm *vm = vrdmad_container_of(src, struct vrdmad_vm, settled_source);
+
+	(void)events;
+	vrdmad_conn_settled(&vm->conn);
+}
+
 int vrdmad_vm_listen(struct vrdmad_vm *vm, const struct vrdmad_socket_options *opt,
 		     const struct vrdmad_listen_access *access, const struct vrdmad_log *log)
 {
@@ -106,6 +114,7 @@ int vrdmad_vm_listen(struct vrdmad_vm *vm, const struct vrdmad_socket_options *o
 	vm->log = log;
 	vm->accept_source.fd = -1;
 	vm->error_source.fd = -1;
+	vm->settled_source.fd = -1;
 	vm->conn.source.fd = -1;
 	return vrdmad_listen(&vm->listener, opt->path, access, log);
 }
@@ -160,10 +169,14 @@ int vrdmad_vm_start(struct vrdmad_vm *vm, struct vrdmad_loop *loop, struct vrd_e
 	vrdmad_session_init(&vm->session, vm->dev, vm->opt, vm->log, &vm->rl);
 	vm->accept_source.ready = vm_accept;
 	vm->error_source.ready = vm_device_error;
+	vm->settled_source.ready = vm_settled;
 	ret = vrdmad_loop_add(loop, &vm->accept_source, vm->listener.fd, EPOLLIN);
 	/* Edge-triggered, because the descriptor belongs to the core, which drains it. */
 	if (!ret && vrd_device_error_fd(vm->dev) >= 0)
 		ret = vrdmad_loop_add(loop, &vm->error_source, vrd_device_error_fd(vm->dev),
+				      EPOLLIN | EPOLLET);
+	if (!ret)
+		ret = vrdmad_loop_add(loop, &vm->settled_source, vrd_device_settled_fd(vm->dev),
 				      EPOLLIN | EPOLLET);
 	if (ret < 0)
 		vrdmad_log(vm->log, VRD_LOG_ERROR, "%s: epoll: %s", vm->opt->name,
@@ -176,6 +189,7 @@ void vrdmad_vm_close(struct vrdmad_vm *vm)
 	if (vm->dev) {
 		vrdmad_loop_del(vm->loop, &vm->accept_source);
 		vrdmad_loop_del(vm->loop, &vm->error_source);
+		vrdmad_loop_del(vm->loop, &vm->settled_source);
 		vrdmad_conn_close(&vm->conn);
 		vrdmad_session_reset(&vm->session);
 		vrd_device_destroy(vm->dev);

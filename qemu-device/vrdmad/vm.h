@@ -21,6 +21,7 @@ struct vrdmad_vm {
 	struct vrdmad_listener listener;
 	struct vrdmad_source accept_source;
 	struct vrdmad_source error_source;	/* the device is lost */
+	struct vrdmad_source settled_source;	/* vrd_device_settled_fd() */
 	struct vrdmad_session session;
 	struct vrdmad_conn conn;
 	struct vrdmad_ratelimit rl;

@@ -24,6 +24,7 @@
 #define SOON_MS		5000
 #define QUIET_MS	50
 #define IN_FLIGHT	64U		/* VRD_MAX_CMDS */
+#define CALL_WORKERS	14U		/* VRD_MAX_CALL_WORKERS */
 #define LEFT_BEHIND	256U		/* VRD_MAX_CANCELLED */
 
 static struct mem_pair p;
@@ -407,6 +408,36 @@ static void test_bound(void)
 	mem_pair_drop_qps(&p);
 }
 
+/* Registrations that do not return leave threads for the destruction of objects. */
+static void test_ends(void)
+{
+	struct flight f;
+	bool good = true;
+	uint32_t mr;
+
+	flight_begin(&f, p.a.g);
+	send_reg_mr(&f, 100, p.a.pd);
+	if (status_of(&f, 100, SOON_MS))
+		guest_fatal("REG_MR");
+	mr = le32toh(((struct virtio_rdma_reg_mr_rsp *)rsp_of(&f, 100))->mr);
+	null_hold(NULL_REG_MR, 0);
+	for (unsigned int i = 0; i < 40; i++)
+		send_reg_mr(&f, i, p.a.pd);
+	ok(comes_to(NULL_REG_MR, CALL_WORKERS), "as many registrations as may be made at a time");
+	send_destroy(&f, 101, CMD(DEREG_MR), mr);
+	is(status_of(&f, 101, SOON_MS), S(OK), "a region is deregistered meanwhile");
+	is(null_held(NULL_REG_MR), CALL_WORKERS, "while none of them returns");
+	null_release(NULL_REG_MR);
+	for (unsigned int i = 0; i < 40; i++) {
+		good &= status_of(&f, i, SOON_MS) == S(OK);
+		send_destroy(&f, 101, CMD(DEREG_MR),
+			     le32toh(((struct virtio_rdma_reg_mr_rsp *)rsp_of(&f, i))->mr));
+		good &= status_of(&f, 101, SOON_MS) == S(OK);
+	}
+	ok(good, "then all are answered");
+	flight_end(&f);
+}
+
 /* ---- pause --------------------------------------------------------------------------------- */
 
 static void test_pause(void)
@@ -690,6 +721,7 @@ int main(void)
 	test_one_object();
 	test_parents();
 	test_bound();
+	test_ends();
 	test_pause();
 	test_reset(NULL_MODIFY_QP, "modify_qp");
 	test_reset(NULL_CREATE_QP, "create_qp");

@@ -182,6 +182,7 @@ static bool virtio_rdma_mem_install(VirtIORDMA *s)
     }
 
     ret = vrd_device_set_mem_table(s->dev, regions, num, &err);
+    vrd_device_settle(s->dev, VRD_SETTLE_MS);
     trace_virtio_rdma_mem_commit(s, num, ret);
     mem->failed = ret < 0;
     if (!mem->failed) {

@@ -91,6 +91,8 @@ static int virtio_rdma_start_vq(VirtIORDMA *s, unsigned int idx)
 
         virtio_rdma_report(what, &err);
     }
+    /* The memory of an earlier driver, which did not reset the device. */
+    vrd_device_settle(s->dev, VRD_SETTLE_MS);
     return ret;
 }
 
@@ -169,6 +171,7 @@ static void virtio_rdma_reset(VirtIODevice *vdev)
     trace_virtio_rdma_reset(s);
     virtio_rdma_base_reset(VIRTIO_RDMA_BASE(s));
     vrd_device_reset(s->dev);
+    vrd_device_settle(s->dev, VRD_SETTLE_MS);
     virtio_rdma_notify_reset(s);
     virtio_rdma_mem_reset(s);
 }
@@ -380,6 +383,7 @@ static void virtio_rdma_unrealize(DeviceState *dev)
     virtio_set_status(vdev, 0);
     qemu_set_fd_handler(vrd_device_error_fd(s->dev), NULL, NULL, NULL);
     vrd_device_reset(s->dev);
+    vrd_device_settle(s->dev, VRD_SETTLE_MS);
     virtio_rdma_mem_cleanup(s);
     virtio_rdma_destroy(s);
     virtio_rdma_notify_cleanup(s);

@@ -24,6 +24,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 
+#include "end.h"
 #include "ibv.h"
 #include "log.h"
 #include "mem.h"
@@ -45,7 +46,10 @@ struct piece {
 };
 
 struct vrd_ibv_mr {
-	struct ibv_mr *ibmr;		/* NULL: its pages were removed */
+	struct vrd_mr *mr;
+	struct ibv_mr *ibmr;
+	bool lost;			/* its pages were removed: @end deregisters it */
+	struct vrd_end end;
 	uint8_t *alias;			/* NULL: not needed */
 	uint64_t alias_len;
 	uint32_t num_maps;		/* mappings of the alias */
@@ -329,6 +333,7 @@ int vrd_ibv_mr_reg(struct vrd_mr *mr)
 		ret = reg_failed(vdev, mr, errno ? errno : EIO);
 		goto free;
 	}
+	vmr->mr = mr;
 	mr->lkey = vmr->ibmr->lkey;
 	mr->rkey = vmr->ibmr->rkey;
 	mr->priv[VRD_SLOT_IBVERBS] = vmr;
@@ -350,7 +355,6 @@ static void unregister(struct vrd_ibv_dev *vdev, struct vrd_ibv_mr *vmr)
 	if (ret)
 		vrd_dev_log(vdev->dev, VRD_LOG_ERROR, "the host keeps a memory region: %s",
 			    strerror(ret));
-	vmr->ibmr = NULL;
 	drop_alias(vdev, vmr);
 }
 
@@ -358,7 +362,7 @@ void vrd_ibv_mr_dereg(struct vrd_mr *mr)
 {
 	struct vrd_ibv_mr *vmr = mr->priv[VRD_SLOT_IBVERBS];
 
-	if (vmr->ibmr)
+	if (!vmr->lost)
 		unregister(vrd_ibv_dev(mr->pd->ctx->dev), vmr);
 	free(vmr);
 	mr->priv[VRD_SLOT_IBVERBS] = NULL;
@@ -389,6 +393,25 @@ static bool same_pieces(struct vrd_device *dev, const struct vrd_mr *mr)
 	return same;
 }
 
+/* On a worker. */
+static void lost_release(struct vrd_end *end)
+{
+	struct vrd_ibv_mr *vmr = vrd_end_of(end, vrd_ibv_mr, end);
+
+	unregister(vrd_ibv_dev(vmr->mr->pd->ctx->dev), vmr);
+}
+
+static void lost_free(struct vrd_end *end)
+{
+	struct vrd_mr *mr = vrd_end_of(end, vrd_ibv_mr, end)->mr;
+
+	vrd_end_unuse(mr->pd->ctx->dev, &mr->end, &mr->users);
+}
+
+/*
+ * Workers deregister the regions whose pages were removed: the host's RDMA stack may take its
+ * time.  The region itself remains until the guest deregisters it, but has no pages.
+ */
 void vrd_ibv_mem_changed(struct vrd_device *dev)
 {
 	struct vrd_mr *mr;
@@ -397,9 +420,12 @@ void vrd_ibv_mem_changed(struct vrd_device *dev)
 	for (pos = 0; (mr = vrd_table_next(&dev->mrs, &pos));) {
 		struct vrd_ibv_mr *vmr = mr->priv[VRD_SLOT_IBVERBS];
 
-		if (!vmr->ibmr || same_pieces(dev, mr))
+		if (vmr->lost || same_pieces(dev, mr))
 			continue;
 		vrd_dev_log(dev, VRD_LOG_WARN, "memory of a registered region has gone");
-		unregister(vrd_ibv_dev(dev), vmr);
+		vmr->lost = true;
+		vmr->end = (struct vrd_end){ .release = lost_release, .free = lost_free };
+		mr->users++;
+		vrd_end(dev, &vmr->end, 0, true);
 	}
 }
