@@ -115,6 +115,20 @@ def test_features(f):
     equal(Driver(f.m, pci).features_ok, True)
 
 
+# The properties that withhold a feature, and its bit; the memory transport has all of them.
+FEATURES = {'uc': 0, 'srq': 1, 'atomic': 2, 'atomic-global': 3, 'resize-cq': 4, 'dma-key': 5, 'rnr-nak': 6}
+
+
+def test_features_off(f, off):
+    pci = find(f.m)
+    offered = Driver(f.m, pci).offered
+    equal({name for name, bit in FEATURES.items() if not offered >> bit & 1}, set(off))
+    d = Driver(f.m, pci, features=offered & (virtio.VERSION_1 | virtio.ACCESS_PLATFORM | 0xffffff))
+    equal(d.features_ok, True)
+    d.init()
+    equal(d.pd(d.context()) is not None, True)
+
+
 def test_command(f):
     d = start(f)
     wait_for('the interrupt of the control queue', lambda: d.interrupt(CONTROL + 1))
@@ -493,6 +507,11 @@ def cases():
         for body in PLUGGED:
             yield f'{make.name}: {body.__name__[5:]}', on(make, body, where=',bus=port0',
                                                           options=vectors)
+        for off in ((), ('uc', 'atomic-global', 'dma-key'),
+                    ('srq', 'atomic', 'atomic-global', 'resize-cq', 'rnr-nak')):
+            yield (f"{make.name}: features_off {' '.join(off)}",
+                   on(make, lambda f, off=off: test_features_off(f, off),
+                      options=''.join(f',{name}=off' for name in off)))
         yield f'{make.name}: memory_hotplug', on(make, test_memory_hotplug,
                                                  more=['-m', '256M,slots=2,maxmem=1G'])
     yield 'virtio-rdma-pci: bad_memory', on(InProcess, test_bad_memory, more=[
