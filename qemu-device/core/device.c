@@ -450,6 +450,7 @@ int vrd_device_set_mem_table(struct vrd_device *dev, const struct vrd_mem_region
 	dev->mem_generation++;
 	vrd_rings_retranslate(dev);
 	vrd_transports_mem_changed(dev);
+	vrd_ends_mark(dev);
 	for (i = 0; i < dev->num_vqs; i++) {
 		struct vrd_vq *vq = dev->vqs[i];
 
@@ -490,7 +491,7 @@ bool vrd_device_settle(struct vrd_device *dev, unsigned int timeout_ms)
 
 	vrd_device_lock(dev);
 	over = vrd_ends_wait(dev, false, timeout_ms);
-	left = dev->ends.num_guards;
+	left = dev->ends.num_unsettled;
 	vrd_device_unlock(dev);
 	if (!over && timeout_ms)
 		vrd_log(dev->engine, VRD_LOG_ERROR,
@@ -538,6 +539,7 @@ void vrd_device_forget(struct vrd_device *dev)
 	vrd_log(dev->engine, VRD_LOG_DEBUG, "%s: another driver took over", dev->name);
 	vrd_cmds_cancel(dev);
 	vrd_device_clear(dev);
+	vrd_ends_mark(dev);
 	dev->initialised = false;
 	dev->num_vectors_used = 0;
 }
@@ -550,6 +552,7 @@ void vrd_device_reset(struct vrd_device *dev)
 	vrd_device_stop_vqs(dev);
 	vrd_cmds_cancel(dev);
 	vrd_device_clear(dev);
+	vrd_ends_mark(dev);
 	dev->initialised = false;
 	dev->num_vectors_used = 0;
 	atomic_store(&dev->broken, false);

@@ -49,7 +49,7 @@ static void end_free(struct vrd_end *end)
 
 	ends->num--;
 	ends->num_guards -= end->guards_memory;
-	if (end->guards_memory && !ends->num_guards)
+	if (end->guards_memory && end->epoch != ends->epoch && !--ends->num_unsettled)
 		signal_settled(ends);
 	if (end->ended)
 		*end->ended = true;
@@ -162,6 +162,7 @@ static void begin(struct vrd_device *dev, struct vrd_end *end, uint32_t users,
 {
 	end->dev = dev;
 	end->guards_memory = guards_memory;
+	end->epoch = dev->ends.epoch;
 	end->waits = users != 0;
 	dev->ends.num++;
 	dev->ends.num_guards += guards_memory;
@@ -216,9 +217,15 @@ int vrd_ends_wait_guards(struct vrd_cmd *cmd, vrd_cmd_step_fn *step)
 	return VRD_CMD_PENDING;
 }
 
+void vrd_ends_mark(struct vrd_device *dev)
+{
+	dev->ends.epoch++;
+	dev->ends.num_unsettled = dev->ends.num_guards;
+}
+
 static bool is_over(const struct vrd_device *dev, bool all)
 {
-	return all ? !dev->ends.num && !dev->cmds.num_running : !dev->ends.num_guards;
+	return all ? !dev->ends.num && !dev->cmds.num_running : !dev->ends.num_unsettled;
 }
 
 bool vrd_ends_wait(struct vrd_device *dev, bool all, unsigned int timeout_ms)

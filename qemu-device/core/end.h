@@ -40,8 +40,13 @@ void vrd_end_unuse(struct vrd_device *dev, struct vrd_end *end, uint32_t *users)
 /* @cmd completes when there is no object left with @guards_memory. */
 int vrd_ends_wait_guards(struct vrd_cmd *cmd, vrd_cmd_step_fn *step);
 /*
- * Waits until no object with @guards_memory is left, or (@all) no object is being destroyed
- * and no command is running.  Releases dev->lock while it waits.  False: it timed out.
+ * vrd_ends_wait() waits from now on for the objects with @guards_memory that are ending now.
+ * A guest that goes on ending others cannot make it wait longer.
+ */
+void vrd_ends_mark(struct vrd_device *dev);
+/*
+ * Waits until none of these objects is left, or (@all) no object is being destroyed and no
+ * command is running.  Releases dev->lock while it waits.  False: it timed out.
  */
 bool vrd_ends_wait(struct vrd_device *dev, bool all, unsigned int timeout_ms);
 

@@ -58,6 +58,7 @@ struct vrd_end {
 	bool waits;			/* waits until the object has no users */
 	bool *ended;			/* set to true at the end, or NULL */
 	bool guards_memory;
+	uint32_t epoch;			/* ends->epoch at its begin */
 	struct vrd_cmd *cmd;
 	int ret;
 	struct vrd_work work;
@@ -74,10 +75,13 @@ struct vrd_ends {
 	unsigned int num;		/* objects that are being destroyed */
 	unsigned int num_guards;	/* of these, memory regions: the host may still write to
 					 * them */
+	/* Of the memory regions, those that began to end before the last vrd_ends_mark(). */
+	unsigned int num_unsettled;
+	uint32_t epoch;			/* number of marks */
 	bool running;			/* vrd_ends_run() is on the stack */
 	struct vrd_cmd_list after;	/* INIT: wait until num_guards is zero; by ready_link */
 	pthread_cond_t gone;		/* num, num_guards or cmds.num_running has decreased */
-	int settled_fd;			/* eventfd: signalled when num_guards becomes zero */
+	int settled_fd;			/* eventfd: signalled when num_unsettled becomes zero */
 };
 
 #endif /* VRD_PENDING_H */

@@ -5,6 +5,9 @@
  *
  * Used by the main thread.  Nothing here blocks.  A client that sends half a message, or
  * does not read its replies, delays only itself, and is disconnected in the end.
+ *
+ * While the host's RDMA stack gives memory back (vrd_device_settle()), the client is held: it
+ * gets no reply, and its messages stay in the socket.  Other clients are served meanwhile.
  */
 #ifndef VRDMAD_CONN_H
 #define VRDMAD_CONN_H
@@ -18,11 +21,6 @@
 
 /* Time limit for the rest of a message. */
 #define VRDMAD_PARTIAL_MS	10000
-
-/*
- * While the host's RDMA stack gives memory back (vrd_device_settle()), the client is held: it
- * gets no reply, and its messages stay in the socket.  Other clients are served meanwhile.
- */
 
 struct vrdmad_conn {
 	struct vrdmad_loop *loop;

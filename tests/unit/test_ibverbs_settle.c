@@ -87,6 +87,15 @@ static void test_table(void)
 	mem_end_setup(&end);
 	drain_settled(end.g->dev);
 	null_hold(NULL_DEREG_MR, 0);
+	pthread_create(&thread, NULL, dereg, &end);
+	ok(comes_to(NULL_DEREG_MR, 1) && vrd_device_settle(end.g->dev, 0),
+	   "the device is settled while the guest deregisters a region");
+	null_release(NULL_DEREG_MR);
+	pthread_join(thread, NULL);
+	if (guest_mr_reg(end.g, end.pd, end.buf, MEM_BUF, MEM_ALL_ACCESS, &end.mr))
+		guest_fatal("REG_MR");
+
+	null_hold(NULL_DEREG_MR, 0);
 	start = guest_now_ns();
 	is(take_memory(&end), 0, "a memory table without the pages of a region");
 	ok(guest_now_ns() - start < SOON_NS, "does not wait for the host");

@@ -91,8 +91,6 @@ static int virtio_rdma_start_vq(VirtIORDMA *s, unsigned int idx)
 
         virtio_rdma_report(what, &err);
     }
-    /* The memory of an earlier driver, which did not reset the device. */
-    vrd_device_settle(s->dev, VRD_SETTLE_MS);
     return ret;
 }
 
@@ -123,6 +121,8 @@ static int virtio_rdma_start(VirtIORDMA *s)
             goto err_vq;
         }
     }
+    /* Memory of an earlier driver, which did not reset the device. */
+    vrd_device_settle(s->dev, VRD_SETTLE_MS);
     s->started = true;
     trace_virtio_rdma_start(s);
     return 0;
