@@ -7,7 +7,8 @@
  *
  * After a command it polls for the next one for a short time before it sleeps, if that was
  * successful recently.  A driver that creates many objects sends the next command within
- * microseconds, and then needs no kick.
+ * microseconds, and then needs no kick.  The number of threads that do so at the same time is
+ * limited (spin_slots.h).
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE		/* pthread_setname_np() */
@@ -29,6 +30,7 @@
 #include "event.h"
 #include "poller.h"
 #include "shm.h"
+#include "spin_slots.h"
 #include "virtq.h"
 
 /* Maximum number of commands and follow-ups that are executed before dev->lock is released. */
@@ -145,36 +147,49 @@ static void earn(struct vrd_control *ctl)
 		ctl->credit = MAX_CREDIT;
 }
 
-/* Polls for a short time; true if there is something to do. */
-static bool spin(struct vrd_device *dev)
+/* Polls for @limit nanoseconds; true if there is something to do. */
+static bool poll_for_work(struct vrd_device *dev, uint64_t limit)
 {
 	struct vrd_control *ctl = dev->control;
-	uint64_t start, now, yielded, limit = vrd_engine_poll_ns(dev->engine);
+	uint64_t start, now, yielded;
 
-	if (!limit || !ctl->credit)
-		return false;
-	vrd_cmds_want_kick(dev, false);
 	start = yielded = vrd_clock_ns();
 	for (unsigned int i = 1; ; i++) {
 		if (atomic_load_explicit(&ctl->followups_due, memory_order_relaxed) ||
 		    atomic_load_explicit(&ctl->stop, memory_order_relaxed) ||
-		    vrd_cmds_available(dev)) {
-			earn(ctl);
+		    vrd_cmds_available(dev))
 			return true;
-		}
 		vrd_cpu_relax();
 		if (i % SPINS_PER_CLOCK)
 			continue;
 		now = vrd_clock_ns();
 		if (now - start > limit)
-			break;
+			return false;
 		if (now - yielded > YIELD_NS) {
 			sched_yield();
 			yielded = now;
 		}
 	}
-	ctl->credit--;
-	return false;
+}
+
+/* Polls for a short time, if that pays and there is a slot; true if there is something to do. */
+static bool spin(struct vrd_device *dev)
+{
+	struct vrd_spin_slots *slots = vrd_engine_spin_slots(dev->engine);
+	struct vrd_control *ctl = dev->control;
+	uint64_t limit = vrd_engine_poll_ns(dev->engine);
+	bool found;
+
+	if (!limit || !ctl->credit || !vrd_spin_slot_take(slots))
+		return false;
+	vrd_cmds_want_kick(dev, false);
+	found = poll_for_work(dev, limit);
+	vrd_spin_slot_return(slots);
+	if (found)
+		earn(ctl);
+	else
+		ctl->credit--;
+	return found;
 }
 
 static void run_commands(struct vrd_device *dev)

@@ -51,6 +51,11 @@ uint64_t vrd_engine_poll_ns(const struct vrd_engine *engine)
 	return engine->poll_ns;
 }
 
+struct vrd_spin_slots *vrd_engine_spin_slots(struct vrd_engine *engine)
+{
+	return &engine->spin_slots;
+}
+
 unsigned int vrd_engine_poller_count(const struct vrd_engine *engine)
 {
 	return engine->num_pollers;
@@ -137,6 +142,7 @@ int vrd_engine_create(const struct vrd_engine_config *cfg, struct vrd_engine **e
 		return vrd_fail(err, -ENOMEM, NULL, "out of memory");
 	memset(engine, 0, sizeof(*engine));
 	vrd_reclaim_init(engine);
+	vrd_spin_slots_init(&engine->spin_slots);
 	engine->log.fn = cfg->log;
 	engine->log.opaque = cfg->log_opaque;
 	engine->log.level = cfg->log_level;

@@ -13,6 +13,8 @@
 
 #include "transport.h"
 
+struct vrd_spin_slots;
+
 /*
  * Called before any other use of @dev, and after the last one.  vrd_engine_add_device()
  * assigns the device its home poller, which watches the doorbell kick.
@@ -100,6 +102,8 @@ void vrd_poller_call_quiet(struct vrd_poller *poller,
 uint64_t vrd_clock_ns(void);
 /* Longest time that a thread of the engine spins before it sleeps; 0: none. */
 uint64_t vrd_engine_poll_ns(const struct vrd_engine *engine);
+/* The slots of control threads that spin. */
+struct vrd_spin_slots *vrd_engine_spin_slots(struct vrd_engine *engine);
 
 /* Wakes a poller if it sleeps; any thread. */
 void vrd_poller_notify(struct vrd_poller *poller);

@@ -17,6 +17,7 @@
 #include "poller.h"
 #include "shm.h"
 #include "spin.h"
+#include "spin_slots.h"
 
 /* Maximum number of rings whose producer is read every turn: more cache lines add latency. */
 #define VRD_HOT_RINGS		64
@@ -284,6 +285,7 @@ struct vrd_engine {
 	void (*shared_close)(void *shared);
 	struct vrd_mem_maps mem_maps;		/* mem.c: for the SIGBUS handler */
 	struct vrd_notifier notifier;
+	struct vrd_spin_slots spin_slots;	/* of the control threads */
 	_Atomic uint64_t alias_maps;		/* mappings that transports have made */
 	_Atomic uint64_t region_maps;		/* mappings of guest memory regions */
 	uint64_t max_maps;			/* limit of the process */
