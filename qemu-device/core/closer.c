@@ -6,15 +6,13 @@
  * caller bounds the number of threads: it refuses descriptors from a process of which too
  * many are pending.
  */
-#include <errno.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "closer.h"
+#include "thread.h"
 
 #define STACK_SIZE	(256 * 1024)
 
@@ -60,24 +58,6 @@ static void *close_main(void *opaque)
 	return NULL;
 }
 
-static int start_thread(struct job *job)
-{
-	pthread_attr_t attr;
-	sigset_t all, old;
-	pthread_t thread;
-	int ret;
-
-	pthread_attr_init(&attr);
-	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	pthread_attr_setstacksize(&attr, STACK_SIZE);
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	ret = pthread_create(&thread, &attr, close_main, job);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	pthread_attr_destroy(&attr);
-	return ret;
-}
-
 void vrd_closer_close(struct vrd_closer *closer, int fd)
 {
 	struct job *job = malloc(sizeof(*job));
@@ -86,7 +66,7 @@ void vrd_closer_close(struct vrd_closer *closer, int fd)
 	atomic_fetch_add(&closer->refs, 1);
 	if (job) {
 		*job = (struct job) { closer, fd };
-		if (!start_thread(job))
+		if (!vrd_thread_create_detached(STACK_SIZE, close_main, job))
 			return;
 		free(job);
 	}

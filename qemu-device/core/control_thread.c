@@ -17,7 +17,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +30,7 @@
 #include "poller.h"
 #include "shm.h"
 #include "spin_slots.h"
+#include "thread.h"
 #include "virtq.h"
 
 /* Maximum number of commands and follow-ups that are executed before dev->lock is released. */
@@ -332,7 +332,6 @@ int vrd_control_create(struct vrd_device *dev, struct vrd_error *err)
 {
 	struct epoll_event ev = { .events = EPOLLIN, .data.u32 = WAKE };
 	struct vrd_control *ctl;
-	sigset_t all, old;
 	char name[16];
 	int ret;
 
@@ -351,13 +350,7 @@ int vrd_control_create(struct vrd_device *dev, struct vrd_error *err)
 	}
 	dev->control = ctl;
 
-	/* Signals are for the front end's threads, except for faults. */
-	sigfillset(&all);
-	sigdelset(&all, SIGBUS);
-	sigdelset(&all, SIGSEGV);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	ret = pthread_create(&ctl->thread, NULL, control_main, dev);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	ret = vrd_thread_create(&ctl->thread, control_main, dev);
 	if (ret) {
 		ret = vrd_fail(err, -ret, "", "control thread of %s: %s", dev->name,
 			       strerror(ret));

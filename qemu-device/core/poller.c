@@ -14,7 +14,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -27,6 +26,7 @@
 
 #include "path.h"
 #include "poller_internal.h"
+#include "thread.h"
 
 /* The clock is read once in this many idle turns. */
 #define IDLE_TURNS_PER_CLOCK	16
@@ -487,21 +487,8 @@ static void *poller_main(void *arg)
 
 static int start_thread(struct vrd_poller *poller, struct vrd_error *err)
 {
-	sigset_t all, old;
-	int ret;
+	int ret = vrd_thread_create(&poller->thread, poller_main, poller);
 
-	/*
-	 * Signals are for the front end's threads, except for faults, which this thread may
-	 * cause.
-	 */
-	sigfillset(&all);
-	sigdelset(&all, SIGBUS);
-	sigdelset(&all, SIGSEGV);
-	sigdelset(&all, SIGFPE);
-	sigdelset(&all, SIGILL);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	ret = pthread_create(&poller->thread, NULL, poller_main, poller);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (ret)
 		return vrd_fail(err, -ret, NULL, "cannot start a poller thread: %s",
 				strerror(ret));

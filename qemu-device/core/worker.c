@@ -10,13 +10,13 @@
 #endif
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <time.h>
 
+#include "thread.h"
 #include "transport.h"
 #include "worker.h"
 
@@ -132,26 +132,6 @@ static void *worker_main(void *arg)
 	return NULL;
 }
 
-/* Signals are for the front end's threads, except for faults. */
-static int start_thread(struct vrd_workers *ws)
-{
-	pthread_attr_t attr;
-	sigset_t all, old;
-	pthread_t thread;
-	int ret;
-
-	sigfillset(&all);
-	sigdelset(&all, SIGBUS);
-	sigdelset(&all, SIGSEGV);
-	pthread_attr_init(&attr);
-	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	ret = pthread_create(&thread, &attr, worker_main, ws);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	pthread_attr_destroy(&attr);
-	return ret;
-}
-
 /* Starts one more thread if there is more work than idle threads. */
 static void find_thread_locked(struct vrd_workers *ws)
 {
@@ -162,7 +142,7 @@ static void find_thread_locked(struct vrd_workers *ws)
 	/* Calls that wait for the limit of their kind need no thread. */
 	if (ws->queued <= ws->idle || ws->num == VRD_MAX_WORKERS || !ready_locked(ws))
 		return;
-	ret = start_thread(ws);
+	ret = vrd_thread_create_detached(0, worker_main, ws);
 	if (!ret)
 		ws->num++;
 	else
@@ -199,7 +179,7 @@ int vrd_workers_create(struct vrd_engine *engine, const char *name, struct vrd_w
 		STAILQ_INIT(&ws->list[k]);
 
 	pthread_mutex_lock(&ws->lock);
-	ret = start_thread(ws);
+	ret = vrd_thread_create_detached(0, worker_main, ws);
 	ws->num = !ret;
 	pthread_mutex_unlock(&ws->lock);
 	if (ret) {

@@ -7,13 +7,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "ibv.h"
 #include "log.h"
+#include "thread.h"
 
 /* ---- QPs to ERR ------------------------------------------------------------- */
 
@@ -261,7 +261,6 @@ static void *worker_main(void *arg)
 
 int vrd_ibv_worker_start(struct vrd_ibv_dev *vdev, struct vrd_error *err)
 {
-	sigset_t all, old;
 	int ret, fd = vdev->ctx->async_fd;
 
 	LIST_INIT(&vdev->to_error);
@@ -273,13 +272,7 @@ int vrd_ibv_worker_start(struct vrd_ibv_dev *vdev, struct vrd_error *err)
 		return vrd_fail(err, ret, "raise the limit of open files (ulimit -n)",
 				"no descriptor for host events: %s", strerror(-ret));
 	}
-	/* The front end handles signals, except faults: events are written to a guest's memory. */
-	sigfillset(&all);
-	sigdelset(&all, SIGBUS);
-	sigdelset(&all, SIGSEGV);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	ret = pthread_create(&vdev->worker, NULL, worker_main, vdev);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	ret = vrd_thread_create(&vdev->worker, worker_main, vdev);
 	if (ret) {
 		close(vdev->work_fd);
 		return vrd_fail(err, -ret, "", "cannot start a thread for host events: %s",

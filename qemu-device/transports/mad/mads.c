@@ -13,22 +13,13 @@
 #include "mad_channel.h"
 #include "mad_setup.h"
 #include "mads.h"
+#include "thread.h"
 
 /* ---- GIDs: mads.lock ------------------------------------------------------- */
 
-static unsigned int hash(const uint8_t gid[16])
-{
-	uint64_t a, b;
-
-	memcpy(&a, gid, 8);
-	memcpy(&b, gid + 8, 8);
-	return (a ^ b) * 0x9e3779b97f4a7c15ULL >> 56;
-}
-_Static_assert(VRD_MAD_GID_BUCKETS == 1U << 8, "hash() makes 8 bits");
-
 struct vrd_gsi_port *vrd_mads_port_locked(struct vrd_mads *mads, const uint8_t gid[16])
 {
-	struct vrd_mad_gid *entry = mads->gids[hash(gid)];
+	struct vrd_mad_gid *entry = mads->gids[vrd_gid_hash(gid)];
 
 	while (entry && memcmp(entry->gid, gid, 16))
 		entry = entry->next;
@@ -83,8 +74,8 @@ int vrd_gsi_gid_add(struct vrd_gsi_port *port, uint32_t index, const uint8_t gid
 	/* A port may have the same GID at two indexes: two netdevs with one address. */
 	other = vrd_mads_port_locked(mads, gid);
 	if (!other || other == port) {
-		entry->next = mads->gids[hash(gid)];
-		mads->gids[hash(gid)] = entry;
+		entry->next = mads->gids[vrd_gid_hash(gid)];
+		mads->gids[vrd_gid_hash(gid)] = entry;
 		port->gids[index] = entry;
 		entry = NULL;
 	}
@@ -106,7 +97,7 @@ void vrd_gsi_gid_del(struct vrd_gsi_port *port, uint32_t index)
 		return;
 	pthread_mutex_lock(&mads->lock);
 	entry = port->gids[index];
-	for (link = &mads->gids[hash(entry->gid)]; *link != entry; link = &(*link)->next)
+	for (link = &mads->gids[vrd_gid_hash(entry->gid)]; *link != entry; link = &(*link)->next)
 		;
 	*link = entry->next;
 	port->gids[index] = NULL;
@@ -483,7 +474,7 @@ int vrd_mads_start(struct vrd_engine *engine, struct vrd_mad_setup *setup, struc
 	if (!ret && !mads->queue)
 		ret = -ENOMEM;
 	if (!ret)
-		ret = -pthread_create(&mads->thread, NULL, run, mads);
+		ret = -vrd_thread_create(&mads->thread, run, mads);
 	vrd_mad_setup_free(setup);
 	mads->threaded = !ret;
 	if (!ret)

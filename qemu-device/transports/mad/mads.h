@@ -18,6 +18,7 @@
 #include <pthread.h>
 #include <sys/queue.h>
 
+#include "gid_hash.h"
 #include "gsi.h"
 #include "mad_loop.h"
 
@@ -41,8 +42,6 @@ struct vrd_mad {
 	bool own_qpn;
 	uint8_t data[VRD_MAD_LEN];
 };
-
-#define VRD_MAD_GID_BUCKETS	256
 
 struct vrd_mad_gid {
 	uint8_t gid[16];
@@ -100,7 +99,7 @@ struct vrd_mads {
 	struct vrd_engine *engine;
 	pthread_mutex_t lock;
 	LIST_HEAD(, vrd_gsi_port) ports;
-	struct vrd_mad_gid *gids[VRD_MAD_GID_BUCKETS];
+	struct vrd_mad_gid *gids[VRD_GID_BUCKETS];
 
 	/* For the thread; mads.lock. */
 	struct vrd_mad_queued {

@@ -15,16 +15,6 @@
 #include "log.h"
 #include "memory.h"
 
-static unsigned int vrd_mem_gid_hash(const uint8_t gid[16])
-{
-	uint64_t a, b;
-
-	memcpy(&a, gid, 8);
-	memcpy(&b, gid + 8, 8);
-	return (a ^ b) * 0x9e3779b97f4a7c15ULL >> 56;
-}
-_Static_assert(VRD_MEM_GID_BUCKETS == 1U << 8, "vrd_mem_gid_hash() makes 8 bits");
-
 static void vrd_mem_fabric_free(struct vrd_fabric *fabric)
 {
 	struct vrd_mem_fabric *mf = fabric->transport;
@@ -96,7 +86,7 @@ static struct vrd_mem_gid *vrd_mem_gid_find(struct vrd_mem_fabric *mf, const uin
 {
 	struct vrd_mem_gid *entry;
 
-	entry = __atomic_load_n(&mf->gids[vrd_mem_gid_hash(gid)], __ATOMIC_ACQUIRE);
+	entry = __atomic_load_n(&mf->gids[vrd_gid_hash(gid)], __ATOMIC_ACQUIRE);
 	while (entry && memcmp(entry->gid, gid, 16))
 		entry = __atomic_load_n(&entry->next, __ATOMIC_ACQUIRE);
 	return entry;
@@ -108,7 +98,7 @@ static struct vrd_mem_gid *vrd_mem_gid_find(struct vrd_mem_fabric *mf, const uin
  */
 static void vrd_mem_gid_unlink(struct vrd_mem_fabric *mf, struct vrd_mem_gid *entry)
 {
-	struct vrd_mem_gid **link = &mf->gids[vrd_mem_gid_hash(entry->gid)];
+	struct vrd_mem_gid **link = &mf->gids[vrd_gid_hash(entry->gid)];
 
 	while (*link && *link != entry)
 		link = &(*link)->next;
@@ -137,7 +127,7 @@ int vrd_mem_gid_add(struct vrd_device *dev, uint32_t index, const uint8_t gid[16
 	struct vrd_mem_port *port = vrd_mem_port(dev);
 	struct vrd_mem_fabric *mf = port->fabric;
 	struct vrd_mem_gid *entry, *other;
-	struct vrd_mem_gid **bucket = &mf->gids[vrd_mem_gid_hash(gid)];
+	struct vrd_mem_gid **bucket = &mf->gids[vrd_gid_hash(gid)];
 
 	if (index >= VRD_GID_TABLE_LEN || port->gids[index])
 		return -EINVAL;

@@ -28,6 +28,7 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
+#include "gid_hash.h"
 #include "requester.h"
 #include "responder.h"
 #include "transport.h"
@@ -65,12 +66,10 @@ struct vrd_mem_gid {
 	struct vrd_deferred deferred;
 };
 
-#define VRD_MEM_GID_BUCKETS	256
-
 struct vrd_mem_fabric {
 	pthread_mutex_t lock;
 	struct vrd_fabric *fabric;
-	struct vrd_mem_gid *gids[VRD_MEM_GID_BUCKETS];	/* RCU */
+	struct vrd_mem_gid *gids[VRD_GID_BUCKETS];	/* RCU */
 	/*
 	 * Incremented, after the change, whenever a GID or a QP is removed or a QP's peer
 	 * changes. What a QP has cached about its peer is valid only while the generation is
