@@ -69,6 +69,11 @@ struct null_srq {
 	struct null_ring ring;
 };
 
+struct null_pd {
+	struct ibv_pd pd;
+	_Atomic unsigned int num_ahs;
+};
+
 static struct null_qp *qps[MAX_QPS];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct ibv_async_event pending;
@@ -298,16 +303,17 @@ void null_event(enum ibv_event_type type, struct ibv_qp *qp, bool port)
 
 struct ibv_pd *ibv_alloc_pd(struct ibv_context *ctx)
 {
-	struct ibv_pd *pd = make(sizeof(*pd));
+	struct null_pd *npd = make(sizeof(*npd));
 
-	if (pd)
-		pd->context = ctx;
-	return pd;
+	if (!npd)
+		return NULL;
+	npd->pd.context = ctx;
+	return &npd->pd;
 }
 
 int ibv_dealloc_pd(struct ibv_pd *pd)
 {
-	return drop(pd);
+	return ((struct null_pd *)pd)->num_ahs ? EBUSY : drop(pd);
 }
 
 static struct ibv_mr *reg(struct ibv_pd *pd, void *addr, size_t length)
@@ -369,13 +375,17 @@ struct ibv_ah *ibv_create_ah(struct ibv_pd *pd, struct ibv_ah_attr *attr)
 		return NULL;
 	}
 	ah = make(sizeof(*ah));
-	if (ah)
-		ah->pd = pd;
+	if (!ah)
+		return NULL;
+	ah->pd = pd;
+	((struct null_pd *)pd)->num_ahs++;
 	return ah;
 }
 
 int ibv_destroy_ah(struct ibv_ah *ah)
 {
+	pass(NULL_DESTROY_AH, 0);
+	((struct null_pd *)ah->pd)->num_ahs--;
 	return drop(ah);
 }
 

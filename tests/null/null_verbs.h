@@ -33,7 +33,7 @@ bool null_failed(void);
  */
 enum null_call {
 	NULL_MODIFY_QP, NULL_CREATE_QP, NULL_DESTROY_QP, NULL_REG_MR, NULL_DEREG_MR,
-	NULL_DESTROY_CQ, NULL_CALLS,
+	NULL_DESTROY_CQ, NULL_DESTROY_AH, NULL_CALLS,
 };
 void null_hold(enum null_call call, uint32_t qpn);
 void null_release(enum null_call call);

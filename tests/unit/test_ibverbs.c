@@ -222,70 +222,6 @@ static void test_parked(void)
 	mem_pair_drop_qps(&p);
 }
 
-static void test_handles(void)
-{
-	struct virtio_rdma_av av = {
-		.pd = htole32(p.a.pd), .dqpn = htole32(77), .hop_limit = 64,
-	};
-	struct mem_wr w = mem_wr(&p.a, &p.b, VIRTIO_RDMA_WR_SEND, 64);
-	uint64_t drops = guest_stat(p.a.g, "ud_drops");
-	long before;
-
-	memcpy(av.dgid, null_gids[1], 16);
-	av.dgid[15] = 99;
-	w.wr.av = &av;
-	fresh(VIRTIO_RDMA_QPT_UD);
-	before = null_objects();
-	null_no_ah = true;
-	mem_post(&p.a, &w);
-	is(mem_status(&p.a.scq), 0, "UD to an address without a way: the sender succeeds");
-	is(guest_stat(p.a.g, "ud_drops"), drops + 1, "and it is counted");
-	null_no_ah = false;
-	for (unsigned int i = 0; i < 3000; i++) {
-		av.flow_label = htole32(i);
-		mem_post(&p.a, &w);
-		if (mem_status(&p.a.scq))
-			break;
-	}
-	ok(null_objects() - before <= 1100, "handles of 3000 address vectors: %ld are kept",
-	   null_objects() - before);
-	mem_pair_drop_qps(&p);
-}
-
-/*
- * A process rewrites the entry that waits for its address handle, repeatedly: one handle at
- * a time is created for a QP, whatever the entry contains.
- */
-static void test_rewritten(void)
-{
-	struct virtio_rdma_av av = {
-		.pd = htole32(p.a.pd), .dqpn = htole32(77), .hop_limit = 64,
-	};
-	struct mem_wr w = mem_wr(&p.a, &p.b, VIRTIO_RDMA_WR_SEND, 64);
-	struct virtio_rdma_ud_wqe *first;
-	unsigned int done = 0;
-	long before;
-
-	memcpy(av.dgid, null_gids[1], 16);
-	av.tclass = 1;			/* no handle of an earlier test */
-	w.wr.av = &av;
-	fresh(VIRTIO_RDMA_QPT_UD);
-	before = null_objects();
-	null_slow_ah = true;
-	first = (void *)p.a.qp.sq.ring;
-	for (uint32_t i = 0; i < 100; i++) {
-		mem_post(&p.a, &w);
-		usleep(1000);
-		__atomic_store_n(&first->av.flow_label, htole32(i + 1), __ATOMIC_RELAXED);
-	}
-	null_slow_ah = false;
-	while (done < 100 && !mem_status(&p.a.scq))
-		done++;
-	is(done, 100, "an entry that is rewritten while it waits for its handle is sent");
-	ok(null_objects() - before <= 3, "with few handles made: %ld", null_objects() - before);
-	mem_pair_drop_qps(&p);
-}
-
 /* ---- QPs that go, rings that the host refuses --------------------------------------- */
 
 struct ringer {
@@ -497,8 +433,6 @@ int main(void)
 	test_objects(VIRTIO_RDMA_QPT_UD, "UD");
 	test_order();
 	test_errors();
-	test_rewritten();
-	test_handles();
 	test_destroy_under_receives();
 	test_srq_refused();
 	test_events();

@@ -12,6 +12,10 @@
  * could not be created stays in the cache for a while, so that a guest that sends to an
  * unreachable address does not keep the worker busy.  Its datagrams are sent to QP 0 of the
  * port itself, which drops them, as a network would.
+ *
+ * Destroying a handle may block in the host's kernel as well.  Pollers, the control thread
+ * and the front end only remove handles from the cache.  The worker destroys them, or, for a
+ * PD that ends, the thread that deallocates the PD.
  */
 #include <endian.h>
 #include <errno.h>
@@ -75,6 +79,7 @@ static struct vrd_ibv_ah *find_locked(struct vrd_ibv_dev *vdev, const struct vrd
 	return ah;
 }
 
+/* Worker, or the thread that deallocates the PD; without the lock: it may block. */
 static void free_ah(struct vrd_ibv_dev *vdev, struct vrd_ibv_ah *ah)
 {
 	if (ah->ibah)
@@ -83,11 +88,17 @@ static void free_ah(struct vrd_ibv_dev *vdev, struct vrd_ibv_ah *ah)
 	atomic_fetch_sub(&vdev->all_ahs, 1);
 }
 
-/*
- * Removes a handle from the cache.  Returns true if it has no users: the caller frees it
- * then, without the lock.
- */
-static bool forget_locked(struct vrd_ibv_dev *vdev, struct vrd_ibv_ah *ah)
+/* Hands a stale handle without users to the worker, which destroys it. */
+static void bury_locked(struct vrd_ibv_dev *vdev, struct vrd_ibv_ah *ah)
+{
+	/* The worker goes on until the list is empty. */
+	if (TAILQ_EMPTY(&vdev->ah_dead))
+		vrd_ibv_worker_wake(vdev);
+	TAILQ_INSERT_TAIL(&vdev->ah_dead, ah, lru);
+}
+
+/* Removes a handle from the cache.  It is destroyed when it has no users. */
+static void forget_locked(struct vrd_ibv_dev *vdev, struct vrd_ibv_ah *ah)
 {
 	*ah->link = ah->next;
 	if (ah->next)
@@ -95,33 +106,20 @@ static bool forget_locked(struct vrd_ibv_dev *vdev, struct vrd_ibv_ah *ah)
 	TAILQ_REMOVE(&vdev->ah_lru, ah, lru);
 	vdev->num_ahs--;
 	atomic_store(&ah->stale, true);
-	/* A wanted handle is freed by the worker, when it has processed it. */
-	return !atomic_load(&ah->refs) && ah->state != VRD_IBV_AH_WANTED;
+	/* The worker buries a wanted handle, when it has processed it. */
+	if (!atomic_load(&ah->refs) && ah->state != VRD_IBV_AH_WANTED)
+		bury_locked(vdev, ah);
 }
 
-/* Removes unused handles, oldest first.  Returns a list, linked by @next, of handles to free. */
-static struct vrd_ibv_ah *shrink_locked(struct vrd_ibv_dev *vdev)
+/* Removes unused handles, oldest first. */
+static void shrink_locked(struct vrd_ibv_dev *vdev)
 {
-	struct vrd_ibv_ah *ah = TAILQ_FIRST(&vdev->ah_lru), *next, *dead = NULL;
+	struct vrd_ibv_ah *ah = TAILQ_FIRST(&vdev->ah_lru), *next;
 
 	for (; ah && vdev->num_ahs > VRD_IBV_MAX_AHS; ah = next) {
 		next = TAILQ_NEXT(ah, lru);
-		if (atomic_load(&ah->refs) || ah->state == VRD_IBV_AH_WANTED)
-			continue;
-		forget_locked(vdev, ah);
-		ah->next = dead;
-		dead = ah;
-	}
-	return dead;
-}
-
-static void free_list(struct vrd_ibv_dev *vdev, struct vrd_ibv_ah *dead)
-{
-	while (dead) {
-		struct vrd_ibv_ah *ah = dead;
-
-		dead = ah->next;
-		free_ah(vdev, ah);
+		if (!atomic_load(&ah->refs) && ah->state != VRD_IBV_AH_WANTED)
+			forget_locked(vdev, ah);
 	}
 }
 
@@ -176,7 +174,7 @@ static void wake_locked(struct vrd_ibv_ah *ah)
 static struct vrd_ibv_ah *get_slow(struct vrd_ibv_qp *vq, const struct vrd_ibv_ah_key *key)
 {
 	struct vrd_ibv_dev *vdev = vq->vdev;
-	struct vrd_ibv_ah *ah, *dead = NULL;
+	struct vrd_ibv_ah *ah;
 
 	pthread_mutex_lock(&vdev->lock);
 	/*
@@ -189,10 +187,7 @@ static struct vrd_ibv_ah *get_slow(struct vrd_ibv_qp *vq, const struct vrd_ibv_a
 	}
 	ah = find_locked(vdev, key);
 	if (ah && ah->state == VRD_IBV_AH_FAILED && now_ns() - ah->failed_at > FAILED_NS) {
-		if (forget_locked(vdev, ah)) {
-			ah->next = NULL;
-			dead = ah;
-		}
+		forget_locked(vdev, ah);
 		ah = NULL;
 	}
 	if (!ah)
@@ -212,7 +207,6 @@ static struct vrd_ibv_ah *get_slow(struct vrd_ibv_qp *vq, const struct vrd_ibv_a
 		TAILQ_INSERT_TAIL(&vdev->ah_lru, ah, lru);
 	}
 	pthread_mutex_unlock(&vdev->lock);
-	free_list(vdev, dead);
 	return ah;
 }
 
@@ -240,8 +234,6 @@ struct vrd_ibv_ah *vrd_ibv_ah_get(struct vrd_ibv_qp *vq, const struct virtio_rdm
 
 void vrd_ibv_ah_put(struct vrd_ibv_dev *vdev, struct vrd_ibv_ah *ah)
 {
-	bool last;
-
 	/*
 	 * Takes the lock, so that either the thread that makes the handle stale sees this
 	 * reference, or this function sees that the handle is stale.
@@ -254,10 +246,9 @@ void vrd_ibv_ah_put(struct vrd_ibv_dev *vdev, struct vrd_ibv_ah *ah)
 				return;
 	}
 	pthread_mutex_lock(&vdev->lock);
-	last = atomic_fetch_sub(&ah->refs, 1) == 1 && atomic_load(&ah->stale);
+	if (atomic_fetch_sub(&ah->refs, 1) == 1 && atomic_load(&ah->stale))
+		bury_locked(vdev, ah);
 	pthread_mutex_unlock(&vdev->lock);
-	if (last)
-		free_ah(vdev, ah);
 }
 
 /* ---- control thread ---------------------------------------------------------------------- */
@@ -269,7 +260,7 @@ void vrd_ibv_ah_put(struct vrd_ibv_dev *vdev, struct vrd_ibv_ah *ah)
 void vrd_ibv_ah_forget(struct vrd_ibv_qp *vq)
 {
 	struct vrd_ibv_dev *vdev = vq->vdev;
-	struct vrd_ibv_ah *ah, *dead = NULL;
+	struct vrd_ibv_ah *ah;
 
 	pthread_mutex_lock(&vdev->lock);
 	ah = vq->waits_for;
@@ -280,23 +271,15 @@ void vrd_ibv_ah_forget(struct vrd_ibv_qp *vq)
 			TAILQ_REMOVE(&vdev->ah_work, ah, work);
 			ah->state = VRD_IBV_AH_FAILED;
 			forget_locked(vdev, ah);
-			ah->next = NULL;
-			dead = ah;
 		}
 	}
 	pthread_mutex_unlock(&vdev->lock);
-	free_list(vdev, dead);
 }
 
-/*
- * Called when the QPs of @pd are gone, and waits until the worker has finished with handles
- * of @pd.  Also called (with NULL) when addresses may resolve differently.
- */
-void vrd_ibv_ah_flush(struct vrd_ibv_dev *vdev, const struct vrd_pd *pd)
+static void flush_locked(struct vrd_ibv_dev *vdev, const struct vrd_pd *pd)
 {
-	struct vrd_ibv_ah *ah, *next, *dead = NULL;
+	struct vrd_ibv_ah *ah, *next;
 
-	pthread_mutex_lock(&vdev->lock);
 	for (ah = TAILQ_FIRST(&vdev->ah_lru); ah; ah = next) {
 		next = TAILQ_NEXT(ah, lru);
 		if (pd && ah->pd != pd)
@@ -306,15 +289,39 @@ void vrd_ibv_ah_flush(struct vrd_ibv_dev *vdev, const struct vrd_pd *pd)
 			ah->state = VRD_IBV_AH_FAILED;
 			wake_locked(ah);
 		}
-		if (forget_locked(vdev, ah)) {
-			ah->next = dead;
-			dead = ah;
-		}
+		forget_locked(vdev, ah);
 	}
-	while (pd && (vdev->ah_busy_pd == pd || vdev->ah_freeing))
-		pthread_cond_wait(&vdev->idle, &vdev->lock);
+}
+
+void vrd_ibv_ah_flush(struct vrd_ibv_dev *vdev)
+{
+	pthread_mutex_lock(&vdev->lock);
+	flush_locked(vdev, NULL);
 	pthread_mutex_unlock(&vdev->lock);
-	free_list(vdev, dead);
+}
+
+void vrd_ibv_ah_flush_pd(struct vrd_ibv_dev *vdev, const struct vrd_pd *pd)
+{
+	struct vrd_ibv_ah_list dead = TAILQ_HEAD_INITIALIZER(dead);
+	struct vrd_ibv_ah *ah, *next;
+
+	pthread_mutex_lock(&vdev->lock);
+	flush_locked(vdev, pd);
+	while (vdev->ah_busy_pd == pd)
+		pthread_cond_wait(&vdev->idle, &vdev->lock);
+	/* After the wait: the worker buries the handle that it was creating. */
+	for (ah = TAILQ_FIRST(&vdev->ah_dead); ah; ah = next) {
+		next = TAILQ_NEXT(ah, lru);
+		if (ah->pd != pd)
+			continue;
+		TAILQ_REMOVE(&vdev->ah_dead, ah, lru);
+		TAILQ_INSERT_TAIL(&dead, ah, lru);
+	}
+	pthread_mutex_unlock(&vdev->lock);
+	while ((ah = TAILQ_FIRST(&dead))) {
+		TAILQ_REMOVE(&dead, ah, lru);
+		free_ah(vdev, ah);
+	}
 }
 
 /* ---- the worker's part ------------------------------------------------------------- */
@@ -348,9 +355,40 @@ static void note_failure(struct vrd_ibv_dev *vdev, const struct vrd_ibv_ah *ah, 
 		    address, strerror(error));
 }
 
-bool vrd_ibv_ah_work(struct vrd_ibv_dev *vdev)
+/* vrd_ibv_ah_flush_pd() waits until the worker does not use handles of its PD. */
+static void set_idle_locked(struct vrd_ibv_dev *vdev)
 {
-	struct vrd_ibv_ah *ah, *dead = NULL;
+	vdev->ah_busy_pd = NULL;
+	pthread_cond_broadcast(&vdev->idle);
+}
+
+/* Destroys one handle; false: there is none. */
+static bool destroy_one(struct vrd_ibv_dev *vdev)
+{
+	struct vrd_ibv_ah *ah;
+
+	pthread_mutex_lock(&vdev->lock);
+	ah = TAILQ_FIRST(&vdev->ah_dead);
+	if (ah) {
+		TAILQ_REMOVE(&vdev->ah_dead, ah, lru);
+		vdev->ah_busy_pd = ah->pd;
+	}
+	pthread_mutex_unlock(&vdev->lock);
+	if (!ah)
+		return false;
+
+	free_ah(vdev, ah);
+
+	pthread_mutex_lock(&vdev->lock);
+	set_idle_locked(vdev);
+	pthread_mutex_unlock(&vdev->lock);
+	return true;
+}
+
+/* Creates one handle; false: none is wanted. */
+static bool create_one(struct vrd_ibv_dev *vdev)
+{
+	struct vrd_ibv_ah *ah;
 	bool failed;
 
 	pthread_mutex_lock(&vdev->lock);
@@ -376,20 +414,18 @@ bool vrd_ibv_ah_work(struct vrd_ibv_dev *vdev)
 	vdev->ah_busy = NULL;
 	ah->state = failed ? VRD_IBV_AH_FAILED : VRD_IBV_AH_READY;
 	wake_locked(ah);
-	if (atomic_load(&ah->stale) && !atomic_load(&ah->refs)) {
-		ah->next = NULL;
-		dead = ah;
-	} else {
-		dead = shrink_locked(vdev);
-	}
-	vdev->ah_freeing = dead;
-	pthread_mutex_unlock(&vdev->lock);
-	/* The thread that frees a PD waits until the last of its handles is destroyed. */
-	free_list(vdev, dead);
-	pthread_mutex_lock(&vdev->lock);
-	vdev->ah_busy_pd = NULL;
-	vdev->ah_freeing = false;
-	pthread_cond_broadcast(&vdev->idle);
+	if (atomic_load(&ah->stale) && !atomic_load(&ah->refs))
+		bury_locked(vdev, ah);
+	shrink_locked(vdev);
+	set_idle_locked(vdev);
 	pthread_mutex_unlock(&vdev->lock);
 	return true;
+}
+
+/* One of each: neither kind of work delays the other for long. */
+bool vrd_ibv_ah_work(struct vrd_ibv_dev *vdev)
+{
+	bool destroyed = destroy_one(vdev);
+
+	return create_one(vdev) || destroyed;
 }

@@ -369,6 +369,7 @@ static int vrd_ibv_device_open(struct vrd_device *dev, const struct vrd_device_c
 	pthread_cond_init(&vdev->idle, NULL);
 	TAILQ_INIT(&vdev->ah_lru);
 	TAILQ_INIT(&vdev->ah_work);
+	TAILQ_INIT(&vdev->ah_dead);
 	if (getrandom(&vdev->ah_seed, sizeof(vdev->ah_seed), GRND_NONBLOCK) < 0)
 		vdev->ah_seed = (uintptr_t)vdev ^ (uint64_t)time(NULL) << 32;
 	dev->priv[VRD_SLOT_IBVERBS] = vdev;
@@ -382,13 +383,12 @@ static int vrd_ibv_device_open(struct vrd_device *dev, const struct vrd_device_c
 	return 0;
 }
 
-/* All objects of the device are gone. */
+/* All objects of the device are gone, and with the PDs all address handles. */
 static void vrd_ibv_device_close(struct vrd_device *dev)
 {
 	struct vrd_ibv_dev *vdev = vrd_ibv_dev(dev);
 
 	vrd_ibv_worker_stop(vdev);
-	vrd_ibv_ah_flush(vdev, NULL);
 	vrd_ibv_polls_close(vdev);
 	free_dev(vdev);
 }
@@ -419,7 +419,7 @@ static void vrd_ibv_pd_dealloc(struct vrd_pd *pd)
 	struct vrd_ibv_dev *vdev = vrd_ibv_dev(pd->ctx->dev);
 	int ret;
 
-	vrd_ibv_ah_flush(vdev, pd);
+	vrd_ibv_ah_flush_pd(vdev, pd);
 	ret = ibv_dealloc_pd(pd->priv[VRD_SLOT_IBVERBS]);
 	if (ret)
 		vrd_dev_log(vdev->dev, VRD_LOG_ERROR, "the host keeps a protection domain: %s",

@@ -143,5 +143,5 @@ void vrd_ibv_gid_del(struct vrd_device *dev, uint32_t index, const uint8_t gid[1
 {
 	(void)index;
 	(void)gid;
-	vrd_ibv_ah_flush(vrd_ibv_dev(dev), NULL);
+	vrd_ibv_ah_flush(vrd_ibv_dev(dev));
 }

@@ -111,12 +111,12 @@ struct vrd_ibv_ah {
 						 * requested */
 	struct ibv_ah *ibah;
 	uint8_t state;				/* VRD_IBV_AH_* */
-	_Atomic bool stale;			/* removed from the cache: destroyed when unused */
+	_Atomic bool stale;			/* removed from the cache: in ah_dead when unused */
 	_Atomic unsigned int refs;		/* WQEs that the host may still read */
 	uint64_t failed_at;			/* CLOCK_MONOTONIC; tried again later */
 	struct vrd_ibv_ah *next, **link;	/* in the bucket; the pointer to this handle
 						 * there */
-	TAILQ_ENTRY(vrd_ibv_ah) lru;		/* list, least recently used first */
+	TAILQ_ENTRY(vrd_ibv_ah) lru;		/* in ah_lru, or in ah_dead */
 	TAILQ_ENTRY(vrd_ibv_ah) work;		/* while it is wanted, and not ah_busy */
 	LIST_HEAD(, vrd_ibv_qp) waiting;	/* QPs */
 };
@@ -159,12 +159,13 @@ struct vrd_ibv_dev {
 
 	uint64_t ah_seed;			/* written once */
 	struct vrd_ibv_ah *ahs[VRD_IBV_AH_BUCKETS];
-	TAILQ_HEAD(vrd_ibv_ah_list, vrd_ibv_ah) ah_lru, ah_work;
+	/* The cache, least recently used first; wanted handles; handles to destroy. */
+	TAILQ_HEAD(vrd_ibv_ah_list, vrd_ibv_ah) ah_lru, ah_work, ah_dead;
 	unsigned int num_ahs;
 	_Atomic unsigned int all_ahs;		/* includes those removed from the cache */
 	struct vrd_ibv_ah *ah_busy;		/* the worker creates it now */
-	const struct vrd_pd *ah_busy_pd;	/* its PD */
-	bool ah_freeing;			/* the worker destroys handles, of any PD */
+	const struct vrd_pd *ah_busy_pd;	/* PD of the handle that the worker creates or
+						 * destroys now */
 
 	LIST_HEAD(, vrd_ibv_qp) to_error;	/* QPs whose host side is to go to ERR */
 	struct vrd_ibv_qp *qp_busy;		/* the worker moves it to ERR now */
@@ -417,9 +418,17 @@ struct vrd_ibv_ah *vrd_ibv_ah_get(struct vrd_ibv_qp *vq, const struct virtio_rdm
 void vrd_ibv_ah_put(struct vrd_ibv_dev *vdev, struct vrd_ibv_ah *ah);
 /* The QP no longer waits for a handle. */
 void vrd_ibv_ah_forget(struct vrd_ibv_qp *vq);
-/* Removes handles after a change of host or guest GIDs (NULL: all), or of a PD that is freed. */
-void vrd_ibv_ah_flush(struct vrd_ibv_dev *vdev, const struct vrd_pd *pd);
-/* Worker, without a lock: creates one wanted handle; returns false if there is none. */
+/* Empties the cache, because addresses may resolve differently now.  Any thread; never blocks. */
+void vrd_ibv_ah_flush(struct vrd_ibv_dev *vdev);
+/*
+ * Destroys the handles of a PD that is to be deallocated; its QPs are gone.  It may block.
+ * Afterwards the worker does not use a handle of this PD.
+ */
+void vrd_ibv_ah_flush_pd(struct vrd_ibv_dev *vdev, const struct vrd_pd *pd);
+/*
+ * Worker, without a lock: creates a wanted handle and destroys one that is not needed any
+ * more.  False: there was none.
+ */
 bool vrd_ibv_ah_work(struct vrd_ibv_dev *vdev);
 
 /* worker.c */

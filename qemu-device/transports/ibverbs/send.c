@@ -155,9 +155,9 @@ static void fill_failing(struct chain *c, struct ibv_send_wr *to, uint32_t index
 enum step { STEP_ADDED, STEP_WAIT, STEP_FAIL };
 
 /*
- * Releases handles of completed datagrams.  At most @max of them, because releasing the last
- * reference of a stale handle destroys it.  @max is twice the number of entries that this
- * turn uses, so that their handles are always released.
+ * Releases handles of completed datagrams: at most @max of them, so that the turn stays
+ * short.  @max is twice the number of entries that this turn uses, so that their handles are
+ * always released.
  */
 static void put_done_ahs(struct vrd_ibv_qp *vq, unsigned int max)
 {

@@ -143,7 +143,7 @@ static void port_event(struct vrd_ibv_dev *vdev, uint32_t type)
 
 	vrd_ibv_port_refresh(vdev, &attr);
 	vrd_ibv_gids_refresh(vdev);
-	vrd_ibv_ah_flush(vdev, NULL);
+	vrd_ibv_ah_flush(vdev);
 	/* The guest's only port has number 1. */
 	vrd_event_raise(vdev->dev, type, 1);
 }
