@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""-device virtio-rdma-pci is paused, unplugged and reset while programs of a Debian guest use
-it."""
+"""-device virtio-rdma-pci is paused, suspended, unplugged and reset while programs of a Debian
+guest use it, and does not start again at the first attempt."""
 
+import shutil
 import time
 
 import pair
@@ -66,14 +67,26 @@ def pause(g):
             traffic.moves(after['send'])
 
 
+def watch(g):
+    """A program that has the device open, and prints its asynchronous events."""
+    holder = g.spawn('exec ibv_asyncwatch')
+    g.run('for i in $(seq 200); do ls -l /proc/$(pidof ibv_asyncwatch)/fd 2>/dev/null | grep -q infiniband/uverbs '
+          '&& exit 0; sleep 0.1; done; exit 1')
+    return holder
+
+
+def wait_devices(g, wanted):
+    """Waits until the guest has an RDMA device, or has none."""
+    test = '-n' if wanted else '-z'
+    g.run(f'for i in $(seq 300); do [ {test} "$(ls /sys/class/infiniband)" ] && exit 0; sleep 0.1; done; '
+          'ls /sys/class/infiniband; dmesg | tail; exit 1', timeout=60)
+
+
 def unplug(g):
     """A program that has the device open gets the event; a new device works."""
-    holder = g.spawn('exec ibv_asyncwatch')
-    g.run('for i in $(seq 200); do ls -l /proc/[0-9]*/fd 2>/dev/null | grep -q infiniband/uverbs && exit 0; '
-          'sleep 0.1; done; exit 1')
+    holder = watch(g)
     g.qmp('device_del', id='rdma0')
-    g.run('for i in $(seq 300); do [ -z "$(ls /sys/class/infiniband)" ] && exit 0; sleep 0.1; done; exit 1',
-          timeout=60)
+    wait_devices(g, False)
     deadline = time.monotonic() + 30
     while 'rdma0' in g.hmp('info qtree'):
         if time.monotonic() > deadline:
@@ -86,6 +99,59 @@ def unplug(g):
     g.qmp('device_add', **DEVICE)
     pair.load(g)
     pingpong(g)
+
+
+def life(g, option):
+    """Loads tests/klife for one action."""
+    g.run(f'insmod /vrdma/vrdma_klife.ko {option} && rmmod vrdma_klife', timeout=60)
+
+
+def objects(g):
+    return {name: stats(g)[name] for name in ('contexts', 'pds', 'mrs', 'cqs', 'qps')}
+
+
+def suspend(g):
+    """A suspend ends the objects of programs, which are told; a resume brings the device back."""
+    with Traffic(g):
+        holder = watch(g)
+        life(g, 'action=freeze')
+        wait_devices(g, False)
+        left = objects(g)
+        life(g, 'action=restore')
+        wait_devices(g, True)
+        heard = holder.output()
+        holder.kill()
+    if any(left.values()):
+        return f'the suspended device has objects: {left}'
+    if 'IBV_EVENT_DEVICE_FATAL' not in heard:
+        return f'the program was not told: {heard}'
+    pair.load(g)
+    pingpong(g)
+
+
+def unload_suspended(g):
+    """The module can be unloaded while the device is suspended."""
+    life(g, 'action=freeze')
+    g.run('modprobe -r virtio_rdma')
+    life(g, 'action=restore')
+    pair.load(g)
+    pingpong(g)
+
+
+def failed_restart(g):
+    """The device does not start after a resume: the driver can be bound, or unloaded, later."""
+    path = '/sys/bus/virtio/drivers/virtio_rdma'
+    device = g.run('basename $(dirname $(grep -l d0000002A /sys/bus/virtio/devices/*/modalias))').stdout.strip()
+    for way in (f'! echo {device} > {path}/unbind; echo {device} > {path}/bind',
+                'modprobe -r virtio_rdma && modprobe virtio_rdma'):
+        life(g, 'action=freeze')
+        g.run('dmesg -C; insmod /vrdma/vrdma_klife.ko action=restore fail=vrdma_cmd_init')
+        g.run('for i in $(seq 300); do dmesg | grep -q "does not start after the reset" && break; sleep 0.1; done; '
+              'rmmod vrdma_klife; dmesg | grep "does not start after the reset: rebind" || { dmesg; exit 1; }; '
+              '! ls /sys/class/infiniband | grep .', timeout=60)
+        g.run(way, timeout=60)
+        pair.load(g)
+        pingpong(g)
 
 
 def reset(g):
@@ -121,11 +187,16 @@ def rebind(g):
 
 def main():
     tap = pair.Tap()
+    module = pair.build_guest_module('klife')
     with pair.qemu_guests(tap, count=1, devices=devices()) as (_, (g,)):
+        shutil.copy(module, g.share)
         tap.run('ping-pong', pingpong, g)
         tap.run('paused under traffic', pause, g)
         tap.run('unplugged with an open context, plugged again', unplug, g)
         tap.run('unbound, bound again', rebind, g)
+        tap.run('suspended and resumed under traffic', suspend, g)
+        tap.run('unloaded while suspended', unload_suspended, g)
+        tap.run('a restart that fails, then bound or loaded again', failed_restart, g)
         tap.run('reset under traffic', reset, g)
     tap.end()
 
