@@ -106,7 +106,8 @@ void vrd_cq_flush_touched(struct vrd_poller *poller)
 	poller->burst_bytes = 0;
 }
 
-static inline void touch(struct vrd_poller *poller, struct vrd_cq *cq, bool solicited)
+/* poller->touched must have room. */
+static inline void note_touched(struct vrd_poller *poller, struct vrd_cq *cq, bool solicited)
 {
 	for (unsigned int i = poller->num_touched; i; i--) {
 		if (poller->touched[i - 1].cq == cq) {
@@ -114,9 +115,14 @@ static inline void touch(struct vrd_poller *poller, struct vrd_cq *cq, bool soli
 			return;
 		}
 	}
+	poller->touched[poller->num_touched++] = (struct vrd_touched){ cq, solicited };
+}
+
+static inline void touch(struct vrd_poller *poller, struct vrd_cq *cq, bool solicited)
+{
 	if (poller->num_touched == VRD_TOUCHED_CQS)
 		vrd_cq_flush_touched(poller);
-	poller->touched[poller->num_touched++] = (struct vrd_touched){ cq, solicited };
+	note_touched(poller, cq, solicited);
 }
 
 /* ---- entries ---------------------------------------------------------------- */
@@ -216,7 +222,7 @@ void vrd_cq_post(struct vrd_cq *cq, const struct virtio_rdma_cqe *cqe, bool soli
 
 /* ---- bursts ------------------------------------------------------------------ */
 
-void vrd_cq_flush_batch(struct vrd_poller *poller, struct vrd_cq_batch *batch)
+static VRD_NOINLINE void flush_batch(struct vrd_poller *poller, struct vrd_cq_batch *batch)
 {
 	bool solicited = batch->solicited;
 	unsigned int num = batch->num;
@@ -225,6 +231,33 @@ void vrd_cq_flush_batch(struct vrd_poller *poller, struct vrd_cq_batch *batch)
 	batch->solicited = false;
 	if (post(batch->cq, batch->cqe, num))
 		touch(poller, batch->cq, solicited);
+}
+
+/* One completion and nothing unusual is the case that latency depends on. */
+void vrd_cq_flush_batch(struct vrd_poller *poller, struct vrd_cq_batch *batch)
+{
+	struct vrd_cq *cq = batch->cq;
+	void *to;
+
+	if (batch->num != 1 || poller->num_touched == VRD_TOUCHED_CQS ||
+	    !vrd_lock_try(&cq->lock)) {
+		flush_batch(poller, batch);
+		return;
+	}
+	to = cqe_at(cq, cq->producer);
+	if (vrd_unlikely(cq->error || !to || cq->producer - cq->consumer >= cq->entries)) {
+		vrd_unlock(&cq->lock);
+		flush_batch(poller, batch);
+		return;
+	}
+	write_cqe(cq, to, &batch->cqe[0]);
+	cq->producer++;
+	vrd_trace_completion(cq->cqn, batch->cqe[0].qpn, batch->cqe[0].wqe_index,
+			     batch->cqe[0].status);
+	note_touched(poller, cq, batch->solicited);
+	batch->num = 0;
+	batch->solicited = false;
+	vrd_unlock(&cq->lock);
 }
 
 void vrd_cq_flush_receives(struct vrd_poller *poller)
@@ -256,11 +289,24 @@ static const uint8_t send_wc[] = {
 	[VIRTIO_RDMA_WR_REG_MR] = VIRTIO_RDMA_WC_REG_MR,
 };
 
+/* Flushes the batch first: it is full, or has completions of another CQ. */
+static VRD_NOINLINE void complete_after_flush(struct vrd_qp *qp, const struct vrd_wr *wr,
+					      uint32_t byte_len)
+{
+	vrd_cq_flush_batch(qp->poller, &qp->poller->sends);
+	vrd_complete_signaled(qp, wr, byte_len);
+}
+
 void vrd_complete_signaled(struct vrd_qp *qp, const struct vrd_wr *wr, uint32_t byte_len)
 {
-	struct vrd_poller *poller = qp->poller;
+	struct vrd_cq_batch *batch = &qp->poller->sends;
 
-	*vrd_cq_stage(poller, &poller->sends, qp->send_cq) = (struct virtio_rdma_cqe){
+	if (vrd_unlikely(!vrd_cq_batch_takes(batch, qp->send_cq))) {
+		complete_after_flush(qp, wr, byte_len);
+		return;
+	}
+	batch->cq = qp->send_cq;
+	batch->cqe[batch->num++] = (struct virtio_rdma_cqe){
 		.qpn = htole32(qp->qpn),
 		.wqe_index = htole32(wr->index),
 		.byte_len = htole32(byte_len),

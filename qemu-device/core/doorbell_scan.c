@@ -74,6 +74,12 @@ static inline bool has_summary(const struct vrd_ctx_slots *slots)
 	return any_byte(slots->db->summary, VIRTIO_RDMA_DB_GROUPS);
 }
 
+/* True if the scan has to serve the page. */
+static inline bool is_rung(const struct vrd_ctx_slots *slots)
+{
+	return slots->db && (has_summary(slots) || slots->again);
+}
+
 void vrd_ring_rung(struct vrd_poller *poller, struct vrd_ring *ring)
 {
 	struct vrd_qp *qp = ring->qp;
@@ -243,7 +249,7 @@ static void scan_page(struct vrd_poller *poller, struct vrd_ctx_slots *slots, st
 static inline bool scan_ctx(struct vrd_poller *poller, struct vrd_ctx_slots *slots,
 			    struct scan *scan)
 {
-	if (!slots->db || (!has_summary(slots) && !slots->again))
+	if (!is_rung(slots))
 		return false;
 	scan_page(poller, slots, scan);
 	return true;
@@ -329,7 +335,7 @@ static void sweep(struct vrd_poller *poller, struct scan *scan)
 	scan_asleep(poller, pdev, VRD_SCAN_AWAKE, scan);
 }
 
-bool vrd_doorbell_turn(struct vrd_poller *poller)
+static VRD_NOINLINE bool scan_turn(struct vrd_poller *poller)
 {
 	struct vrd_poller_dev *pdev;
 	struct scan scan;
@@ -353,6 +359,38 @@ bool vrd_doorbell_turn(struct vrd_poller *poller)
 	return found;
 }
 
+/* True if the sleeping contexts are few and none has been rung: no rotation is needed. */
+static inline bool asleep_is_quiet(const struct vrd_poller *poller)
+{
+	const struct vrd_poller_dev *pdev = TAILQ_FIRST(&poller->rotation);
+	const struct vrd_ctx_slots *slots;
+
+	if (!pdev)
+		return true;
+	if (TAILQ_NEXT(pdev, turn_link) || pdev->num_asleep > VRD_SCAN_ASLEEP)
+		return false;
+	TAILQ_FOREACH(slots, &pdev->asleep, link)
+		if (is_rung(slots))
+			return false;
+	return true;
+}
+
+/* Most turns find nothing.  If there are only a few pages, they are checked without scan_turn(). */
+bool vrd_doorbell_turn(struct vrd_poller *poller)
+{
+	const struct vrd_ctx_slots *slots;
+
+	if (vrd_unlikely(poller->num_rung || poller->num_awake > VRD_SCAN_AWAKE ||
+			 !TAILQ_EMPTY(&poller->sweeps)))
+		return scan_turn(poller);
+	TAILQ_FOREACH(slots, &poller->awake, link)
+		if (vrd_unlikely(is_rung(slots)))
+			return scan_turn(poller);
+	if (poller->turn % VRD_TURNS_PER_ASLEEP || asleep_is_quiet(poller))
+		return false;
+	return scan_turn(poller);
+}
+
 void vrd_doorbell_kicked(struct vrd_poller *poller, struct vrd_poller_dev *pdev)
 {
 	if (!pdev->num_asleep || pdev->sched.suspended)
@@ -367,7 +405,7 @@ bool vrd_doorbell_pending(struct vrd_poller *poller)
 	struct vrd_ctx_slots *slots;
 
 	TAILQ_FOREACH(slots, &poller->awake, link)
-		if (slots->db && (has_summary(slots) || slots->again))
+		if (is_rung(slots))
 			return true;
 	return false;
 }

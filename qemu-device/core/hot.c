@@ -43,43 +43,62 @@ static VRD_NOINLINE void adapt(const struct vrd_poller *poller, struct vrd_hot_r
 	hot->found = vrd_ticks();
 }
 
-bool vrd_hot_scan(struct vrd_poller *poller)
+/* True if it is too early for another look at the ring. */
+static VRD_INLINE bool is_held(const struct vrd_hot_ring *hot)
+{
+	return vrd_unlikely(hot->hold) && vrd_ticks() - hot->found < hot->hold;
+}
+
+/* Continues a scan at ring @i, whose producer has moved. */
+static VRD_NOINLINE bool scan_from(struct vrd_poller *poller, unsigned int i)
 {
 	struct vrd_qp *first = NULL;
 	bool found = false;
 
-	for (unsigned int i = 0; i < poller->num_hot; i++) {
+	for (; i < poller->num_hot; i++) {
 		struct vrd_hot_ring *hot = &poller->hot[i];
 		uint32_t producer;
 
-		if (vrd_unlikely(hot->hold) && vrd_ticks() - hot->found < hot->hold)
+		if (is_held(hot))
 			continue;
-		producer = vrd_load32(hot->producer);
+		producer = vrd_load32_acquire(hot->producer);
 		if (producer == hot->seen) {
 			hot->missed = true;
 			continue;
 		}
-		if (hot->hold || !hot->missed)
+		if (vrd_unlikely(hot->hold || !hot->missed))
 			adapt(poller, hot, producer - hot->seen);
 		hot->missed = false;
+		hot->used = poller->turn;
+		if (!found && !first && !poller->run_len) {
+			hot->seen = producer;
+			first = hot->qp;
+			continue;
+		}
+		if (first)
+			vrd_run_queue_add(poller, first);
+		first = NULL;
 		vrd_sq_prefetch(hot->qp, hot->seen);
 		hot->seen = producer;
-		hot->used = poller->turn;
-		if (found || poller->run_len) {
-			vrd_run_queue_add(poller, hot->qp);
-			found = true;
-		} else if (!first) {
-			first = hot->qp;
-		} else {
-			vrd_run_queue_add(poller, first);
-			vrd_run_queue_add(poller, hot->qp);
-			found = true;
-		}
+		vrd_run_queue_add(poller, hot->qp);
+		found = true;
 	}
 	/* No other QP waits: run it without queueing. */
-	if (first && !found)
-		return vrd_run_at_once(poller, first);
-	return found;
+	return first ? vrd_run_at_once(poller, first) : found;
+}
+
+bool vrd_hot_scan(struct vrd_poller *poller)
+{
+	for (unsigned int i = 0; i < poller->num_hot; i++) {
+		struct vrd_hot_ring *hot = &poller->hot[i];
+
+		if (is_held(hot))
+			continue;
+		if (vrd_load32(hot->producer) != hot->seen)
+			return scan_from(poller, i);
+		hot->missed = true;
+	}
+	return false;
 }
 
 bool vrd_hot_pending(const struct vrd_poller *poller)
@@ -174,7 +193,7 @@ void vrd_hot_add(struct vrd_poller *poller, struct vrd_qp *qp)
 	hot = &poller->hot[poller->num_hot];
 	hot->producer = &qp->sq.ctrl->producer;
 	/* The caller runs the QP, which takes at least the entries up to this index. */
-	hot->seen = vrd_load32(hot->producer);
+	hot->seen = vrd_load32_acquire(hot->producer);
 	hot->used = poller->turn;
 	hot->missed = true;
 	hot->hold = 0;

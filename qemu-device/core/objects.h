@@ -263,6 +263,10 @@ struct vrd_qp {
 		TAILQ_ENTRY(vrd_qp) link;	/* its device's run queue */
 		struct vrd_dev_sched *dev;	/* the device's state on the poller; constant */
 		bool queued;
+		bool looked;			/* this burst reads no newer producer index than
+						 * sq.tail; sq.lock */
+		bool restarted;			/* the ring began again since the last burst: what
+						 * the hot list saw is obsolete; sq.lock */
 		int16_t hot;			/* index in the hot list, or -1 */
 		uint32_t head;			/* sq.head after the last run, for prefetching */
 		uint32_t moved;			/* bytes moved by this burst; the transport adds

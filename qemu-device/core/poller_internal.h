@@ -443,11 +443,17 @@ static inline void vrd_cq_flush_staged(struct vrd_poller *poller)
 		vrd_cq_flush_batch(poller, &poller->sends);
 }
 
+/* True if the batch has room for a completion of @cq. */
+static inline bool vrd_cq_batch_takes(const struct vrd_cq_batch *batch, const struct vrd_cq *cq)
+{
+	return !batch->num || (batch->num < VRD_CQ_BATCH && batch->cq == cq);
+}
+
 /* Returns room for one more completion of @cq, which the caller fills at once. */
 static inline struct virtio_rdma_cqe *vrd_cq_stage(struct vrd_poller *poller,
 						   struct vrd_cq_batch *batch, struct vrd_cq *cq)
 {
-	if (batch->num && (batch->num == VRD_CQ_BATCH || batch->cq != cq))
+	if (!vrd_cq_batch_takes(batch, cq))
 		vrd_cq_flush_batch(poller, batch);
 	batch->cq = cq;
 	return &batch->cqe[batch->num++];

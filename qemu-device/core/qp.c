@@ -33,6 +33,7 @@ static void ring_reset(struct vrd_ring *ring)
 void vrd_qp_reset_rings(struct vrd_qp *qp)
 {
 	ring_reset(&qp->sq);
+	qp->sched.restarted = true;
 	ring_reset(&qp->rq);
 	/* Drop errors from before the reset. */
 	atomic_store_explicit(&qp->sched.error_state, 0, memory_order_relaxed);

@@ -199,6 +199,34 @@ bool vrd_sched_take_posted(struct vrd_poller *poller)
 
 /* ---- bursts --------------------------------------------------------------------- */
 
+/*
+ * If the ring is watched, the burst takes the entries up to the producer index that the hot
+ * list has seen.  The next scan finds newer entries.  Reading the producer's line again so
+ * soon would only take it from the guest's CPU, which is probably about to write it.
+ */
+static VRD_INLINE void take_seen(struct vrd_poller *poller, struct vrd_qp *qp)
+{
+	struct vrd_ring *sq = &qp->sq;
+	struct vrd_hot_ring *hot;
+	uint32_t seen;
+
+	qp->sched.looked = false;
+	/* In most other states the ring must not be read: the driver may be resetting it. */
+	if (qp->sched.hot < 0 || vrd_unlikely(qp->state != VIRTIO_RDMA_QPS_RTS))
+		return;
+	hot = &poller->hot[qp->sched.hot];
+	if (vrd_unlikely(qp->sched.restarted)) {
+		qp->sched.restarted = false;
+		hot->seen = vrd_load32_acquire(hot->producer);
+	}
+	seen = hot->seen;
+	/* An index out of range is read again, by ring_look(), before it counts as an error. */
+	if (vrd_unlikely(sq->head != sq->tail || seen - sq->head > sq->entries))
+		return;
+	sq->tail = seen;
+	qp->sched.looked = true;
+}
+
 /* Runs one burst of a QP that is not queued; true if it must be queued. */
 static VRD_INLINE bool run_qp(struct vrd_poller *poller, struct vrd_qp *qp, bool *worked)
 {
@@ -222,6 +250,7 @@ static VRD_INLINE bool run_qp(struct vrd_poller *poller, struct vrd_qp *qp, bool
 	poller->burst_questions = 0;
 	head = qp->sq.head;
 	moved = qp->sched.moved;
+	take_seen(poller, qp);
 	run = qp->path->sq_run(qp, VRD_SQ_BUDGET);
 	poller->burst_bytes += qp->sched.moved - moved;
 	*worked |= run == VRD_RUN_MORE || head != qp->sq.head;
@@ -230,7 +259,7 @@ static VRD_INLINE bool run_qp(struct vrd_poller *poller, struct vrd_qp *qp, bool
 	 * The ring was empty at this index, which may be newer than the one that the hot list
 	 * saw.  If a guest moves the index back, that counts as a change.
 	 */
-	if (run == VRD_RUN_IDLE && qp->sched.hot >= 0)
+	if (run == VRD_RUN_IDLE && !qp->sched.looked && qp->sched.hot >= 0)
 		poller->hot[qp->sched.hot].seen = qp->sq.tail;
 	vrd_cq_flush_staged(poller);
 	vrd_unlock(&qp->sq.lock);

@@ -101,6 +101,12 @@ static VRD_INLINE bool vrd_wqe_plain(const struct vrd_qp *qp, struct vrd_wr *wr,
 	return true;
 }
 
+/* vrd_sq_look() at the end of what this burst may take: see struct vrd_sched. */
+static VRD_INLINE enum vrd_fetch vrd_sq_look_once(struct vrd_qp *qp)
+{
+	return vrd_likely(qp->sched.looked && !qp->sq.broken) ? VRD_FETCH_EMPTY : vrd_sq_look(qp);
+}
+
 /* vrd_sq_peek() without the handling of long requests: see vrd_sq_long(). */
 static VRD_INLINE enum vrd_fetch vrd_sq_fetch(struct vrd_qp *qp, struct vrd_wr *wr)
 {
@@ -108,8 +114,8 @@ static VRD_INLINE enum vrd_fetch vrd_sq_fetch(struct vrd_qp *qp, struct vrd_wr *
 	const uint8_t *entry;
 
 	wr->index = sq->head;
-	if (vrd_unlikely(sq->head == sq->tail || sq->broken)) {
-		enum vrd_fetch fetch = vrd_sq_look(qp);
+	if (sq->head == sq->tail || sq->broken) {
+		enum vrd_fetch fetch = vrd_sq_look_once(qp);
 
 		if (fetch != VRD_FETCH_OK)
 			return fetch;
@@ -131,7 +137,7 @@ static VRD_INLINE enum vrd_fetch vrd_sq_fetch(struct vrd_qp *qp, struct vrd_wr *
 /* True if the ring has another entry, as far as vrd_sq_look() looks. */
 static VRD_INLINE bool vrd_sq_has_more(struct vrd_qp *qp)
 {
-	return qp->sq.head != qp->sq.tail || vrd_sq_look(qp) != VRD_FETCH_EMPTY;
+	return qp->sq.head != qp->sq.tail || vrd_sq_look_once(qp) != VRD_FETCH_EMPTY;
 }
 
 /* Inline version of vrd_rq_take(). */

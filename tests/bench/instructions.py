@@ -112,7 +112,7 @@ def run(kind, batch, num, out):
 
 def poller_cost(poller, num, batch):
     """Instructions for each operation: in its burst, and in the turn around it."""
-    at_once = poller.called_by('vrd_hot_scan', 'vrd_run_at_once')
+    at_once = poller.called_by('scan_from', 'vrd_run_at_once')
     burst = poller.inclusive('vrd_run_queue_run') + at_once
     burst += poller.called_by('poller_main', 'vrd_cq_flush_touched')
     turns = poller.calls['vrd_hot_scan']
