@@ -572,28 +572,14 @@ int vrd_cmd_destroy_qp(struct vrd_cmd *cmd)
 
 void vrd_qp_destroy_all(struct vrd_device *dev)
 {
-	struct vrd_qp *qp, *list = NULL;
+	struct vrd_end_list list = TAILQ_HEAD_INITIALIZER(list);
+	struct vrd_qp *qp;
 	uint32_t pos;
 
 	for (pos = 0; (qp = vrd_table_next(&dev->qps, &pos));) {
 		qp_take_out(qp);
 		vrd_poller_qp_ignore(qp);
-		/*
-		 * Without workers: retire all QPs here, then wait for one grace period for all
-		 * of them.
-		 */
-		if (!dev->workers) {
-			qp_retire(&qp->end);
-			qp->end.retire = NULL;
-			qp->end.grace = false;
-		}
-		qp->dead_next = list;
-		list = qp;
+		vrd_end_gather(&list, &qp->end, &qp->users);
 	}
-	if (list)
-		vrd_engine_synchronize(dev->engine);
-	while ((qp = list)) {
-		list = qp->dead_next;
-		vrd_end(dev, &qp->end, qp->users, false);
-	}
+	vrd_end_gathered(dev, &list, false);
 }

@@ -314,27 +314,13 @@ int vrd_cmd_destroy_srq(struct vrd_cmd *cmd)
 
 void vrd_srq_destroy_all(struct vrd_device *dev)
 {
-	struct vrd_srq *srq, *list = NULL;
+	struct vrd_end_list list = TAILQ_HEAD_INITIALIZER(list);
+	struct vrd_srq *srq;
 	uint32_t pos;
 
 	for (pos = 0; (srq = vrd_table_next(&dev->srqs, &pos));) {
 		srq_take_out(srq);
-		/*
-		 * Without workers: retire all SRQs here, then wait for one grace period for all
-		 * of them.
-		 */
-		if (!dev->workers) {
-			srq_retire(&srq->end);
-			srq->end.retire = NULL;
-			srq->end.grace = false;
-		}
-		srq->dead_next = list;
-		list = srq;
+		vrd_end_gather(&list, &srq->end, &srq->users);
 	}
-	if (list)
-		vrd_engine_synchronize(dev->engine);
-	while ((srq = list)) {
-		list = srq->dead_next;
-		vrd_end(dev, &srq->end, srq->users, false);
-	}
+	vrd_end_gathered(dev, &list, false);
 }

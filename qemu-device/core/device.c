@@ -509,6 +509,15 @@ int vrd_device_settled_fd(const struct vrd_device *dev)
  * The driver that created the objects is gone, or is about to reuse their memory.  So their
  * rings are forgotten first: destroying the objects would write completions and doorbell
  * words.
+ *
+ * The caller waits for the pollers, but the number of waits does not depend on the number of
+ * objects: three messages to each poller (quiesce, detach, resume), one poller after the
+ * other, and at most five grace periods (QPs, SRQs, CQs, regions, GIDs).  A reset has two
+ * more messages, for the queues that it stops.  A poller handles a message in its next turn,
+ * and a grace period is over when each poller has ended its turn: the length of a turn is
+ * bounded (poller_internal.h).  Messages and callbacks of other devices add a turn for each
+ * 64 of them.  Their number is bounded: a thread of a device waits for its message before it
+ * sends the next one, and a callback belongs to a command in flight or to a GID.
  */
 void vrd_device_clear(struct vrd_device *dev)
 {

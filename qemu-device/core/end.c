@@ -197,6 +197,34 @@ int vrd_end_for(struct vrd_cmd *cmd, struct vrd_end *end, uint32_t users, bool g
 	return vrd_cmd_wait(cmd, NULL);
 }
 
+void vrd_end_gather(struct vrd_end_list *list, struct vrd_end *end, uint32_t *users)
+{
+	end->users = users;
+	TAILQ_INSERT_TAIL(list, end, link);
+}
+
+void vrd_end_gathered(struct vrd_device *dev, struct vrd_end_list *list, bool guards_memory)
+{
+	struct vrd_end *end;
+
+	if (TAILQ_EMPTY(list))
+		return;
+	/* A worker retires its object itself, and waits for a grace period after that. */
+	if (!dev->workers) {
+		TAILQ_FOREACH(end, list, link) {
+			if (end->retire)
+				end->retire(end);
+			end->retire = NULL;
+			end->grace = false;
+		}
+	}
+	vrd_engine_synchronize(dev->engine);
+	while ((end = TAILQ_FIRST(list))) {
+		TAILQ_REMOVE(list, end, link);
+		vrd_end(dev, end, *end->users, guards_memory);
+	}
+}
+
 void vrd_end_unuse(struct vrd_device *dev, struct vrd_end *end, uint32_t *users)
 {
 	if (--*users || !end->waits)

@@ -34,6 +34,16 @@ void vrd_end(struct vrd_device *dev, struct vrd_end *end, uint32_t users, bool g
 /* The same for a command, which is answered with @ret when the object has been freed. */
 int vrd_end_for(struct vrd_cmd *cmd, struct vrd_end *end, uint32_t users, bool guards_memory,
 		int ret);
+/*
+ * For all objects of a kind, at a reset or INIT.  Gathers an object that was removed from the
+ * tables; *@users is its user count.
+ */
+void vrd_end_gather(struct vrd_end_list *list, struct vrd_end *end, uint32_t *users);
+/*
+ * Ends the gathered objects.  Waits for one grace period, however many there are: afterwards
+ * no poller uses one of them.
+ */
+void vrd_end_gathered(struct vrd_device *dev, struct vrd_end_list *list, bool guards_memory);
 /* Decrements the object's own user count *@users. */
 void vrd_end_unuse(struct vrd_device *dev, struct vrd_end *end, uint32_t *users);
 

@@ -482,7 +482,8 @@ int vrd_mr_take_out(struct vrd_device *dev, uint32_t handle, struct vrd_mr **out
 
 void vrd_mr_dereg_all(struct vrd_device *dev)
 {
-	struct vrd_mr *mr, *list = NULL;
+	struct vrd_end_list list = TAILQ_HEAD_INITIALIZER(list);
+	struct vrd_mr *mr;
 	uint32_t pos;
 
 	while ((mr = LIST_FIRST(&dev->partial_mrs))) {
@@ -491,18 +492,11 @@ void vrd_mr_dereg_all(struct vrd_device *dev)
 	}
 	for (pos = 0; (mr = vrd_table_next(&dev->mrs, &pos));) {
 		mr_unpublish(dev, mr);
-		mr->partial_link.le_next = list;
-		list = mr;
+		/* vrd_end_gathered() waits for the grace period, also if there are workers. */
+		mr->end = (struct vrd_end){ .release = end_release, .free = end_free };
+		vrd_end_gather(&list, &mr->end, &mr->users);
 	}
-	if (list)
-		vrd_engine_synchronize(dev->engine);
-	while ((mr = list)) {
-		list = mr->partial_link.le_next;
-		mr->end = (struct vrd_end){
-			.release = end_release, .free = end_free,
-		};
-		vrd_end(dev, &mr->end, mr->users, true);
-	}
+	vrd_end_gathered(dev, &list, true);
 }
 
 void vrd_mr_retranslate(struct vrd_device *dev, struct vrd_mr *mr, bool all)

@@ -211,7 +211,6 @@ struct vrd_srq {
 	bool error;			/* SRQ_ERR was raised: no receives are taken any more */
 
 	struct vrd_end end;
-	struct vrd_srq *dead_next;	/* list of SRQs that are being destroyed: dev->lock */
 	void *priv[VRD_NUM_SLOTS];
 };
 
@@ -283,7 +282,6 @@ struct vrd_qp {
 	bool has_sgid;
 	uint8_t sgid[16];
 	struct vrd_end end;
-	struct vrd_qp *dead_next;	/* list of QPs that are being destroyed: dev->lock */
 	/*
 	 * The private parts of the transports, indexed by VRD_SLOT_*; NULL if a transport has
 	 * none.

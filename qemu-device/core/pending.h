@@ -57,6 +57,7 @@ struct vrd_end {
 	struct vrd_device *dev;
 	bool waits;			/* waits until the object has no users */
 	bool *ended;			/* set to true at the end, or NULL */
+	uint32_t *users;		/* the object's user count: vrd_end_gather() */
 	bool guards_memory;
 	uint32_t epoch;			/* ends->epoch at its begin */
 	struct vrd_cmd *cmd;
