@@ -36,8 +36,8 @@ int vrd_extents_check(const struct vrd_extents *x, uint64_t *pages)
 
 static void translate_page(const struct vrd_mem *mem, struct vrd_buf *buf, uint32_t i)
 {
-	buf->host[i] = vrd_mem_range(mem, buf->pfns[i] << VIRTIO_RDMA_PAGE_SHIFT, PAGE_SIZE,
-				     true);
+	buf->hva[i] = vrd_mem_range(mem, (uint64_t)buf->pfns[i] << VIRTIO_RDMA_PAGE_SHIFT,
+				    PAGE_SIZE, true);
 }
 
 /* ---- pages and their quota ------------------------------------------------ */
@@ -52,10 +52,10 @@ static int pages_alloc(struct vrd_device *dev, struct vrd_buf *buf, uint64_t pag
 	 */
 	if (pages > quota || dev->ring_pages > quota - pages)
 		return -ENOMEM;
-	buf->pfns = malloc(pages * (sizeof(buf->pfns[0]) + sizeof(buf->host[0])));
-	if (!buf->pfns)
+	buf->hva = malloc(pages * (sizeof(buf->hva[0]) + sizeof(buf->pfns[0])));
+	if (!buf->hva)
 		return -ENOMEM;
-	buf->host = (void **)(buf->pfns + pages);
+	buf->pfns = (uint32_t *)(buf->hva + pages);
 	buf->num_pages = (uint32_t)pages;
 	dev->ring_pages += pages;
 	return 0;
@@ -64,22 +64,29 @@ static int pages_alloc(struct vrd_device *dev, struct vrd_buf *buf, uint64_t pag
 static void pages_free(struct vrd_device *dev, struct vrd_buf *buf)
 {
 	dev->ring_pages -= buf->num_pages;
-	free(buf->pfns);
+	free(buf->hva);
 	*buf = (struct vrd_buf) { 0 };
 }
 
-/* Writes the pfns of @x from index @first on, up to the end of the buffer; returns their number. */
-static uint32_t pages_fill(struct vrd_buf *buf, uint32_t first, const struct vrd_extents *x)
+/*
+ * Writes the pfns of @x from index @first on, up to the end of the buffer.  -EFAULT: a page
+ * is above all addresses that a memory table can have.
+ */
+static int pages_fill(struct vrd_buf *buf, uint32_t first, const struct vrd_extents *x)
 {
+	_Static_assert(VRD_MEM_ADDR_BITS - VIRTIO_RDMA_PAGE_SHIFT <= 32, "pfns have 32 bits");
 	uint32_t i, p, n = first;
 	uint64_t pfn;
 
 	for (i = 0; i < x->num; i++) {
 		pfn = le64toh(x->ext[i].addr) >> VIRTIO_RDMA_PAGE_SHIFT;
-		for (p = le32toh(x->ext[i].pages); p && n < buf->num_pages; p--)
-			buf->pfns[n++] = pfn++;
+		for (p = le32toh(x->ext[i].pages); p && n < buf->num_pages; p--) {
+			if (pfn > UINT32_MAX)
+				return -EFAULT;
+			buf->pfns[n++] = (uint32_t)pfn++;
+		}
 	}
-	return n - first;
+	return 0;
 }
 
 static int pages_translate(struct vrd_device *dev, struct vrd_buf *buf)
@@ -88,7 +95,7 @@ static int pages_translate(struct vrd_device *dev, struct vrd_buf *buf)
 
 	for (i = 0; i < buf->num_pages; i++) {
 		translate_page(dev->mem, buf, i);
-		if (!buf->host[i])
+		if (!buf->hva[i])
 			return -EFAULT;
 	}
 	return 0;
@@ -153,8 +160,10 @@ static int handle_fill(struct vrd_handle_buf *h, const struct vrd_extents *x)
 		return ret;
 	if (!pages || pages > h->buf.num_pages - h->filled)
 		return -EINVAL;
-	h->filled += pages_fill(&h->buf, h->filled, x);
-	return 0;
+	ret = pages_fill(&h->buf, h->filled, x);
+	if (!ret)
+		h->filled += (uint32_t)pages;
+	return ret;
 }
 
 int vrd_handle_buf_create(struct vrd_ctx *ctx, uint64_t pages, const struct vrd_extents *x,
@@ -264,8 +273,9 @@ int vrd_buf_create(struct vrd_ctx *ctx, struct vrd_buf *buf, const struct virtio
 	ret = pages_alloc(dev, buf, pages);
 	if (ret)
 		return ret;
-	pages_fill(buf, 0, x);
-	ret = pages_translate(dev, buf);
+	ret = pages_fill(buf, 0, x);
+	if (!ret)
+		ret = pages_translate(dev, buf);
 	if (ret)
 		pages_free(dev, buf);
 	return ret;
@@ -309,14 +319,15 @@ void vrd_buf_retranslate(struct vrd_device *dev, struct vrd_buf *buf)
 	uint32_t i;
 
 	for (i = 0; i < buf->num_pages; i++) {
-		if (vrd_mem_changed(dev->mem, buf->pfns[i] << VIRTIO_RDMA_PAGE_SHIFT, PAGE_SIZE))
+		if (vrd_mem_changed(dev->mem, (uint64_t)buf->pfns[i] << VIRTIO_RDMA_PAGE_SHIFT,
+				    PAGE_SIZE))
 			translate_page(dev->mem, buf, i);
 	}
 }
 
 void *vrd_buf_at(const struct vrd_buf *buf, uint32_t offset)
 {
-	uint8_t *page = buf->host[offset >> VIRTIO_RDMA_PAGE_SHIFT];
+	uint8_t *page = buf->hva[offset >> VIRTIO_RDMA_PAGE_SHIFT];
 
 	return page ? page + (offset & (PAGE_SIZE - 1)) : NULL;
 }
@@ -357,7 +368,7 @@ static void forget_buf(struct vrd_buf *buf)
 	uint32_t i;
 
 	for (i = 0; i < buf->num_pages; i++)
-		buf->host[i] = NULL;
+		buf->hva[i] = NULL;
 }
 
 void vrd_rings_forget(struct vrd_device *dev)

@@ -131,7 +131,7 @@ static inline void *cqe_at(const struct vrd_cq *cq, uint32_t index)
 {
 	uint32_t offset = cq->offset + (index & (cq->entries - 1)) *
 			  (uint32_t)sizeof(struct virtio_rdma_cqe);
-	uint8_t *page = cq->buf.host[offset / VIRTIO_RDMA_PAGE_SIZE];
+	uint8_t *page = cq->buf.hva[offset / VIRTIO_RDMA_PAGE_SIZE];
 
 	return page ? page + offset % VIRTIO_RDMA_PAGE_SIZE : NULL;
 }

@@ -54,7 +54,7 @@ static const struct limit limits32[] = {
 	LIMIT(max_srq, 65536, 1U << 22),
 };
 
-#define MAX_RING_BYTES_DEFAULT	(1ULL << 32)	/* needs 16 MiB of host memory */
+#define MAX_RING_BYTES_DEFAULT	(1ULL << 32)	/* needs 12 MiB of host memory */
 #define MAX_MR_BYTES_DEFAULT	(1ULL << 38)	/* needs a thousandth of it in host memory */
 
 static int set_limits(struct vrd_limits *limits, const struct vrd_limits *wanted,

@@ -58,14 +58,17 @@ struct vrd_fabric;
 
 /*
  * A buffer of guest pages that holds an object's rings.  @pfns are the page numbers (DMA
- * addresses) that the guest sent.  @host are the hvas of these pages under the current
+ * addresses) that the guest sent.  @hva are the addresses of these pages under the current
  * memory table; NULL if a page is not writable RAM.  Both are written while no poller runs
  * on the device (creation, quiesce).
+ *
+ * The hvas are kept by page, not by run of contiguous pages: each access to a ring looks one
+ * up, and a run would have to be found first.
  */
 struct vrd_buf {
 	uint32_t num_pages;
-	uint64_t *pfns;
-	void **host;
+	uint32_t *pfns;
+	void **hva;
 	struct vrd_handle_buf *from;	/* handle that owns the pages until vrd_buf_keep(); or
 					 * NULL */
 };

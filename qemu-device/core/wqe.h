@@ -29,7 +29,7 @@ static VRD_INLINE const uint8_t *vrd_ring_entry(const struct vrd_buf *buf,
 						const struct vrd_ring *ring, uint32_t index)
 {
 	uint32_t offset = ring->offset + ((index & (ring->entries - 1)) << ring->stride_shift);
-	const uint8_t *page = buf->host[offset / VIRTIO_RDMA_PAGE_SIZE];
+	const uint8_t *page = buf->hva[offset / VIRTIO_RDMA_PAGE_SIZE];
 
 	return page ? page + offset % VIRTIO_RDMA_PAGE_SIZE : NULL;
 }

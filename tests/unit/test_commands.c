@@ -400,6 +400,7 @@ static void cqs(struct raw *r)
 	TRY(ext[0].addr, RAW_HOLE, FAULT, "not RAM");
 	TRY(ext[0].addr, RAW_BASE + RAW_SIZE - 4096, FAULT, "one page of RAM, one not");
 	TRY(ext[0].addr, ~4095ULL, FAULT, "extent that wraps");
+	TRY(ext[0].addr, RAW_BASE + (1ULL << 44), FAULT, "an address whose lower 44 bits are RAM");
 	c = good;
 	c.req.buf.num_extents = 2;
 	c.ext[0].pages = 1;
@@ -725,6 +726,9 @@ static void handles(struct raw *r)
 	is(cq_of(r, ctx, h, 1024, &cqn), S(INVAL), "a buffer that is not complete");
 	is(buf_cmd(r, &h, 0, 0, mem + 4 * 4096, 4), S(OK), "FILL_BUF");
 	is(buf_cmd(r, &h, 0, 0, mem + 8 * 4096, 2), S(INVAL), "with too many pages");
+	is(buf_cmd(r, &h, 0, 0, 1ULL << 44, 1), S(FAULT), "with a page above all memory");
+	/* 32 bits of its number are those of a page of RAM. */
+	is(buf_cmd(r, &h, 0, 0, mem + (1ULL << 44), 1), S(FAULT), "or far above RAM");
 	is(buf_cmd(r, &h, 0, 0, RAW_HOLE, 1), S(OK), "with what is no RAM");
 	is(cq_of(r, ctx, h, 1024, &cqn), S(FAULT), "which the object finds");
 	is(raw_destroy(r, CMD(DESTROY_BUF), h), S(OK), "DESTROY_BUF");

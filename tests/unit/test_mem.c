@@ -167,10 +167,10 @@ static void replacement(struct raw *r)
 	qp = vrd_table_find(&r->dev->qps, qpn);
 	ok(c->db && qp->sq.ctrl && qp->rq.ctrl && qp->send_cq->ctrl, "rings are translated");
 	is(set(r, &m[1], 1), 0, "a table without the rings");
-	ok(!c->db && !qp->sq.ctrl && !qp->rq.ctrl && !qp->send_cq->ctrl && !qp->buf.host[0],
+	ok(!c->db && !qp->sq.ctrl && !qp->rq.ctrl && !qp->send_cq->ctrl && !qp->buf.hva[0],
 	   "leaves no translation");
 	is(set(r, m, 2), 0, "the rings come back");
-	ok(c->db && qp->sq.ctrl && qp->rq.ctrl && qp->send_cq->ctrl && qp->buf.host[0],
+	ok(c->db && qp->sq.ctrl && qp->rq.ctrl && qp->send_cq->ctrl && qp->buf.hva[0],
 	   "translated again");
 	vrd_device_reset(r->dev);
 	raw_set_memory(r);

@@ -86,7 +86,7 @@ static void unchanged(struct raw *r)
 	cq = vrd_table_find(&r->dev->cqs, cqn);
 	first = at(r, 0);
 	second = at(r, 4 * MIB);
-	page = cq->buf.host[0];
+	page = cq->buf.hva[0];
 	table = r->dev->mem;
 	is(set(r, m, 3), 0, "the same table again");
 	ok(r->dev->mem == table, "changes nothing");
@@ -94,7 +94,7 @@ static void unchanged(struct raw *r)
 	ok(r->dev->mem == table, "changes nothing either");
 
 	is(set(r, m, 2), 0, "one region goes");
-	ok(at(r, 0) == first && !at(r, 4 * MIB) && cq->buf.host[0] == page,
+	ok(at(r, 0) == first && !at(r, 4 * MIB) && cq->buf.hva[0] == page,
 	   "the others stay where they are");
 	is(r->dev->mem->num_changes, 1, "one change");
 	ok(vrd_mem_changed(r->dev->mem, 4 * MIB + 5, 1) &&
@@ -123,7 +123,7 @@ static void unchanged(struct raw *r)
 	m[0].size = 2 * MIB;
 	m[0].addr = RAW_BASE;
 	is(set(r, m, 3), 0, "the region with the rings is exchanged");
-	ok(cq->buf.host[0] != page, "a ring that is in it is translated again");
+	ok(cq->buf.hva[0] != page, "a ring that is in it is translated again");
 	vrd_device_reset(r->dev);
 	raw_set_memory(r);
 	close(fd);
