@@ -8,6 +8,7 @@ import json
 import os
 import random
 import re
+import resource
 import select
 import signal
 import socket
@@ -724,6 +725,55 @@ def blocking_descriptors(binary):
     return ", ".join(wrong) or stopped
 
 
+def no_descriptors(binary):
+    """The process has no free descriptors: the message that needs one ends its connection, and
+    clients that connect wait; other clients are served, and nothing leaks."""
+    daemon = Daemon(binary, ["vm0", "vm1"])
+    if not daemon.ready:
+        return "not ready: " + daemon.log()
+    usual = resource.prlimit(daemon.proc.pid, resource.RLIMIT_NOFILE)
+    wrong = []
+
+    def leave(free):
+        """Sets the limit so that @free descriptors can still be opened."""
+        used = {int(fd) for fd in os.listdir(f"/proc/{daemon.proc.pid}/fd")}
+        limit = 0
+        while free or limit in used:
+            free -= limit not in used
+            limit += 1
+        resource.prlimit(daemon.proc.pid, resource.RLIMIT_NOFILE, (limit, usual[1]))
+
+    with Client(daemon.paths[1]) as other:
+        other.start()
+        before = settled_fds(daemon)
+        for free in (0, 1):
+            with Client(daemon.paths[0]) as c:
+                c.negotiate()
+                fds = [c.keep(vu.memfd()) for _ in range(2)]
+                leave(free)
+                c.send(vu.SET_MEM_TABLE, vu.mem_table(vu.region(), vu.region()), fds)
+                if not c.closed():
+                    wrong.append(f"{free} free: the connection stays open")
+            other.ask_u64(vu.GET_FEATURES)
+            resource.prlimit(daemon.proc.pid, resource.RLIMIT_NOFILE, usual)
+            after = settled_fds(daemon)
+            if after != before:
+                wrong.append(f"{free} free: {before} descriptors became {after}")
+        leave(0)
+        with Client(daemon.paths[0]) as c:
+            for _ in range(100):
+                other.ask_u64(vu.GET_FEATURES)
+            before = len(daemon.log())
+            time.sleep(0.5)
+            if len(daemon.log()) > before + 2000:
+                wrong.append("it logs all the time")
+            resource.prlimit(daemon.proc.pid, resource.RLIMIT_NOFILE, usual)
+            c.start()
+    if daemon.log().count("raise the limit of open files") != 2:
+        wrong.append("no message that says what to do")
+    return ", ".join(wrong) or daemon.stop()
+
+
 def shrinking_memory(binary):
     """If memory vanishes, only the device of that guest is lost."""
     daemon = Daemon(binary, ["vm0,unsealed=on", "vm1"])
@@ -924,6 +974,7 @@ def main():
         tap.run("SIGTERM ends it cleanly", daemon.stop)
         tap.ok(not any(os.path.exists(p) for p in daemon.paths), "its sockets are gone")
     tap.run("descriptors that block hold nobody up", blocking_descriptors, binary)
+    tap.run("a full table of descriptors costs only those who need one", no_descriptors, binary)
     tap.run("huge pages that are not there", huge_pages, binary)
     tap.run("memory that shrinks costs its own guest the device", shrinking_memory, binary)
     tap.run("sandboxed, as another user, without capabilities", sandboxed, binary)
