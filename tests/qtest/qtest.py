@@ -64,7 +64,7 @@ class Lines:
 class Machine:
     """A q35 machine with RAM bytes of shared memory and the given arguments."""
 
-    def __init__(self, args, shared=True, machine='q35', more=()):
+    def __init__(self, args, shared=True, machine='q35', more=(), env=None):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix='vrdma-qtest-'))
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(str(self.folder / 'qtest'))
@@ -82,7 +82,7 @@ class Machine:
         argv += ['-machine', machine, *more, *args]
         self.log_path = self.folder / 'log'
         with open(self.log_path, 'wb') as log:
-            self.process = subprocess.Popen(argv, stdout=log, stderr=log)
+            self.process = subprocess.Popen(argv, stdout=log, stderr=log, env={**os.environ, **(env or {})})
 
     def connect(self):
         self.listener.settimeout(30)

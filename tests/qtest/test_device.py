@@ -7,13 +7,15 @@ options.  Prints TAP.
 """
 
 import os
+import resource
 import struct
+import subprocess
 import sys
 import time
 import traceback
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from qtest import Daemon, Machine, QEMU, QtestError, VRDMAD, wait_for     # noqa: E402
+from qtest import Daemon, Machine, QEMU, QtestError, TOP, VRDMAD, wait_for     # noqa: E402
 import virtio                                                            # noqa: E402
 from virtio import COMP, CONTROL, Driver, NEEDS_RESET, Pci, find          # noqa: E402
 
@@ -43,6 +45,21 @@ class InProcess:
         status = self.m.stop()
         if status:
             raise QtestError(f'QEMU ended with status {status}')
+
+
+class OnNull(InProcess):
+    """With the dummy RDMA device of tests/null as the host's, and RAM of an ivshmem device."""
+
+    def __init__(self):
+        out = subprocess.run(['make', '--no-print-directory', '-C', TOP / 'tests' / 'null'],
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        if out.returncode:
+            raise QtestError(out.stdout)
+        library = TOP / 'build' / 'tests' / 'null' / 'null_verbs.so'
+        self.m = Machine(
+            [*NET, '-device', 'virtio-rdma-pci,id=rdma0,netdev=net0,ibdev=null0', '-trace', 'virtio_rdma_mem_commit',
+             '-object', 'memory-backend-memfd,id=shm,size=1M,share=on', '-device', 'ivshmem-plain,memdev=shm'],
+            env={'LD_PRELOAD': str(library)}).connect()
 
 
 class VhostUser(InProcess):
@@ -334,6 +351,50 @@ def test_bad_memory(f):
     equal(register(start(f), 4096), 0)
 
 
+class NoDescriptors:
+    """The process cannot open a file."""
+
+    def __init__(self, pid):
+        self.pid = pid
+
+    def __enter__(self):
+        self.usual = resource.prlimit(self.pid, resource.RLIMIT_NOFILE)
+        used = {int(fd) for fd in os.listdir(f'/proc/{self.pid}/fd')}
+        free = next(fd for fd in range(len(used) + 1) if fd not in used)
+        resource.prlimit(self.pid, resource.RLIMIT_NOFILE, (free, self.usual[1]))
+
+    def __exit__(self, *exc):
+        resource.prlimit(self.pid, resource.RLIMIT_NOFILE, self.usual)
+
+
+def test_memory_retry(f):
+    """The core refuses memory once, for lack of a descriptor: it gets the same memory again at the
+    next change of the memory map, whatever it is, and at a reset."""
+    bar = find(f.m, ident=0x11101af4)
+    ram = 0xe2000000
+    bar.write(0x18, ram)                # BAR 2
+
+    def last_commit():
+        return [line for line in f.m.log().splitlines() if 'virtio_rdma_mem_commit' in line][-1].split()[-1]
+
+    for by_reset in (False, True):
+        d = start(f)
+        equal(register(d, 4096), 0)
+        equal(register(d, 4096, ram), FAULT)
+        with NoDescriptors(f.m.process.pid):
+            bar.write(4, 6)
+            wait_for('NEEDS_RESET', lambda: d.get_status() & NEEDS_RESET)
+            equal(last_commit() != '0', True)
+        if by_reset:
+            d.reset()
+        else:
+            bar.write(0x10, 0xe3000000)     # BAR 0, which is not RAM
+        wait_for('the retry', lambda: last_commit() == '0')
+        equal(register(start(f), 4096, ram), 0)
+        bar.write(4, 0)
+    equal('raise the limit of open files' in f.m.log(), True)
+
+
 def test_corrupt_queue(f):
     """The available index is ahead of the ring: NEEDS_RESET, then the device works."""
     d = start(f)
@@ -516,6 +577,7 @@ def cases():
                                                  more=['-m', '256M,slots=2,maxmem=1G'])
     yield 'virtio-rdma-pci: bad_memory', on(InProcess, test_bad_memory, more=[
         '-object', 'memory-backend-ram,id=shm,size=1M', '-device', 'ivshmem-plain,memdev=shm'])
+    yield 'virtio-rdma-pci: memory_retry', on(OnNull, test_memory_retry)
     for body in (test_stats, test_registered, test_corrupt_queue):
         yield f'virtio-rdma-pci: {body.__name__[5:]}', on(InProcess, body)
     yield 'virtio-rdma-pci: two_devices', on(TwoDevices, test_two_devices)
