@@ -95,7 +95,7 @@ MAKE = ["make", "--no-print-directory"]
 
 TIERS = [
     Tier("lint", 4, "checkpatch, sparse and W=1 on the driver, for each kernel that the host has",
-         [[SETUP, "packages", "uml", "guest-root"]],
+         [[SETUP, "packages", "uml", "guest-root", "headers-i386"]],
          scripts("tests/lint")),
     Tier("abi", 1, "the ABI headers as C, C++, 32 bit and big-endian",
          [[SETUP, "packages"]], scripts("tests/abi")),

@@ -10,12 +10,12 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-for part in common apt packages uml guest-root guest-image guest-mpi kernels rdma-core qemu; do
+for part in common apt packages uml guest-root guest-image guest-mpi kernels headers-i386 rdma-core qemu; do
 	# shellcheck source=/dev/null
 	. "$here/setup/$part.sh"
 done
 
-TARGETS=(packages uml uml-debug guest-root guest-image guest-mpi kernel-oldest kernel-newest rdma-core qemu)
+TARGETS=(packages uml uml-debug guest-root guest-image guest-mpi kernel-oldest kernel-newest headers-i386 rdma-core qemu)
 ALL=(packages guest-image guest-mpi rdma-core uml qemu)
 
 usage() {

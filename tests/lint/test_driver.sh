@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # The guest driver meets the kernel's rules: checkpatch --strict, sparse and W=1 report nothing,
-# on the kernels of Debian 13 and Debian 12.  Prints TAP.
+# on the kernels of Debian 13 and Debian 12, and on a 32-bit machine no 64-bit length or address is
+# cut unnoticed.  Prints TAP.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 drivers=drivers/infiniband/hw/virtio_rdma
@@ -80,5 +81,23 @@ if [ -n "$old" ]; then
 	build "W=1, Debian 12's headers ($(basename "$old"))" "$old" W=1
 else
 	skip "W=1, Debian 12's headers" "linux-headers-amd64 of Debian 12 is not installed"
+fi
+
+# On a 32-bit machine size_t and unsigned long are shorter than u64.  Such a conversion must be
+# explicit, beside the check that the value fits.
+i386=$(tools/setup.sh --print headers-i386 2>/dev/null)
+name="W=1 and no implicit conversion from 64 bits to a size, 32-bit x86"
+if [ -n "$i386" ]; then
+	rm -rf build/obj/module-*
+	out=$(tools/build-module.sh "$i386" ARCH=i386 W=1 KCFLAGS=-Wconversion 2>&1)
+	status=$?
+	if [ $status = 0 ]; then
+		found=$(awk -v drivers="$drivers/" 'index($0, drivers) && /warning:/ &&
+			(!/-W(sign-)?conversion\]/ || /long long.* to [^a-z]*(size_t|ssize_t|long (unsigned )?int)/)' <<<"$out")
+		[ -z "$found" ] || { out=$found; status=1; }
+	fi
+	report "$name" $status "$out"
+else
+	skip "$name" "no headers: run tools/setup.sh headers-i386"
 fi
 echo "1..$n"

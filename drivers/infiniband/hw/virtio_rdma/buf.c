@@ -50,7 +50,8 @@ struct vrdma_buf *vrdma_buf_pin(struct vrdma_dev *dev, u64 addr, u64 len,
 	buf = kzalloc(sizeof(*buf), GFP_KERNEL);
 	if (!buf)
 		return ERR_PTR(-ENOMEM);
-	buf->umem = vrdma_umem_get(&dev->ibdev, addr, len, access);
+	buf->umem = vrdma_umem_get(&dev->ibdev, (unsigned long)addr,
+				   (size_t)len, access);
 	if (IS_ERR(buf->umem)) {
 		ret = PTR_ERR(buf->umem);
 		goto err_free;
@@ -58,7 +59,7 @@ struct vrdma_buf *vrdma_buf_pin(struct vrdma_dev *dev, u64 addr, u64 len,
 	ret = vrdma_buf_check_mapping(dev, buf->umem);
 	if (ret)
 		goto err_release;
-	buf->len = len;
+	buf->len = (size_t)len;
 	return buf;
 
 err_release:

@@ -236,7 +236,8 @@ static int vrdma_qp_prepare_kernel(struct vrdma_dev *dev, struct vrdma_qp *qp,
 		p->rq_ctrl_offset = sq + rq + VRDMA_CTRL_ALIGN;
 	}
 
-	qp->buf = vrdma_buf_alloc(dev, sq + rq + 2 * VRDMA_CTRL_ALIGN);
+	qp->buf = vrdma_buf_alloc(dev, (size_t)(sq + rq) +
+				       2 * VRDMA_CTRL_ALIGN);
 	if (IS_ERR(qp->buf))
 		return PTR_ERR(qp->buf);
 	vrdma_ring_init(&qp->sq, p->sq_entries, sq_shift, p->sq_offset,

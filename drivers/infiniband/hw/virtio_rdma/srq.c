@@ -105,10 +105,10 @@ static int vrdma_srq_prepare_kernel(struct vrdma_dev *dev,
 		return -EINVAL;
 	p->ctrl_offset = len;
 
-	srq->buf = vrdma_buf_alloc(dev, len + VRDMA_CTRL_ALIGN);
+	srq->buf = vrdma_buf_alloc(dev, p->ctrl_offset + VRDMA_CTRL_ALIGN);
 	if (IS_ERR(srq->buf))
 		return PTR_ERR(srq->buf);
-	ring->ctrl = vrdma_buf_at(srq->buf, len);
+	ring->ctrl = vrdma_buf_at(srq->buf, p->ctrl_offset);
 	ring->wr_id = kvcalloc(p->entries, sizeof(*ring->wr_id), GFP_KERNEL);
 	next = kvcalloc(p->entries, sizeof(*next), GFP_KERNEL);
 	if (!ring->wr_id || !next) {
