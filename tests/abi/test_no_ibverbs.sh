@@ -34,7 +34,7 @@ check "it has no undefined symbol of the libraries" no_names nm -u "$build/vrdma
 check "it does not need them" no_names ldd "$build/vrdmad-noibv/vrdmad"
 check "it refuses ibdev=" refuses_ibdev
 check "unit tests are built" make -s -C tests/unit asan-noibv "BUILD=$build"
-for test in test_memory_rc test_commands; do
+for test in test_memory_rc test_commands test_features; do
 	check "$test passes" "$build/tests/asan-noibv/$test"
 done
 echo "1..$n"

@@ -75,6 +75,17 @@ bool raw_used(struct raw *r, unsigned int q, uint32_t *id, uint32_t *len, int ms
  */
 int raw_cmd(struct raw *r, const void *req, uint32_t req_len, void *rsp, uint32_t rsp_len);
 
+/* True if each of @len bytes is @v. */
+static inline bool raw_filled_with(const void *p, uint8_t v, size_t len)
+{
+	const uint8_t *b = p;
+
+	while (len--)
+		if (*b++ != v)
+			return false;
+	return true;
+}
+
 /* Waits until vrd_device_is_broken(); false after a second. */
 bool raw_broken(struct raw *r);
 /* Reset; then queue 0 runs and INIT has been done, unless it failed. */

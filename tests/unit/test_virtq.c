@@ -432,7 +432,7 @@ static void not_negotiated(void)
 	raw_free(r);
 }
 
-/* semantics.md 2.2: the queue is rewritten while the device reads it. */
+/* The queue is rewritten while the device reads it. */
 static void *flipper(void *opaque)
 {
 	struct raw *r = opaque;
