@@ -14,6 +14,8 @@
 
 #include "null_internal.h"
 
+#define PATIENCE_MS	5000
+
 const uint8_t null_gids[2][16] = {
 	{ 0xfe, 0x80, [15] = 1 },
 	{ [10] = 0xff, 0xff, 10, 0, 0, 1 },
@@ -79,6 +81,13 @@ unsigned int null_held(enum null_call call)
 	return gates[call].waiting;
 }
 
+bool null_held_reaches(enum null_call call, unsigned int num)
+{
+	for (int i = 0; i < PATIENCE_MS && null_held(call) < num; i++)
+		usleep(1000);
+	return null_held(call) >= num;
+}
+
 void null_pass(enum null_call call, uint32_t qpn)
 {
 	struct null_gate *gate = &gates[call];
@@ -94,6 +103,13 @@ void null_pass(enum null_call call, uint32_t qpn)
 long null_objects(void)
 {
 	return objects;
+}
+
+bool null_objects_reach(long num)
+{
+	for (int i = 0; i < PATIENCE_MS && objects != num; i++)
+		usleep(1000);
+	return objects == num;
 }
 
 void *null_make(size_t size)

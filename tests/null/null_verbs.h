@@ -39,9 +39,13 @@ void null_hold(enum null_call call, uint32_t qpn);
 void null_release(enum null_call call);
 /* Number of calls that wait now. */
 unsigned int null_held(enum null_call call);
+/* Waits until @num calls wait; false if that takes too long. */
+bool null_held_reaches(enum null_call call, unsigned int num);
 
 /* Numbers of existing objects: PDs, MRs, CQs, SRQs, QPs, AHs, channels, contexts. */
 long null_objects(void);
+/* Waits until there are so many; false if that takes too long. */
+bool null_objects_reach(long num);
 
 /* Raises this event in the context of @qp; with @port it is an event of the port, not of the QP. */
 void null_event(enum ibv_event_type type, struct ibv_qp *qp, bool port);

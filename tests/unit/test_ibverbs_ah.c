@@ -113,20 +113,6 @@ static uint32_t change_gids(void)
 	return status ? status : guest_del_gid(p.a.g, 1);
 }
 
-static bool comes_to_hold(void)
-{
-	for (int i = 0; i < 5000 && !null_held(NULL_DESTROY_AH); i++)
-		usleep(1000);
-	return null_held(NULL_DESTROY_AH);
-}
-
-static bool objects_come_to(long num)
-{
-	for (int i = 0; i < 5000 && null_objects() != num; i++)
-		usleep(1000);
-	return null_objects() == num;
-}
-
 /* The control thread: a change of the GIDs removes handles that no datagram uses. */
 static void test_del_gid(void)
 {
@@ -141,14 +127,14 @@ static void test_del_gid(void)
 	is(null_objects() - before, 10, "ten datagrams to ten addresses, with a handle each");
 	null_hold(NULL_DESTROY_AH, 0);
 	ok(sent && !change_gids(), "DEL_GID is answered while destroy_ah does not return");
-	ok(comes_to_hold(), "a handle is being destroyed then");
+	ok(null_held_reaches(NULL_DESTROY_AH, 1), "a handle is being destroyed then");
 	ok(!guest_pd_alloc(&p.a.ctx, &pd) &&
 	   !guest_destroy_handle(p.a.g, VIRTIO_RDMA_CMD_DEALLOC_PD, pd),
 	   "the device serves other commands");
 	null_release(NULL_DESTROY_AH);
 	ok(send_labelled(10), "datagrams are sent again afterwards");
 	mem_pair_drop_qps(&p);
-	ok(objects_come_to(empty + 1), "the old handles are destroyed, and the last one is kept");
+	ok(null_objects_reach(empty + 1), "the old handles are destroyed, and the last one is kept");
 }
 
 /* The poller: it releases the last use of a handle. */
@@ -163,11 +149,12 @@ static void test_poller(void)
 	sent = send_labelled(0);
 	before = null_objects();
 	/* The handle that test_del_gid() has left is destroyed: then the worker is idle. */
-	ok(sent && !change_gids() && objects_come_to(before - 1),
+	ok(sent && !change_gids() && null_objects_reach(before - 1),
 	   "the handle of the last datagram becomes stale");
 	null_hold(NULL_DESTROY_AH, 0);
 	ok(send_labelled(1), "the next datagram has another one");
-	ok(comes_to_hold(), "and the old one is being destroyed, which does not return");
+	ok(null_held_reaches(NULL_DESTROY_AH, 1),
+	   "and the old one is being destroyed, which does not return");
 	ok(send_labelled(1) && send_labelled(1), "the poller goes on");
 	guest_post_recv(&p.b.qp, NULL, 0);
 	guest_qp_set_state(&p.b.qp, VIRTIO_RDMA_QPS_ERR);
@@ -190,7 +177,7 @@ static void test_reset(void)
 	start = guest_now_ns();
 	vrd_device_reset(p.a.g->dev);
 	ok(guest_now_ns() - start < SOON_NS, "a reset does not wait for destroy_ah");
-	ok(comes_to_hold(), "which does not return");
+	ok(null_held_reaches(NULL_DESTROY_AH, 1), "which does not return");
 	left = null_objects();
 	null_release(NULL_DESTROY_AH);
 	for (int i = 0; i < 5000 && guest_stat(p.a.g, "objects_ending"); i++)

@@ -25,13 +25,6 @@
 static struct mem_pair p;
 static struct guest_config config = { .ibdev = NULL_IBDEV, .host_mapped = MEM_HOST_MAPPED };
 
-static bool comes_to(enum null_call call, unsigned int num)
-{
-	for (int i = 0; i < 5000 && null_held(call) != num; i++)
-		usleep(1000);
-	return null_held(call) == num;
-}
-
 static bool readable(int fd, int timeout_ms)
 {
 	struct pollfd pfd = { .fd = fd, .events = POLLIN };
@@ -88,7 +81,7 @@ static void test_table(void)
 	drain_settled(end.g->dev);
 	null_hold(NULL_DEREG_MR, 0);
 	pthread_create(&thread, NULL, dereg, &end);
-	ok(comes_to(NULL_DEREG_MR, 1) && vrd_device_settle(end.g->dev, 0),
+	ok(null_held_reaches(NULL_DEREG_MR, 1) && vrd_device_settle(end.g->dev, 0),
 	   "the device is settled while the guest deregisters a region");
 	null_release(NULL_DEREG_MR);
 	pthread_join(thread, NULL);
@@ -99,7 +92,7 @@ static void test_table(void)
 	start = guest_now_ns();
 	is(take_memory(&end), 0, "a memory table without the pages of a region");
 	ok(guest_now_ns() - start < SOON_NS, "does not wait for the host");
-	ok(comes_to(NULL_DEREG_MR, 1), "whose deregistration has begun");
+	ok(null_held_reaches(NULL_DEREG_MR, 1), "whose deregistration has begun");
 	ok(!vrd_device_settle(end.g->dev, 0) && !readable(vrd_device_settled_fd(end.g->dev), 0),
 	   "the device has not settled");
 	ok(!guest_ctx_create(end.g, 0, &ctx) && !guest_pd_alloc(&ctx, &pd),
@@ -137,9 +130,7 @@ static void test_reset(void)
 	null_release(NULL_DEREG_MR);
 	ok(vrd_device_settle(end.g->dev, 5000) && readable(vrd_device_settled_fd(end.g->dev), 5000),
 	   "it settles when the host answers");
-	for (int i = 0; i < 5000 && null_objects() != before; i++)
-		usleep(1000);
-	is(null_objects(), before, "and all objects of the host are given back");
+	ok(null_objects_reach(before), "and all objects of the host are given back");
 	guest_destroy(end.g);
 }
 
