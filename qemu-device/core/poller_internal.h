@@ -65,6 +65,13 @@
  * of their CQs is also checked if more than this many bytes were moved since the last check.
  */
 #define VRD_UNTOLD_BYTES	(1U << 20)
+/*
+ * They are written together, up to VRD_CQ_BATCH of them, while SHARE times as many requests
+ * follow in the ring, of at most BYTES each: the guest has enough to do in the meantime, and
+ * each locked instruction waits for the end of the copy before it.
+ */
+#define VRD_LATER_SHARE		4
+#define VRD_LATER_BYTES		(64U << 10)
 
 TAILQ_HEAD(vrd_run_queue, vrd_qp);
 TAILQ_HEAD(vrd_dev_queue, vrd_dev_sched);

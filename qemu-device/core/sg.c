@@ -27,7 +27,7 @@ static inline void sg_set_run(struct vrd_sg *sg, uint8_t *hva, uint64_t run)
 }
 
 /* Looks up the next run from the SGE list, without the hint in sg->next. */
-static bool sg_find(struct vrd_sg *sg)
+static VRD_NOINLINE bool sg_find(struct vrd_sg *sg)
 {
 	uint32_t cursor = 0;
 	uint64_t addr, run;
@@ -59,19 +59,24 @@ static bool sg_find(struct vrd_sg *sg)
 	return true;
 }
 
-bool vrd_sg_fill(struct vrd_sg *sg)
+static VRD_INLINE bool sg_fill(struct vrd_sg *sg)
 {
 	const struct vrd_mr_run *next = sg->next;
 	uint64_t run, here;
 
 	/* The entry after the region's last run has no hva. */
-	if (!next || !next->hva || sg->offset == sg->sge->length)
+	if (vrd_unlikely(!next || !next->hva || sg->offset == sg->sge->length))
 		return sg->sge && sg_find(sg);
 	run = (uint64_t)(next[1].page - next->page) << VIRTIO_RDMA_PAGE_SHIFT;
 	here = sg_here(sg);
 	sg->next = next + 1;
 	sg_set_run(sg, next->hva, run < here ? run : here);
 	return true;
+}
+
+bool vrd_sg_fill(struct vrd_sg *sg)
+{
+	return sg_fill(sg);
 }
 
 bool vrd_sg_check(struct vrd_sg *sg)
@@ -118,9 +123,9 @@ enum vrd_sg_fault vrd_sg_copy(struct vrd_sg *dst, struct vrd_sg *src, uint64_t l
 	while (length) {
 		uint64_t n = length;
 
-		if (!src->run && !vrd_sg_fill(src))
+		if (!src->run && !sg_fill(src))
 			return VRD_SG_FAULT_SRC;
-		if (!dst->run && !vrd_sg_fill(dst))
+		if (!dst->run && !sg_fill(dst))
 			return VRD_SG_FAULT_DST;
 		if (n > src->run)
 			n = src->run;

@@ -78,7 +78,7 @@ enum vrd_fetch vrd_sq_peek(struct vrd_qp *qp, struct vrd_wr *wr);
  * before it carries out a request of VRD_LONG_BYTES or more.  It also adds all bytes that a
  * burst moves to qp->sched.moved.
  */
-void vrd_sq_long(struct vrd_poller *poller, uint32_t length);
+void vrd_sq_long(struct vrd_qp *qp, uint32_t length);
 #define VRD_LONG_BYTES		4096U
 
 static inline void vrd_sq_advance(struct vrd_qp *qp)

@@ -243,10 +243,16 @@ bool vrd_wqe_any(const struct vrd_qp *qp, struct vrd_wr *wr, const uint8_t *entr
  * delayed until later if no guest seems to wait for them: the barrier before the check takes
  * as long as fetching the line that the guest polls.
  */
-void vrd_sq_long(struct vrd_poller *poller, uint32_t length)
+void vrd_sq_long(struct vrd_qp *qp, uint32_t length)
 {
+	uint32_t later = (qp->sq.tail - qp->sq.head) / VRD_LATER_SHARE;
+	struct vrd_poller *poller = qp->poller;
+
 	/* The scheduler adds a burst's bytes only after the burst. */
 	poller->burst_bytes += length;
+	if (length <= VRD_LATER_BYTES && poller->sends.num < later &&
+	    poller->receives.num < later)
+		return;
 	vrd_cq_flush_staged(poller);
 	if (poller->num_touched &&
 	    (poller->burst_bytes > VRD_UNTOLD_BYTES || vrd_cq_touched_armed(poller)))
@@ -284,7 +290,7 @@ enum vrd_fetch vrd_sq_peek(struct vrd_qp *qp, struct vrd_wr *wr)
 		return fetch;
 	qp->sched.moved += wr->req.length;
 	if (wr->req.length >= VRD_LONG_BYTES)
-		vrd_sq_long(qp->poller, wr->req.length);
+		vrd_sq_long(qp, wr->req.length);
 	return fetch;
 }
 

@@ -283,7 +283,7 @@ static VRD_NOINLINE enum vrd_mem_step vrd_mem_rc_long(struct vrd_mem_burst *b,
 	if (!wr->length_ok)
 		return vrd_mem_fail(b, VIRTIO_RDMA_WC_LOC_LEN_ERR);
 	if (wr->req.length >= VRD_LONG_BYTES)
-		vrd_sq_long(b->qp->poller, wr->req.length);
+		vrd_sq_long(b->qp, wr->req.length);
 	if (!b->whole)
 		b->slice += vrd_mem_whole_slice(b) - VRD_MEM_SLICE;
 	if (wr->req.length > b->whole)
