@@ -59,6 +59,16 @@ uint64_t vrd_poller_now(struct vrd_poller *poller)
 	return poller->now;
 }
 
+uint64_t vrd_poller_sleeps(const struct vrd_poller *poller)
+{
+	return atomic_load_explicit(&poller->stat_sleeps, memory_order_relaxed);
+}
+
+void vrd_poller_rest(struct vrd_poller *poller)
+{
+	poller->rest = true;
+}
+
 static void count(_Atomic uint64_t *counter, uint64_t n)
 {
 	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n,
@@ -422,7 +432,11 @@ static void sleep_now(struct vrd_poller *poller)
 	vrd_grace_online(poller);
 	take_events(poller, events, n);
 	poller->now_valid = false;
-	vrd_spin_slept(&poller->spin, start, vrd_poller_now(poller));
+	if (poller->rest)
+		vrd_spin_rested(&poller->spin, start);
+	else
+		vrd_spin_slept(&poller->spin, start, vrd_poller_now(poller));
+	poller->rest = false;
 }
 
 static void idle(struct vrd_poller *poller)
@@ -435,6 +449,11 @@ static void idle(struct vrd_poller *poller)
 	}
 	if (poller->idle_turns++ % IDLE_TURNS_PER_CLOCK && poller->spin.budget_ns) {
 		vrd_cpu_relax();
+		return;
+	}
+	if (poller->rest) {
+		sleep_now(poller);
+		poller->idle_turns = 0;
 		return;
 	}
 	sample(poller);

@@ -230,6 +230,7 @@ struct vrd_poller {
 	LIST_HEAD(, vrd_poller_dev) devs;
 
 	struct vrd_spin spin;
+	bool rest;				/* the next sleep begins without spinning */
 	uint64_t idle_turns;			/* since the last turn with work */
 	int epoll_fd, wake_fd;
 	/*

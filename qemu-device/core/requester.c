@@ -52,6 +52,18 @@ static bool is_early(const struct vrd_req *req, enum vrd_req_wait wait)
 	return req->wait == wait && vrd_poller_now(req->qp->poller) < req->deadline;
 }
 
+/* The wait for a receive has begun, for @delay.  Returns the end of its pause, or 0. */
+static uint64_t pause_end(struct vrd_req *req, uint64_t delay)
+{
+	struct vrd_poller *poller = req->qp->poller;
+
+	if (delay <= VRD_RNR_PAUSE_NS)
+		return 0;
+	if (!vrd_rnr_pause_begin(&req->pause, req->qp->sq.head, vrd_poller_sleeps(poller)))
+		return 0;
+	return vrd_poller_now(poller) + VRD_RNR_PAUSE_NS;
+}
+
 uint8_t vrd_req_wait_rnr(struct vrd_req *req, unsigned int poller, uint8_t min_rnr_timer)
 {
 	uint8_t limit = req->qp->attr.rnr_retry & 7;
@@ -67,7 +79,25 @@ uint8_t vrd_req_wait_rnr(struct vrd_req *req, unsigned int poller, uint8_t min_r
 	if (req->rnr_tries < UINT8_MAX)
 		req->rnr_tries++;
 	wait_for(req, VRD_REQ_WAIT_RNR, delay);
+	req->pause_end = pause_end(req, delay);
 	return 0;
+}
+
+bool vrd_req_pause(struct vrd_req *req)
+{
+	struct vrd_poller *poller = req->qp->poller;
+
+	if (!req->pause_end || req->wait != VRD_REQ_WAIT_RNR)
+		return false;
+	if (vrd_poller_now(poller) >= req->pause_end) {
+		/* The wait continues without a pause. */
+		req->pause_end = 0;
+		vrd_timer_set(poller, &req->timer, req->deadline);
+		return false;
+	}
+	vrd_timer_set(poller, &req->timer, req->pause_end);
+	vrd_poller_rest(poller);
+	return true;
 }
 
 uint8_t vrd_req_wait_answer(struct vrd_req *req, unsigned int poller)

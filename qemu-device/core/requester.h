@@ -14,6 +14,7 @@
 #ifndef VRD_REQUESTER_H
 #define VRD_REQUESTER_H
 
+#include "rnr_pause.h"
 #include "sg.h"
 
 enum vrd_req_wait {
@@ -33,6 +34,8 @@ struct vrd_req {
 	uint8_t rnr_tries, retries;	/* of the request at sq.head */
 	bool drain_told;		/* SQD: SQ_DRAINED was raised, or the driver did not ask
 					 * for it */
+	uint64_t pause_end;		/* of the pause in WAIT_RNR; 0: there is none */
+	struct vrd_rnr_pause pause;	/* since the last RESET */
 };
 
 /* For a new QP.  Cancel the timer before the QP is freed. */
@@ -43,6 +46,12 @@ void vrd_req_init(struct vrd_req *req, struct vrd_qp *qp);
  * used up.  @poller is the index of the poller.
  */
 uint8_t vrd_req_wait_rnr(struct vrd_req *req, unsigned int poller, uint8_t min_rnr_timer);
+/*
+ * After vrd_req_wait_rnr().  True during a pause (rnr_pause.c): the caller withdraws the
+ * request for a doorbell, and a timer schedules the QP at the end of the pause.  A pause
+ * changes neither the deadline of the wait nor the number of tries.
+ */
+bool vrd_req_pause(struct vrd_req *req);
 uint8_t vrd_req_wait_answer(struct vrd_req *req, unsigned int poller);
 void vrd_req_wait_memory(struct vrd_req *req);
 void vrd_req_wait_other(struct vrd_req *req);

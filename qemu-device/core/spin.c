@@ -75,6 +75,12 @@ void vrd_spin_slept(struct vrd_spin *spin, uint64_t ns, uint64_t now)
 	spin->paid = 0;
 }
 
+void vrd_spin_rested(struct vrd_spin *spin, uint64_t ns)
+{
+	spin->idle_since = 0;
+	spin->slept_ns += ns;
+}
+
 void vrd_spin_sample(struct vrd_spin *spin, uint64_t now, uint64_t cpu_ns, uint64_t switches)
 {
 	uint64_t awake = now - spin->sampled_at - spin->slept_ns;

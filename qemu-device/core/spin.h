@@ -53,6 +53,9 @@ enum vrd_spin_step vrd_spin_idle(struct vrd_spin *spin, uint64_t now);
 /* The poller slept for @ns, after VRD_SPIN_SLEEP. */
 void vrd_spin_slept(struct vrd_spin *spin, uint64_t ns, uint64_t now);
 
+/* The poller slept for @ns without having spun before. */
+void vrd_spin_rested(struct vrd_spin *spin, uint64_t ns);
+
 /* True if it is time for a sample. */
 static inline bool vrd_spin_sample_due(const struct vrd_spin *spin, uint64_t now)
 {

@@ -301,6 +301,14 @@ void vrd_poller_unwatch(struct vrd_poller *poller, int fd);
 /* CLOCK_MONOTONIC as the poller read it at the start of its turn. */
 uint64_t vrd_poller_now(struct vrd_poller *poller);
 
+/* How often the poller has slept; on the poller. */
+uint64_t vrd_poller_sleeps(const struct vrd_poller *poller);
+/*
+ * A queue pair waits for a guest that needs the poller's CPU: if there is no other work, the
+ * poller sleeps without spinning before.  On the poller.
+ */
+void vrd_poller_rest(struct vrd_poller *poller);
+
 /*
  * True if at most one queue pair was busy on @poller recently.  QPs with watched rings count
  * as busy.

@@ -69,6 +69,7 @@ static void vrd_mem_qp_reset(struct vrd_qp *qp)
 	free(mq->progress);
 	mq->progress = NULL;
 	mq->req.drain_told = false;
+	mq->req.pause = (struct vrd_rnr_pause){ .waited = false };
 	vrd_resp_give_back(qp);
 	vrd_resp_reset(qp);
 }

@@ -26,11 +26,20 @@ static enum vrd_mem_step vrd_mem_wait_or_fail(struct vrd_mem_burst *b, uint8_t s
 	return status ? vrd_mem_fail(b, status) : VRD_MEM_WAIT;
 }
 
-/* The peer has no receive posted; it is locked, and its ring asks for doorbells. */
+/*
+ * The peer has no receive posted; it is locked, and its ring asks for doorbells.  During a
+ * pause it does not: the timer ends the pause, and the next look at the ring asks again.  An
+ * SRQ continues to ask, because other senders may wait for it as well.
+ */
 enum vrd_mem_step vrd_mem_wait_rnr(struct vrd_mem_burst *b)
 {
-	return vrd_mem_wait_or_fail(b, vrd_req_wait_rnr(&b->mq->req, b->poller,
-							b->resp.qp->attr.min_rnr_timer));
+	struct vrd_req *req = &b->mq->req;
+	struct vrd_qp *peer = b->resp.qp;
+	uint8_t status = vrd_req_wait_rnr(req, b->poller, peer->attr.min_rnr_timer);
+
+	if (!status && !peer->srq && vrd_req_pause(req))
+		vrd_rq_want_doorbell(peer, false);
+	return vrd_mem_wait_or_fail(b, status);
 }
 
 /* There is no peer, or it is not connected to this QP, or not ready to receive. */
