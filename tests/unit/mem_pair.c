@@ -230,6 +230,12 @@ bool mem_has_pattern(const void *p, uint64_t length, uint32_t seed)
 	return true;
 }
 
+bool mem_untouched(const struct mem_pair *p)
+{
+	return mem_has_pattern(p->a.buf, MEM_BUF, MEM_SEED_A) &&
+	       mem_has_pattern(p->b.buf, MEM_BUF, MEM_SEED_B);
+}
+
 /* ---- what is expected ------------------------------------------------------------ */
 
 int mem_status(struct guest_cq *cq)

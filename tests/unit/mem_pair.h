@@ -96,6 +96,8 @@ void mem_pattern(void *p, uint64_t length, uint32_t seed);
 bool mem_has_pattern(const void *p, uint64_t length, uint32_t seed);
 #define MEM_SEED_A	1U
 #define MEM_SEED_B	2U
+/* True if both buffers have the patterns of mem_pair_fresh(). */
+bool mem_untouched(const struct mem_pair *p);
 
 /* ---- what is expected ---- */
 
