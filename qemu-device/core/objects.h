@@ -255,7 +255,7 @@ struct vrd_qp {
 
 	struct {			/* responder.c: rq.lock */
 		bool established;	/* COMM_EST was raised */
-		bool last_wqe_told;	/* in ERR: no receive of the SRQ is held any more, and
+		bool last_wqe_raised;	/* in ERR: no receive of the SRQ is held any more, and
 					 * LAST_WQE_REACHED was raised */
 		struct vrd_held_recv *held;	/* allocated at first use, or NULL */
 	} resp;

@@ -164,8 +164,8 @@ void vrd_req_failed(struct vrd_req *req, const struct vrd_wr *wr, uint8_t status
 
 void vrd_req_drained(struct vrd_req *req)
 {
-	if (req->drain_told)
+	if (req->drain_raised)
 		return;
-	req->drain_told = true;
+	req->drain_raised = true;
 	vrd_event_raise(req->qp->dev, VIRTIO_RDMA_EVENT_SQ_DRAINED, req->qp->qpn);
 }

@@ -32,7 +32,7 @@ struct vrd_req {
 	uint64_t deadline;		/* of @wait; vrd_poller_now() */
 	uint8_t wait;			/* VRD_REQ_WAIT_* */
 	uint8_t rnr_tries, retries;	/* of the request at sq.head */
-	bool drain_told;		/* SQD: SQ_DRAINED was raised, or the driver did not ask
+	bool drain_raised;		/* SQD: SQ_DRAINED was raised, or the driver did not ask
 					 * for it */
 	uint64_t pause_end;		/* of the pause in WAIT_RNR; 0: there is none */
 	struct vrd_rnr_pause pause;	/* since the last RESET */

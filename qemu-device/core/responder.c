@@ -418,8 +418,8 @@ bool vrd_resp_flush(struct vrd_qp *qp, unsigned int budget)
 	 * In this state the QP takes no receives from the SRQ, and it has completed those that
 	 * it took.
 	 */
-	if (qp->srq && !qp->resp.last_wqe_told) {
-		qp->resp.last_wqe_told = true;
+	if (qp->srq && !qp->resp.last_wqe_raised) {
+		qp->resp.last_wqe_raised = true;
 		vrd_event_raise(qp->dev, VIRTIO_RDMA_EVENT_QP_LAST_WQE_REACHED, qp->qpn);
 	}
 	return vrd_rq_flush(qp, budget);
@@ -435,7 +435,7 @@ void vrd_resp_give_back(struct vrd_qp *qp)
 void vrd_resp_reset(struct vrd_qp *qp)
 {
 	qp->resp.established = false;
-	qp->resp.last_wqe_told = false;
+	qp->resp.last_wqe_raised = false;
 	vrd_resp_fini(qp);
 	vrd_rq_want_doorbell(qp, false);
 }

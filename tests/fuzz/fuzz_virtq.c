@@ -194,7 +194,7 @@ static void flip(struct fuzz_in *in)
 	fuzz_flip(word, now, fuzz_pick32(in, now ^ 1U << (at & 31)));
 }
 
-/* ---- the shell's part ------------------------------------------------------------- */
+/* ---- the front end's part --------------------------------------------------------- */
 
 static bool start(unsigned int i, const struct vrd_vq_config *cfg)
 {

@@ -10,7 +10,7 @@
 struct host_calls host_calls_at_start(struct vrd_engine *engine,
 				      const struct vrd_device_config *cfg)
 {
-	struct host_calls calls = { .told = true, .undone = true };
+	struct host_calls calls = { .reported = true, .undone = true };
 	long before = null_objects();
 	struct vrd_device *dev;
 	struct vrd_error err;
@@ -24,7 +24,7 @@ struct host_calls host_calls_at_start(struct vrd_engine *engine,
 		if (!ret)
 			vrd_device_destroy(dev);
 		else
-			calls.told &= err.msg[0] != 0;
+			calls.reported &= err.msg[0] != 0;
 		calls.undone &= null_objects() == before;
 		calls.ended = !null_failed();
 		if (calls.ended)
@@ -73,7 +73,7 @@ static bool make_objects(struct mem_end *e, uint8_t type, bool with_srq, struct 
 out:
 	/* One call fails, so at most one status reports an error. */
 	for (unsigned int i = 0; i < 6; i++) {
-		calls->told &= !status[i] || status[i] == VIRTIO_RDMA_S_NOMEM;
+		calls->reported &= !status[i] || status[i] == VIRTIO_RDMA_S_NOMEM;
 		if (status[i])
 			return false;
 	}
@@ -82,7 +82,7 @@ out:
 
 struct host_calls host_calls_of_objects(struct mem_end *end, uint8_t type, bool with_srq)
 {
-	struct host_calls calls = { .told = true, .undone = true };
+	struct host_calls calls = { .reported = true, .undone = true };
 	long before = null_objects();
 
 	for (long n = 1; n < TOO_MANY; n++) {
@@ -95,7 +95,7 @@ struct host_calls host_calls_of_objects(struct mem_end *end, uint8_t type, bool 
 			break;
 		calls.num = n;
 		/* A failure may be compensated, as for inline data by a bounce line. */
-		calls.told &= !all || n > 4;
+		calls.reported &= !all || n > 4;
 	}
 	calls.undone &= null_objects() == before;
 	return calls;

@@ -11,7 +11,7 @@
 struct host_calls {
 	long num;	/* calls that failed */
 	bool ended;	/* and all calls were reached */
-	bool told;	/* each failure gave an error with a message, or the status NOMEM */
+	bool reported;	/* each failure gave an error with a message, or the status NOMEM */
 	bool undone;	/* no object was left behind */
 };
 

@@ -2,7 +2,7 @@
 /*
  * How many control threads spin after a command (core/spin_slots.h).
  *
- * A control thread that spins has told the driver not to kick the control queue.  The test
+ * A control thread that spins has switched off the kicks of the control queue.  The test
  * reads that flag in the memory of its guests.  Nobody sends a command meanwhile, and the time
  * of a spin is much longer than the test, so the result does not depend on the machine's speed.
  */

@@ -38,7 +38,7 @@ static void test_open(void)
 	struct vrd_error err;
 
 	ok(calls.num >= 10 && calls.ended, "%ld host calls at start fail one by one", calls.num);
-	ok(calls.told, "each refusal has a message");
+	ok(calls.reported, "each refusal has a message");
 	ok(calls.undone, "and leaves no object of the host's");
 
 	cfg.ibdev = "nosuch";
@@ -63,7 +63,7 @@ static void test_objects(uint8_t type, const char *name)
 {
 	struct host_calls calls = host_calls_of_objects(&p.a, type, false);
 
-	ok(calls.num >= 5 && calls.ended && calls.told,
+	ok(calls.num >= 5 && calls.ended && calls.reported,
 	   "%s: each host call of the verbs fails once: NOMEM", name);
 	ok(calls.undone, "%s: all is undone", name);
 }
@@ -82,7 +82,7 @@ static void test_order(void)
 {
 	struct mem_wr w = mem_wr(&p.a, &p.b, W, 8);
 	struct virtio_rdma_cqe cqe;
-	uint32_t want = 0, mixed = 0;
+	uint32_t want = 0, sends = 0;
 	bool good = true;
 
 	fresh(VIRTIO_RDMA_QPT_RC);
@@ -97,10 +97,10 @@ static void test_order(void)
 		for (unsigned int k = 0; k < 50 && good; k++, want++) {
 			good = guest_poll_wait(&p.a.scq, &cqe, MEM_WAIT_MS) && !cqe.status &&
 			       le32toh(cqe.wqe_index) == want;
-			mixed += cqe.opcode == WC(SEND);
+			sends += cqe.opcode == WC(SEND);
 		}
 	}
-	ok(good && mixed > 6000, "20,000 completions in order, of the right opcodes");
+	ok(good && sends > 6000, "20,000 completions in order, of the right opcodes");
 
 	for (unsigned int i = 0; i < 100 && good; i++) {
 		for (unsigned int k = 0; k < 64; k++)

@@ -81,7 +81,7 @@ static void blame(struct vrd_ibv_qp *vq, const struct ibv_wc *wc, enum vrd_ibv_k
 	if (!vq->erred) {
 		vq->erred = true;
 		vq->blame = vq->failing && flushed &&
-			    !atomic_load_explicit(&vq->told_error, memory_order_relaxed);
+			    !atomic_load_explicit(&vq->error_reported, memory_order_relaxed);
 	}
 	if (kind != VRD_IBV_FAILING)
 		return;

@@ -202,7 +202,7 @@ struct vrd_ibv_qp {
 	 * or of a destroyed QP with the same number, have another generation and are dropped.
 	 */
 	_Atomic uint32_t generation;
-	_Atomic bool told_error;		/* the host's QP was moved to ERR, or reported an
+	_Atomic bool error_reported;		/* the host's QP was moved to ERR, or reported an
 						 * error */
 	_Atomic bool flushing;			/* the host's QP is in ERR: no more receives are
 						 * posted */
@@ -215,7 +215,7 @@ struct vrd_ibv_qp {
 	uint8_t failing_status;			/* VIRTIO_RDMA_WC_*: the status for this request */
 	bool erred;				/* a completion had an error */
 	bool blame;				/* ... because of the request that fails by design */
-	bool broken_told;			/* sq.broken was reported by such a request */
+	bool broken_reported;			/* sq.broken was reported by such a request */
 	bool refused;				/* the host refuses the request of this entry: */
 	uint32_t refused_index;
 	bool gone;				/* the host refuses all requests */

@@ -313,12 +313,12 @@ static int reset(struct vrd_ibv_qp *vq)
 	drop_ahs(vq);
 	vq->blocked = false;
 	vq->failing = vq->erred = vq->blame = false;
-	vq->broken_told = vq->refused = vq->gone = false;
+	vq->broken_reported = vq->refused = vq->gone = false;
 	vq->sq_done = 0;
 	vq->sq_posted = 0;
 	vq->rq_lent = 0;
 	vrd_unlock(&qp->sq.lock);
-	atomic_store(&vq->told_error, false);
+	atomic_store(&vq->error_reported, false);
 	atomic_store(&vq->flushing, false);
 	return vrd_ibv_errno(ret);
 }
@@ -335,7 +335,7 @@ int vrd_ibv_qp_modify(struct vrd_qp *qp, const struct vrd_qp_change *change)
 	if (ret)
 		return ret;
 	if (change->to == VIRTIO_RDMA_QPS_ERR)
-		atomic_store(&vq->told_error, true);
+		atomic_store(&vq->error_reported, true);
 	ret = ibv_modify_qp(vq->ibqp, &to, (int)change->mask);
 	if (ret) {
 		vrd_dev_log(qp->dev, VRD_LOG_WARN, "QP %u: the host refuses state %u to %u: %s",
@@ -384,7 +384,7 @@ static void path_query(struct vrd_qp *qp, struct virtio_rdma_qp_attr *attr)
 	    (host.qp_state == IBV_QPS_ERR || host.qp_state == IBV_QPS_SQE)) {
 		attr->state = (uint8_t)host.qp_state;
 		attr->cur_state = attr->state;
-		atomic_store(&vrd_ibv_qp(qp)->told_error, true);
+		atomic_store(&vrd_ibv_qp(qp)->error_reported, true);
 		error = attr->state;
 	}
 	vrd_unlock(&qp->rq.lock);

@@ -388,11 +388,11 @@ static enum vrd_run run(struct chain *c, unsigned int budget)
 			 * A ring with an invalid producer index gets one failing request, and
 			 * no more.
 			 */
-			if (qp->sq.broken && c->vq->broken_told) {
+			if (qp->sq.broken && c->vq->broken_reported) {
 				ret = VRD_RUN_IDLE;
 				continue;
 			}
-			c->vq->broken_told = qp->sq.broken;
+			c->vq->broken_reported = qp->sq.broken;
 			c->wr[c->num] = (struct ibv_send_wr){ .next = NULL };
 			fill_failing(c, &c->wr[c->num], wr.index, VIRTIO_RDMA_WC_LOC_QP_OP_ERR);
 			c->num++;

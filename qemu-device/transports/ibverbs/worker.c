@@ -73,7 +73,7 @@ static bool work_qp_error(struct vrd_ibv_dev *vdev)
 	if (!vq)
 		return false;
 
-	atomic_store(&vq->told_error, true);
+	atomic_store(&vq->error_reported, true);
 	ret = ibv_modify_qp(vq->ibqp, &attr, IBV_QP_STATE);
 	if (ret)
 		vrd_dev_log(vdev->dev, VRD_LOG_WARN, "QP %u: the host does not flush it: %s",
@@ -123,7 +123,7 @@ static void qp_event(struct vrd_ibv_dev *vdev, const struct ibv_async_event *eve
 		return;
 	if (type == VIRTIO_RDMA_EVENT_QP_FATAL || type == VIRTIO_RDMA_EVENT_QP_REQ_ERR ||
 	    type == VIRTIO_RDMA_EVENT_QP_ACCESS_ERR) {
-		atomic_store(&vq->told_error, true);
+		atomic_store(&vq->error_reported, true);
 		vrd_qp_error(vq->qp, VIRTIO_RDMA_QPS_ERR, VRD_HELD_NONE);
 	}
 	/* After a reset the QP may end late.  The next driver must not get its events. */

@@ -28,7 +28,7 @@
 struct gsi_qp {
 	struct vrd_gsi_port *port;
 	bool dead;			/* being destroyed: sq.lock */
-	bool drain_told;		/* SQD: sq.lock */
+	bool drain_raised;		/* SQD: sq.lock */
 	bool rq_doorbell;		/* rq.lock */
 };
 
@@ -333,8 +333,8 @@ static enum vrd_run gsi_sq_run(struct vrd_qp *qp, unsigned int budget)
 		run = send_burst(qp, budget);
 		return receive(qp) ? VRD_RUN_MORE : run;
 	case VIRTIO_RDMA_QPS_SQD:
-		if (!gq->drain_told) {
-			gq->drain_told = true;
+		if (!gq->drain_raised) {
+			gq->drain_raised = true;
 			vrd_event_raise(qp->dev, VIRTIO_RDMA_EVENT_SQ_DRAINED, qp->qpn);
 		}
 		return receive(qp) ? VRD_RUN_MORE : VRD_RUN_WAIT;
@@ -369,15 +369,15 @@ static void gsi_commit(struct vrd_qp *qp, const struct vrd_qp_change *change)
 
 	if (change->to == VIRTIO_RDMA_QPS_RESET) {
 		vrd_mads_forget_inbox(gq->port);
-		gq->drain_told = false;
+		gq->drain_raised = false;
 		if (gq->rq_doorbell) {
 			gq->rq_doorbell = false;
 			vrd_rq_want_doorbell(qp, false);
 		}
 	}
 	if (change->to == VIRTIO_RDMA_QPS_SQD && qp->state != VIRTIO_RDMA_QPS_SQD)
-		gq->drain_told = !(change->mask & VIRTIO_RDMA_QP_EN_SQD_ASYNC_NOTIFY &&
-				   change->attr.en_sqd_async_notify);
+		gq->drain_raised = !(change->mask & VIRTIO_RDMA_QP_EN_SQD_ASYNC_NOTIFY &&
+				     change->attr.en_sqd_async_notify);
 	if (change->to >= VIRTIO_RDMA_QPS_RTR)
 		vrd_qp_schedule(qp);
 }

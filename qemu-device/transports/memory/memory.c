@@ -68,7 +68,7 @@ static void vrd_mem_qp_reset(struct vrd_qp *qp)
 	mq->peer = NULL;
 	free(mq->progress);
 	mq->progress = NULL;
-	mq->req.drain_told = false;
+	mq->req.drain_raised = false;
 	mq->req.pause = (struct vrd_rnr_pause){ .waited = false };
 	vrd_resp_give_back(qp);
 	vrd_resp_reset(qp);
@@ -96,8 +96,9 @@ static void vrd_mem_path_commit(struct vrd_qp *qp, const struct vrd_qp_change *c
 		break;
 	case VIRTIO_RDMA_QPS_SQD:
 		if (qp->state != VIRTIO_RDMA_QPS_SQD)
-			mq->req.drain_told = !(change->mask & VIRTIO_RDMA_QP_EN_SQD_ASYNC_NOTIFY &&
-					   attr->en_sqd_async_notify);
+			mq->req.drain_raised =
+				!(change->mask & VIRTIO_RDMA_QP_EN_SQD_ASYNC_NOTIFY &&
+				  attr->en_sqd_async_notify);
 		break;
 	case VIRTIO_RDMA_QPS_RTR:
 		qp->resp.established = false;

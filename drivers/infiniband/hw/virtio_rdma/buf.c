@@ -31,7 +31,7 @@ static int vrdma_buf_check_mapping(struct vrdma_dev *dev, struct ib_umem *umem)
 	return 0;
 
 bounced:
-	if (!test_and_set_bit(0, &dev->bounce_told))
+	if (!test_and_set_bit(0, &dev->bounce_logged))
 		ibdev_err(&dev->ibdev,
 			  "user memory cannot be registered: the kernel gives devices copies of it (swiotlb=force, a confidential guest, or a DMA mask that is too small)\n");
 	return -EOPNOTSUPP;

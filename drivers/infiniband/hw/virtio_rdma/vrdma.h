@@ -260,7 +260,7 @@ struct vrdma_gids {
  * @srqs:        srqn -> struct vrdma_srq
  * @qpn_free:    woken when a destroyed QP's number may be used again
  * @parked:      memory to be freed when the device is halted; under @park_lock
- * @bounce_told: bit 0: the message about bounced user memory was printed
+ * @bounce_logged: bit 0: the message about bounced user memory was printed
  * @kicks:       notifications of the doorbell queue
  * @comp_irqs:   interrupts of the completion queues
  */
@@ -309,7 +309,7 @@ struct vrdma_dev {
 
 	struct list_head parked;
 	spinlock_t park_lock;		/* see @parked */
-	unsigned long bounce_told;
+	unsigned long bounce_logged;
 
 	atomic64_t kicks;
 	atomic64_t comp_irqs;

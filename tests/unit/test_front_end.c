@@ -157,7 +157,7 @@ static void under_flood(void)
 	atomic_store(&stop, true);
 	pthread_join(t, NULL);
 	/* generous: the machine may be busy; without fairness the wait never ends */
-	ok(worst < 5, "a flood of commands does not keep the shell out");
+	ok(worst < 5, "a flood of commands does not keep the front end out");
 	ok(raw_stat(r, "commands") > 1000, "it was a flood");
 }
 
