@@ -75,7 +75,7 @@ static struct data *data_open(struct kunit *test, u32 sq, u32 cq)
 	d->qp.state = IB_QPS_RTS;
 	d->qp.cap.max_inline_data = 32;
 	d->qp.buf = &d->sq_buf;
-	refcount_set(&d->qp.refs, 1);
+	refcount_set(&d->qp.ref.count, 1);
 	data_ring(&d->qp.sq, d->wr_id, &d->ctrl, sq);
 	data_ring(&d->qp.rq, d->rq_wr_id, &d->ctrl, 0);
 

@@ -54,7 +54,7 @@ static struct flood *flood_open(struct kunit *test)
 	flood->cq.ibcq.device = &f->dev.ibdev;
 	flood->cq.ibcq.comp_handler = flood_handler;
 	flood->cq.ibcq.cq_context = flood;
-	refcount_set(&flood->cq.refs, 1);
+	refcount_set(&flood->cq.ref.count, 1);
 	KUNIT_ASSERT_EQ(test, xa_err(xa_store_irq(&f->dev.cqs, CQN, &flood->cq,
 						  GFP_KERNEL)), 0);
 	return flood;

@@ -7,26 +7,6 @@
 
 #include "cmd.h"
 
-/* The CQ with a reference, or NULL.  Any context. */
-struct vrdma_cq *vrdma_cq_get(struct vrdma_dev *dev, u32 cqn)
-{
-	struct vrdma_cq *cq;
-	unsigned long flags;
-
-	xa_lock_irqsave(&dev->cqs, flags);
-	cq = xa_load(&dev->cqs, cqn);
-	if (cq)
-		refcount_inc(&cq->refs);
-	xa_unlock_irqrestore(&dev->cqs, flags);
-	return cq;
-}
-
-void vrdma_cq_put(struct vrdma_cq *cq)
-{
-	if (refcount_dec_and_test(&cq->refs))
-		complete(&cq->unused);
-}
-
 /* Checks the layout, which a process wrote, and pins the ring. */
 static struct vrdma_buf *vrdma_cq_pin(struct vrdma_dev *dev, u64 addr, u64 len,
 				      const struct vrdma_cq_params *p)
@@ -112,8 +92,7 @@ int vrdma_create_cq(struct ib_cq *ibcq, const struct ib_cq_init_attr *attr,
 		return ret;
 
 	cq->entries = p.entries;
-	refcount_set(&cq->refs, 1);
-	init_completion(&cq->unused);
+	vrdma_ref_init(&cq->ref);
 	mutex_init(&cq->resize_mutex);
 	spin_lock_init(&cq->lock);
 	INIT_LIST_HEAD(&cq->send_qps);
@@ -207,8 +186,7 @@ int vrdma_destroy_cq(struct ib_cq *ibcq, struct ib_udata *udata)
 
 	/* Before the command: the device may use the number again at once. */
 	xa_erase_irq(&dev->cqs, cq->cqn);
-	vrdma_cq_put(cq);
-	wait_for_completion(&cq->unused);
+	vrdma_ref_end(&cq->ref);
 
 	vrdma_cmd_destroy(dev, VIRTIO_RDMA_CMD_DESTROY_CQ, cq->cqn);
 	vrdma_buf_free(dev, cq->buf);

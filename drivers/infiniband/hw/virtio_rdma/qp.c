@@ -13,26 +13,6 @@
 
 #include "cmd.h"
 
-/* The QP with a reference, or NULL.  Any context. */
-struct vrdma_qp *vrdma_qp_get(struct vrdma_dev *dev, u32 qpn)
-{
-	struct vrdma_qp *qp;
-	unsigned long flags;
-
-	xa_lock_irqsave(&dev->qps, flags);
-	qp = xa_load(&dev->qps, qpn);
-	if (qp)
-		refcount_inc(&qp->refs);
-	xa_unlock_irqrestore(&dev->qps, flags);
-	return qp;
-}
-
-void vrdma_qp_put(struct vrdma_qp *qp)
-{
-	if (refcount_dec_and_test(&qp->refs))
-		complete(&qp->unused);
-}
-
 /* Whether @qpn is neither used nor reserved: xa_load() returns NULL for both. */
 static bool vrdma_qpn_is_free(struct vrdma_dev *dev, u32 qpn)
 {
@@ -71,8 +51,7 @@ static int vrdma_qp_publish(struct vrdma_dev *dev, struct vrdma_qp *qp)
 static void vrdma_qp_hide(struct vrdma_dev *dev, struct vrdma_qp *qp)
 {
 	xa_cmpxchg_irq(&dev->qps, qp->qpn, qp, XA_ZERO_ENTRY, GFP_KERNEL);
-	vrdma_qp_put(qp);
-	wait_for_completion(&qp->unused);
+	vrdma_ref_end(&qp->ref);
 }
 
 static void vrdma_qp_free_number(struct vrdma_dev *dev, struct vrdma_qp *qp)
@@ -342,8 +321,7 @@ int vrdma_create_qp(struct ib_qp *ibqp, struct ib_qp_init_attr *init,
 	qp->cap = init->cap;
 	qp->sig_all = init->sq_sig_type == IB_SIGNAL_ALL_WR;
 	qp->state = IB_QPS_RESET;
-	refcount_set(&qp->refs, 1);
-	init_completion(&qp->unused);
+	vrdma_ref_init(&qp->ref);
 	mutex_init(&qp->mutex);
 	INIT_LIST_HEAD(&qp->send_link);
 	INIT_LIST_HEAD(&qp->recv_link);

@@ -14,26 +14,6 @@
 
 static_assert(VIRTIO_RDMA_SRQ_LIMIT == IB_SRQ_LIMIT);
 
-/* The SRQ with a reference, or NULL.  Any context. */
-struct vrdma_srq *vrdma_srq_get(struct vrdma_dev *dev, u32 srqn)
-{
-	struct vrdma_srq *srq;
-	unsigned long flags;
-
-	xa_lock_irqsave(&dev->srqs, flags);
-	srq = xa_load(&dev->srqs, srqn);
-	if (srq)
-		refcount_inc(&srq->refs);
-	xa_unlock_irqrestore(&dev->srqs, flags);
-	return srq;
-}
-
-void vrdma_srq_put(struct vrdma_srq *srq)
-{
-	if (refcount_dec_and_test(&srq->refs))
-		complete(&srq->unused);
-}
-
 /* ---- creation ---- */
 
 /* Checks the layout, which a process wrote; the device checks it again. */
@@ -158,8 +138,7 @@ int vrdma_create_srq(struct ib_srq *ibsrq, struct ib_srq_init_attr *init,
 	    init->attr.max_sge > dev->attr.max_srq_sge)
 		return -EINVAL;
 	p.max_sge = max(init->attr.max_sge, 1U);
-	refcount_set(&srq->refs, 1);
-	init_completion(&srq->unused);
+	vrdma_ref_init(&srq->ref);
 	spin_lock_init(&srq->ring.lock);
 
 	if (udata)
@@ -226,8 +205,7 @@ int vrdma_destroy_srq(struct ib_srq *ibsrq, struct ib_udata *udata)
 
 	/* Before the command: the device may use the number again at once. */
 	xa_erase_irq(&dev->srqs, srq->srqn);
-	vrdma_srq_put(srq);
-	wait_for_completion(&srq->unused);
+	vrdma_ref_end(&srq->ref);
 
 	vrdma_cmd_destroy(dev, VIRTIO_RDMA_CMD_DESTROY_SRQ, srq->srqn);
 	vrdma_srq_free(dev, srq, true);

@@ -29,7 +29,6 @@
 #include <linux/list.h>
 #include <linux/mutex.h>
 #include <linux/netdevice.h>
-#include <linux/refcount.h>
 #include <linux/spinlock.h>
 #include <linux/virtio.h>
 #include <linux/virtio_rdma.h>
@@ -41,6 +40,7 @@
 
 #include "compat.h"
 #include "cookie.h"
+#include "ref.h"
 #include "ring.h"
 
 /*
@@ -342,8 +342,7 @@ struct vrdma_ah {
 
 /**
  * struct vrdma_cq - completion queue
- * @refs:      one for being reachable in vrdma_dev.cqs, one per running handler
- * @unused:    completed when @refs has dropped to zero
+ * @ref:       found by its number in vrdma_dev.cqs
  * @user:      polled and armed by a process: the fields below @resize_mutex are
  *             unused
  * @resize_mutex: one resizing at a time; protects writes of @entries and @buf
@@ -359,8 +358,7 @@ struct vrdma_ah {
 struct vrdma_cq {
 	struct ib_cq ibcq;
 	u32 cqn;
-	refcount_t refs;
-	struct completion unused;
+	struct vrdma_ref ref;
 	bool user;
 	u32 entries;
 	struct vrdma_buf *buf;
@@ -403,16 +401,14 @@ struct vrdma_ring {
 
 /**
  * struct vrdma_srq - shared receive queue
- * @refs:    one for being reachable in vrdma_dev.srqs, one per running handler
- * @unused:  completed when @refs has dropped to zero
+ * @ref:     found by its number in vrdma_dev.srqs
  * @user:    posted to by a process: the fields below @buf are unused
  * @ring:    its lock protects @cookies and the wr_ids, which cookies select
  */
 struct vrdma_srq {
 	struct ib_srq ibsrq;
 	u32 srqn;
-	refcount_t refs;
-	struct completion unused;
+	struct vrdma_ref ref;
 	bool user;
 	u32 max_wr;
 	u32 max_sge;
@@ -424,8 +420,7 @@ struct vrdma_srq {
 
 /**
  * struct vrdma_qp - queue pair
- * @refs:   one for being reachable in vrdma_dev.qps, one per running handler
- * @unused: completed when @refs has dropped to zero
+ * @ref:    found by its number in vrdma_dev.qps
  * @mutex:  one modify or query at a time; protects writes of @state and @qkey
  * @state:  as far as the driver knows: the device also moves QPs to ERR or SQE.
  *          Read by posters under their ring's lock
@@ -434,8 +429,7 @@ struct vrdma_srq {
 struct vrdma_qp {
 	struct ib_qp ibqp;
 	u32 qpn;
-	refcount_t refs;
-	struct completion unused;
+	struct vrdma_ref ref;
 	struct mutex mutex;		/* see above */
 	enum ib_qp_state state;
 	u32 qkey;
@@ -615,15 +609,33 @@ int vrdma_create_cq(struct ib_cq *ibcq, const struct ib_cq_init_attr *attr,
 int vrdma_resize_cq(struct ib_cq *ibcq, vrdma_cqe_t cqe,
 		    struct ib_udata *udata);
 int vrdma_destroy_cq(struct ib_cq *ibcq, struct ib_udata *udata);
-struct vrdma_cq *vrdma_cq_get(struct vrdma_dev *dev, u32 cqn);
-void vrdma_cq_put(struct vrdma_cq *cq);
+
+/* The CQ with a reference, or NULL.  Any context. */
+static inline struct vrdma_cq *vrdma_cq_get(struct vrdma_dev *dev, u32 cqn)
+{
+	return vrdma_ref_get(&dev->cqs, cqn, offsetof(struct vrdma_cq, ref));
+}
+
+static inline void vrdma_cq_put(struct vrdma_cq *cq)
+{
+	vrdma_ref_put(&cq->ref);
+}
 
 /* qp.c */
 int vrdma_create_qp(struct ib_qp *ibqp, struct ib_qp_init_attr *init,
 		    struct ib_udata *udata);
 int vrdma_destroy_qp(struct ib_qp *ibqp, struct ib_udata *udata);
-struct vrdma_qp *vrdma_qp_get(struct vrdma_dev *dev, u32 qpn);
-void vrdma_qp_put(struct vrdma_qp *qp);
+
+/* The QP with a reference, or NULL.  Any context. */
+static inline struct vrdma_qp *vrdma_qp_get(struct vrdma_dev *dev, u32 qpn)
+{
+	return vrdma_ref_get(&dev->qps, qpn, offsetof(struct vrdma_qp, ref));
+}
+
+static inline void vrdma_qp_put(struct vrdma_qp *qp)
+{
+	vrdma_ref_put(&qp->ref);
+}
 
 /* qp_state.c */
 int vrdma_modify_qp(struct ib_qp *ibqp, struct ib_qp_attr *attr, int mask,
@@ -642,8 +654,17 @@ int vrdma_destroy_srq(struct ib_srq *ibsrq, struct ib_udata *udata);
 int vrdma_post_srq_recv(struct ib_srq *ibsrq, const struct ib_recv_wr *wr,
 			const struct ib_recv_wr **bad_wr);
 bool vrdma_srq_complete(struct vrdma_srq *srq, u32 cookie, u64 *wr_id);
-struct vrdma_srq *vrdma_srq_get(struct vrdma_dev *dev, u32 srqn);
-void vrdma_srq_put(struct vrdma_srq *srq);
+
+/* The SRQ with a reference, or NULL.  Any context. */
+static inline struct vrdma_srq *vrdma_srq_get(struct vrdma_dev *dev, u32 srqn)
+{
+	return vrdma_ref_get(&dev->srqs, srqn, offsetof(struct vrdma_srq, ref));
+}
+
+static inline void vrdma_srq_put(struct vrdma_srq *srq)
+{
+	vrdma_ref_put(&srq->ref);
+}
 
 /* post.c */
 int vrdma_post_send(struct ib_qp *ibqp, const struct ib_send_wr *wr,
