@@ -66,7 +66,8 @@ uint64_t vrd_poller_sleeps(const struct vrd_poller *poller)
 
 void vrd_poller_rest(struct vrd_poller *poller)
 {
-	poller->rest = true;
+	if (vrd_poller_is_alone(poller))
+		poller->rest = true;
 }
 
 static void count(_Atomic uint64_t *counter, uint64_t n)

@@ -190,7 +190,8 @@ static void prime(uint8_t rnr_retry, uint8_t min_rnr_timer)
 	mem_pair_connect(&pair);
 	atomic_store(&held.pauses, 0);
 	slow_message();
-	if (atomic_load(&held.pauses))
+	/* With a short timer, the request may have been tried again in the meantime. */
+	if (atomic_exchange(&held.pauses, 0) && min_rnr_timer != 1)
 		guest_fatal("the first wait has a pause");
 }
 
@@ -198,11 +199,12 @@ static void prime(uint8_t rnr_retry, uint8_t min_rnr_timer)
 
 static void test_pause(void)
 {
-	uint64_t rnr, kicks;
+	uint64_t rnr, kicks, start;
 
 	prime(7, 0);					/* 655 ms */
 	atomic_store(&held.hold, true);
 	rnr = guest_stat(a->g, "rnr");
+	start = guest_now_ns();
 	send();
 	ok(pauses_reach(1), "a sender that the last receive woke pauses");
 	ok(need_db_is(0), "during the pause the receive ring asks for no doorbell");
@@ -214,7 +216,10 @@ static void test_pause(void)
 	ok(mem_no_cqe(&a->scq), "and the SEND waits");
 	end_pause();
 	ok(both_complete(), "the end of the pause sends it");
-	is(guest_stat(a->g, "rnr"), rnr + 1, "the RNR NAK is counted once");
+	/* On a loaded machine this may have taken longer than the RNR timer. */
+	rnr = guest_stat(a->g, "rnr") - rnr;
+	ok(rnr && rnr <= 1 + (guest_now_ns() - start) / 655360000,
+	   "the RNR NAK is counted once for each time of the RNR timer");
 
 	for (uint32_t i = 1; i < FEW; i++)
 		send();
