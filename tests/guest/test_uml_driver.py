@@ -253,6 +253,16 @@ def late_netdev(tap):
                 if problem:
                     return problem
                 g.run(end, timeout=20)
+            # Anyone who owns a namespace can give a device there any address.
+            g.run('ip link del nd0; ip netns add x; ip -n x link add nd1 address 52:54:00:99:00:01 type dummy; '
+                  'ip -n x link set nd1 up; sleep 0.5')
+            problem = wait_state(g, 'DOWN')
+            if problem:
+                return f'paired with a device of another namespace: {problem}'
+            g.run(f'ip netns del x; {add}')
+            problem = wait_state(g, 'ACTIVE')
+            if problem:
+                return problem
             g.run('rmmod virtio_rdma; ip link del nd0', timeout=20)
             problems = g.kernel_problems()
             tap.guests = []

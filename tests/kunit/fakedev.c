@@ -214,9 +214,9 @@ static const struct virtio_config_ops fakedev_config = {
 };
 
 /* Creates a device whose control queue has @num descriptors. */
-struct fakedev *fakedev_open(struct kunit *test, unsigned int num,
-			     void (*serve)(struct fakedev *f,
-					   struct fakedev_cmd *cmd))
+static struct fakedev *fakedev_make(struct kunit *test, unsigned int num,
+				    void (*serve)(struct fakedev *f,
+						  struct fakedev_cmd *cmd))
 {
 	struct fakedev *f = kunit_kzalloc(test, sizeof(*f), GFP_KERNEL);
 
@@ -244,26 +244,15 @@ struct fakedev *fakedev_open(struct kunit *test, unsigned int num,
 	f->dev.wq = alloc_workqueue("vrdma_kunit", WQ_UNBOUND | WQ_MEM_RECLAIM,
 				    0);
 	KUNIT_ASSERT_NOT_NULL(test, f->dev.wq);
-	KUNIT_ASSERT_EQ(test, vrdma_vqs_open(&f->dev, 1), 0);
-	__virtio_unbreak_device(&f->vdev);
 	return f;
 }
 
-/* Like vrdma_dev_stop(). */
-void fakedev_close(struct fakedev *f)
+static void fakedev_free(struct fakedev *f)
 {
 	unsigned int i;
 
-	fakedev_let_reset(f);
-	flush_work(&f->work);
-	vrdma_ctrl_shut(&f->dev);
-	flush_work(&f->dev.death_work);
-	vrdma_dev_halt(&f->dev);
-	KUNIT_EXPECT_EQ(f->test, f->resets, 1);
 	destroy_workqueue(f->dev.wq);
 	vrdma_status_free(&f->dev);
-	KUNIT_EXPECT_TRUE(f->test, list_empty(&f->dev.parked));
-	KUNIT_EXPECT_TRUE(f->test, list_empty(&f->dev.ctrl.zombies));
 	for (i = 0; i < FAKEDEV_VQS; i++)
 		free_pages_exact(f->q[i].pages,
 				 vring_size(f->q[i].ring.num, PAGE_SIZE));
@@ -271,4 +260,42 @@ void fakedev_close(struct fakedev *f)
 	xa_destroy(&f->dev.cqs);
 	kfree_const(f->vdev.dev.kobj.name);
 	f->vdev.dev.kobj.name = NULL;
+}
+
+struct fakedev *fakedev_open(struct kunit *test, unsigned int num,
+			     void (*serve)(struct fakedev *f,
+					   struct fakedev_cmd *cmd))
+{
+	struct fakedev *f = fakedev_make(test, num, serve);
+
+	KUNIT_ASSERT_EQ(test, vrdma_vqs_open(&f->dev, 1), 0);
+	__virtio_unbreak_device(&f->vdev);
+	return f;
+}
+
+/* What the driver says of a control queue of @num descriptors. */
+int fakedev_try(struct kunit *test, unsigned int num)
+{
+	struct fakedev *f = fakedev_make(test, num, NULL);
+	int ret = vrdma_vqs_open(&f->dev, 1);
+
+	if (ret)
+		fakedev_free(f);
+	else
+		fakedev_close(f);
+	return ret;
+}
+
+/* Like vrdma_dev_stop(). */
+void fakedev_close(struct fakedev *f)
+{
+	fakedev_let_reset(f);
+	flush_work(&f->work);
+	vrdma_ctrl_shut(&f->dev);
+	flush_work(&f->dev.death_work);
+	vrdma_dev_halt(&f->dev);
+	KUNIT_EXPECT_EQ(f->test, f->resets, 1);
+	KUNIT_EXPECT_TRUE(f->test, list_empty(&f->dev.parked));
+	KUNIT_EXPECT_TRUE(f->test, list_empty(&f->dev.ctrl.zombies));
+	fakedev_free(f);
 }

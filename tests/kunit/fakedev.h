@@ -80,6 +80,7 @@ struct fakedev *fakedev_open(struct kunit *test, unsigned int num,
 			     void (*serve)(struct fakedev *f,
 					   struct fakedev_cmd *cmd));
 void fakedev_close(struct fakedev *f);
+int fakedev_try(struct kunit *test, unsigned int num);
 
 bool fakedev_take(struct fakedev *f, struct fakedev_cmd *cmd);
 bool fakedev_put_event(struct fakedev *f, unsigned int queue,

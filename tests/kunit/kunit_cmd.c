@@ -515,6 +515,21 @@ static void test_bad_used_id(struct kunit *test)
 	fakedev_close(f);
 }
 
+/* A queue that no command fits into is refused: commands would wait for room for ever. */
+static void test_tiny_queue(struct kunit *test)
+{
+	struct fakedev *f;
+
+	KUNIT_EXPECT_EQ(test, fakedev_try(test, 1), -EINVAL);
+	f = fakedev_open(test, 2, serve_ok);
+	KUNIT_EXPECT_EQ(test, run_stats(f), 0);
+	/* A request of more segments than the queue has does not wait for room. */
+	f->dev.ctrl.max_segs = 0;
+	KUNIT_EXPECT_EQ(test, run_stats(f), -ENOMEM);
+	KUNIT_EXPECT_FALSE(test, vrdma_dead(&f->dev));
+	fakedev_close(f);
+}
+
 /* ---- destroying ------------------------------------------------------------- */
 
 static void serve_io(struct fakedev *f, struct fakedev_cmd *cmd)
@@ -529,24 +544,19 @@ static void test_destroy(struct kunit *test)
 {
 	struct fakedev *f = fakedev_open(test, RING_NUM, serve_ok);
 
-	KUNIT_EXPECT_EQ(test, vrdma_cmd_try_destroy(&f->dev, DESTROY, 7), 0);
-	KUNIT_EXPECT_EQ(test, fakedev_opcode(f), (u32)DESTROY);
 	vrdma_cmd_destroy(&f->dev, DESTROY, 7);
+	KUNIT_EXPECT_EQ(test, fakedev_opcode(f), (u32)DESTROY);
 	KUNIT_EXPECT_FALSE(test, vrdma_dead(&f->dev));
 
-	/* try_destroy reports the one refusal that is allowed. */
+	/* A destroy cannot fail: a device that refuses is halted. */
 	f->serve = serve_busy;
-	KUNIT_EXPECT_EQ(test, vrdma_cmd_try_destroy(&f->dev, DESTROY, 7),
-			-EBUSY);
-	KUNIT_EXPECT_FALSE(test, vrdma_dead(&f->dev));
-	/* A destroy that cannot fail halts the device instead. */
 	vrdma_cmd_destroy(&f->dev, DESTROY, 7);
 	KUNIT_EXPECT_TRUE(test, vrdma_halted(&f->dev));
 	KUNIT_EXPECT_EQ(test, f->resets, 1);
 	fakedev_close(f);
 
 	f = fakedev_open(test, RING_NUM, serve_io);
-	KUNIT_EXPECT_EQ(test, vrdma_cmd_try_destroy(&f->dev, DESTROY, 7), 0);
+	vrdma_cmd_destroy(&f->dev, DESTROY, 7);
 	KUNIT_EXPECT_TRUE(test, vrdma_halted(&f->dev));
 	KUNIT_EXPECT_EQ(test, f->resets, 1);
 	fakedev_close(f);
@@ -556,7 +566,8 @@ static int destroyer_thread(void *data)
 {
 	struct caller *c = data;
 
-	c->ret = vrdma_cmd_try_destroy(&c->f->dev, DESTROY, c->ctx);
+	vrdma_cmd_destroy(&c->f->dev, DESTROY, c->ctx);
+	c->ret = 0;
 	complete(&c->done);
 	return 0;
 }
@@ -637,6 +648,7 @@ static struct kunit_case cmd_cases[] = {
 	KUNIT_CASE(test_late_answer),
 	KUNIT_CASE(test_timeout_of_one),
 	KUNIT_CASE(test_no_room),
+	KUNIT_CASE(test_tiny_queue),
 	KUNIT_CASE(test_removed),
 	KUNIT_CASE(test_broken_queue),
 	KUNIT_CASE(test_bad_used_id),

@@ -29,6 +29,7 @@
 #define VRDMA_SHORT	"a response is shorter than its command requires"
 #define VRDMA_SILENT	"it does not answer commands (see vrdmad or QEMU on the host; then rebind the driver)"
 #define VRDMA_NO_MAP	"there is no memory to map a command that must not fail"
+#define VRDMA_NO_ROOM	"its empty control queue has no room for a command"
 
 /*
  * A caller looks for its answer for so long before it sleeps.  Most devices
@@ -449,7 +450,11 @@ static bool vrdma_cmd_try_submit(struct vrdma_dev *dev, struct vrdma_cmd *cmd,
 	return *ret != -ENOSPC && !(*ret == -ENOMEM && cmd->nofail);
 }
 
-/* Gives the command to the device, when the queue has room. */
+/*
+ * Gives the command to the device, when the queue has room.  If other commands
+ * are in the queue, it waits for them: vrdma_ctrl_check() limits their time.  It
+ * waits for a limited time for memory, or if an empty queue has no room.
+ */
 static int vrdma_cmd_queue(struct vrdma_dev *dev, struct vrdma_cmd *cmd)
 {
 	struct vrdma_ctrl *ctrl = &dev->ctrl;
@@ -460,8 +465,11 @@ static int vrdma_cmd_queue(struct vrdma_dev *dev, struct vrdma_cmd *cmd)
 				   vrdma_cmd_try_submit(dev, cmd, &ret),
 				   VRDMA_CMD_TICK)) {
 		vrdma_ctrl_check(dev);
-		if (ret == -ENOMEM && time_after(jiffies, start + ctrl->limit))
-			vrdma_dev_kill(dev, -EIO, VRDMA_NO_MAP);
+		if (ret == -ENOSPC && !list_empty(&ctrl->pending))
+			start = jiffies;
+		else if (time_after(jiffies, start + ctrl->limit))
+			vrdma_dev_kill(dev, -EIO, ret == -ENOMEM ?
+				       VRDMA_NO_MAP : VRDMA_NO_ROOM);
 	}
 	/* The transport may have broken the queue. */
 	if (ret)
@@ -528,7 +536,9 @@ int vrdma_cmd_exec(struct vrdma_dev *dev, struct vrdma_cmd *cmd)
 	int ret;
 
 	might_sleep();
-	vrdma_cmd_map_req(cmd);
+	/* Only a long request that is not contiguous has many segments. */
+	if (vrdma_cmd_map_req(cmd) > dev->ctrl.max_segs)
+		return -ENOMEM;
 	sg_init_one(&cmd->in, cmd->rsp, cmd->rsp_len);
 	trace_vrdma_cmd_start(dev, cmd->opcode);
 	ret = vrdma_cmd_queue(dev, cmd);

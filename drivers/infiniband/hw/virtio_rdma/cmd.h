@@ -98,11 +98,8 @@ int vrdma_cmd_alloc_pd(struct vrdma_dev *dev, u32 ctx, u32 *pdn);
  * Destroy by handle: DESTROY_CTX, DEALLOC_PD, DEREG_MR, DESTROY_CQ, DESTROY_QP,
  * DESTROY_SRQ.  On return the device does not access the object's memory: it
  * confirmed that, or it was halted, after a failure or because it refused.
- * vrdma_cmd_try_destroy() returns -EBUSY where the device may refuse because
- * another object needs this one; then the object is as it was.
  */
 void vrdma_cmd_destroy(struct vrdma_dev *dev, u32 opcode, u32 handle);
-int vrdma_cmd_try_destroy(struct vrdma_dev *dev, u32 opcode, u32 handle);
 
 /* cmd_object.c */
 struct vrdma_mr_params {

@@ -141,8 +141,8 @@ int vrdma_cmd_add_gid(struct vrdma_dev *dev, u32 index,
 	struct vrdma_cmd *cmd;
 	int ret;
 
-	cmd = vrdma_cmd_alloc(VIRTIO_RDMA_CMD_ADD_GID, sizeof(*req),
-			      sizeof(struct virtio_rdma_rsp_hdr));
+	cmd = vrdma_cmd_alloc_nofail(VIRTIO_RDMA_CMD_ADD_GID, sizeof(*req),
+				     sizeof(struct virtio_rdma_rsp_hdr));
 	if (!cmd)
 		return -ENOMEM;
 	req = cmd->req;
@@ -162,8 +162,8 @@ int vrdma_cmd_del_gid(struct vrdma_dev *dev, u32 index)
 	struct vrdma_cmd *cmd;
 	int ret;
 
-	cmd = vrdma_cmd_alloc(VIRTIO_RDMA_CMD_DEL_GID, sizeof(*req),
-			      sizeof(struct virtio_rdma_rsp_hdr));
+	cmd = vrdma_cmd_alloc_nofail(VIRTIO_RDMA_CMD_DEL_GID, sizeof(*req),
+				     sizeof(struct virtio_rdma_rsp_hdr));
 	if (!cmd)
 		return -ENOMEM;
 	req = cmd->req;
@@ -220,7 +220,7 @@ int vrdma_cmd_alloc_pd(struct vrdma_dev *dev, u32 ctx, u32 *pdn)
 	return ret;
 }
 
-int vrdma_cmd_try_destroy(struct vrdma_dev *dev, u32 opcode, u32 handle)
+void vrdma_cmd_destroy(struct vrdma_dev *dev, u32 opcode, u32 handle)
 {
 	struct virtio_rdma_destroy_req *req;
 	struct vrdma_cmd *cmd;
@@ -234,10 +234,10 @@ int vrdma_cmd_try_destroy(struct vrdma_dev *dev, u32 opcode, u32 handle)
 		ret = vrdma_cmd_exec(dev, cmd);
 		vrdma_cmd_put(cmd);
 	}
-	if (!ret || ret == -EBUSY)
-		return ret;
+	if (!ret)
+		return;
 	/*
-	 * No other refusal has a reason, and the object's memory must not be
+	 * The device has no reason to refuse, and the object's memory must not be
 	 * used any more when this returns.
 	 */
 	if (!vrdma_dead(dev)) {
@@ -245,17 +245,5 @@ int vrdma_cmd_try_destroy(struct vrdma_dev *dev, u32 opcode, u32 handle)
 			  opcode, handle, ret);
 		vrdma_dev_kill(dev, -EIO, VRDMA_KEEPS);
 	}
-	wait_for_completion(&dev->halt_done);
-	return 0;
-}
-
-void vrdma_cmd_destroy(struct vrdma_dev *dev, u32 opcode, u32 handle)
-{
-	if (vrdma_cmd_try_destroy(dev, opcode, handle) != -EBUSY)
-		return;
-	ibdev_err(&dev->ibdev,
-		  "destroy command %u of %#x: busy, but nothing uses the object\n",
-		  opcode, handle);
-	vrdma_dev_kill(dev, -EIO, VRDMA_KEEPS);
 	wait_for_completion(&dev->halt_done);
 }

@@ -249,8 +249,10 @@ static int vrdma_dev_register(struct vrdma_dev *dev)
 	if (ret)
 		return ret;
 	ret = vrdma_netdev_start(dev);
-	if (ret)
+	if (ret) {
+		vrdma_netdev_unpair(dev);
 		ib_unregister_device(ibdev);
+	}
 	return ret;
 }
 

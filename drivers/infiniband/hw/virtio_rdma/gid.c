@@ -87,6 +87,9 @@ static void vrdma_gids_add(struct vrdma_dev *dev)
 }
 
 /*
+ * The commands do not fail for lack of the guest's memory: the core assumes that
+ * the tables are the same, so an error is one of the device.
+ *
  * Only this work item sends GID commands, so @have and @held are its own.  The
  * lock is not held while the device works: the core may wait for it under the
  * RTNL.

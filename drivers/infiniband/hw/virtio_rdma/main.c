@@ -50,6 +50,13 @@ static bool vrdma_reprobe_needed(const struct vrdma_reprobe *r)
 		needed = r->resumed;
 		goto out;
 	}
+	if (!r->resumed) {
+		struct vrdma_dev *dev = vdev->priv;
+
+		clear_bit(0, &dev->reprobe_queued);
+		/* A change after this bit was cleared is not missed. */
+		smp_mb__after_atomic();
+	}
 	if (vdev->config->get_status(vdev) & VIRTIO_CONFIG_S_NEEDS_RESET)
 		vrdma_dev_kill(vdev->priv, -EIO,
 			       "it lost its state and asks for a reset");
@@ -94,12 +101,20 @@ static int vrdma_reprobe(struct virtio_device *vdev, bool resumed)
 
 /*
  * The configuration changes only when the device asks for a reset.  May run in
- * interrupt context: the work reads the status, which may sleep.
+ * interrupt context: the work reads the status, which may sleep.  One work item
+ * answers all changes before it runs.  The virtio core calls this only while the
+ * driver is bound, so priv is valid.
  */
 static void vrdma_config_changed(struct virtio_device *vdev)
 {
-	if (vrdma_reprobe(vdev, false))
+	struct vrdma_dev *dev = vdev->priv;
+
+	if (!dev || test_and_set_bit(0, &dev->reprobe_queued))
+		return;
+	if (vrdma_reprobe(vdev, false)) {
+		clear_bit(0, &dev->reprobe_queued);
 		dev_err(&vdev->dev, "no memory to answer a change of the configuration\n");
+	}
 }
 
 /* Accepted if the device offers them. */

@@ -110,18 +110,10 @@ int vrdma_dereg_mr(struct ib_mr *ibmr, struct ib_udata *udata)
 	struct vrdma_mr *mr = to_vrdma_mr(ibmr);
 	int ret;
 
-	/* A process may have bound windows to its region. */
-	if (udata) {
-		ret = vrdma_no_req(udata);
-		if (!ret)
-			ret = vrdma_cmd_try_destroy(dev,
-						    VIRTIO_RDMA_CMD_DEREG_MR,
-						    mr->handle);
-		if (ret)
-			return ret;
-	} else {
-		vrdma_cmd_destroy(dev, VIRTIO_RDMA_CMD_DEREG_MR, mr->handle);
-	}
+	ret = vrdma_no_req(udata);
+	if (ret)
+		return ret;
+	vrdma_cmd_destroy(dev, VIRTIO_RDMA_CMD_DEREG_MR, mr->handle);
 	if (mr->buf)
 		vrdma_buf_free(dev, mr->buf);
 	kfree(mr);

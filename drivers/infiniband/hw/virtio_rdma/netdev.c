@@ -33,7 +33,11 @@ static bool vrdma_netdev_eligible(const struct net_device *ndev)
 	return list_empty(&ndev->adj_list.lower);
 }
 
-/* The netdev to pair with, or NULL; the RTNL is held. */
+/*
+ * The netdev to pair with, or NULL; the RTNL is held.  Its permanent address
+ * counts in any namespace.  Its current address counts only in the initial one,
+ * because a user who owns a namespace can give any address to a device there.
+ */
 static struct net_device *vrdma_netdev_find(struct vrdma_dev *dev)
 {
 	struct net_device *ndev, *found = NULL;
@@ -51,7 +55,8 @@ static struct net_device *vrdma_netdev_find(struct vrdma_dev *dev)
 				found = ndev;
 				goto out;
 			}
-			if (!found && ether_addr_equal(ndev->dev_addr, dev->mac))
+			if (!found && net_eq(net, &init_net) &&
+			    ether_addr_equal(ndev->dev_addr, dev->mac))
 				found = ndev;
 		}
 	}
@@ -174,10 +179,10 @@ int vrdma_netdev_start(struct vrdma_dev *dev)
 }
 
 /*
- * The core drops the pairing and its reference when the ib_device is
- * unregistered: port events may still use it until then.
+ * To be called before the ib_device is unregistered, when the core drops the
+ * pairing and its reference: port events may still use it until then.
  */
-void vrdma_netdev_stop(struct vrdma_dev *dev)
+void vrdma_netdev_unpair(struct vrdma_dev *dev)
 {
 	rtnl_lock();
 	dev->netdev_stop = true;
@@ -185,6 +190,11 @@ void vrdma_netdev_stop(struct vrdma_dev *dev)
 	dev->netdev = NULL;
 	spin_unlock(&dev->port_lock);
 	rtnl_unlock();
+}
+
+void vrdma_netdev_stop(struct vrdma_dev *dev)
+{
+	vrdma_netdev_unpair(dev);
 	/* Sends an unregister event for every netdev, which is ignored now. */
 	unregister_netdevice_notifier(&dev->netdev_nb);
 	cancel_work_sync(&dev->pair_work);

@@ -33,7 +33,7 @@ static void *vrdma_next_entry(const struct vrdma_qp *qp,
 static void vrdma_ring_commit(struct vrdma_ring *ring, u64 wr_id)
 {
 	ring->wr_id[ring->head & (ring->entries - 1)] = wr_id;
-	/* Pairs with the acquire in vrdma_flush_ring(). */
+	/* Pairs with the acquire in vrdma_ring_complete(). */
 	smp_store_release(&ring->head, ring->head + 1);
 }
 

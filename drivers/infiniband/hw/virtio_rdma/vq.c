@@ -18,6 +18,7 @@
 #include <linux/bitmap.h>
 #include <linux/cpumask.h>
 #include <linux/interrupt.h>
+#include <linux/virtio_ring.h>
 
 #include "cmd.h"
 
@@ -34,7 +35,7 @@ static void *vrdma_inq_buf(struct vrdma_inq *q, unsigned int i)
 	return q->bufs + i * q->stride;
 }
 
-/* Gives one buffer to the device; under q->lock, or before DRIVER_OK. */
+/* Gives one buffer to the device; q->lock is held. */
 static int vrdma_inq_add(struct vrdma_inq *q, void *buf)
 {
 	struct scatterlist sg;
@@ -357,6 +358,28 @@ static void vrdma_inq_init(struct vrdma_dev *dev, struct vrdma_inq *q)
 	INIT_WORK(&q->work, vrdma_comp_work);
 }
 
+/*
+ * Without indirect descriptors, a command needs one descriptor for the response
+ * and at least one for the request.
+ */
+static int vrdma_ctrl_size(struct vrdma_ctrl *ctrl)
+{
+	struct virtio_device *vdev = ctrl->vq->vdev;
+	unsigned int num = virtqueue_get_vring_size(ctrl->vq);
+
+	ctrl->max_segs = VRDMA_CMD_MAX_SEGS;
+	if (virtio_has_feature(vdev, VIRTIO_RING_F_INDIRECT_DESC))
+		return 0;
+	if (num < 2) {
+		dev_err(&vdev->dev,
+			"the device's control queue has %u descriptors; it has to have 2\n",
+			num);
+		return -EINVAL;
+	}
+	ctrl->max_segs = min(ctrl->max_segs, num - 1);
+	return 0;
+}
+
 /* Finds the queues: @num_comp completion queues, a vector each if possible. */
 int vrdma_vqs_open(struct vrdma_dev *dev, u32 num_comp)
 {
@@ -398,6 +421,9 @@ int vrdma_vqs_open(struct vrdma_dev *dev, u32 num_comp)
 	for (i = 0; i < num_comp; i++)
 		dev->compq[i].vq = vqs[VIRTIO_RDMA_VQ_COMP_BASE + i];
 	dev->dma_dev = vrdma_vq_dma_dev(dev->ctrl.vq);
+	ret = vrdma_ctrl_size(&dev->ctrl);
+	if (ret)
+		dev->vdev->config->del_vqs(dev->vdev);
 out:
 	kfree(vqs);
 	kfree(info);

@@ -92,6 +92,7 @@ struct vrdma_buf {
  *            non-empty if that is later
  * @limit:    jiffies without any answer, after which the device is dead
  * @error:    errno of abandoned commands: why the device is dead
+ * @max_segs: segments of a request that fit into the queue; constant
  * @pollers:  callers that look for their answer themselves; while there are
  *            any, the queue's callback is disabled
  * @credit:   how often polling has paid lately; 0: callers sleep at once
@@ -106,6 +107,7 @@ struct vrdma_ctrl {
 	unsigned long progress;
 	unsigned long limit;
 	int error;
+	unsigned int max_segs;
 	unsigned int pollers;
 	unsigned int credit;
 	unsigned int skipped;
@@ -260,6 +262,7 @@ struct vrdma_gids {
  * @srqs:        srqn -> struct vrdma_srq
  * @qpn_free:    woken when a destroyed QP's number may be used again
  * @parked:      memory to be freed when the device is halted; under @park_lock
+ * @reprobe_queued: bit 0: a work item will answer a change of the configuration
  * @bounce_logged: bit 0: the message about bounced user memory was printed
  * @kicks:       notifications of the doorbell queue
  * @comp_irqs:   interrupts of the completion queues
@@ -309,6 +312,7 @@ struct vrdma_dev {
 
 	struct list_head parked;
 	spinlock_t park_lock;		/* see @parked */
+	unsigned long reprobe_queued;
 	unsigned long bounce_logged;
 
 	atomic64_t kicks;
@@ -548,6 +552,7 @@ void vrdma_refill_work(struct work_struct *work);
 /* netdev.c */
 int vrdma_netdev_start(struct vrdma_dev *dev);
 void vrdma_netdev_stop(struct vrdma_dev *dev);
+void vrdma_netdev_unpair(struct vrdma_dev *dev);
 void vrdma_netdev_pair(struct vrdma_dev *dev);
 bool vrdma_netdev_up(struct vrdma_dev *dev);
 
