@@ -16,6 +16,23 @@ static struct fakedev *fakedev_of(struct virtio_device *vdev)
 	return container_of(vdev, struct fakedev, vdev);
 }
 
+/*
+ * Called by vq.c instead of virtqueue_add_inbuf() (see Kbuild), under the driver's lock of the
+ * queue.  It can fail as that function does if the buffer cannot be mapped for DMA: the queue is
+ * unchanged.
+ */
+int fakedev_add_inbuf(struct virtqueue *vq, struct scatterlist *sg,
+		      unsigned int num, void *data, gfp_t gfp)
+{
+	struct fakedev *f = fakedev_of(vq->vdev);
+
+	if (f->fail_adds) {
+		f->fail_adds--;
+		return -ENOMEM;
+	}
+	return virtqueue_add_inbuf(vq, sg, num, data, gfp);
+}
+
 static bool fakedev_notified(struct virtqueue *vq)
 {
 	struct fakedev *f = fakedev_of(vq->vdev);

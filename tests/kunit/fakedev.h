@@ -58,6 +58,7 @@ struct fakedev_queue {
  * @q:        the virtqueues
  * @resets:   how often the driver reset the device
  * @may_reset: a reset waits for this completion (fakedev_hold_reset())
+ * @fail_adds: how many buffers, offered to the device next, cannot be mapped
  * @serve:    called for each command, may answer it; NULL: the device is silent
  * @priv:     for use by the test
  * @req:      the request of the command being served
@@ -70,6 +71,7 @@ struct fakedev {
 	struct fakedev_queue q[FAKEDEV_VQS];
 	int resets;
 	struct completion may_reset;
+	unsigned int fail_adds;
 	struct work_struct work;
 	void (*serve)(struct fakedev *f, struct fakedev_cmd *cmd);
 	void *priv;
@@ -82,6 +84,8 @@ struct fakedev *fakedev_open(struct kunit *test, unsigned int num,
 void fakedev_close(struct fakedev *f);
 int fakedev_try(struct kunit *test, unsigned int num);
 
+int fakedev_add_inbuf(struct virtqueue *vq, struct scatterlist *sg,
+		      unsigned int num, void *data, gfp_t gfp);
 bool fakedev_take(struct fakedev *f, struct fakedev_cmd *cmd);
 bool fakedev_put_event(struct fakedev *f, unsigned int queue,
 		       const void *event, u32 len);

@@ -145,6 +145,41 @@ static void test_lost_all(struct kunit *test)
 	flood_close(flood);
 }
 
+/*
+ * Mapping fails whenever a buffer is to be returned to the device, until the device has none
+ * left.  It sends no further event then, so no interrupt makes the driver try again.
+ */
+static void test_no_mapping(struct kunit *test)
+{
+	struct flood *flood = flood_open(test);
+	struct fakedev *f = flood->f;
+	struct vrdma_inq *q = &f->dev.compq[0];
+	unsigned int i, num = q->num;
+	u16 before;
+
+	f->fail_adds = UINT_MAX;
+	atomic_set(&flood->handled, FLOOD);
+	before = given(f, COMP);
+	for (i = 0; i < num; i++)
+		put_comp(f, CQN);
+	fakedev_interrupt(f, COMP);
+	KUNIT_EXPECT_EQ(test, atomic_read(&flood->handled), FLOOD + (int)num);
+	KUNIT_EXPECT_EQ(test, (u16)(given(f, COMP) - before), 0);
+
+	/* Memory is available again: the driver's timer returns all buffers. */
+	spin_lock_irq(&q->lock);
+	f->fail_adds = 0;
+	spin_unlock_irq(&q->lock);
+	for (i = 0; i < 500 && (u16)(given(f, COMP) - before) < num; i++)
+		msleep(20);
+	KUNIT_EXPECT_EQ(test, (unsigned int)(u16)(given(f, COMP) - before), num);
+	put_comp(f, CQN);
+	fakedev_interrupt(f, COMP);
+	KUNIT_EXPECT_EQ(test, atomic_read(&flood->handled),
+			FLOOD + (int)num + 1);
+	flood_close(flood);
+}
+
 /* An event shorter than its structure is ignored. */
 static void test_short_event(struct kunit *test)
 {
@@ -162,6 +197,7 @@ static struct kunit_case event_cases[] = {
 	KUNIT_CASE(test_flood),
 	KUNIT_CASE(test_lost_one),
 	KUNIT_CASE(test_lost_all),
+	KUNIT_CASE(test_no_mapping),
 	KUNIT_CASE(test_short_event),
 	{}
 };
