@@ -562,6 +562,74 @@ static void test_destroy(struct kunit *test)
 	fakedev_close(f);
 }
 
+static int destroy_pd(struct fakedev *f)
+{
+	struct vrdma_pd pd = { .ibpd.device = &f->dev.ibdev, .pdn = 7 };
+
+	return vrdma_dealloc_pd(&pd.ibpd, NULL);
+}
+
+/* A region of a kernel user: the DMA key, which names no buffer. */
+static int destroy_mr(struct fakedev *f)
+{
+	struct vrdma_mr *mr = kzalloc(sizeof(*mr), GFP_KERNEL);
+
+	KUNIT_ASSERT_NOT_NULL(f->test, mr);
+	mr->ibmr.device = &f->dev.ibdev;
+	return vrdma_dereg_mr(&mr->ibmr, NULL);
+}
+
+static int destroy_cq(struct fakedev *f)
+{
+	struct vrdma_cq *cq = kunit_kzalloc(f->test, sizeof(*cq), GFP_KERNEL);
+
+	KUNIT_ASSERT_NOT_NULL(f->test, cq);
+	cq->buf = kzalloc(sizeof(*cq->buf), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(f->test, cq->buf);
+	cq->ibcq.device = &f->dev.ibdev;
+	vrdma_ref_init(&cq->ref);
+	return vrdma_destroy_cq(&cq->ibcq, NULL);
+}
+
+static int destroy_srq(struct fakedev *f)
+{
+	struct vrdma_srq *srq = kunit_kzalloc(f->test, sizeof(*srq), GFP_KERNEL);
+
+	KUNIT_ASSERT_NOT_NULL(f->test, srq);
+	srq->buf = kzalloc(sizeof(*srq->buf), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(f->test, srq->buf);
+	srq->ibsrq.device = &f->dev.ibdev;
+	vrdma_ref_init(&srq->ref);
+	return vrdma_destroy_srq(&srq->ibsrq, NULL);
+}
+
+/*
+ * The verbs of kernel users ignore errors of a destroy, and free the memory.  When the device
+ * refuses to destroy the object, or does not answer, the verb returns after the device's reset.
+ */
+static void test_destroy_verbs(struct kunit *test)
+{
+	int (*const verbs[])(struct fakedev *f) = {
+		destroy_pd, destroy_mr, destroy_cq, destroy_srq,
+	};
+	void (*const serves[])(struct fakedev *f, struct fakedev_cmd *cmd) = {
+		serve_ok, serve_busy, serve_io, NULL,
+	};
+	struct fakedev *f;
+	int i, j;
+
+	for (i = 0; i < ARRAY_SIZE(verbs) * ARRAY_SIZE(serves); i++) {
+		j = i % ARRAY_SIZE(serves);
+		f = fakedev_open(test, RING_NUM, serves[j]);
+		fakedev_set_timeout(f, 1);
+		KUNIT_EXPECT_EQ(test, verbs[i / ARRAY_SIZE(serves)](f), 0);
+		KUNIT_EXPECT_EQ_MSG(test, f->resets, serves[j] != serve_ok,
+				    "verb %zu, answer %d",
+				    i / ARRAY_SIZE(serves), j);
+		fakedev_close(f);
+	}
+}
+
 static int destroyer_thread(void *data)
 {
 	struct caller *c = data;
@@ -653,6 +721,7 @@ static struct kunit_case cmd_cases[] = {
 	KUNIT_CASE(test_broken_queue),
 	KUNIT_CASE(test_bad_used_id),
 	KUNIT_CASE(test_destroy),
+	KUNIT_CASE_SLOW(test_destroy_verbs),
 	KUNIT_CASE(test_destroy_dead),
 	KUNIT_CASE(test_parked),
 	{}
