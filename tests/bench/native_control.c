@@ -3,9 +3,9 @@
  * Cost of control: the rate at which the device executes commands that create and destroy
  * objects and register memory.
  *
- * The test guest acts as the driver: one command at a time on the control virtqueue, with a
- * notification and an interrupt for each, so a command costs two thread switches beside its
- * own work.  The figures do not contain what a guest's kernel adds (pinning pages, system
+ * The test guest acts as the driver: one command at a time on the control virtqueue.  It
+ * looks for the answer for a short time before it sleeps, so a command costs thread switches
+ * only if the control thread sleeps, or if it needs longer.  The figures do not contain what a guest's kernel adds (pinning pages, system
  * calls).
  *
  * Small pages: no two pages of a region are neighbours, so each page is an extent of its
@@ -20,6 +20,7 @@
 #include "rig.h"
 
 #define OBJECTS		64U		/* created, then destroyed, in one sample */
+#define LOOK_US		50U		/* as the driver: VRDMA_CMD_POLL_US */
 #define MAX_REGION	(1ULL << 30)
 #define HUGE_PAGES	512U
 #define EXTENTS		VIRTIO_RDMA_MAX_CMD_EXTENTS
@@ -228,7 +229,9 @@ static void measure_region(uint64_t length, bool huge)
 static void open_guest(struct vrd_engine *e)
 {
 	engine = e;
-	g = guest_create(engine, &(struct guest_config){ .id = 1, .mem_size = 4 * MAX_REGION });
+	g = guest_create(engine, &(struct guest_config){
+		.id = 1, .mem_size = 4 * MAX_REGION, .look_us = LOOK_US,
+	});
 	guest_side_open(g, GUEST_PAGE, 64, NULL, &side);
 }
 

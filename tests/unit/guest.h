@@ -63,6 +63,8 @@ struct guest_config {
 	bool huge_pages;			/* in pages of GUEST_HUGE_PAGE, which must be
 						 * available */
 	bool no_init;				/* INIT is left to the test */
+	unsigned int look_us;			/* a caller looks so long for the answer of a
+						 * command before it sleeps */
 	uint64_t features_off;			/* offered, but not to be negotiated */
 	struct vrd_limits limits;
 	unsigned int num_allowed_gids;		/* as in vrd_device_config */

@@ -97,6 +97,19 @@ bool guest_vq_wait(struct guest_vq *vq, uint32_t *id, uint32_t *len, int timeout
 	return true;
 }
 
+/* Looks for a used element without sleeping, for @us microseconds. */
+static bool look(struct guest_vq *vq, uint32_t *id, uint32_t *len, unsigned int us)
+{
+	uint64_t until = us ? guest_now_ns() + us * 1000ULL : 0;
+
+	while (us && guest_now_ns() < until) {
+		if (guest_vq_take(vq, id, len))
+			return true;
+		vrd_cpu_relax();
+	}
+	return false;
+}
+
 uint32_t guest_command_raw(struct guest *g, const void *req, uint32_t req_len, void *rsp,
 			   uint32_t rsp_len, uint32_t *used)
 {
@@ -117,7 +130,8 @@ uint32_t guest_command_raw(struct guest *g, const void *req, uint32_t req_len, v
 	guest_vq_add(vq, 0, desc, 2);
 	guest_vq_kick(vq);
 	memcpy(&opcode, req, req_len < 4 ? req_len : 4);
-	if (!guest_vq_wait(vq, &id, &len, COMMAND_TIMEOUT_MS))
+	if (!look(vq, &id, &len, g->cfg.look_us) &&
+	    !guest_vq_wait(vq, &id, &len, COMMAND_TIMEOUT_MS))
 		guest_fatal("%s: command %u is not answered", g->cfg.name, opcode);
 	if (id != 0 || len > rsp_len)
 		guest_fatal("%s: command %u: used element %u, %u of %u bytes", g->cfg.name,
