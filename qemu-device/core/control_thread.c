@@ -147,6 +147,12 @@ static void earn(struct vrd_control *ctl)
 		ctl->credit = MAX_CREDIT;
 }
 
+static bool is_crowded(struct vrd_device *dev)
+{
+	return vrd_spin_slots_crowded(vrd_engine_spin_slots(dev->engine),
+				      vrd_engine_awake_pollers(dev->engine));
+}
+
 /* Polls for @limit nanoseconds; true if there is something to do. */
 static bool poll_for_work(struct vrd_device *dev, uint64_t limit)
 {
@@ -163,7 +169,7 @@ static bool poll_for_work(struct vrd_device *dev, uint64_t limit)
 		if (i % SPINS_PER_CLOCK)
 			continue;
 		now = vrd_clock_ns();
-		if (now - start > limit)
+		if (now - start > limit || is_crowded(dev))
 			return false;
 		if (now - yielded > YIELD_NS) {
 			sched_yield();
@@ -182,6 +188,10 @@ static bool spin(struct vrd_device *dev)
 
 	if (!limit || !ctl->credit || !vrd_spin_slot_take(slots))
 		return false;
+	if (is_crowded(dev)) {
+		vrd_spin_slot_return(slots);
+		return false;
+	}
 	vrd_cmds_want_kick(dev, false);
 	found = poll_for_work(dev, limit);
 	vrd_spin_slot_return(slots);

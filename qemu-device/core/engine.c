@@ -51,6 +51,15 @@ uint64_t vrd_engine_poll_ns(const struct vrd_engine *engine)
 	return engine->poll_ns;
 }
 
+unsigned int vrd_engine_awake_pollers(const struct vrd_engine *engine)
+{
+	unsigned int num = 0;
+
+	for (unsigned int i = 0; i < engine->num_pollers; i++)
+		num += !atomic_load_explicit(&engine->pollers[i].sleeping, memory_order_relaxed);
+	return num;
+}
+
 struct vrd_spin_slots *vrd_engine_spin_slots(struct vrd_engine *engine)
 {
 	return &engine->spin_slots;

@@ -104,6 +104,8 @@ uint64_t vrd_clock_ns(void);
 uint64_t vrd_engine_poll_ns(const struct vrd_engine *engine);
 /* The slots of control threads that spin. */
 struct vrd_spin_slots *vrd_engine_spin_slots(struct vrd_engine *engine);
+/* Number of pollers that do not sleep now; any thread. */
+unsigned int vrd_engine_awake_pollers(const struct vrd_engine *engine);
 
 /* Wakes a poller if it sleeps; any thread. */
 void vrd_poller_notify(struct vrd_poller *poller);

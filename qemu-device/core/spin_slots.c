@@ -29,5 +29,7 @@ static unsigned int count_cpus(void)
 
 void vrd_spin_slots_init(struct vrd_spin_slots *slots)
 {
-	atomic_init(&slots->free, vrd_spin_slots_limit(count_cpus()));
+	slots->cpus = count_cpus();
+	slots->limit = vrd_spin_slots_limit(slots->cpus);
+	atomic_init(&slots->free, slots->limit);
 }

@@ -7,6 +7,10 @@
  * guests and the pollers.  A thread spins only while it has one of these slots; without one
  * it sleeps at once, and its driver has to kick the queue.
  *
+ * Pollers that are awake use a CPU each, and so does the guest that waits for an answer.  If
+ * they and the threads that spin are more than the CPUs, a thread that spins has to wait for
+ * its turn on a CPU when a command arrives, while one that sleeps is given a CPU at once.
+ *
  * Both front ends have one engine in a process, so the limit is one of the process.
  * Threading: any thread, no lock.
  */
@@ -23,12 +27,22 @@
 
 struct vrd_spin_slots {
 	_Atomic unsigned int free;
+	unsigned int limit, cpus;		/* constant */
 };
 
 /* The number of slots in a process that may use @cpus CPUs. */
 unsigned int vrd_spin_slots_limit(unsigned int cpus);
 /* Counts the CPUs of the process. */
 void vrd_spin_slots_init(struct vrd_spin_slots *slots);
+
+/* With a slot taken: true if the thread should not spin while @awake pollers are awake. */
+static inline bool vrd_spin_slots_crowded(const struct vrd_spin_slots *slots, unsigned int awake)
+{
+	unsigned int spinning = slots->limit -
+				atomic_load_explicit(&slots->free, memory_order_relaxed);
+
+	return awake && spinning + awake + 1 > slots->cpus;
+}
 
 /* False: all slots are taken. */
 static inline bool vrd_spin_slot_take(struct vrd_spin_slots *slots)
