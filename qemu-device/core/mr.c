@@ -221,15 +221,42 @@ static void mr_end_runs(struct vrd_mr *mr)
 	mr->max_runs = mr->num_runs;
 }
 
+/* The hva of @len bytes of one slot of the table, or NULL.  @*slot is the last result. */
+static uint8_t *hva_of(const struct vrd_mem *mem, const struct vrd_mem_slot **slot, uint64_t addr,
+		       uint64_t len, bool write)
+{
+	const struct vrd_mem_slot *s = *slot;
+
+	/* Most runs of a region lie in the same slot of the table. */
+	if (!s || addr - s->addr >= s->size) {
+		s = vrd_mem_slot_at(mem, addr);
+		*slot = s;
+	}
+	if (!s || len > s->size - (addr - s->addr) || (s->readonly && write))
+		return NULL;
+	return s->host + (addr - s->addr);
+}
+
+static void set_linear(struct vrd_mr *mr)
+{
+	mr->linear = NULL;
+	if (mr->num_runs == 1 && mr->runs[0].hva)
+		mr->linear = mr->runs[0].hva + (mr->iova & (PAGE_SIZE - 1));
+}
+
 /*
  * All pages have been added, so the transport may register them: vrd_mr_reg_slow(), then
  * vrd_mr_registered().  Until then lookups do not find the region.
  */
 static int mr_complete(struct vrd_device *dev, struct vrd_mr *mr)
 {
-	if (!mr->dma)
+	if (!mr->dma) {
 		mr_end_runs(mr);
-	vrd_mr_retranslate(dev, mr, true);
+		if (mr->generation != dev->mem_generation)
+			vrd_mr_retranslate(dev, mr, true);
+		else
+			set_linear(mr);
+	}
 	mr->generation = dev->mem_generation;
 	/* A worker uses the memory table. */
 	dev->mem_pins++;
@@ -242,6 +269,17 @@ int vrd_mr_reg_slow(struct vrd_mr *mr)
 	return vrd_transports_mr_reg(mr->pd->ctx->dev, mr);
 }
 
+/*
+ * Restores the state before the last command.  Its pages may have extended the last run of
+ * before, whose hva may be NULL then: it has to be computed again.
+ */
+static void restore(struct vrd_mr *mr)
+{
+	mr->filled = mr->filled_before;
+	mr->num_runs = mr->runs_before;
+	mr->generation = 0;
+}
+
 /* The registration failed with @ret. */
 static int not_registered(struct vrd_device *dev, struct vrd_mr *mr, int ret, bool cancelled)
 {
@@ -249,9 +287,8 @@ static int not_registered(struct vrd_device *dev, struct vrd_mr *mr, int ret, bo
 		mr_free(dev, mr);
 		return ret;
 	}
-	/* Restore the state before the last command: the driver may repeat it. */
-	mr->filled = mr->filled_before;
-	mr->num_runs = mr->runs_before;
+	/* The driver may repeat the last command. */
+	restore(mr);
 	LIST_INSERT_HEAD(&dev->partial_mrs, mr, partial_link);
 	dev->num_partial++;
 	return ret;
@@ -312,23 +349,34 @@ static int mr_reserve_runs(struct vrd_mr *mr, uint32_t num)
 	return 0;
 }
 
-static void mr_add_pages(struct vrd_mr *mr, uint32_t pfn, uint32_t pages)
+/* @hva: of the first page, if the pages are contiguous there; else NULL. */
+static void mr_add_pages(struct vrd_mr *mr, uint32_t pfn, uint32_t pages, uint8_t *hva)
 {
-	const struct vrd_mr_run *last = mr->num_runs ? &mr->runs[mr->num_runs - 1] : NULL;
+	struct vrd_mr_run *last = mr->num_runs ? &mr->runs[mr->num_runs - 1] : NULL;
+	uint64_t num = last ? mr->filled - last->page : 0;
 
-	if (!last || last->pfn + (mr->filled - last->page) != pfn)
+	if (!last || last->pfn + num != pfn)
 		mr->runs[mr->num_runs++] = (struct vrd_mr_run){
 			.page = (uint32_t)mr->filled,
 			.pfn = pfn,
+			.hva = hva,
 		};
+	else if (!hva || !last->hva || last->hva + (num << PAGE_SHIFT) != hva)
+		last->hva = NULL;
 	mr->filled += pages;
 }
 
-/* Appends the pages of @x, at most as many as are missing. */
+/*
+ * Appends the pages of @x, at most as many as are missing.  On an error, the caller restores
+ * the numbers of pages and runs.
+ */
 static int mr_fill(struct vrd_device *dev, struct vrd_mr *mr, const struct vrd_extents *x)
 {
-	uint64_t addr, pages;
-	uint32_t i, n;
+	const struct vrd_mem_slot *slot = NULL;
+	bool write = needs_write(mr);
+	uint64_t addr, len, pages;
+	uint8_t *hva;
+	uint32_t i;
 	int ret;
 
 	ret = vrd_extents_check(x, &pages);
@@ -336,18 +384,18 @@ static int mr_fill(struct vrd_device *dev, struct vrd_mr *mr, const struct vrd_e
 		return ret;
 	if (!x->num || pages > mr->num_pages - mr->filled)
 		return -EINVAL;
-	for (i = 0; i < x->num; i++) {
-		addr = le64toh(x->ext[i].addr);
-		n = le32toh(x->ext[i].pages);
-		if (!vrd_mem_covers(dev->mem, addr, (uint64_t)n << PAGE_SHIFT, needs_write(mr)))
-			return -EFAULT;
-	}
 	ret = mr_reserve_runs(mr, x->num);
 	if (ret)
 		return ret;
-	for (i = 0; i < x->num; i++)
-		mr_add_pages(mr, (uint32_t)(le64toh(x->ext[i].addr) >> PAGE_SHIFT),
-			     le32toh(x->ext[i].pages));
+	for (i = 0; i < x->num; i++) {
+		addr = le64toh(x->ext[i].addr);
+		len = (uint64_t)le32toh(x->ext[i].pages) << PAGE_SHIFT;
+		hva = hva_of(dev->mem, &slot, addr, len, write);
+		if (!hva && !vrd_mem_covers(dev->mem, addr, len, write))
+			return -EFAULT;
+		mr_add_pages(mr, (uint32_t)(addr >> PAGE_SHIFT), (uint32_t)(len >> PAGE_SHIFT),
+			     hva);
+	}
 	return 0;
 }
 
@@ -380,6 +428,8 @@ int vrd_mr_reg(struct vrd_pd *pd, uint32_t access, uint64_t iova, uint64_t lengt
 	mr->iova = iova;
 	mr->length = length;
 	mr->num_pages = total_pages;
+	/* The generation of the first hvas: later ones are as new. */
+	mr->generation = dev->mem_generation;
 	count_bytes(dev, (int64_t)(total_pages << PAGE_SHIFT), 0);
 	ret = mr_fill(dev, mr, x);
 	if (ret)
@@ -427,8 +477,11 @@ int vrd_mr_reg_more(struct vrd_device *dev, uint32_t handle, const struct vrd_ex
 	mr->filled_before = mr->filled;
 	mr->runs_before = mr->num_runs;
 	ret = mr_fill(dev, mr, x);
-	if (ret)
+	if (ret) {
+		/* The driver may repeat the command. */
+		restore(mr);
 		return ret;
+	}
 	if (mr->filled < mr->num_pages)
 		return VRD_MR_PARTIAL;
 	mr->was_partial = true;
@@ -511,19 +564,10 @@ void vrd_mr_retranslate(struct vrd_device *dev, struct vrd_mr *mr, bool all)
 		uint64_t addr = (uint64_t)r->pfn << PAGE_SHIFT;
 		uint64_t len = (uint64_t)(r[1].page - r->page) << PAGE_SHIFT;
 
-		if (!all && !vrd_mem_changed(dev->mem, addr, len))
-			continue;
-		/* Most runs of a region lie in the same region of the table. */
-		if (!slot || addr - slot->addr >= slot->size)
-			slot = vrd_mem_slot_at(dev->mem, addr);
-		if (slot && len <= slot->size - (addr - slot->addr) &&
-		    !(slot->readonly && needs_write(mr)))
-			r->hva = slot->host + (addr - slot->addr);
-		else
-			r->hva = NULL;
+		if (all || vrd_mem_changed(dev->mem, addr, len))
+			r->hva = hva_of(dev->mem, &slot, addr, len, needs_write(mr));
 	}
-	if (mr->num_runs == 1 && mr->runs[0].hva)
-		mr->linear = mr->runs[0].hva + (mr->iova & (PAGE_SIZE - 1));
+	set_linear(mr);
 }
 
 int vrd_mr_init(struct vrd_device *dev)

@@ -363,6 +363,82 @@ static void tables(void)
 	setup();
 }
 
+/* True if each page of @mr, from the DMA address @addr on, is where the DMA region has it. */
+static bool pages_right(const struct vrd_mr *mr, uint64_t addr, unsigned int num)
+{
+	uint64_t run;
+
+	for (unsigned int i = 0; i < num; i++) {
+		uint8_t *p = vrd_mr_at(r->dev, mr, i * 4096, 1, true, &run);
+
+		if (!p || p != vrd_mr_at(r->dev, r->dev->local_dma, addr + i * 4096, 1, true, &run))
+			return false;
+	}
+	return true;
+}
+
+/* Regions that several commands or extents fill, with the memory table that each of them finds. */
+static void chunks_and_tables(void)
+{
+	const uint64_t addr = RAW_BASE + (40 << 20);
+	struct virtio_rdma_extent x[2] = { { .addr = addr, .pages = 2 },
+					   { .addr = RAW_HOLE, .pages = 1 } };
+	struct vrd_mem_region m[2] = {
+		{ .addr = RAW_BASE, .size = (40 << 20) + 2 * 4096, .fd = r->memfd },
+		{ .addr = addr + 2 * 4096, .size = 1 << 20, .fd = r->memfd, .fd_offset = 8 << 20 },
+	}, moved[2] = {
+		{ .addr = RAW_BASE, .size = 32 << 20, .fd = r->memfd },
+		{ .addr = RAW_BASE + (32 << 20), .size = 16 << 20, .fd = r->memfd,
+		  .fd_offset = 8 << 20 },
+	};
+	struct virtio_rdma_reg_mr_rsp rsp;
+	const struct vrd_mr *mr;
+	struct vrd_error err;
+	uint64_t run;
+
+	is(raw_reg_mr(r, pd, LW, 0, 5 * 4096, x, 1, 5, &rsp), S(OK), "the first 2 of 5 pages");
+	x[0].addr += 2 * 4096;
+	is(more(rsp.mr, x, 2), S(FAULT), "2 adjacent ones, and one that is no memory");
+	is(more(rsp.mr, x, 1), S(OK), "the adjacent ones alone");
+	x[0].addr += 2 * 4096;
+	x[0].pages = 1;
+	is(more(rsp.mr, x, 1), S(OK), "the last");
+	mr = vrd_mr_find(qp, rsp.lkey, 0, 5 * 4096, LW, false);
+	ok(mr && mr->linear && pages_right(mr, addr, 5), "one run");
+	dereg(rsp.mr);
+
+	x[0] = (struct virtio_rdma_extent){ .addr = addr, .pages = 2 };
+	is(raw_reg_mr(r, pd, LW, 0, 4 * 4096, x, 1, 4, &rsp), S(OK), "the first 2 of 4 pages");
+	is(vrd_device_set_mem_table(r->dev, moved, 2, &err), 0, "a table with other memory for them");
+	x[0].addr += 2 * 4096;
+	is(more(rsp.mr, x, 1), S(OK), "the other two");
+	mr = vrd_mr_find(qp, rsp.lkey, 0, 4 * 4096, LW, false);
+	ok(mr && mr->linear && pages_right(mr, addr, 4), "all under the new table");
+	dereg(rsp.mr);
+
+	is(vrd_device_set_mem_table(r->dev, m, 2, &err), 0, "a table that splits them");
+	x[0] = (struct virtio_rdma_extent){ .addr = addr, .pages = 2 };
+	x[1] = (struct virtio_rdma_extent){ .addr = addr + 2 * 4096, .pages = 2 };
+	is(raw_reg_mr(r, pd, LW, 0, 4 * 4096, x, 2, 4, &rsp), S(OK), "extents that touch at the split");
+	mr = vrd_mr_find(qp, rsp.lkey, 0, 4 * 4096, LW, false);
+	ok(mr && mr->num_runs == 1 && !mr->linear && pages_right(mr, addr, 4) &&
+	   vrd_mr_at(r->dev, mr, 0, 4 * 4096, true, &run) && run == 2 * 4096, "two runs of bytes");
+	dereg(rsp.mr);
+
+	x[0] = (struct virtio_rdma_extent){ .addr = addr, .pages = 2 };
+	is(raw_reg_mr(r, pd, LW, 0, 5 * 4096, x, 1, 5, &rsp), S(OK), "the 2 pages before the split");
+	x[0].addr += 2 * 4096;
+	x[1] = (struct virtio_rdma_extent){ .addr = RAW_HOLE, .pages = 1 };
+	is(more(rsp.mr, x, 2), S(FAULT), "those after it, and one that is no memory");
+	x[0] = (struct virtio_rdma_extent){ .addr = addr + 4 * 4096, .pages = 3 };
+	is(more(rsp.mr, x, 1), S(OK), "others instead");
+	mr = vrd_mr_find(qp, rsp.lkey, 0, 5 * 4096, LW, false);
+	ok(mr && mr->num_runs == 2 && mr->runs[0].hva && mr->runs[1].hva,
+	   "the failed command left no trace");
+	dereg(rsp.mr);
+	is(raw_set_memory(r), 0, "the old table");
+}
+
 static void quota(void)
 {
 	static const struct vrd_limits limits = { .max_mr_bytes = 8192, .max_mr_size = 8192 };
@@ -545,6 +621,7 @@ int main(void)
 	chunks();
 	dma();
 	tables();
+	chunks_and_tables();
 	concurrent();
 	random_keys();
 	host_keys();
