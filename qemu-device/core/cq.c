@@ -75,35 +75,52 @@ static VRD_NOINLINE void fire(struct vrd_cq *cq, bool solicited)
 }
 
 /* To be called after the CQE was written and a full barrier. */
-static inline void check_arm(struct vrd_cq *cq, bool solicited)
+static inline bool is_armed(const struct vrd_cq *cq, bool solicited)
 {
 	const struct virtio_rdma_cq_ctrl *ctrl = ctrl_of(cq);
 
-	if (vrd_likely(ctrl) && armed_for(cq, vrd_load32(&ctrl->arm), solicited))
+	return vrd_likely(ctrl) && armed_for(cq, vrd_load32(&ctrl->arm), solicited);
+}
+
+static inline void check_arm(struct vrd_cq *cq, bool solicited)
+{
+	if (is_armed(cq, solicited))
 		fire(cq, solicited);
 }
 
 bool vrd_cq_touched_armed(const struct vrd_poller *poller)
 {
-	for (unsigned int i = 0; i < poller->num_touched; i++) {
-		const struct vrd_cq *cq = poller->touched[i].cq;
-		const struct virtio_rdma_cq_ctrl *ctrl = ctrl_of(cq);
-
-		if (ctrl && armed_for(cq, vrd_load32(&ctrl->arm), poller->touched[i].solicited))
+	for (unsigned int i = 0; i < poller->num_touched; i++)
+		if (is_armed(poller->touched[i].cq, poller->touched[i].solicited))
 			return true;
-	}
 	return false;
+}
+
+static inline void touched_checked(struct vrd_poller *poller)
+{
+	poller->num_touched = 0;
+	poller->burst_bytes = 0;
+}
+
+/* Continues with CQ @i, which is armed. */
+static VRD_NOINLINE void fire_touched(struct vrd_poller *poller, unsigned int i)
+{
+	for (; i < poller->num_touched; i++)
+		check_arm(poller->touched[i].cq, poller->touched[i].solicited);
+	touched_checked(poller);
 }
 
 void vrd_cq_flush_touched(struct vrd_poller *poller)
 {
 	/* pairs with the driver's barrier between its store of arm and its check of the ring */
 	vrd_full_barrier();
-	for (unsigned int i = 0; i < poller->num_touched; i++)
-		check_arm(poller->touched[i].cq, poller->touched[i].solicited);
-	poller->num_touched = 0;
-	poller->bursts = 0;
-	poller->burst_bytes = 0;
+	for (unsigned int i = 0; i < poller->num_touched; i++) {
+		if (vrd_unlikely(is_armed(poller->touched[i].cq, poller->touched[i].solicited))) {
+			fire_touched(poller, i);
+			return;
+		}
+	}
+	touched_checked(poller);
 }
 
 /* poller->touched must have room. */
@@ -151,7 +168,8 @@ static inline bool has_room(struct vrd_cq *cq)
 	return cq->producer - cq->consumer < cq->entries;
 }
 
-static inline void write_cqe(struct vrd_cq *cq, void *entry, const struct virtio_rdma_cqe *cqe)
+/* vrd_stored() must follow. */
+static inline void store_cqe(struct vrd_cq *cq, void *entry, const struct virtio_rdma_cqe *cqe)
 {
 	const uint32_t phase = !(cq->producer & cq->entries);
 	const vrd_shm64 *from = (const void *)cqe;
@@ -166,7 +184,6 @@ static inline void write_cqe(struct vrd_cq *cq, void *entry, const struct virtio
 	__atomic_store_n(&to32[6], from32[6], __ATOMIC_RELAXED);
 	/* With the phase, which is zero in *@cqe.  The guest loads exactly this word. */
 	__atomic_store_n(&to32[7], from32[7] | htole32(phase << 24), __ATOMIC_RELEASE);
-	vrd_stored(cq->dev, entry, sizeof(*cqe));
 }
 
 static VRD_NOINLINE void fail(struct vrd_cq *cq)
@@ -191,7 +208,8 @@ static VRD_INLINE bool post(struct vrd_cq *cq, const struct virtio_rdma_cqe *cqe
 			vrd_event_raise(cq->dev, VIRTIO_RDMA_EVENT_CQ_ERR, cq->cqn);
 			return false;
 		}
-		write_cqe(cq, to, cqe);
+		store_cqe(cq, to, cqe);
+		vrd_stored(cq->dev, to, sizeof(*cqe));
 		cq->producer++;
 		vrd_trace_completion(cq->cqn, cqe->qpn, cqe->wqe_index, cqe->status);
 	}
@@ -233,31 +251,57 @@ static VRD_NOINLINE void flush_batch(struct vrd_poller *poller, struct vrd_cq_ba
 		touch(poller, batch->cq, solicited);
 }
 
-/* One completion and nothing unusual is the case that latency depends on. */
+static VRD_NOINLINE void unlock_and_flush(struct vrd_poller *poller, struct vrd_cq_batch *batch)
+{
+	vrd_unlock(&batch->cq->lock);
+	flush_batch(poller, batch);
+}
+
+/* The single entry of @batch was stored at @to, under the lock. */
+static VRD_INLINE void stored_one(struct vrd_poller *poller, struct vrd_cq_batch *batch)
+{
+	const struct virtio_rdma_cqe *cqe = &batch->cqe[0];
+	struct vrd_cq *cq = batch->cq;
+
+	cq->producer++;
+	vrd_trace_completion(cq->cqn, cqe->qpn, cqe->wqe_index, cqe->status);
+	note_touched(poller, cq, batch->solicited);
+	batch->num = 0;
+	batch->solicited = false;
+	vrd_unlock(&cq->lock);
+}
+
+static VRD_NOINLINE void stored_one_logged(struct vrd_poller *poller, struct vrd_cq_batch *batch,
+					   const void *to)
+{
+	vrd_stored(batch->cq->dev, to, sizeof(batch->cqe[0]));
+	stored_one(poller, batch);
+}
+
+/*
+ * One completion and nothing unusual is the case that latency depends on.  All calls of this
+ * function are at its ends, so it saves no registers.
+ */
 void vrd_cq_flush_batch(struct vrd_poller *poller, struct vrd_cq_batch *batch)
 {
 	struct vrd_cq *cq = batch->cq;
 	void *to;
 
-	if (batch->num != 1 || poller->num_touched == VRD_TOUCHED_CQS ||
-	    !vrd_lock_try(&cq->lock)) {
+	if (vrd_unlikely(batch->num != 1 || poller->num_touched == VRD_TOUCHED_CQS ||
+			 !vrd_lock_try(&cq->lock))) {
 		flush_batch(poller, batch);
 		return;
 	}
 	to = cqe_at(cq, cq->producer);
 	if (vrd_unlikely(cq->error || !to || cq->producer - cq->consumer >= cq->entries)) {
-		vrd_unlock(&cq->lock);
-		flush_batch(poller, batch);
+		unlock_and_flush(poller, batch);
 		return;
 	}
-	write_cqe(cq, to, &batch->cqe[0]);
-	cq->producer++;
-	vrd_trace_completion(cq->cqn, batch->cqe[0].qpn, batch->cqe[0].wqe_index,
-			     batch->cqe[0].status);
-	note_touched(poller, cq, batch->solicited);
-	batch->num = 0;
-	batch->solicited = false;
-	vrd_unlock(&cq->lock);
+	store_cqe(cq, to, &batch->cqe[0]);
+	if (vrd_unlikely(vrd_has_dirty_log(cq->dev)))
+		stored_one_logged(poller, batch, to);
+	else
+		stored_one(poller, batch);
 }
 
 void vrd_cq_flush_receives(struct vrd_poller *poller)
@@ -266,13 +310,24 @@ void vrd_cq_flush_receives(struct vrd_poller *poller)
 		vrd_cq_flush_batch(poller, &poller->receives);
 }
 
+/* Flushes the batch first: it is full, or has completions of another CQ. */
+static VRD_NOINLINE struct virtio_rdma_cqe *recv_after_flush(struct vrd_poller *poller,
+							     struct vrd_cq *cq, bool solicited)
+{
+	vrd_cq_flush_batch(poller, &poller->receives);
+	return vrd_complete_recv(poller, cq, solicited);
+}
+
 struct virtio_rdma_cqe *vrd_complete_recv(struct vrd_poller *poller, struct vrd_cq *cq,
 					  bool solicited)
 {
-	struct virtio_rdma_cqe *cqe = vrd_cq_stage(poller, &poller->receives, cq);
+	struct vrd_cq_batch *batch = &poller->receives;
 
-	poller->receives.solicited |= solicited;
-	return cqe;
+	if (vrd_unlikely(!vrd_cq_batch_takes(batch, cq)))
+		return recv_after_flush(poller, cq, solicited);
+	batch->cq = cq;
+	batch->solicited |= solicited;
+	return &batch->cqe[batch->num++];
 }
 
 static const uint8_t send_wc[] = {

@@ -318,6 +318,7 @@ int vrd_poller_qp_attach(struct vrd_qp *qp)
 	}
 	qp->sched.dev = &slots->pdev->sched;
 	qp->poller = qp->ctx->poller;
+	qp->count = vrd_counters(qp->dev, qp->poller->index);
 	vrd_poller_call_quiet(qp->poller, qp_attach, qp);
 	return 0;
 }

@@ -507,13 +507,13 @@ void *vrd_engine_share(struct vrd_engine *engine, void *shared, void (*close)(vo
 void vrd_engine_stats(struct vrd_engine *engine,
 		      void (*fn)(void *opaque, const char *name, uint64_t value), void *opaque)
 {
-	uint64_t turns = 0, idle = 0, sleeps = 0, preempted = 0;
+	uint64_t busy = 0, idle = 0, sleeps = 0, preempted = 0;
 	unsigned int devices;
 
 	for (unsigned int i = 0; i < engine->num_pollers; i++) {
 		struct vrd_poller *poller = &engine->pollers[i];
 
-		turns += atomic_load_explicit(&poller->stat_turns, memory_order_relaxed);
+		busy += atomic_load_explicit(&poller->stat_busy, memory_order_relaxed);
 		idle += atomic_load_explicit(&poller->stat_idle, memory_order_relaxed);
 		sleeps += atomic_load_explicit(&poller->stat_sleeps, memory_order_relaxed);
 		preempted += atomic_load_explicit(&poller->stat_preempted, memory_order_relaxed);
@@ -524,7 +524,7 @@ void vrd_engine_stats(struct vrd_engine *engine,
 
 	fn(opaque, "pollers", engine->num_pollers);
 	fn(opaque, "devices", devices);
-	fn(opaque, "poller_turns", turns);
+	fn(opaque, "poller_turns", busy + idle);
 	fn(opaque, "poller_spins", idle);
 	fn(opaque, "poller_sleeps", sleeps);
 	fn(opaque, "poller_preempted", preempted);

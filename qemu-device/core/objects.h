@@ -227,6 +227,7 @@ struct vrd_qp {
 	struct vrd_cq *send_cq, *recv_cq;
 	struct vrd_srq *srq;		/* shared receive queue of the QP, or NULL */
 	struct vrd_poller *poller;	/* ctx->poller: runs sq */
+	struct vrd_counters *count;	/* the device's counters that @poller writes */
 	struct vrd_buf buf;
 	uint32_t max_send_sge, max_recv_sge, max_inline;
 	uint32_t max_msg_sz;		/* limit of the device */

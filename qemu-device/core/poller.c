@@ -306,10 +306,11 @@ static bool turn(struct vrd_poller *poller)
 	    (!worked || poller->turn % VRD_TOUCHED_BURSTS == 0 || vrd_grace_wanted(poller)))
 		vrd_cq_flush_touched(poller);
 	if (!poller->num_touched) {
-		atomic_store_explicit(&poller->stat_turns, poller->turn, memory_order_relaxed);
+		struct vrd_engine *engine = poller->engine;
+
 		vrd_grace_quiescent(poller);
-		if (vrd_reclaim_pending(poller->engine))
-			worked |= vrd_reclaim_run(poller->engine);
+		if (vrd_reclaim_pending(engine))
+			worked |= vrd_reclaim_run(engine);
 	}
 	poller->busy = worked;
 	return worked;
@@ -442,19 +443,21 @@ static void sleep_now(struct vrd_poller *poller)
 
 static void idle(struct vrd_poller *poller)
 {
-	count(&poller->stat_idle, 1);
+	uint64_t idle_turns = atomic_load_explicit(&poller->stat_idle, memory_order_relaxed);
+
+	atomic_store_explicit(&poller->stat_idle, idle_turns + 1, memory_order_relaxed);
 	/* A lock was not free, or a QP waits behind another one. */
 	if (poller->run_len) {
 		sched_yield();
 		return;
 	}
-	if (poller->idle_turns++ % IDLE_TURNS_PER_CLOCK && poller->spin.budget_ns) {
+	if ((idle_turns - poller->idle_from) % IDLE_TURNS_PER_CLOCK && poller->spin.budget_ns) {
 		vrd_cpu_relax();
 		return;
 	}
 	if (poller->rest) {
 		sleep_now(poller);
-		poller->idle_turns = 0;
+		poller->idle_from = idle_turns + 1;
 		return;
 	}
 	sample(poller);
@@ -466,14 +469,14 @@ static void idle(struct vrd_poller *poller)
 		break;
 	case VRD_SPIN_SLEEP:
 		sleep_now(poller);
-		poller->idle_turns = 0;
+		poller->idle_from = idle_turns + 1;
 	}
 }
 
 static void *poller_main(void *arg)
 {
 	struct vrd_poller *poller = arg;
-	unsigned int busy = 0;
+	uint64_t busy = 0, idle_turns;
 	char name[16];
 
 	current_poller = poller;
@@ -487,14 +490,19 @@ static void *poller_main(void *arg)
 	vrd_grace_online(poller);
 
 	pthread_mutex_lock(&poller->turn_lock);
-	while (!atomic_load_explicit(&poller->stop, memory_order_relaxed)) {
+	for (;;) {
 		if (!turn(poller)) {
 			idle(poller);
 			continue;
 		}
-		vrd_spin_worked(&poller->spin, poller->idle_turns);
-		poller->idle_turns = 0;
-		if (++busy % BUSY_TURNS_PER_CLOCK == 0)
+		/* It is set before the inbox is, which counts as work. */
+		if (atomic_load_explicit(&poller->stop, memory_order_relaxed))
+			break;
+		idle_turns = atomic_load_explicit(&poller->stat_idle, memory_order_relaxed);
+		vrd_spin_worked(&poller->spin, idle_turns != poller->idle_from);
+		poller->idle_from = idle_turns;
+		atomic_store_explicit(&poller->stat_busy, ++busy, memory_order_relaxed);
+		if (busy % BUSY_TURNS_PER_CLOCK == 0)
 			sample(poller);
 	}
 

@@ -218,8 +218,11 @@ struct vrd_poller {
 						 * newest first */
 	bool hot_asleep;			/* hot rings have need_db 1 */
 
-	unsigned int bursts;			/* since armings were last checked */
-	uint64_t burst_bytes;			/* bytes that these bursts moved */
+	/*
+	 * Bytes that bursts have moved since armings were last checked.  A burst that leaves
+	 * armings unchecked counts as VRD_TOUCHED_BYTES / VRD_TOUCHED_BURSTS more.
+	 */
+	uint64_t burst_bytes;
 	struct vrd_cq_batch sends, receives;	/* completions of the burst: cq.c */
 	unsigned int num_touched;
 	struct vrd_touched {
@@ -231,7 +234,7 @@ struct vrd_poller {
 
 	struct vrd_spin spin;
 	bool rest;				/* the next sleep begins without spinning */
-	uint64_t idle_turns;			/* since the last turn with work */
+	uint64_t idle_from;			/* stat_idle after the last turn with work */
 	int epoll_fd, wake_fd;
 	/*
 	 * The poller holds it except while it sleeps.  Another thread that gets it may do the
@@ -243,7 +246,7 @@ struct vrd_poller {
 	int cpu;				/* or -1 */
 
 	/* Counters: written by the poller, read by any thread. */
-	_Atomic uint64_t stat_turns, stat_idle, stat_sleeps, stat_preempted;
+	_Atomic uint64_t stat_busy, stat_idle, stat_sleeps, stat_preempted;
 	/* The newest grace period that the poller has passed, or OFFLINE: reclaim.c. */
 	_Atomic uint64_t passed;
 
@@ -443,28 +446,23 @@ bool vrd_cq_failed(const struct vrd_cq *cq);
 /* Writes the completions that are staged until the end of the burst. */
 void vrd_cq_flush_batch(struct vrd_poller *poller, struct vrd_cq_batch *batch);
 
+static inline void vrd_cq_flush_sends(struct vrd_poller *poller)
+{
+	if (vrd_likely(poller->sends.num))
+		vrd_cq_flush_batch(poller, &poller->sends);
+}
+
 static inline void vrd_cq_flush_staged(struct vrd_poller *poller)
 {
 	if (poller->receives.num)
 		vrd_cq_flush_batch(poller, &poller->receives);
-	if (poller->sends.num)
-		vrd_cq_flush_batch(poller, &poller->sends);
+	vrd_cq_flush_sends(poller);
 }
 
 /* True if the batch has room for a completion of @cq. */
 static inline bool vrd_cq_batch_takes(const struct vrd_cq_batch *batch, const struct vrd_cq *cq)
 {
 	return !batch->num || (batch->num < VRD_CQ_BATCH && batch->cq == cq);
-}
-
-/* Returns room for one more completion of @cq, which the caller fills at once. */
-static inline struct virtio_rdma_cqe *vrd_cq_stage(struct vrd_poller *poller,
-						   struct vrd_cq_batch *batch, struct vrd_cq *cq)
-{
-	if (!vrd_cq_batch_takes(batch, cq))
-		vrd_cq_flush_batch(poller, batch);
-	batch->cq = cq;
-	return &batch->cqe[batch->num++];
 }
 
 /* Checks the arming of the CQs that got completions since the last call. */

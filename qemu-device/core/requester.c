@@ -64,14 +64,14 @@ static uint64_t pause_end(struct vrd_req *req, uint64_t delay)
 	return vrd_poller_now(poller) + VRD_RNR_PAUSE_NS;
 }
 
-uint8_t vrd_req_wait_rnr(struct vrd_req *req, unsigned int poller, uint8_t min_rnr_timer)
+uint8_t vrd_req_wait_rnr(struct vrd_req *req, uint8_t min_rnr_timer)
 {
 	uint8_t limit = req->qp->attr.rnr_retry & 7;
 	uint64_t delay = rnr_delay[min_rnr_timer & 31] * 10000ULL;
 
 	if (is_early(req, VRD_REQ_WAIT_RNR))
 		return 0;
-	vrd_count(vrd_counters(req->qp->dev, poller), VIRTIO_RDMA_STAT_RNR, 1);
+	vrd_count(req->qp->count, VIRTIO_RDMA_STAT_RNR, 1);
 	if (limit != 7 && req->rnr_tries >= limit)
 		return VIRTIO_RDMA_WC_RNR_RETRY_EXC_ERR;
 	if (limit == 7 && delay < backoff(req->rnr_tries))
@@ -100,7 +100,7 @@ bool vrd_req_pause(struct vrd_req *req)
 	return true;
 }
 
-uint8_t vrd_req_wait_answer(struct vrd_req *req, unsigned int poller)
+uint8_t vrd_req_wait_answer(struct vrd_req *req)
 {
 	const struct vrd_qp *qp = req->qp;
 	unsigned int exponent = qp->attr.timeout & 31;
@@ -115,7 +115,7 @@ uint8_t vrd_req_wait_answer(struct vrd_req *req, unsigned int poller)
 			return VIRTIO_RDMA_WC_RETRY_EXC_ERR;
 		if (req->retries < UINT8_MAX)
 			req->retries++;
-		vrd_count(vrd_counters(qp->dev, poller), VIRTIO_RDMA_STAT_RETRY, 1);
+		vrd_count(qp->count, VIRTIO_RDMA_STAT_RETRY, 1);
 	}
 	if (!exponent)
 		timeout = backoff(req->retries);

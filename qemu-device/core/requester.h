@@ -43,16 +43,16 @@ void vrd_req_init(struct vrd_req *req, struct vrd_qp *qp);
 
 /*
  * The request must wait.  Returns 0, or the status of its failure if the number of tries is
- * used up.  @poller is the index of the poller.
+ * used up.
  */
-uint8_t vrd_req_wait_rnr(struct vrd_req *req, unsigned int poller, uint8_t min_rnr_timer);
+uint8_t vrd_req_wait_rnr(struct vrd_req *req, uint8_t min_rnr_timer);
 /*
  * After vrd_req_wait_rnr().  True during a pause (rnr_pause.c): the caller withdraws the
  * request for a doorbell, and a timer schedules the QP at the end of the pause.  A pause
  * changes neither the deadline of the wait nor the number of tries.
  */
 bool vrd_req_pause(struct vrd_req *req);
-uint8_t vrd_req_wait_answer(struct vrd_req *req, unsigned int poller);
+uint8_t vrd_req_wait_answer(struct vrd_req *req);
 void vrd_req_wait_memory(struct vrd_req *req);
 void vrd_req_wait_other(struct vrd_req *req);
 /* The request has ended, or is not tried again. */

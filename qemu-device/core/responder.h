@@ -58,18 +58,19 @@ struct vrd_resp_message {
 };
 
 static inline void vrd_resp_attach(struct vrd_resp *resp, struct vrd_qp *qp,
-				   struct vrd_poller *poller, unsigned int index)
+				   struct vrd_poller *poller)
 {
 	resp->qp = qp;
 	resp->poller = poller;
-	resp->count = vrd_counters(qp->dev, index);
+	resp->count = vrd_likely(qp->poller == poller) ? qp->count :
+		      vrd_counters(qp->dev, vrd_poller_index(poller));
 	resp->rx = 0;
 	resp->completed = false;
 }
 
 static inline void vrd_resp_detach(struct vrd_resp *resp)
 {
-	if (resp->rx)
+	if (vrd_likely(resp->rx))
 		vrd_count(resp->count, VIRTIO_RDMA_STAT_RX_BYTES, resp->rx);
 	if (resp->completed)
 		vrd_cq_flush_receives(resp->poller);

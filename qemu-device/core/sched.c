@@ -230,7 +230,6 @@ static VRD_INLINE void take_seen(struct vrd_poller *poller, struct vrd_qp *qp)
 /* Runs one burst of a QP that is not queued; true if it must be queued. */
 static VRD_INLINE bool run_qp(struct vrd_poller *poller, struct vrd_qp *qp, bool *worked)
 {
-	struct vrd_device *dev = qp->dev;
 	uint32_t head, moved;
 	enum vrd_run run;
 
@@ -261,18 +260,20 @@ static VRD_INLINE bool run_qp(struct vrd_poller *poller, struct vrd_qp *qp, bool
 	 */
 	if (run == VRD_RUN_IDLE && !qp->sched.looked && qp->sched.hot >= 0)
 		poller->hot[qp->sched.hot].seen = qp->sq.tail;
-	vrd_cq_flush_staged(poller);
+	/* Receives have been written before the responder's lock was released. */
+	vrd_cq_flush_sends(poller);
 	vrd_unlock(&qp->sq.lock);
 
-	if (poller->num_touched &&
-	    (run == VRD_RUN_MORE || ++poller->bursts >= VRD_TOUCHED_BURSTS ||
-	     poller->burst_bytes > VRD_TOUCHED_BYTES))
-		vrd_cq_flush_touched(poller);
+	if (poller->num_touched) {
+		poller->burst_bytes += VRD_TOUCHED_BYTES / VRD_TOUCHED_BURSTS;
+		if (run == VRD_RUN_MORE || poller->burst_bytes >= VRD_TOUCHED_BYTES)
+			vrd_cq_flush_touched(poller);
+	}
 	/*
 	 * If the device is being suspended, the message for that will follow; the QP continues
 	 * after the resume.
 	 */
-	return run == VRD_RUN_MORE || (run == VRD_RUN_WAIT && vrd_device_suspended(dev));
+	return run == VRD_RUN_MORE || (run == VRD_RUN_WAIT && vrd_device_suspended(qp->dev));
 }
 
 bool vrd_run_at_once(struct vrd_poller *poller, struct vrd_qp *qp)

@@ -20,6 +20,12 @@
 void vrd_dirty_mark(const struct vrd_device *dev, const struct vrd_dirty_log *log, const void *hva,
 		    size_t len);
 
+/* For callers that handle logged stores elsewhere.  To be called after the store. */
+static VRD_INLINE bool vrd_has_dirty_log(const struct vrd_device *dev)
+{
+	return __atomic_load_n(&dev->dirty, __ATOMIC_ACQUIRE);
+}
+
 /* @len bytes at @hva, in memory of @dev, have been written.  @len may be zero. */
 static VRD_INLINE void vrd_stored(const struct vrd_device *dev, const void *hva, size_t len)
 {

@@ -67,7 +67,7 @@ static VRD_INLINE bool vrd_wqe_plain(const struct vrd_qp *qp, struct vrd_wr *wr,
 	uint32_t ops = VRD_WR_SENDS | VRD_WR_WRITES;
 	uint8_t opcode = ctrl;
 
-	if (qp->type == VIRTIO_RDMA_QPT_RC)
+	if (vrd_likely(qp->type == VIRTIO_RDMA_QPT_RC))
 		ops |= VRD_WR_BIT(RDMA_READ);
 	else if (qp->type != VIRTIO_RDMA_QPT_UC)
 		return false;

@@ -125,12 +125,13 @@ static void vrd_mem_qp_destroy(struct vrd_qp *qp)
 	vrd_lock(&qp->sq.lock);
 	vrd_lock(&qp->rq.lock);
 	mq->dead = true;		/* no turn sets the timer again, no peer is served */
+	/* Under the lock: QPs that have cached this one as their peer do not check @dead. */
+	vrd_mem_fabric_changed(mq->port->fabric);
 	vrd_resp_give_back(qp);
 	vrd_unlock(&qp->rq.lock);
 	vrd_unlock(&qp->sq.lock);
 	vrd_timer_cancel_sync(&mq->req.timer);
 	vrd_mem_unpark(mq);
-	vrd_mem_fabric_changed(mq->port->fabric);
 	/* The peer looks for this QP again, does not find it, and times out. */
 	if (!vrd_mem_is_datagram(qp))
 		vrd_mem_wake_peer(qp);

@@ -151,8 +151,7 @@ static inline bool vrd_mem_is_datagram(const struct vrd_qp *qp)
 struct vrd_mem_burst {
 	struct vrd_qp *qp;
 	struct vrd_mem_qp *mq;
-	unsigned int poller;		/* index of the poller that runs this turn */
-	struct vrd_counters *count;	/* that poller's counters of the QP's device */
+	struct vrd_counters *count;	/* qp->count */
 	uint64_t whole;			/* bytes of a slice: vrd_mem_whole_slice(); 0: not known */
 	uint64_t slice;			/* bytes left before the next query for other work */
 	/* Totals of the requests so far that are not in the counters yet. */
@@ -223,7 +222,7 @@ void vrd_mem_rq_run(struct vrd_qp *qp);
 
 static inline void vrd_mem_attach_peer(struct vrd_mem_burst *b, struct vrd_qp *peer)
 {
-	vrd_resp_attach(&b->resp, peer, b->qp->poller, b->poller);
+	vrd_resp_attach(&b->resp, peer, b->qp->poller);
 }
 
 static inline void vrd_mem_unlock_peer(struct vrd_mem_burst *b)

@@ -67,8 +67,9 @@ static VRD_NOINLINE enum vrd_mem_step vrd_mem_find_peer(struct vrd_mem_burst *b,
  *
  * The peer is cached.  While the fabric's generation is unchanged, the cached QP was not
  * removed from the tables before this turn's RCU read section began, so it exists until the
- * end of the turn.  A thread that connects the peer to another QP increments the generation
- * under the lock that is taken here.
+ * end of the turn.  A thread that destroys the peer, or moves it to another state, and so
+ * before it is connected to another QP or on another path, increments the generation under
+ * the lock that is taken here.  Only errors change the state without that.
  */
 static VRD_INLINE enum vrd_mem_step vrd_mem_lock_peer(struct vrd_mem_burst *b)
 {
@@ -82,7 +83,7 @@ static VRD_INLINE enum vrd_mem_step vrd_mem_lock_peer(struct vrd_mem_burst *b)
 	if (vrd_unlikely(vrd_device_suspended(peer->dev)))
 		return vrd_mem_wait_resume(b, peer->dev);
 	vrd_lock(&peer->rq.lock);
-	if (vrd_unlikely(!vrd_mem_answers(peer) || vrd_mem_generation(mf) != generation)) {
+	if (vrd_unlikely(!vrd_resp_answers(peer) || vrd_mem_generation(mf) != generation)) {
 		vrd_unlock(&peer->rq.lock);
 		return vrd_mem_find_peer(b, vrd_mem_generation(mf));
 	}
@@ -334,11 +335,11 @@ static VRD_INLINE enum vrd_run vrd_mem_rc_run(struct vrd_mem_burst *b, unsigned 
 
 static inline void vrd_mem_count(struct vrd_mem_burst *b)
 {
-	if (b->writes)
+	if (vrd_likely(b->writes))
 		vrd_count(b->count, VIRTIO_RDMA_STAT_WRITE, b->writes);
 	if (b->sends)
 		vrd_count(b->count, VIRTIO_RDMA_STAT_SEND, b->sends);
-	if (b->sent)
+	if (vrd_likely(b->sent))
 		vrd_count(b->count, VIRTIO_RDMA_STAT_TX_BYTES, b->sent);
 }
 
@@ -364,8 +365,7 @@ enum vrd_run vrd_mem_sq_run(struct vrd_qp *qp, unsigned int budget)
 	/* The large buffers are not initialised: they are written before they are read. */
 	b.qp = qp;
 	b.mq = mq;
-	b.poller = vrd_poller_index(qp->poller);
-	b.count = vrd_counters(qp->dev, b.poller);
+	b.count = qp->count;
 	b.whole = 0;
 	b.slice = VRD_MEM_SLICE;
 	b.resp.qp = NULL;

@@ -175,7 +175,7 @@ void vrd_mem_path_deliver(struct vrd_qp *qp, uint8_t *data, uint32_t length,
 	vrd_sg_host(&header, data, VRD_MEM_GRH_LEN);
 	vrd_sg_host(&payload, data + VRD_MEM_GRH_LEN, length);
 	vrd_lock(&qp->rq.lock);
-	vrd_resp_attach(&resp, qp, qp->poller, vrd_poller_index(qp->poller));
+	vrd_resp_attach(&resp, qp, qp->poller);
 	/* The other transport may not know whether the sender asked for a solicited event. */
 	if (!vrd_mem_qp(qp)->dead && vrd_resp_listens(qp) &&
 	    vrd_resp_datagram(&resp, &header, &payload, cqe, true))

@@ -35,7 +35,7 @@ enum vrd_mem_step vrd_mem_wait_rnr(struct vrd_mem_burst *b)
 {
 	struct vrd_req *req = &b->mq->req;
 	struct vrd_qp *peer = b->resp.qp;
-	uint8_t status = vrd_req_wait_rnr(req, b->poller, peer->attr.min_rnr_timer);
+	uint8_t status = vrd_req_wait_rnr(req, peer->attr.min_rnr_timer);
 
 	if (!status && !peer->srq && vrd_req_pause(req))
 		vrd_rq_want_doorbell(peer, false);
@@ -48,7 +48,7 @@ enum vrd_mem_step vrd_mem_wait_peer(struct vrd_mem_burst *b)
 	if (b->qp->type == VIRTIO_RDMA_QPT_UC)
 		return VRD_MEM_DONE;
 	vrd_mem_leave_rnr(b->mq);
-	return vrd_mem_wait_or_fail(b, vrd_req_wait_answer(&b->mq->req, b->poller));
+	return vrd_mem_wait_or_fail(b, vrd_req_wait_answer(&b->mq->req));
 }
 
 enum vrd_mem_step vrd_mem_wait_host(struct vrd_mem_burst *b)
