@@ -198,6 +198,10 @@ static int fakedev_find_vqs(struct virtio_device *vdev, unsigned int nvqs,
 		KUNIT_ASSERT_NOT_NULL(f->test, q->vq);
 		vqs[i] = q->vq;
 	}
+	/* A device may interrupt before the driver has the queues. */
+	for (i = 0; i < nvqs; i++)
+		if (info[i].callback)
+			info[i].callback(vqs[i]);
 	return 0;
 }
 
@@ -313,6 +317,6 @@ void fakedev_close(struct fakedev *f)
 	vrdma_dev_halt(&f->dev);
 	KUNIT_EXPECT_EQ(f->test, f->resets, 1);
 	KUNIT_EXPECT_TRUE(f->test, list_empty(&f->dev.parked));
-	KUNIT_EXPECT_TRUE(f->test, list_empty(&f->dev.ctrl.zombies));
+	KUNIT_EXPECT_TRUE(f->test, list_empty(&f->dev.ctrl.abandoned));
 	fakedev_free(f);
 }

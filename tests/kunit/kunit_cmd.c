@@ -381,7 +381,7 @@ static void test_late_answer(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, run_stats(f), -ETIMEDOUT);
 	KUNIT_EXPECT_TRUE(test, time_after_eq(jiffies, start + HZ));
 	KUNIT_EXPECT_TRUE(test, vrdma_dead(&f->dev));
-	KUNIT_EXPECT_FALSE(test, list_empty(&f->dev.ctrl.zombies));
+	KUNIT_EXPECT_FALSE(test, list_empty(&f->dev.ctrl.abandoned));
 
 	start = jiffies;
 	KUNIT_EXPECT_EQ(test, run_stats(f), -EIO);
@@ -390,12 +390,12 @@ static void test_late_answer(struct kunit *test)
 
 	KUNIT_ASSERT_TRUE(test, fakedev_take(f, &cmd));
 	fakedev_status(f, &cmd, VIRTIO_RDMA_S_OK);
-	KUNIT_EXPECT_FALSE(test, list_empty(&f->dev.ctrl.zombies));
+	KUNIT_EXPECT_FALSE(test, list_empty(&f->dev.ctrl.abandoned));
 	/* The device is not used again until it is probed again. */
 	KUNIT_EXPECT_EQ(test, run_stats(f), -EIO);
 	fakedev_let_reset(f);
 	KUNIT_ASSERT_TRUE(test, fakedev_wait_halt(f));
-	KUNIT_EXPECT_TRUE(test, list_empty(&f->dev.ctrl.zombies));
+	KUNIT_EXPECT_TRUE(test, list_empty(&f->dev.ctrl.abandoned));
 	KUNIT_EXPECT_EQ(test, run_stats(f), -EIO);
 	fakedev_close(f);
 }
@@ -435,7 +435,7 @@ static void test_no_room(struct kunit *test)
 		KUNIT_EXPECT_LT(test, c[i].ret, 0);
 	}
 	KUNIT_EXPECT_TRUE(test, vrdma_dead(&f->dev));
-	list_for_each_entry(cmd, &f->dev.ctrl.zombies, node)
+	list_for_each_entry(cmd, &f->dev.ctrl.abandoned, node)
 		num++;
 	KUNIT_EXPECT_EQ(test, num, 1);
 	fakedev_close(f);
@@ -467,7 +467,7 @@ static void test_removed(struct kunit *test)
 	/* The device has not seen the removal and answers. */
 	while (fakedev_take(f, &cmd))
 		answer_pd(f, &cmd, pd_ctx(f));
-	KUNIT_EXPECT_FALSE(test, list_empty(&f->dev.ctrl.zombies));
+	KUNIT_EXPECT_FALSE(test, list_empty(&f->dev.ctrl.abandoned));
 	fakedev_close(f);
 }
 
@@ -482,7 +482,7 @@ static void test_broken_queue(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, run_stats(f), -EIO);
 	KUNIT_EXPECT_TRUE(test, vrdma_dead(&f->dev));
 	KUNIT_EXPECT_TRUE(test, time_before(jiffies, start + HZ));
-	KUNIT_EXPECT_TRUE(test, list_empty(&f->dev.ctrl.zombies));
+	KUNIT_EXPECT_TRUE(test, list_empty(&f->dev.ctrl.abandoned));
 	fakedev_close(f);
 }
 

@@ -253,10 +253,10 @@ static void serve_reg(struct fakedev *f, struct fakedev_cmd *cmd)
 
 /*
  * Registers @num single pages; the region begins after the first byte of the first page.
- * @lent returns whether the device may still use the pages.
+ * @exposed returns whether the device may still use the pages.
  */
 static int reg_run(struct kunit *test, struct fakedev *f, u32 num,
-		   struct vrdma_mr_keys *keys, bool *lent)
+		   struct vrdma_mr_keys *keys, bool *exposed)
 {
 	struct vrdma_mr_params p = {
 		.pdn = 3,
@@ -269,7 +269,7 @@ static int reg_run(struct kunit *test, struct fakedev *f, u32 num,
 
 	memset(keys, 0, sizeof(*keys));
 	ret = vrdma_cmd_reg_mr(&f->dev, &p, keys);
-	*lent = p.buf->lent;
+	*exposed = p.buf->exposed;
 	return ret;
 }
 
@@ -288,7 +288,7 @@ static void test_reg_mr(struct kunit *test)
 	};
 	struct fakedev *f = fakedev_open(test, 64, serve_reg);
 	struct vrdma_mr_keys keys;
-	bool lent;
+	bool exposed;
 	int i, c;
 
 	for (i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -296,7 +296,7 @@ static void test_reg_mr(struct kunit *test)
 
 		f->priv = &reg;
 		KUNIT_EXPECT_EQ(test, reg_run(test, f, cases[i].pages, &keys,
-					      &lent), 0);
+					      &exposed), 0);
 		KUNIT_EXPECT_EQ(test, reg.commands, cases[i].commands);
 		KUNIT_EXPECT_EQ(test, reg.seen, cases[i].pages);
 		KUNIT_EXPECT_EQ(test, reg.total_pages, (u64)cases[i].pages);
@@ -317,27 +317,27 @@ static void test_reg_mr_refused(struct kunit *test)
 	struct fakedev *f = fakedev_open(test, 64, serve_reg);
 	struct reg reg = { .fail_at = 0 };
 	struct vrdma_mr_keys keys;
-	bool lent;
+	bool exposed;
 
 	f->priv = &reg;
-	KUNIT_EXPECT_EQ(test, reg_run(test, f, 2500, &keys, &lent),
+	KUNIT_EXPECT_EQ(test, reg_run(test, f, 2500, &keys, &exposed),
 			-ENOMEM);
-	KUNIT_EXPECT_FALSE(test, lent);
+	KUNIT_EXPECT_FALSE(test, exposed);
 	KUNIT_EXPECT_EQ(test, reg.commands, 1u);
 	KUNIT_EXPECT_EQ(test, reg.destroyed, 0u);
 
 	reg = (struct reg) { .fail_at = 2 };
-	KUNIT_EXPECT_EQ(test, reg_run(test, f, 2500, &keys, &lent),
+	KUNIT_EXPECT_EQ(test, reg_run(test, f, 2500, &keys, &exposed),
 			-ENOMEM);
-	KUNIT_EXPECT_FALSE(test, lent);
+	KUNIT_EXPECT_FALSE(test, exposed);
 	KUNIT_EXPECT_EQ(test, reg.commands, 3u);
 	KUNIT_EXPECT_EQ(test, reg.destroyed, 1u);
 
 	/* If the device refuses that as well, it is halted. */
 	reg = (struct reg) { .fail_at = 1, .keeps = true };
-	KUNIT_EXPECT_EQ(test, reg_run(test, f, 2500, &keys, &lent),
+	KUNIT_EXPECT_EQ(test, reg_run(test, f, 2500, &keys, &exposed),
 			-ENOMEM);
-	KUNIT_EXPECT_FALSE(test, lent);
+	KUNIT_EXPECT_FALSE(test, exposed);
 	KUNIT_EXPECT_EQ(test, reg.destroyed, 1u);
 	KUNIT_EXPECT_TRUE(test, vrdma_halted(&f->dev));
 	fakedev_close(f);
@@ -348,16 +348,16 @@ static void test_reg_mr_silent(struct kunit *test)
 {
 	struct reg reg = { .fail_at = 1, .silent = true };
 	struct vrdma_mr_keys keys;
-	bool lent = false;
+	bool exposed = false;
 	struct fakedev *f;
 
 	f = fakedev_open(test, 64, serve_reg);
 	f->priv = &reg;
 	fakedev_set_timeout(f, 1);
-	KUNIT_EXPECT_EQ(test, reg_run(test, f, 2500, &keys, &lent),
+	KUNIT_EXPECT_EQ(test, reg_run(test, f, 2500, &keys, &exposed),
 			-ETIMEDOUT);
 	/* The device had a part of the region, and was halted before reg_run() returned. */
-	KUNIT_EXPECT_FALSE(test, lent);
+	KUNIT_EXPECT_FALSE(test, exposed);
 	KUNIT_EXPECT_TRUE(test, vrdma_halted(&f->dev));
 	KUNIT_EXPECT_EQ(test, reg.destroyed, 0u);
 	fakedev_close(f);
@@ -366,9 +366,9 @@ static void test_reg_mr_silent(struct kunit *test)
 	f = fakedev_open(test, 64, serve_reg);
 	f->priv = &reg;
 	fakedev_set_timeout(f, 1);
-	KUNIT_EXPECT_EQ(test, reg_run(test, f, 10, &keys, &lent),
+	KUNIT_EXPECT_EQ(test, reg_run(test, f, 10, &keys, &exposed),
 			-ETIMEDOUT);
-	KUNIT_EXPECT_TRUE(test, lent);
+	KUNIT_EXPECT_TRUE(test, exposed);
 	fakedev_close(f);
 }
 
@@ -469,7 +469,7 @@ static void test_ring_handle(struct kunit *test)
 				fails ? -ENOMEM : 0);
 		KUNIT_EXPECT_EQ(test, reg.commands, cases[i].commands);
 		KUNIT_EXPECT_EQ(test, reg.destroyed, cases[i].destroyed);
-		KUNIT_EXPECT_EQ(test, p.buf->lent, !fails);
+		KUNIT_EXPECT_EQ(test, p.buf->exposed, !fails);
 		if (!fails)
 			KUNIT_EXPECT_EQ(test, cqn, 4u);
 	}

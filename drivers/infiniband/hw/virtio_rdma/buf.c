@@ -145,7 +145,7 @@ void vrdma_buf_release(struct vrdma_dev *dev, struct vrdma_buf *buf)
 	bool park;
 
 	spin_lock(&dev->park_lock);
-	park = buf->lent && !dev->halted;
+	park = buf->exposed && !dev->halted;
 	if (park)
 		list_add_tail(&buf->parked, &dev->parked);
 	spin_unlock(&dev->park_lock);
@@ -167,6 +167,11 @@ void vrdma_buf_free_parked(struct vrdma_dev *dev)
 /*
  * Page frame number of the driver's memory of one page, to map it into a
  * process.  Coherent memory may be remapped memory.
+ *
+ * dma_mmap_coherent() cannot be used: the core has to know the mapping, to
+ * replace it when the device is unbound, and takes a pfn (rdma_user_mmap_io()).
+ * Where coherent memory needs a special protection, in confidential guests, no
+ * user memory can be registered, so no ring has a doorbell.
  */
 unsigned long vrdma_buf_pfn(const struct vrdma_buf *buf)
 {

@@ -13,7 +13,7 @@
  * look after the limit themselves, a few times a second.
  *
  * The buffers of a command that was abandoned belong to the device until it is
- * halted; until then the command stays on the zombie list.
+ * halted; until then the command stays on the list of abandoned commands.
  */
 #include <linux/dma-mapping.h>
 #include <linux/jiffies.h>
@@ -86,7 +86,7 @@ void vrdma_ctrl_init(struct vrdma_dev *dev)
 
 	spin_lock_init(&ctrl->lock);
 	INIT_LIST_HEAD(&ctrl->pending);
-	INIT_LIST_HEAD(&ctrl->zombies);
+	INIT_LIST_HEAD(&ctrl->abandoned);
 	init_waitqueue_head(&ctrl->room);
 	ctrl->limit = VRDMA_CMD_LIMIT;
 	ctrl->error = -EIO;
@@ -183,11 +183,11 @@ void vrdma_cmd_put(struct vrdma_cmd *cmd)
 }
 
 /* Called when the device was reset and its queues are deleted. */
-void vrdma_ctrl_free_zombies(struct vrdma_dev *dev)
+void vrdma_ctrl_free_abandoned(struct vrdma_dev *dev)
 {
 	struct vrdma_cmd *cmd, *next;
 
-	list_for_each_entry_safe(cmd, next, &dev->ctrl.zombies, node) {
+	list_for_each_entry_safe(cmd, next, &dev->ctrl.abandoned, node) {
 		list_del(&cmd->node);
 		vrdma_cmd_put(cmd);
 	}
@@ -206,7 +206,7 @@ static bool vrdma_ctrl_shut_locked(struct vrdma_dev *dev, int error)
 	WRITE_ONCE(dev->dead, true);
 	list_for_each_entry_safe(cmd, next, &ctrl->pending, node) {
 		cmd->state = VRDMA_CMD_ABANDONED;
-		list_move_tail(&cmd->node, &ctrl->zombies);
+		list_move_tail(&cmd->node, &ctrl->abandoned);
 		complete(&cmd->done);
 	}
 	wake_up_all(&ctrl->room);
@@ -323,6 +323,9 @@ void vrdma_ctrl_done(struct virtqueue *vq)
 	struct vrdma_ctrl *ctrl = &dev->ctrl;
 	unsigned long flags;
 
+	/* A device may interrupt while its queues are being opened. */
+	if (unlikely(!READ_ONCE(ctrl->vq)))
+		return;
 	spin_lock_irqsave(&ctrl->lock, flags);
 	/* One that polls enables the callback when it stops. */
 	if (ctrl->pollers)
@@ -427,7 +430,7 @@ static int vrdma_cmd_submit(struct vrdma_dev *dev, struct vrdma_cmd *cmd)
 		refcount_inc(&cmd->refs);
 		list_add_tail(&cmd->node, &ctrl->pending);
 		if (cmd->buf)
-			cmd->buf->lent = true;
+			cmd->buf->exposed = true;
 		cmd->poll = vrdma_ctrl_may_poll_locked(ctrl);
 		/* Before the device sees the command: no interrupt then. */
 		if (cmd->poll && !ctrl->pollers++)
@@ -492,7 +495,7 @@ static int vrdma_cmd_result(struct vrdma_dev *dev, struct vrdma_cmd *cmd)
 	ret = vrdma_status_to_errno(le32_to_cpu(hdr->status));
 	if (ret) {
 		if (cmd->buf)
-			cmd->buf->lent = false;
+			cmd->buf->exposed = false;
 		return ret;
 	}
 	if (cmd->used < cmd->rsp_min)

@@ -34,7 +34,7 @@ enum vrdma_cmd_state {
 /**
  * struct vrdma_cmd - one command
  * @refs:   one of the caller, one of the device while it has the command
- * @node:   on vrdma_ctrl.pending or .zombies, under vrdma_ctrl.lock
+ * @node:   on vrdma_ctrl.pending or .abandoned, under vrdma_ctrl.lock
  * @state:  under vrdma_ctrl.lock while the device has it
  * @done:   completed on the step to DONE or ABANDONED
  * @req:    request; memory of its own, may be vmalloc'ed
@@ -78,7 +78,7 @@ int vrdma_status_to_errno(u32 status);
 void vrdma_ctrl_init(struct vrdma_dev *dev);
 void vrdma_ctrl_done(struct virtqueue *vq);
 void vrdma_ctrl_shut(struct vrdma_dev *dev);
-void vrdma_ctrl_free_zombies(struct vrdma_dev *dev);
+void vrdma_ctrl_free_abandoned(struct vrdma_dev *dev);
 void vrdma_ctrl_check(struct vrdma_dev *dev);
 void vrdma_dev_kill(struct vrdma_dev *dev, int error, const char *why);
 

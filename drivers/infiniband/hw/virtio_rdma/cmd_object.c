@@ -98,7 +98,7 @@ int vrdma_cmd_reg_mr(struct vrdma_dev *dev, const struct vrdma_mr_params *p,
 		if (ret) {
 			vrdma_cmd_destroy(dev, VIRTIO_RDMA_CMD_DEREG_MR,
 					  keys->handle);
-			p->buf->lent = false;
+			p->buf->exposed = false;
 		}
 	}
 	return ret;
@@ -196,7 +196,7 @@ static void vrdma_ring_release(struct vrdma_dev *dev, struct vrdma_buf *buf,
 	if (!mem->handle)
 		return;
 	vrdma_cmd_destroy(dev, VIRTIO_RDMA_CMD_DESTROY_BUF, mem->handle);
-	buf->lent = false;
+	buf->exposed = false;
 }
 
 /*

@@ -101,7 +101,7 @@ static struct device *vrdma_pci_parent(struct virtio_device *vdev)
  * A function that was removed by surprise accesses no memory, and a reset would wait for it
  * without end.
  */
-static bool vrdma_is_gone(struct virtio_device *vdev)
+static bool vrdma_is_removed(struct virtio_device *vdev)
 {
 #ifdef CONFIG_PCI
 	struct device *parent = vrdma_pci_parent(vdev);
@@ -121,7 +121,7 @@ void vrdma_dev_halt(struct vrdma_dev *dev)
 {
 	if (dev->halted)
 		return;
-	if (!vrdma_is_gone(dev->vdev))
+	if (!vrdma_is_removed(dev->vdev))
 		virtio_reset_device(dev->vdev);
 	/* Not every transport's reset waits for callbacks that are running. */
 	virtio_synchronize_cbs(dev->vdev);
@@ -150,13 +150,13 @@ void vrdma_death_work(struct work_struct *work)
 
 	vrdma_dev_halt(dev);
 	/* Before the event, so that the provider finds the device dead when it gets the event. */
-	vrdma_status_tell_death(dev);
+	vrdma_status_clear_alive(dev);
 	/* Fails while the ib_device is not registered. */
 	if (ib_device_try_get(&dev->ibdev)) {
 		ib_dispatch_event(&event);
 		ib_device_put(&dev->ibdev);
 	}
-	vrdma_qps_tell_last_wqe(dev);
+	vrdma_qps_raise_last_wqe(dev);
 	vrdma_wake_user_cqs(dev);
 	/* Kernel users wait for the completions of their work requests. */
 	queue_work(dev->wq, &dev->flush_work);

@@ -291,17 +291,17 @@ int vrdma_req_notify_cq(struct ib_cq *ibcq, enum ib_cq_notify_flags flags)
  * and has something to poll.  The device's own record of fired events does not
  * count: the device may have died before the event was delivered.
  */
-static bool vrdma_cq_owes_event(struct vrdma_cq *cq)
+static bool vrdma_cq_needs_event(struct vrdma_cq *cq)
 {
-	bool owes;
+	bool needs;
 
 	spin_lock_irq(&cq->lock);
-	owes = cq->arm != cq->flush_fired &&
+	needs = cq->arm != cq->flush_fired &&
 	       (vrdma_cq_peek(cq, cq->consumer) || vrdma_cq_has_flush(cq));
-	if (owes)
+	if (needs)
 		cq->flush_fired = cq->arm;
 	spin_unlock_irq(&cq->lock);
-	return owes;
+	return needs;
 }
 
 /*
@@ -320,7 +320,7 @@ void vrdma_flush_work(struct work_struct *work)
 		cq = vrdma_cq_get(dev, cqn);
 		if (!cq)
 			continue;
-		if (!cq->user && vrdma_cq_owes_event(cq) &&
+		if (!cq->user && vrdma_cq_needs_event(cq) &&
 		    cq->ibcq.comp_handler)
 			cq->ibcq.comp_handler(&cq->ibcq, cq->ibcq.cq_context);
 		vrdma_cq_put(cq);

@@ -139,7 +139,7 @@ static int vrdma_modify_locked(struct vrdma_dev *dev, struct vrdma_qp *qp,
  * A halted device does not report that a QP in ERR takes no more receives of its
  * SRQ, but kernel users wait for that event before they destroy the QP.
  */
-static void vrdma_qp_tell_last_wqe(struct vrdma_dev *dev, struct vrdma_qp *qp)
+static void vrdma_qp_raise_last_wqe(struct vrdma_dev *dev, struct vrdma_qp *qp)
 {
 	struct ib_event event = {
 		.device = &dev->ibdev,
@@ -159,7 +159,7 @@ static void vrdma_qp_tell_last_wqe(struct vrdma_dev *dev, struct vrdma_qp *qp)
 }
 
 /* When the device was halted: for the QPs that are in ERR. */
-void vrdma_qps_tell_last_wqe(struct vrdma_dev *dev)
+void vrdma_qps_raise_last_wqe(struct vrdma_dev *dev)
 {
 	struct vrdma_qp *qp;
 	unsigned long qpn;
@@ -169,7 +169,7 @@ void vrdma_qps_tell_last_wqe(struct vrdma_dev *dev)
 		qp = vrdma_qp_get(dev, qpn);
 		if (!qp)
 			continue;
-		vrdma_qp_tell_last_wqe(dev, qp);
+		vrdma_qp_raise_last_wqe(dev, qp);
 		vrdma_qp_put(qp);
 	}
 }
@@ -187,7 +187,7 @@ int vrdma_modify_qp(struct ib_qp *ibqp, struct ib_qp_attr *attr, int mask,
 	ret = vrdma_modify_locked(dev, qp, attr, mask);
 	mutex_unlock(&qp->mutex);
 	if (!ret && (mask & IB_QP_STATE))
-		vrdma_qp_tell_last_wqe(dev, qp);
+		vrdma_qp_raise_last_wqe(dev, qp);
 	return ret;
 }
 

@@ -101,8 +101,8 @@ static int vrdma_srq_prepare_kernel(struct vrdma_dev *dev,
 }
 
 /* Stores the numbers of a new SRQ, or returns them to the process. */
-static int vrdma_srq_adopt(struct vrdma_srq *srq, u32 slot,
-			   struct ib_udata *udata)
+static int vrdma_srq_publish(struct vrdma_srq *srq, u32 slot,
+			     struct ib_udata *udata)
 {
 	struct virtio_rdma_create_srq_resp resp = {
 		.srqn = srq->srqn,
@@ -156,7 +156,7 @@ int vrdma_create_srq(struct ib_srq *ibsrq, struct ib_srq_init_attr *init,
 		vrdma_srq_free(dev, srq, false);
 		return ret;
 	}
-	ret = vrdma_srq_adopt(srq, slot, udata);
+	ret = vrdma_srq_publish(srq, slot, udata);
 	/* Last: from here on events find it. */
 	if (!ret)
 		ret = xa_insert_irq(&dev->srqs, srq->srqn, srq, GFP_KERNEL);

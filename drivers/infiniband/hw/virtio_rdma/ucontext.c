@@ -48,7 +48,7 @@ void vrdma_status_free(struct vrdma_dev *dev)
 }
 
 /* The device is halted. */
-void vrdma_status_tell_death(struct vrdma_dev *dev)
+void vrdma_status_clear_alive(struct vrdma_dev *dev)
 {
 	/* Orders the device's last writes before the store. */
 	smp_store_release(&dev->status->alive, 0);

@@ -213,6 +213,8 @@ static void vrdma_comp_done(struct virtqueue *vq)
 	struct vrdma_dev *dev = vq->vdev->priv;
 	struct vrdma_inq *q = &dev->compq[vq->index - VIRTIO_RDMA_VQ_COMP_BASE];
 
+	if (unlikely(!READ_ONCE(q->vq)))
+		return;
 	atomic64_inc(&dev->comp_irqs);
 	if (!vrdma_comp_run(q))
 		queue_work(dev->wq, &q->work);
@@ -347,6 +349,8 @@ static void vrdma_event_done(struct virtqueue *vq)
 {
 	struct vrdma_dev *dev = vq->vdev->priv;
 
+	if (unlikely(!READ_ONCE(dev->eventq.vq)))
+		return;
 	vrdma_inq_disable(&dev->eventq);
 	queue_work(dev->wq, &dev->event_work);
 }
@@ -415,15 +419,20 @@ int vrdma_vqs_open(struct vrdma_dev *dev, u32 num_comp)
 	ret = vrdma_find_vqs(dev->vdev, num, vqs, info, &affinity);
 	if (ret)
 		goto out;
-	dev->ctrl.vq = vqs[VIRTIO_RDMA_VQ_CONTROL];
-	dev->eventq.vq = vqs[VIRTIO_RDMA_VQ_EVENT];
+	/* The callbacks ignore interrupts that come before. */
+	WRITE_ONCE(dev->ctrl.vq, vqs[VIRTIO_RDMA_VQ_CONTROL]);
+	WRITE_ONCE(dev->eventq.vq, vqs[VIRTIO_RDMA_VQ_EVENT]);
 	dev->doorbell = vqs[VIRTIO_RDMA_VQ_DOORBELL];
 	for (i = 0; i < num_comp; i++)
-		dev->compq[i].vq = vqs[VIRTIO_RDMA_VQ_COMP_BASE + i];
+		WRITE_ONCE(dev->compq[i].vq,
+			   vqs[VIRTIO_RDMA_VQ_COMP_BASE + i]);
 	dev->dma_dev = vrdma_vq_dma_dev(dev->ctrl.vq);
 	ret = vrdma_ctrl_size(&dev->ctrl);
-	if (ret)
+	if (ret) {
 		dev->vdev->config->del_vqs(dev->vdev);
+		dev->ctrl.vq = NULL;
+		dev->eventq.vq = NULL;
+	}
 out:
 	kfree(vqs);
 	kfree(info);
@@ -481,7 +490,9 @@ void vrdma_vqs_close(struct vrdma_dev *dev)
 	for (i = 0; i < dev->num_comp; i++)
 		vrdma_vq_drain(dev->compq[i].vq);
 	dev->vdev->config->del_vqs(dev->vdev);
-	vrdma_ctrl_free_zombies(dev);
+	dev->ctrl.vq = NULL;
+	dev->eventq.vq = NULL;
+	vrdma_ctrl_free_abandoned(dev);
 	kfree(dev->eventq.bufs);
 	bitmap_free(dev->eventq.lost);
 	for (i = 0; i < dev->num_comp; i++) {

@@ -60,7 +60,7 @@ struct vrdma_dev;
  * @chunk_shift: log2 of a chunk's bytes
  * @num_chunks:  entries of @chunk and @dma
  * @len:         bytes
- * @lent:        the device may know the addresses: a command with them was
+ * @exposed:     the device may know the addresses: a command with them was
  *               submitted, and the device has neither refused it nor confirmed
  *               that it destroyed the object.  Under vrdma_ctrl.lock when a
  *               command is submitted, else under the owner's own serialisation
@@ -75,7 +75,7 @@ struct vrdma_buf {
 	u8 chunk_shift;
 	u32 num_chunks;
 	size_t len;
-	bool lent;
+	bool exposed;
 	struct list_head parked;
 };
 
@@ -85,7 +85,7 @@ struct vrdma_buf {
  * @lock:     protects all fields, vrdma_cmd.state and the step to
  *            vrdma_dev.dead; taken in interrupts
  * @pending:  commands that the device has
- * @zombies:  commands that were abandoned while the device had them; freed
+ * @abandoned: commands that were abandoned while the device had them; freed
  *            when the device is halted
  * @room:     woken when the device has returned a chain
  * @progress: time (jiffies) of the last answer, or when @pending became
@@ -102,7 +102,7 @@ struct vrdma_ctrl {
 	struct virtqueue *vq;
 	spinlock_t lock;		/* see above */
 	struct list_head pending;
-	struct list_head zombies;
+	struct list_head abandoned;
 	wait_queue_head_t room;
 	unsigned long progress;
 	unsigned long limit;
@@ -587,7 +587,7 @@ void vrdma_mmap_free(struct rdma_user_mmap_entry *entry);
 void vrdma_disassociate_ucontext(struct ib_ucontext *ibuc);
 int vrdma_status_alloc(struct vrdma_dev *dev);
 void vrdma_status_free(struct vrdma_dev *dev);
-void vrdma_status_tell_death(struct vrdma_dev *dev);
+void vrdma_status_clear_alive(struct vrdma_dev *dev);
 int vrdma_kctx_open(struct vrdma_dev *dev);
 void vrdma_kctx_close(struct vrdma_dev *dev);
 int vrdma_alloc_pd(struct ib_pd *ibpd, struct ib_udata *udata);
@@ -647,7 +647,7 @@ int vrdma_modify_qp(struct ib_qp *ibqp, struct ib_qp_attr *attr, int mask,
 		    struct ib_udata *udata);
 int vrdma_query_qp(struct ib_qp *ibqp, struct ib_qp_attr *attr, int mask,
 		   struct ib_qp_init_attr *init);
-void vrdma_qps_tell_last_wqe(struct vrdma_dev *dev);
+void vrdma_qps_raise_last_wqe(struct vrdma_dev *dev);
 
 /* srq.c */
 int vrdma_create_srq(struct ib_srq *ibsrq, struct ib_srq_init_attr *init,
