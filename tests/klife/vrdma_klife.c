@@ -41,6 +41,25 @@ static struct kretprobe kl_probe = {
 	.maxactive = 16,
 };
 
+/*
+ * A system restores its devices while freezable workqueues, such as the driver's that probes
+ * the device again, are frozen.  Here they are not, so the lock of the virtio device, which
+ * that work takes first, holds it back.
+ */
+static int kl_restore(struct device *dev, int (*fn)(struct device *dev))
+{
+	struct device *vdev = device_find_any_child(dev);
+	int ret;
+
+	if (!vdev)
+		return -ENODEV;
+	device_lock(vdev);
+	ret = fn(dev);
+	device_unlock(vdev);
+	put_device(vdev);
+	return ret;
+}
+
 /* Calls the function of the action. */
 static int kl_act(struct device *dev)
 {
@@ -55,7 +74,7 @@ static int kl_act(struct device *dev)
 	if (!fn)
 		return -EINVAL;
 	device_lock(dev);
-	ret = fn(dev);
+	ret = fn == pm->restore ? kl_restore(dev, fn) : fn(dev);
 	device_unlock(dev);
 	pr_info("%s: %d\n", action, ret);
 	return ret;
