@@ -148,6 +148,7 @@ static int vring_addr_error(struct vrd_error *err, const char *what, uint64_t ad
 int vu_set_vring_addr(struct vrdmad_session *s, struct vu_message *msg, struct vrd_error *err)
 {
 	const struct vu_vring_addr *a = &msg->payload.addr;
+	uint64_t desc, avail, used;
 	struct vrdmad_vring *v;
 	int ret;
 
@@ -159,14 +160,18 @@ int vu_set_vring_addr(struct vrdmad_session *s, struct vu_message *msg, struct v
 	if (!v->num)
 		return vu_fail(err, -EINVAL, "queue %u has no size yet", a->index);
 	/* Sizes from the virtio specification, including the event index words. */
-	if (vu_translate(s, a->desc, 16ULL * v->num, &v->desc) < 0)
+	if (vu_translate(s, a->desc, 16ULL * v->num, &desc) < 0)
 		return vring_addr_error(err, "descriptor table", a->desc);
-	if (vu_translate(s, a->avail, 6 + 2ULL * v->num, &v->avail) < 0)
+	if (vu_translate(s, a->avail, 6 + 2ULL * v->num, &avail) < 0)
 		return vring_addr_error(err, "available ring", a->avail);
-	if (vu_translate(s, a->used, 6 + 8ULL * v->num, &v->used) < 0)
+	if (vu_translate(s, a->used, 6 + 8ULL * v->num, &used) < 0)
 		return vring_addr_error(err, "used ring", a->used);
-	if (v->desc & 15 || v->avail & 1 || v->used & 3)
+	if (desc & 15 || avail & 1 || used & 3)
 		return vu_fail(err, -EINVAL, "queue %u is not aligned", a->index);
+	/* A refused message leaves the earlier addresses as they were. */
+	v->desc = desc;
+	v->avail = avail;
+	v->used = used;
 	v->has_addr = true;
 	return 0;
 }

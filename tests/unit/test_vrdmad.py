@@ -246,6 +246,30 @@ def like_uml(daemon):
     return None
 
 
+def refused_addresses(daemon):
+    """A refused SET_VRING_ADDR leaves the addresses of the ring as they were."""
+    with Client(daemon.paths[0]) as c:
+        c.negotiate()
+        c.add_memory()
+        at = vu.USER_BASE
+
+        def addr(desc, used, avail):
+            return struct.pack("<IIQQQQ", 0, 0, desc, used, avail, 0)
+
+        c.must(vu.SET_VRING_NUM, state(0, 64))
+        c.must(vu.SET_VRING_ADDR, addr(at, at + 4096, at + 2048))
+        for desc, used, avail in ((at + 8, at + 4096, at + 2048), (at, at + 4097, at + 2048),
+                                  (at, at + 4096, at + 2049)):
+            if c.tell(vu.SET_VRING_ADDR, addr(desc, used, avail)) == 0:
+                return "misaligned addresses were accepted"
+            c.must(vu.SET_VRING_ENABLE, state(0, 1))
+            kick = c.keep(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
+            if c.tell(vu.SET_VRING_KICK, u64(0), [kick]):
+                return "the ring does not start at its valid addresses"
+            c.stop_vring(0)
+    return None
+
+
 def memory_slots(daemon):
     """Up to the limit, one too many, removed in another order, added again."""
     page = 4096
@@ -780,78 +804,6 @@ def no_descriptors(binary):
     return ", ".join(wrong) or daemon.stop()
 
 
-def shrinking_memory(binary):
-    """If memory vanishes, only the device of that guest is lost."""
-    daemon = Daemon(binary, ["vm0,unsealed=on", "vm1"])
-    if not daemon.ready:
-        return "not ready: " + daemon.log()
-    with Client(daemon.paths[1]) as other:
-        other.start()
-        for _ in range(3):
-            with Client(daemon.paths[0]) as c:
-                c.negotiate()
-                memory = c.keep(vu.memfd(seals=0))
-                c.must(vu.ADD_MEM_REG, u64(0) + vu.region(), [memory])
-                kicks = []
-                for i in range(3):
-                    kicks.append(c.start_vring(i)[0])
-                os.ftruncate(memory, 0)
-                for kick in kicks:
-                    os.eventfd_write(kick, 1)
-                if not c.closed():
-                    return "the connection stays open"
-        other.ask_u64(vu.GET_FEATURES)
-    with Client(daemon.paths[0]) as c:
-        c.negotiate()
-    return daemon.stop()
-
-
-def huge_memfd(size=2 << 20):
-    fd = os.memfd_create("huge", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING | os.MFD_HUGETLB)
-    os.ftruncate(fd, size)
-    fcntl.fcntl(fd, vu.F_ADD_SEALS, vu.F_SEAL_SHRINK)
-    return fd
-
-
-def huge_pages(binary):
-    """Regions that are parts of huge pages, which are missing as well: nothing of them stays
-    mapped, and an access only loses the device of their guest."""
-    try:
-        os.close(huge_memfd())
-    except OSError:
-        return None
-    daemon = Daemon(binary, ["vm0", "vm1"])
-    if not daemon.ready:
-        return "not ready: " + daemon.log()
-    with Client(daemon.paths[1]) as other:
-        other.start()
-        with Client(daemon.paths[0]) as c:
-            c.negotiate()
-            maps = daemon.num_maps()
-            for _ in range(100):
-                fds = [huge_memfd() for _ in range(8)]
-                c.must(vu.SET_MEM_TABLE, vu.mem_table(*[
-                    vu.region((k + 1) << 20, 4096, vu.USER_BASE + (k << 20))
-                    for k in range(8)]), fds)
-                for fd in fds:
-                    os.close(fd)
-            if daemon.num_maps() > maps + 40:
-                return f"mappings: {maps} before, {daemon.num_maps()} after"
-        for size in (8192, 1 << 20, (2 << 20) - 4096, 2 << 20):
-            with Client(daemon.paths[0]) as c:
-                c.negotiate()
-                c.must(vu.SET_MEM_TABLE, vu.mem_table(vu.region(size=size)),
-                       [c.keep(huge_memfd())])
-                try:
-                    c.start_vring(0)
-                except Closed:
-                    pass
-                if daemon.proc.poll() is not None:
-                    return f"it died of a region of {size} bytes"
-        other.ask_u64(vu.GET_FEATURES)
-    return daemon.stop()
-
-
 # ---- the service -----------------------------------------------------------------
 
 def statistics(binary, daemon):
@@ -903,12 +855,7 @@ def idle_cpu(daemon):
 
 def sandboxed(binary):
     """The plain build with its filter and as another user: everything still works."""
-    plain = binary if os.environ.get("VRDMAD") else \
-        os.path.join(vu.TOP, "build", "vrdmad", "vrdmad")
-    if plain != binary:
-        subprocess.run(["make", "--no-print-directory", "-C",
-                        os.path.join(vu.TOP, "qemu-device"), "vrdmad"], check=True,
-                       stdout=sys.stderr)
+    plain = vu.build_plain_daemon(binary)
     with tempfile.TemporaryDirectory(prefix="vrdmad-") as folder:
         options = ["--stats-socket", os.path.join(folder, "stats"), "--socket-mode", "0660",
                    "--pollers", "2"]
@@ -965,6 +912,7 @@ def main():
             stalled.close()
             tap.run("as QEMU: start, pause, resume, reset", like_qemu, daemon)
             tap.run("as UML: enable, disable, set up again", like_uml, daemon)
+            tap.run("refused ring addresses change nothing", refused_addresses, daemon)
             tap.run("memory regions one by one", memory_slots, daemon)
             tap.run("a second client is refused", second_client, daemon)
             tap.run("malformed messages are refused", malformed, daemon)
@@ -981,8 +929,6 @@ def main():
         tap.ok(not any(os.path.exists(p) for p in daemon.paths), "its sockets are gone")
     tap.run("descriptors that block hold nobody up", blocking_descriptors, binary)
     tap.run("a full table of descriptors costs only those who need one", no_descriptors, binary)
-    tap.run("huge pages that are not there", huge_pages, binary)
-    tap.run("memory that shrinks costs its own guest the device", shrinking_memory, binary)
     tap.run("sandboxed, as another user, without capabilities", sandboxed, binary)
     return tap.done()
 
