@@ -256,9 +256,10 @@ static VRD_INLINE bool run_qp(struct vrd_poller *poller, struct vrd_qp *qp, bool
 	qp->sched.head = qp->sq.head;
 	/*
 	 * The ring was empty at this index, which may be newer than the one that the hot list
-	 * saw.  If a guest moves the index back, that counts as a change.
+	 * saw.  If a guest moves the index back, that counts as a change.  A ring with an
+	 * impossible index is not read any more: only a change of that index counts.
 	 */
-	if (run == VRD_RUN_IDLE && !qp->sched.looked && qp->sched.hot >= 0)
+	if (run == VRD_RUN_IDLE && !qp->sched.looked && !qp->sq.broken && qp->sched.hot >= 0)
 		poller->hot[qp->sched.hot].seen = qp->sq.tail;
 	/* Receives have been written before the responder's lock was released. */
 	vrd_cq_flush_sends(poller);

@@ -6,6 +6,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "guest.h"
 #include "objects.h"
@@ -97,6 +98,21 @@ static void test_wrap(void)
 	close_pair(&sa, &sb);
 }
 
+/* True if the poller stops turning, as it does when no guest gives it work. */
+static bool poller_sleeps(void)
+{
+	uint64_t before, now = guest_engine_stat(engine, "poller_turns");
+
+	for (unsigned int i = 0; i < 200; i++) {
+		before = now;
+		usleep(20000);
+		now = guest_engine_stat(engine, "poller_turns");
+		if (now == before)
+			return true;
+	}
+	return false;
+}
+
 static void test_bad_producer(void)
 {
 	static const uint32_t ahead[] = { 129, 1000, 0x7fffffff, 0x80000000, 0xffffffff };
@@ -116,6 +132,10 @@ static void test_bad_producer(void)
 		ok(next_status(&sa.cq) == VIRTIO_RDMA_WC_LOC_QP_OP_ERR &&
 		   guest_qp_state(&sa.qp) == VIRTIO_RDMA_QPS_ERR,
 		   "a producer %#x ahead ends in LOC_QP_OP_ERR and ERR", ahead[i]);
+		ok(poller_sleeps(), "  the poller sleeps");
+		sa.qp.sq.producer++;
+		guest_ring_sq(&sa.qp);
+		ok(poller_sleeps(), "  also after a change of the index");
 
 		guest_post_rdma(&other_a, VIRTIO_RDMA_WR_RDMA_WRITE, SIGNALED, sa.mem, 64,
 				sa.mr.lkey, guest_addr(b, sb.mem), sb.mr.rkey);
