@@ -12,6 +12,7 @@
 #include "end.h"
 #include "gid.h"
 #include "mem.h"
+#include "fastreg.h"
 #include "poller.h"
 
 /* Identification in the response to QUERY_DEVICE. */
@@ -86,6 +87,12 @@ int vrd_cmd_query_device(struct vrd_cmd *cmd)
 		rsp->max_srq = htole32(l->max_srq);
 		rsp->max_srq_wr = htole32(l->max_qp_wr);
 		rsp->max_srq_sge = htole32(l->max_sge);
+	}
+	if (vrd_device_has(dev, VIRTIO_RDMA_F_MEM_MGT)) {
+		rsp->max_fast_reg_pages = htole32(VRD_FAST_ENTRIES);
+		/* The bits from MIN to MAX. */
+		rsp->page_sizes = htole64((2ULL << VRD_FAST_PAGE_SHIFT_MAX) -
+					  (1ULL << VRD_FAST_PAGE_SHIFT_MIN));
 	}
 	rsp->max_qp_rd_atom = htole32(min32(caps.max_qp_rd_atom, UINT8_MAX));
 	rsp->max_qp_init_rd_atom = htole32(min32(caps.max_qp_init_rd_atom, UINT8_MAX));

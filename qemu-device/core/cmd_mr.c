@@ -197,6 +197,20 @@ int vrd_cmd_reg_dma_mr(struct vrd_cmd *cmd)
 	return go_on(cmd, mr, ret);
 }
 
+int vrd_cmd_alloc_mr(struct vrd_cmd *cmd)
+{
+	const struct virtio_rdma_alloc_mr_req *req = cmd->req;
+	struct vrd_mr *mr = NULL;
+	struct vrd_pd *pd;
+	int ret;
+
+	pd = vrd_table_find(&cmd->dev->pds, le32toh(req->pd));
+	if (!pd)
+		return -ENOENT;
+	ret = vrd_mr_alloc(pd, le32toh(req->max_entries), &mr);
+	return go_on(cmd, mr, ret);
+}
+
 int vrd_cmd_dereg_mr(struct vrd_cmd *cmd)
 {
 	const struct virtio_rdma_destroy_req *req = cmd->req;

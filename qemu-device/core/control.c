@@ -77,6 +77,10 @@ static const struct vrd_command commands[] = {
 	[VIRTIO_RDMA_CMD_DEREG_MR] = {
 		"DEREG_MR", PLAIN(destroy_req, rsp_hdr), vrd_cmd_dereg_mr
 	},
+	[VIRTIO_RDMA_CMD_ALLOC_MR] = {
+		"ALLOC_MR", PLAIN(alloc_mr_req, reg_mr_rsp), vrd_cmd_alloc_mr,
+		VRD_F(MEM_MGT)
+	},
 	[VIRTIO_RDMA_CMD_CREATE_CQ] = {
 		"CREATE_CQ", EXTENTS(create_cq_req, buf.num_extents, create_cq_rsp), vrd_cmd_create_cq
 	},

@@ -360,6 +360,7 @@ int vrd_device_set_features(struct vrd_device *dev, uint64_t features, struct vr
 	} else {
 		dev->features = features;
 		dev->atomics = features & VRD_F(ATOMIC);
+		dev->mem_mgt = features & VRD_F(MEM_MGT);
 	}
 	vrd_device_unlock(dev);
 	return ret;

@@ -51,6 +51,44 @@ static uint32_t find_run(const struct vrd_mr *mr, uint64_t page, uint32_t cursor
 	return lo;
 }
 
+/* The same for the entries of a fast-registered region, and the byte at @off. */
+static uint32_t find_entry(const struct vrd_mr *mr, uint64_t off, uint32_t cursor)
+{
+	uint32_t lo = 0, hi = mr->num_entries;
+
+	for (unsigned int i = 0; i < 2 && cursor < mr->num_entries; i++, cursor++)
+		if (off >= mr->entries[cursor].offset && off < mr->entries[cursor + 1].offset)
+			return cursor;
+	while (hi - lo > 1) {
+		uint32_t mid = lo + (hi - lo) / 2;
+
+		if (mr->entries[mid].offset <= off)
+			lo = mid;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
+/* @off is within the region. */
+static void *at_entry(const struct vrd_device *dev, const struct vrd_mr *mr, uint64_t off,
+		      uint64_t length, bool write, uint64_t *run, uint32_t *cursor)
+{
+	const struct vrd_mr_entry *e;
+	uint64_t have;
+
+	*cursor = find_entry(mr, off, *cursor);
+	e = &mr->entries[*cursor];
+	have = e[1].offset - off;
+	if (have > length)
+		have = length;
+	off -= e->offset;
+	if (!e->hva)
+		return vrd_mem_at(dev->mem, e->addr + off, have, write, run);
+	*run = have;
+	return e->hva + off;
+}
+
 void *vrd_mr_at_cursor(struct vrd_device *dev, const struct vrd_mr *mr, uint64_t addr,
 		       uint64_t length, bool write, uint64_t *run, uint32_t *cursor)
 {
@@ -68,6 +106,8 @@ void *vrd_mr_at_cursor(struct vrd_device *dev, const struct vrd_mr *mr, uint64_t
 		*run = length;
 		return mr->linear + off;
 	}
+	if (mr->entries)
+		return at_entry(dev, mr, off, length, write, run, cursor);
 
 	off += mr->iova & (PAGE_SIZE - 1);
 	*cursor = find_run(mr, off >> PAGE_SHIFT, *cursor);

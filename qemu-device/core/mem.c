@@ -234,6 +234,20 @@ const struct vrd_mem_slot *vrd_mem_slot_at(const struct vrd_mem *mem, uint64_t a
 	return find(mem, addr);
 }
 
+uint8_t *vrd_mem_in_slot(const struct vrd_mem *mem, const struct vrd_mem_slot **slot,
+			 uint64_t addr, uint64_t len, bool write)
+{
+	const struct vrd_mem_slot *s = *slot;
+
+	if (!s || addr - s->addr >= s->size) {
+		s = find(mem, addr);
+		*slot = s;
+	}
+	if (!s || len > s->size - (addr - s->addr) || (s->readonly && write))
+		return NULL;
+	return s->host + (addr - s->addr);
+}
+
 void *vrd_mem_at(const struct vrd_mem *mem, uint64_t addr, uint64_t len, bool write, uint64_t *run)
 {
 	const struct vrd_mem_slot *s = find(mem, addr);

@@ -79,6 +79,13 @@ void *vrd_mem_range(const struct vrd_mem *mem, uint64_t addr, uint64_t len, bool
 /* The region that contains @addr, or NULL. */
 const struct vrd_mem_slot *vrd_mem_slot_at(const struct vrd_mem *mem, uint64_t addr);
 
+/*
+ * Hva of @addr if all of @len lies in one region, else NULL.  *@slot, NULL at first, is the
+ * region of the last call, in which the next range probably lies as well.
+ */
+uint8_t *vrd_mem_in_slot(const struct vrd_mem *mem, const struct vrd_mem_slot **slot,
+			 uint64_t addr, uint64_t len, bool write);
+
 /* True if [addr, addr + len) is RAM, in any number of regions. */
 bool vrd_mem_covers(const struct vrd_mem *mem, uint64_t addr, uint64_t len, bool write);
 

@@ -18,6 +18,7 @@
 
 #include "transport.h"
 #include "end.h"
+#include "fastreg.h"
 #include "mem.h"
 #include "mr.h"
 #include "path.h"
@@ -37,7 +38,7 @@
 #define ACCESS_SUPPORTED	(VIRTIO_RDMA_ACCESS_LOCAL_WRITE | VIRTIO_RDMA_ACCESS_REMOTE_WRITE | \
 				 VIRTIO_RDMA_ACCESS_REMOTE_READ | VIRTIO_RDMA_ACCESS_REMOTE_ATOMIC)
 
-static int check_access(uint32_t access)
+int vrd_mr_check_access(uint32_t access)
 {
 	if (access & ~(uint32_t)ACCESS_SUPPORTED)
 		return -EOPNOTSUPP;
@@ -82,7 +83,8 @@ static int mr_take_key(struct vrd_device *dev, struct vrd_mr *mr)
 		if (ret)
 			return ret;
 		/* Handle 0 is reserved: it means none. */
-		if (!vrd_key_index(key) || key == VIRTIO_RDMA_LOCAL_DMA_LKEY)
+		if (!vrd_key_index(key) ||
+		    vrd_key_index(key) == vrd_key_index(VIRTIO_RDMA_LOCAL_DMA_LKEY))
 			continue;
 		ret = vrd_table_claim(&dev->mrs, vrd_key_index(key));
 		if (ret == -EEXIST)
@@ -174,7 +176,10 @@ static int publish_host_keys(struct vrd_device *dev, struct vrd_mr *mr)
  */
 static void mr_unpublish(struct vrd_device *dev, struct vrd_mr *mr)
 {
-	vrd_table_unpublish(&dev->mrs, mr->index);
+	if (mr->fast)
+		vrd_fast_take_out(dev, mr->fast);
+	else
+		vrd_table_unpublish(&dev->mrs, mr->index);
 	if (mr->host_lkey.mr)
 		vrd_table_unpublish(&dev->lkeys, mr->host_lkey.number);
 	if (mr->host_rkey.mr)
@@ -192,6 +197,8 @@ static void mr_free(struct vrd_device *dev, struct vrd_mr *mr)
 	release_host_key(&dev->lkeys, &mr->host_lkey);
 	vrd_table_release(&dev->mrs, mr->index);
 	vrd_end_unuse(dev, &mr->pd->end, &mr->pd->users);
+	if (mr->fast)
+		vrd_fast_free(mr->fast);
 	free(mr->runs);
 	free(mr);
 }
@@ -221,22 +228,6 @@ static void mr_end_runs(struct vrd_mr *mr)
 	mr->max_runs = mr->num_runs;
 }
 
-/* The hva of @len bytes of one slot of the table, or NULL.  @*slot is the last result. */
-static uint8_t *hva_of(const struct vrd_mem *mem, const struct vrd_mem_slot **slot, uint64_t addr,
-		       uint64_t len, bool write)
-{
-	const struct vrd_mem_slot *s = *slot;
-
-	/* Most runs of a region lie in the same slot of the table. */
-	if (!s || addr - s->addr >= s->size) {
-		s = vrd_mem_slot_at(mem, addr);
-		*slot = s;
-	}
-	if (!s || len > s->size - (addr - s->addr) || (s->readonly && write))
-		return NULL;
-	return s->host + (addr - s->addr);
-}
-
 static void set_linear(struct vrd_mr *mr)
 {
 	mr->linear = NULL;
@@ -250,7 +241,7 @@ static void set_linear(struct vrd_mr *mr)
  */
 static int mr_complete(struct vrd_device *dev, struct vrd_mr *mr)
 {
-	if (!mr->dma) {
+	if (mr->runs) {
 		mr_end_runs(mr);
 		if (mr->generation != dev->mem_generation)
 			vrd_mr_retranslate(dev, mr, true);
@@ -390,7 +381,7 @@ static int mr_fill(struct vrd_device *dev, struct vrd_mr *mr, const struct vrd_e
 	for (i = 0; i < x->num; i++) {
 		addr = le64toh(x->ext[i].addr);
 		len = (uint64_t)le32toh(x->ext[i].pages) << PAGE_SHIFT;
-		hva = hva_of(dev->mem, &slot, addr, len, write);
+		hva = vrd_mem_in_slot(dev->mem, &slot, addr, len, write);
 		if (!hva && !vrd_mem_covers(dev->mem, addr, len, write))
 			return -EFAULT;
 		mr_add_pages(mr, (uint32_t)(addr >> PAGE_SHIFT), (uint32_t)(len >> PAGE_SHIFT),
@@ -408,7 +399,7 @@ int vrd_mr_reg(struct vrd_pd *pd, uint32_t access, uint64_t iova, uint64_t lengt
 	uint64_t max;
 	int ret;
 
-	ret = check_access(access);
+	ret = vrd_mr_check_access(access);
 	if (ret)
 		return ret;
 	max = dev->limits.max_mr_size < caps.max_mr_size ? dev->limits.max_mr_size :
@@ -495,7 +486,7 @@ int vrd_mr_reg_dma(struct vrd_pd *pd, uint32_t access, struct vrd_mr **out)
 	struct vrd_mr *mr;
 	int ret;
 
-	ret = check_access(access);
+	ret = vrd_mr_check_access(access);
 	if (ret)
 		return ret;
 	if (!pd->ctx->kernel)
@@ -508,6 +499,43 @@ int vrd_mr_reg_dma(struct vrd_pd *pd, uint32_t access, struct vrd_mr **out)
 	count_bytes(dev, 0, 1);
 	*out = mr;
 	return mr_complete(dev, mr);
+}
+
+int vrd_mr_alloc(struct vrd_pd *pd, uint32_t max_entries, struct vrd_mr **out)
+{
+	struct vrd_device *dev = pd->ctx->dev;
+	uint64_t bytes = (uint64_t)max_entries << PAGE_SHIFT;
+	struct vrd_mr *mr;
+	int ret;
+
+	if (!pd->ctx->kernel)
+		return -EPERM;
+	if (!max_entries || max_entries > VRD_FAST_ENTRIES)
+		return -EINVAL;
+	/* Bindings take memory of the host as well, so they count as if they had pages. */
+	if (bytes > dev->limits.max_mr_bytes ||
+	    atomic_load(&dev->mr_bytes) > dev->limits.max_mr_bytes - bytes)
+		return -ENOMEM;
+	ret = mr_new(pd, 0, &mr);
+	if (ret)
+		return ret;
+	/* No lookup finds the owner: bindings have the keys. */
+	mr->key = 0;
+	mr->num_pages = max_entries;
+	count_bytes(dev, (int64_t)bytes, 0);
+	ret = vrd_fast_init(mr, max_entries);
+	if (ret) {
+		mr_free(dev, mr);
+		return ret;
+	}
+	*out = mr;
+	return mr_complete(dev, mr);
+}
+
+/* The object that has the handle: dev->mrs may contain its binding (fastreg.h). */
+static struct vrd_mr *owner_of(struct vrd_mr *mr)
+{
+	return mr->fast ? mr->fast->owner : mr;
 }
 
 int vrd_mr_take_out(struct vrd_device *dev, uint32_t handle, struct vrd_mr **out)
@@ -523,6 +551,7 @@ int vrd_mr_take_out(struct vrd_device *dev, uint32_t handle, struct vrd_mr **out
 	mr = vrd_table_find(&dev->mrs, handle);
 	if (!mr)
 		return -ENOENT;
+	mr = owner_of(mr);
 	mr_unpublish(dev, mr);
 	/* Wait for copies that use the region: no byte is moved after the reply. */
 	mr->end = (struct vrd_end){
@@ -544,6 +573,7 @@ void vrd_mr_dereg_all(struct vrd_device *dev)
 		mr_free(dev, mr);
 	}
 	for (pos = 0; (mr = vrd_table_next(&dev->mrs, &pos));) {
+		mr = owner_of(mr);
 		mr_unpublish(dev, mr);
 		/* vrd_end_gathered() waits for the grace period, also if there are workers. */
 		mr->end = (struct vrd_end){ .release = end_release, .free = end_free };
@@ -557,6 +587,10 @@ void vrd_mr_retranslate(struct vrd_device *dev, struct vrd_mr *mr, bool all)
 	const struct vrd_mem_slot *slot = NULL;
 	struct vrd_mr_run *r;
 
+	if (mr->entries) {
+		vrd_fast_retranslate(dev, mr);
+		return;
+	}
 	mr->linear = NULL;
 	if (mr->dma || mr->filled < mr->num_pages)
 		return;
@@ -565,7 +599,7 @@ void vrd_mr_retranslate(struct vrd_device *dev, struct vrd_mr *mr, bool all)
 		uint64_t len = (uint64_t)(r[1].page - r->page) << PAGE_SHIFT;
 
 		if (all || vrd_mem_changed(dev->mem, addr, len))
-			r->hva = hva_of(dev->mem, &slot, addr, len, needs_write(mr));
+			r->hva = vrd_mem_in_slot(dev->mem, &slot, addr, len, needs_write(mr));
 	}
 	set_linear(mr);
 }

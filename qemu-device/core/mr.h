@@ -76,6 +76,10 @@ int vrd_mr_reg(struct vrd_pd *pd, uint32_t access, uint64_t iova, uint64_t lengt
 int vrd_mr_reg_more(struct vrd_device *dev, uint32_t handle, const struct vrd_extents *x,
 		    struct vrd_mr **mr);
 int vrd_mr_reg_dma(struct vrd_pd *pd, uint32_t access, struct vrd_mr **mr);
+/* A region for REG_MR work requests (fastreg.h), with lists of up to @max_entries. */
+int vrd_mr_alloc(struct vrd_pd *pd, uint32_t max_entries, struct vrd_mr **mr);
+/* 0, -EOPNOTSUPP or -EINVAL; any thread. */
+int vrd_mr_check_access(uint32_t access);
 int vrd_mr_reg_slow(struct vrd_mr *mr);
 /*
  * 0: lookups find the region from now on.  ENDS: the transport registered it, but it cannot

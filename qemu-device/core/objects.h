@@ -131,7 +131,20 @@ struct vrd_mr_run {
 					 * the current memory table; else NULL: look up each part */
 };
 
-/* Does not change while it is in dev->mrs, except for @linear and the hvas of @runs (quiesce). */
+/*
+ * A piece of a fast-registered region, contiguous in DMA addresses.  It ends where the next
+ * one begins; the last one is followed by a terminating entry whose @offset is the length.
+ */
+struct vrd_mr_entry {
+	uint64_t offset;		/* bytes from the region's first one */
+	uint64_t addr;			/* DMA address */
+	uint8_t *hva;			/* as in struct vrd_mr_run */
+};
+
+/*
+ * Does not change while it is in dev->mrs, except for @linear and the hvas of @runs and
+ * @entries (quiesce).
+ */
 struct vrd_mr {
 	uint32_t index;			/* handle, 24 bits: upper bits of the keys */
 	uint32_t key;			/* the key by which vrd_mr_find() finds it; 0: it is
@@ -143,6 +156,9 @@ struct vrd_mr {
 	uint64_t iova;
 	uint64_t length;
 	uint8_t *linear;		/* hva of @iova if the region is one run with an hva */
+	struct vrd_fast *fast;		/* of ALLOC_MR: fastreg.h; else NULL */
+	struct vrd_mr_entry *entries;	/* of REG_MR, in place of @runs; else NULL */
+	uint32_t num_entries;
 	struct vrd_mr_run *runs;
 	uint32_t num_runs, max_runs;	/* max_runs: allocated entries without the terminating
 					 * one */
@@ -341,6 +357,7 @@ struct vrd_device {
 	uint64_t offered;		/* virtio feature bits; constant */
 	uint64_t features;		/* features that the driver accepted */
 	bool atomics;			/* VIRTIO_RDMA_F_ATOMIC was accepted */
+	bool mem_mgt;			/* VIRTIO_RDMA_F_MEM_MGT was accepted */
 	uint32_t max_msg_sz;		/* limit of the transports; longer requests fail */
 	bool initialised;		/* INIT has been executed */
 	bool running;			/* the control queue is started */

@@ -37,8 +37,9 @@ uint64_t vrd_grace_begin(struct vrd_engine *engine)
 	return period;
 }
 
-/* The newest grace period that is over. */
-static uint64_t newest_passed(const struct vrd_engine *engine)
+/* The newest grace period that all pollers but @except (or NULL) have passed. */
+static uint64_t newest_passed_except(const struct vrd_engine *engine,
+				     const struct vrd_poller *except)
 {
 	uint64_t newest = VRD_GRACE_OFFLINE;
 
@@ -46,15 +47,30 @@ static uint64_t newest_passed(const struct vrd_engine *engine)
 		uint64_t passed = atomic_load_explicit(&engine->pollers[i].passed,
 						       memory_order_acquire);
 
-		if (passed < newest)
+		if (passed < newest && &engine->pollers[i] != except)
 			newest = passed;
 	}
 	return newest;
 }
 
+static uint64_t newest_passed(const struct vrd_engine *engine)
+{
+	return newest_passed_except(engine, NULL);
+}
+
 bool vrd_grace_passed(const struct vrd_engine *engine, uint64_t period)
 {
 	return newest_passed(engine) >= period;
+}
+
+bool vrd_grace_passed_elsewhere(const struct vrd_poller *self, uint64_t period)
+{
+	for (unsigned int i = 0; i < SOON_SPINS; i++) {
+		if (newest_passed_except(self->engine, self) >= period)
+			return true;
+		vrd_cpu_relax();
+	}
+	return false;
 }
 
 bool vrd_grace_soon(struct vrd_engine *engine)

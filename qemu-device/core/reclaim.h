@@ -49,6 +49,11 @@ void vrd_engine_barrier(struct vrd_engine *engine);
 uint64_t vrd_grace_begin(struct vrd_engine *engine);
 bool vrd_grace_passed(const struct vrd_engine *engine, uint64_t period);
 /*
+ * For @self, a poller in a turn: true if all other pollers have passed the grace period, or
+ * do so within about a microsecond.
+ */
+bool vrd_grace_passed_elsewhere(const struct vrd_poller *self, uint64_t period);
+/*
  * True if a grace period that begins now is over within about a microsecond, as it is if the
  * pollers sleep or have no work.  A deferred callback would then cost more.
  */

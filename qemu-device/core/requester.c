@@ -5,6 +5,8 @@
  * In a wait without a limit, a timer with growing intervals of up to a second tries the
  * request again, in case the event that ends the wait is missed.
  */
+#include <errno.h>
+
 #include "requester.h"
 
 #define NS_PER_MS		1000000ULL
@@ -145,6 +147,39 @@ void vrd_req_wait_end(struct vrd_req *req)
 	req->wait = VRD_REQ_WAIT_NONE;
 	req->rnr_tries = 0;
 	req->retries = 0;
+	req->invalidated = false;
+}
+
+static bool local_inv(struct vrd_req *req, const struct vrd_wr *wr, uint8_t *status)
+{
+	if (!req->invalidated) {
+		if (!vrd_fast_invalidate(req->qp, wr->req.imm, &req->inv_period)) {
+			*status = VIRTIO_RDMA_WC_MW_BIND_ERR;
+			return true;
+		}
+		req->invalidated = true;
+	}
+	/* After the completion no byte is moved. */
+	if (!vrd_grace_passed_elsewhere(req->qp->poller, req->inv_period))
+		return false;
+	req->invalidated = false;
+	*status = VIRTIO_RDMA_WC_SUCCESS;
+	return true;
+}
+
+bool vrd_req_run_local(struct vrd_req *req, const struct vrd_wr *wr, uint8_t *status)
+{
+	int ret;
+
+	if (wr->req.opcode == VIRTIO_RDMA_WR_LOCAL_INV)
+		return local_inv(req, wr, status);
+	ret = vrd_fast_register(req->qp, &wr->reg);
+	if (ret == -ENOMEM) {
+		vrd_req_wait_memory(req);
+		return false;
+	}
+	*status = ret ? VIRTIO_RDMA_WC_MW_BIND_ERR : VIRTIO_RDMA_WC_SUCCESS;
+	return true;
 }
 
 void vrd_req_failed(struct vrd_req *req, const struct vrd_wr *wr, uint8_t status)

@@ -34,6 +34,9 @@ struct vrd_req {
 	uint8_t rnr_tries, retries;	/* of the request at sq.head */
 	bool drain_raised;		/* SQD: SQ_DRAINED was raised, or the driver did not ask
 					 * for it */
+	bool invalidated;		/* LOCAL_INV at sq.head: other pollers may still copy,
+					 * until they have passed @inv_period */
+	uint64_t inv_period;
 	uint64_t pause_end;		/* of the pause in WAIT_RNR; 0: there is none */
 	struct vrd_rnr_pause pause;	/* since the last RESET */
 };
@@ -57,6 +60,12 @@ void vrd_req_wait_memory(struct vrd_req *req);
 void vrd_req_wait_other(struct vrd_req *req);
 /* The request has ended, or is not tried again. */
 void vrd_req_wait_end(struct vrd_req *req);
+
+/*
+ * LOCAL_INV and REG_MR.  Returns false if the request must be tried again: in another turn
+ * soon, or if req->wait says so when there is memory.  Else *@status is VIRTIO_RDMA_WC_*.
+ */
+bool vrd_req_run_local(struct vrd_req *req, const struct vrd_wr *wr, uint8_t *status);
 
 /* The request at sq.head has failed: completes it and moves the QP to ERR or SQE. */
 void vrd_req_failed(struct vrd_req *req, const struct vrd_wr *wr, uint8_t status);

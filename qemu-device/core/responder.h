@@ -32,6 +32,7 @@ enum vrd_resp_result {
 					 * any more */
 	VRD_RESP_RNR,			/* no receive is posted; the next post rings */
 	VRD_RESP_NO_MEMORY,		/* the host has no memory: try again later */
+	VRD_RESP_AGAIN,			/* vrd_resp_invalidate(): call it again in another turn */
 	/* NAKs.  The responder is in ERR, or will be soon. */
 	VRD_RESP_INVALID,		/* remote invalid request */
 	VRD_RESP_ACCESS,		/* remote access error */
@@ -140,6 +141,15 @@ enum vrd_resp_result vrd_resp_atomic(struct vrd_resp *resp, struct vrd_resp_mess
 				     const struct vrd_request *req, uint64_t *old);
 void vrd_resp_complete(struct vrd_resp *resp, const struct vrd_resp_message *msg,
 		       const struct vrd_request *req);
+
+/*
+ * SEND_WITH_INV, which takes its receive with @hold: after all bytes have arrived, and before
+ * vrd_resp_end(), makes the region of the key invalid.  *@period is 0 at the first call for a
+ * message.  AGAIN: other pollers may still use the region.
+ */
+enum vrd_resp_result vrd_resp_invalidate(struct vrd_resp *resp,
+					 const struct vrd_resp_message *msg,
+					 const struct vrd_request *req, uint64_t *period);
 
 static inline void vrd_resp_end(struct vrd_resp *resp, struct vrd_resp_message *msg,
 				const struct vrd_request *req)

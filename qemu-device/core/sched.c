@@ -246,7 +246,6 @@ static VRD_INLINE bool run_qp(struct vrd_poller *poller, struct vrd_qp *qp, bool
 		vrd_unlock(&qp->rq.lock);
 	}
 	poller->burst_start = 0;
-	poller->burst_questions = 0;
 	head = qp->sq.head;
 	moved = qp->sched.moved;
 	take_seen(poller, qp);
@@ -427,6 +426,9 @@ bool vrd_poller_has_other_work(struct vrd_poller *poller, struct vrd_qp *self)
 		if (poller->hot[i].qp != self &&
 		    vrd_load32(poller->hot[i].producer) != poller->hot[i].seen)
 			return true;
+	/* Before the first look at the clock in a burst, each check is made. */
+	if (!poller->burst_start)
+		poller->burst_questions = 0;
 	/* The following checks take a considerable part of the time of copying a slice. */
 	if (poller->burst_questions++ % VRD_QUESTIONS_PER_LOOK && !vrd_poller_is_alone(poller))
 		return false;

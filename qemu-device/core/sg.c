@@ -53,7 +53,7 @@ static VRD_NOINLINE bool sg_find(struct vrd_sg *sg)
 	if (!hva || !run)
 		return false;
 	/* If the SGE continues after this run, it continues in the region's next run of pages. */
-	if (!sg->mr->dma && !sg->mr->linear && sg->mr->runs[cursor].hva)
+	if (sg->mr->runs && !sg->mr->linear && sg->mr->runs[cursor].hva)
 		sg->next = &sg->mr->runs[cursor + 1];
 	sg_set_run(sg, hva, run);
 	return true;

@@ -12,6 +12,7 @@
 
 #include <endian.h>
 
+#include "fastreg.h"
 #include "key.h"
 #include "objects.h"
 #include "transport_ops.h"
@@ -30,7 +31,8 @@ struct vrd_sge {
 struct vrd_request {
 	uint8_t opcode;			/* VIRTIO_RDMA_WR_*, allowed on this QP type */
 	uint16_t flags;			/* VIRTIO_RDMA_WQE_*; the responder uses SOLICITED */
-	uint32_t imm;			/* wire order; with invalidate, the key in CPU order */
+	uint32_t imm;			/* wire order; LOCAL_INV and SEND_WITH_INV: the key, in
+					 * CPU order */
 	uint32_t length;		/* bytes of the message */
 	struct vrd_sge range;		/* RDMA, atomics: the responder's memory; lkey is the
 					 * rkey */
@@ -49,6 +51,7 @@ struct vrd_wr {
 	union {
 		struct vrd_sge sge[VRD_MAX_SGE];
 		uint8_t inline_data[VRD_MAX_INLINE];	/* req.length bytes with WQE_INLINE */
+		struct vrd_fast_reg reg;		/* REG_MR */
 	};
 };
 
@@ -62,6 +65,7 @@ struct vrd_recv_wr {
 enum vrd_fetch {
 	VRD_FETCH_EMPTY,
 	VRD_FETCH_OK,
+	VRD_FETCH_SPECIAL,		/* vrd_sq_fetch(): as OK; one of VRD_WR_SPECIAL (wqe.h) */
 	VRD_FETCH_BAD,			/* malformed: wr->index is valid, nothing else */
 	VRD_FETCH_DEAD,			/* the SRQ has failed: there is no receive */
 };

@@ -90,6 +90,7 @@ union line {
 	struct virtio_rdma_rc_wqe rc;
 	struct virtio_rdma_atomic_wqe atomic;
 	struct virtio_rdma_ud_wqe ud;
+	struct virtio_rdma_reg_mr_wqe reg;
 	uint8_t bytes[VRD_WQE_LINE];
 };
 
@@ -100,7 +101,10 @@ union line {
 			 BIT(VIRTIO_RDMA_WR_ATOMIC_FETCH_AND_ADD))
 #define OPS_READ	BIT(VIRTIO_RDMA_WR_RDMA_READ)
 
-/* Opcodes that a QP type allows.  No device has memory windows or fast registration. */
+#define OPS_INV		BIT(VIRTIO_RDMA_WR_SEND_WITH_INV)
+#define OPS_LOCAL	(BIT(VIRTIO_RDMA_WR_LOCAL_INV) | BIT(VIRTIO_RDMA_WR_REG_MR))
+
+/* Opcodes that a QP type allows.  No device has memory windows. */
 static const uint32_t allowed_ops[] = {
 	[VIRTIO_RDMA_QPT_RC] = OPS_SEND | OPS_WRITE | OPS_READ | OPS_ATOMIC,
 	[VIRTIO_RDMA_QPT_UC] = OPS_SEND | OPS_WRITE,
@@ -108,6 +112,18 @@ static const uint32_t allowed_ops[] = {
 	[VIRTIO_RDMA_QPT_GSI] = OPS_SEND,
 };
 
+/* The same with VIRTIO_RDMA_F_MEM_MGT, in addition. */
+static const uint32_t mem_mgt_ops[] = {
+	[VIRTIO_RDMA_QPT_RC] = OPS_INV | OPS_LOCAL,
+	[VIRTIO_RDMA_QPT_UC] = OPS_LOCAL,
+	[VIRTIO_RDMA_QPT_UD] = 0,
+	[VIRTIO_RDMA_QPT_GSI] = 0,
+};
+
+static uint32_t qp_ops(const struct vrd_qp *qp)
+{
+	return allowed_ops[qp->type] | (qp->dev->mem_mgt ? mem_mgt_ops[qp->type] : 0);
+}
 
 static inline uint64_t add_sge(struct vrd_sge *to, const struct virtio_rdma_sge *from)
 {
@@ -161,10 +177,12 @@ static inline bool take_ctrl(const struct vrd_qp *qp, struct vrd_wr *wr,
 	req->opcode = ctrl->opcode;
 	req->flags = le16toh(ctrl->flags);
 	req->imm = ctrl->imm;
+	if (req->opcode == VIRTIO_RDMA_WR_SEND_WITH_INV || req->opcode == VIRTIO_RDMA_WR_LOCAL_INV)
+		req->imm = le32toh(ctrl->inv_rkey);
 	wr->num_sge = ctrl->num_sge;
 	wr->pkey_index = le16toh(ctrl->pkey_index);
 
-	if (req->opcode > 31 || !(allowed_ops[qp->type] & BIT(req->opcode)))
+	if (req->opcode > 31 || !(qp_ops(qp) & BIT(req->opcode)))
 		return false;
 	if (req->flags & ~VRD_WQE_FLAGS || ctrl->reserved)
 		return false;
@@ -173,7 +191,8 @@ static inline bool take_ctrl(const struct vrd_qp *qp, struct vrd_wr *wr,
 	if (req->flags & VIRTIO_RDMA_WQE_INLINE) {
 		vrd_wr_set_length(qp, wr, inline_len);
 		return !wr->num_sge && inline_len <= qp->max_inline &&
-		       inline_len <= VRD_MAX_INLINE && BIT(req->opcode) & (OPS_SEND | OPS_WRITE);
+		       inline_len <= VRD_MAX_INLINE &&
+		       BIT(req->opcode) & (OPS_SEND | OPS_INV | OPS_WRITE);
 	}
 	return !inline_len && wr->num_sge <= qp->max_send_sge && wr->num_sge <= VRD_MAX_SGE;
 }
@@ -217,13 +236,41 @@ static inline bool take_payload(const struct vrd_qp *qp, struct vrd_wr *wr,
 	return true;
 }
 
-bool vrd_wqe_any(const struct vrd_qp *qp, struct vrd_wr *wr, const uint8_t *entry)
+/* LOCAL_INV and REG_MR: requests that have no message. */
+static bool take_local(const struct vrd_qp *qp, struct vrd_wr *wr,
+		       const struct virtio_rdma_reg_mr_wqe *wqe)
+{
+	uint8_t reserved = 0;
+
+	if (wr->num_sge || wr->req.flags & VIRTIO_RDMA_WQE_INLINE)
+		return false;
+	vrd_wr_set_length(qp, wr, 0);
+	if (wr->req.opcode == VIRTIO_RDMA_WR_LOCAL_INV)
+		return true;
+	for (unsigned int i = 0; i < sizeof(wqe->reserved); i++)
+		reserved |= wqe->reserved[i];
+	wr->reg = (struct vrd_fast_reg){
+		.key = le32toh(wqe->key),
+		.access = le32toh(wqe->access),
+		.iova = le64toh(wqe->iova),
+		.length = le64toh(wqe->length),
+		.list = le64toh(wqe->list),
+		.num_entries = le32toh(wqe->num_entries),
+		.page_shift = wqe->page_shift,
+	};
+	/* It may name any memory of the guest. */
+	return qp->kernel && !reserved;
+}
+
+static bool take_any(const struct vrd_qp *qp, struct vrd_wr *wr, const uint8_t *entry)
 {
 	union line line;
 
 	vrd_copy_in(line.words, entry, sizeof(line));
 	if (!take_ctrl(qp, wr, &line.ctrl))
 		return false;
+	if (BIT(wr->req.opcode) & OPS_LOCAL)
+		return take_local(qp, wr, &line.reg);
 
 	if (qp->type == VIRTIO_RDMA_QPT_UD || qp->type == VIRTIO_RDMA_QPT_GSI)
 		return 1U << qp->sq.stride_shift >= 2 * VRD_WQE_LINE && take_av(wr, &line.ud.av) &&
@@ -236,6 +283,13 @@ bool vrd_wqe_any(const struct vrd_qp *qp, struct vrd_wr *wr, const uint8_t *entr
 	if (BIT(wr->req.opcode) & OPS_ATOMIC)
 		return take_atomic(qp, wr, &line.atomic);
 	return take_payload(qp, wr, &line, entry, sizeof(struct virtio_rdma_rc_wqe));
+}
+
+enum vrd_fetch vrd_wqe_any(const struct vrd_qp *qp, struct vrd_wr *wr, const uint8_t *entry)
+{
+	if (!take_any(qp, wr, entry))
+		return VRD_FETCH_BAD;
+	return BIT(wr->req.opcode) & VRD_WR_SPECIAL ? VRD_FETCH_SPECIAL : VRD_FETCH_OK;
 }
 
 /*
@@ -286,6 +340,8 @@ enum vrd_fetch vrd_sq_peek(struct vrd_qp *qp, struct vrd_wr *wr)
 {
 	enum vrd_fetch fetch = vrd_sq_fetch(qp, wr);
 
+	if (fetch == VRD_FETCH_SPECIAL)
+		fetch = VRD_FETCH_OK;
 	if (fetch != VRD_FETCH_OK)
 		return fetch;
 	qp->sched.moved += wr->req.length;

@@ -18,6 +18,10 @@
 #define VRD_WR_SENDS		(VRD_WR_BIT(SEND) | VRD_WR_BIT(SEND_WITH_IMM))
 #define VRD_WR_WRITES		(VRD_WR_BIT(RDMA_WRITE) | VRD_WR_BIT(RDMA_WRITE_WITH_IMM))
 
+/* Operations that vrd_sq_fetch() reports as SPECIAL, so that the usual ones need no check. */
+#define VRD_WR_SPECIAL		(VRD_WR_BIT(SEND_WITH_INV) | VRD_WR_BIT(LOCAL_INV) | \
+				 VRD_WR_BIT(REG_MR))
+
 #define VRD_WQE_FLAGS		(VIRTIO_RDMA_WQE_SIGNALED | VIRTIO_RDMA_WQE_SOLICITED | \
 				 VIRTIO_RDMA_WQE_FENCE | VIRTIO_RDMA_WQE_INLINE)
 
@@ -48,8 +52,8 @@ static VRD_INLINE void vrd_wr_set_length(const struct vrd_qp *qp, struct vrd_wr 
  */
 enum vrd_fetch vrd_ring_look(struct vrd_ring *ring);
 enum vrd_fetch vrd_sq_look(struct vrd_qp *qp);
-/* Entries of any kind; false: malformed. */
-bool vrd_wqe_any(const struct vrd_qp *qp, struct vrd_wr *wr, const uint8_t *entry);
+/* Entries of any kind: OK, SPECIAL or BAD. */
+enum vrd_fetch vrd_wqe_any(const struct vrd_qp *qp, struct vrd_wr *wr, const uint8_t *entry);
 bool vrd_recv_any(const struct vrd_ring *ring, uint32_t max_sge, struct vrd_recv_wr *wr,
 		  const void *entry);
 
@@ -131,7 +135,7 @@ static VRD_INLINE enum vrd_fetch vrd_sq_fetch(struct vrd_qp *qp, struct vrd_wr *
 	__builtin_prefetch(entry + (VRD_SQ_AHEAD << sq->stride_shift));
 	if (vrd_likely(vrd_wqe_plain(qp, wr, (const void *)entry)))
 		return VRD_FETCH_OK;
-	return vrd_wqe_any(qp, wr, entry) ? VRD_FETCH_OK : VRD_FETCH_BAD;
+	return vrd_wqe_any(qp, wr, entry);
 }
 
 /* True if the ring has another entry, as far as vrd_sq_look() looks. */

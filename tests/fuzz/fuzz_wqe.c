@@ -29,6 +29,8 @@ struct side {
 	uint8_t *readonly, *canary;		/* one page each; no MR covers the canary */
 	uint8_t *big;				/* BIG_BYTES, as the last input left them */
 	struct guest_mr mr, ro_mr, pd_mr, big_mr;
+	uint32_t fast_key;			/* of ALLOC_MR, in kernel contexts; else 0 */
+	struct virtio_rdma_reg_entry *list;	/* one page */
 	struct guest_srq srq;
 	struct guest_qp qp[QPS];
 };
@@ -67,6 +69,28 @@ static void v4_gid(const struct side *s, uint8_t gid[16])
 	memcpy(gid, (uint8_t[]){ [10] = 0xff, 0xff, 10, 0, 0, s->f.g->cfg.id }, 16);
 }
 
+#define FAST_ENTRIES	8
+#define FAST_IOVA	0x123456789000ULL
+
+/* A region for REG_MR, and a list with pieces of the other regions. */
+static void open_fast(struct side *s)
+{
+	struct virtio_rdma_alloc_mr_req req = {
+		.pd = htole32(s->pd), .max_entries = htole32(FAST_ENTRIES),
+	};
+	struct virtio_rdma_reg_mr_rsp rsp;
+	uint32_t status = guest_command(s->f.g, VIRTIO_RDMA_CMD_ALLOC_MR, &req, &rsp);
+
+	s->list = guest_alloc(s->f.g, GUEST_PAGE);
+	/* A transport without fast registration. */
+	s->fast_key = status ? 0 : le32toh(rsp.lkey);
+	for (unsigned int i = 0; i < FAST_ENTRIES; i++)
+		s->list[i] = (struct virtio_rdma_reg_entry){
+			.addr = htole64(i & 1 ? s->big_mr.iova + i * 20000 : s->mr.iova + i * 700),
+			.length = htole64(i & 4 ? 3000 : 500),
+		};
+}
+
 static void open_side(struct side *s, uint8_t sizes, uint8_t type)
 {
 	static const uint8_t types[QPS] = {
@@ -93,6 +117,8 @@ static void open_side(struct side *s, uint8_t sizes, uint8_t type)
 	must(guest_mr_reg(g, s->pd, s->readonly, GUEST_PAGE, 4, &s->ro_mr), "REG_MR");
 	must(guest_mr_reg(g, s->pd, s->big, BIG_BYTES, 15, &s->big_mr), "REG_MR");
 	must(guest_mr_reg(g, s->other_pd, s->mem, GUEST_PAGE, 15, &s->pd_mr), "REG_MR");
+	if (kernel)
+		open_fast(s);
 	if (shared)
 		must(guest_srq_create(&s->ctx, s->pd, 8, sizes & 16 ? 3 : 1, &s->srq), "CREATE_SRQ");
 	for (unsigned int i = 0; i < QPS; i++) {
@@ -233,6 +259,31 @@ static void change_entry(struct fuzz_in *in, void *entry, size_t len, bool recv)
 		ctrl->opcode = fuzz_u8(in);
 }
 
+/* REG_MR of the side's region, with a few fields that the input chooses. */
+static void write_reg_mr(struct fuzz_in *in, struct side *s, struct guest_qp *qp)
+{
+	unsigned int slot = qp->sq.producer & (qp->sq.entries - 1);
+	uint32_t num = fuzz_pick32(in, FAST_ENTRIES);
+	uint64_t length = 0;
+	struct virtio_rdma_reg_mr_wqe wqe = {
+		.ctrl = { .opcode = VIRTIO_RDMA_WR_REG_MR,
+			  .flags = htole16(VIRTIO_RDMA_WQE_SIGNALED) },
+		.key = htole32(s->fast_key ^ (fuzz_u8(in) & 3)),
+		.access = htole32(fuzz_pick32(in, 15)),
+		.iova = htole64(FAST_IOVA),
+		.list = htole64(fuzz_pick64(in, guest_addr(s->f.g, s->list))),
+		.num_entries = htole32(num),
+		.page_shift = fuzz_u8(in) & 15,
+	};
+
+	fuzz_mutate(in, s->list, FAST_ENTRIES * sizeof(s->list[0]));
+	for (unsigned int i = 0; i < num && i < FAST_ENTRIES; i++)
+		length += le64toh(s->list[i].length);
+	wqe.length = htole64(length);
+	guest_write_wqe(qp, &wqe);
+	change_entry(in, qp->sq.ring + slot * (size_t)qp->sq.stride, qp->sq.stride, false);
+}
+
 static void write_wqe(struct fuzz_in *in)
 {
 	uint8_t which = fuzz_u8(in), what = fuzz_u8(in);
@@ -249,9 +300,14 @@ static void write_wqe(struct fuzz_in *in)
 	struct guest_wr wr = {
 		.opcode = what & 15, .flags = flags & 15, .sge = sge, .inline_data = data,
 	};
+	bool rc = qp->init.type == VIRTIO_RDMA_QPT_RC || qp->init.type == VIRTIO_RDMA_QPT_UC;
 	const struct guest_mr *remote;
 	unsigned int slot = qp->sq.producer & (qp->sq.entries - 1);
 
+	if (rc && s->fast_key && wr.opcode == VIRTIO_RDMA_WR_REG_MR) {
+		write_reg_mr(in, s, qp);
+		return;
+	}
 	if (qp->init.type == VIRTIO_RDMA_QPT_UD || qp->init.type == VIRTIO_RDMA_QPT_GSI) {
 		peer = &sides[what >> 7];
 		av.sgid_index = flags >> 6 & 1;
@@ -279,6 +335,15 @@ static void write_wqe(struct fuzz_in *in)
 	wr.remote_addr = fuzz_pick64(in, remote->iova + offset_in(remote, (flags >> 4 & 7) * 5 / 2));
 	wr.rkey = fuzz_pick32(in, remote->rkey);
 	wr.compare = wr.swap_add = wr.imm = what;
+	/* Most requests with the last places of a region use the fast-registered one instead. */
+	if (rc && peer->fast_key && (flags >> 4 & 7) == 5) {
+		wr.remote_addr = FAST_IOVA + what;
+		wr.rkey = peer->fast_key ^ (what & 1);
+	}
+	if (wr.opcode == VIRTIO_RDMA_WR_LOCAL_INV)
+		wr.imm = htole32(fuzz_pick32(in, s->fast_key));
+	else if (wr.opcode == VIRTIO_RDMA_WR_SEND_WITH_INV)
+		wr.imm = htole32(fuzz_pick32(in, peer->fast_key));
 	guest_write_send(qp, &wr);
 	change_entry(in, qp->sq.ring + slot * (size_t)qp->sq.stride, qp->sq.stride, false);
 }

@@ -65,6 +65,7 @@ union cmd_req {
 	struct virtio_rdma_reg_mr_req mr;
 	struct virtio_rdma_reg_mr_more_req more;
 	struct virtio_rdma_reg_dma_mr_req dma;
+	struct virtio_rdma_alloc_mr_req alloc_mr;
 	struct virtio_rdma_create_cq_req cq;
 	struct virtio_rdma_resize_cq_req resize;
 	struct virtio_rdma_create_qp_req qp;

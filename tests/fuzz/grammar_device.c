@@ -128,10 +128,29 @@ void do_mr_more(struct fuzz_in *in, struct cmd_side *s)
 	cmd_send(in, s, VIRTIO_RDMA_CMD_REG_MR_MORE, sizeof(req.more) + n * 16, sizeof(rsp.mr));
 }
 
+/* REG_DMA_MR, or if the access says so, ALLOC_MR. */
+static void do_alloc_mr(struct fuzz_in *in, struct cmd_side *s, uint32_t entries)
+{
+	req.alloc_mr = (struct virtio_rdma_alloc_mr_req){
+		.pd = cmd_handle(in, s, PD), .max_entries = htole32(entries),
+	};
+	if (cmd_send(in, s, VIRTIO_RDMA_CMD_ALLOC_MR, sizeof(req.alloc_mr), sizeof(rsp.mr)))
+		*cmd_add(s, MR) = (struct cmd_object){
+			.handle = le32toh(rsp.mr.mr), .lkey = le32toh(rsp.mr.lkey),
+			.rkey = le32toh(rsp.mr.rkey), .iova = s->f.g->base, .length = 1 << 16,
+		};
+}
+
 void do_dma_mr(struct fuzz_in *in, struct cmd_side *s)
 {
+	uint32_t access = fuzz_pick32(in, 15);
+
+	if (access & 0x40) {
+		do_alloc_mr(in, s, access >> 8);
+		return;
+	}
 	req.dma = (struct virtio_rdma_reg_dma_mr_req){
-		.pd = cmd_handle(in, s, PD), .access = htole32(fuzz_pick32(in, 15)),
+		.pd = cmd_handle(in, s, PD), .access = htole32(access),
 	};
 	if (cmd_send(in, s, VIRTIO_RDMA_CMD_REG_DMA_MR, sizeof(req.dma), sizeof(rsp.mr)))
 		*cmd_add(s, MR) = (struct cmd_object){

@@ -236,6 +236,14 @@ def flip(which, what, at, value=0):
     return flat(12, which | what << 4, at, value)
 
 
+def reg_mr(which, num=0, access=0, shift=0):
+    return flat(1, which, 10, 1, num, 0, access, 0, shift, 0, 0)
+
+
+def inv(which, opcode, sges=0):
+    return flat(wqe(which, opcode, sges=sges), 0)
+
+
 def wqe_seeds():
     for name, begin in (("rc", [3, 0]), ("uc", [0x3b, 2]), ("kernel", [0x3f, 1]), ("srq", [3, 4]),
                         ("uc_srq", [0x13, 6])):
@@ -243,6 +251,13 @@ def wqe_seeds():
                                   [[wqe(0, o), ring(0), step()] for o in range(8)])
         yield name + "_loop", flat(begin, receive(LOOP), ring(LOOP, 1),
                                    [wqe(LOOP, o) for o in (0, 2, 4, 5, 6)], ring(LOOP), step(3))
+    yield "fast_reg", flat(0x3f, 1, reg_mr(1), ring(1), step(), wqe(0, 0, 0x51), ring(0), step(),
+                           wqe(0, 4, 0x51), ring(0), step(), inv(1, 8), ring(1), step(),
+                           reg_mr(1), ring(1), step(), [receive(1)] * 2, ring(1, 1), inv(0, 7, 1),
+                           ring(0), step(), wqe(0, 0, 0x51), ring(0), step(3))
+    yield "fast_reg_bad", flat(0x3f, 1, [[reg_mr(1, *how), ring(1), step(), 10, 1, 14]
+                                         for how in ((0, 0, 12), (0xc8,), (0, 0xc8))],
+                               inv(1, 8), ring(1), step())
     yield "inline", flat(0x23, 0, receive(1), ring(1, 1), wqe(0, 0, 9, 0, inline=32),
                          wqe(0, 2, 9, 0, inline=200), ring(0), step())
     yield "sges", flat(0x1b, 0, receive(1, 3), ring(1, 1), wqe(0, 0, sges=3), wqe(0, 2, sges=3),

@@ -28,6 +28,7 @@ static inline uint32_t cmd_length(uint32_t opcode)
 	CASE(REG_MR, reg_mr_req);
 	CASE(REG_MR_MORE, reg_mr_more_req);
 	CASE(REG_DMA_MR, reg_dma_mr_req);
+	CASE(ALLOC_MR, alloc_mr_req);
 	CASE(DEREG_MR, destroy_req);
 	CASE(CREATE_CQ, create_cq_req);
 	CASE(RESIZE_CQ, resize_cq_req);

@@ -320,6 +320,8 @@ struct guest_wr {
  * is full.
  */
 void guest_write_send(struct guest_qp *qp, const struct guest_wr *wr);
+/* The same with a WQE of 64 bytes that the test has made. */
+void guest_write_wqe(struct guest_qp *qp, const void *wqe);
 void guest_ring_sq(struct guest_qp *qp);
 void guest_write_recv(struct guest_qp *qp, const struct guest_sge *sge, unsigned int num_sge);
 void guest_ring_rq(struct guest_qp *qp);

@@ -63,6 +63,11 @@ void guest_write_send(struct guest_qp *qp, const struct guest_wr *wr)
 		put_sges(sge, wr->sge, wr->num_sge);
 }
 
+void guest_write_wqe(struct guest_qp *qp, const void *wqe)
+{
+	memcpy(next_entry(&qp->sq), wqe, 64);
+}
+
 void guest_write_recv(struct guest_qp *qp, const struct guest_sge *sge, unsigned int num_sge)
 {
 	struct virtio_rdma_recv_wqe *wqe = next_entry(&qp->rq);

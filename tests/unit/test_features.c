@@ -43,11 +43,12 @@ static void features(struct raw *r)
 	   "ATOMIC_GLOBAL requires ATOMIC");
 	is(vrd_device_set_features(r->dev, FEATURES, &err), 0, "the required ones are enough");
 	is(vrd_device_features(r->dev) & VRD_DEVICE_FEATURES,
-	   F(UC) | F(SRQ) | F(ATOMIC) | F(ATOMIC_GLOBAL) | F(RESIZE_CQ) | F(DMA_KEY) | F(RNR_NAK),
+	   F(UC) | F(SRQ) | F(ATOMIC) | F(ATOMIC_GLOBAL) | F(RESIZE_CQ) | F(DMA_KEY) | F(RNR_NAK) |
+	   F(MEM_MGT),
 	   "the memory transport offers all that there is");
 	raw_recover(r);
 	is(vrd_device_set_features(r->dev, r->features, &err), -EBUSY, "no change while it runs");
-	for (uint32_t op = CMD(ALLOC_MR); op <= CMD(MODIFY_CQ); op++)
+	for (uint32_t op = CMD(ALLOC_MW); op <= CMD(MODIFY_CQ); op++)
 		unknown = unknown && any_command(r, op) == S(UNSUPPORTED);
 	ok(unknown, "commands of features to come are unknown");
 }
@@ -72,7 +73,7 @@ static void not_negotiated(struct raw *r)
 {
 	static const struct { uint32_t op; uint64_t feature; } cmds[] = {
 		{ CMD(RESIZE_CQ), F(RESIZE_CQ) }, { CMD(REG_DMA_MR), F(DMA_KEY) },
-		{ CMD(CREATE_SRQ), F(SRQ) }, { CMD(MODIFY_SRQ), F(SRQ) },
+		{ CMD(ALLOC_MR), F(MEM_MGT) }, { CMD(CREATE_SRQ), F(SRQ) }, { CMD(MODIFY_SRQ), F(SRQ) },
 		{ CMD(QUERY_SRQ), F(SRQ) }, { CMD(DESTROY_SRQ), F(SRQ) },
 	};
 	struct virtio_rdma_query_device_req q = { .hdr.opcode = CMD(QUERY_DEVICE) };

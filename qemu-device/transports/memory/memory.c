@@ -21,7 +21,7 @@ static void vrd_mem_device_query(struct vrd_device *dev, struct vrd_caps *caps)
 		 * memory, so they are atomic with the guest's CPUs as well: ATOMIC_GLOBAL.
 		 */
 		.features = VRD_F(UC) | VRD_F(SRQ) | VRD_F(ATOMIC) | VRD_F(ATOMIC_GLOBAL) |
-			    VRD_F(DMA_KEY) | VRD_F(RNR_NAK),
+			    VRD_F(DMA_KEY) | VRD_F(RNR_NAK) | VRD_F(MEM_MGT),
 		.max_mr_size = UINT64_MAX,
 		.max_msg_sz = VRD_MEM_MAX_MSG,
 		.max_qp_rd_atom = VRD_MEM_MAX_RD_ATOMIC,

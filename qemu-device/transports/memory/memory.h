@@ -48,6 +48,8 @@
  */
 #define VRD_MEM_SLICE		(64U << 10)
 #define VRD_MEM_SLICE_ALONE	(512U << 10)
+/* What an entry of a REG_MR's list costs of a slice, in bytes. */
+#define VRD_MEM_ENTRY_COST	64U
 
 /* ---- fabric and ports ------------------------------------------------- */
 
@@ -108,6 +110,7 @@ struct vrd_mem_progress {
 	struct vrd_sg local;
 	struct vrd_resp_message msg;
 	uint64_t left;
+	uint64_t inv_period;		/* SEND_WITH_INV: vrd_resp_invalidate() */
 };
 
 struct vrd_mem_qp {
@@ -134,7 +137,8 @@ static inline struct vrd_mem_qp *vrd_mem_qp(const struct vrd_qp *qp)
 /* True if the message at sq.head has been started; sq.lock. */
 static inline bool vrd_mem_sq_busy(const struct vrd_mem_qp *mq)
 {
-	return mq->req.wait != VRD_REQ_WAIT_NONE || (mq->progress && mq->progress->active);
+	return mq->req.wait != VRD_REQ_WAIT_NONE || mq->req.invalidated ||
+	       (mq->progress && mq->progress->active);
 }
 
 static inline bool vrd_mem_is_rc(const struct vrd_qp *qp)

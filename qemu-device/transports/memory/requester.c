@@ -161,6 +161,7 @@ static enum vrd_mem_step vrd_mem_rc_slices(struct vrd_mem_burst *b, struct vrd_m
 	bool read = p->wr.req.opcode == VIRTIO_RDMA_WR_RDMA_READ;
 	struct vrd_sg *dst = read ? &p->local : &p->msg.mem;
 	struct vrd_sg *src = read ? &p->msg.mem : &p->local;
+	enum vrd_resp_result result;
 	enum vrd_sg_fault fault;
 	uint64_t n;
 
@@ -175,6 +176,13 @@ static enum vrd_mem_step vrd_mem_rc_slices(struct vrd_mem_burst *b, struct vrd_m
 			break;
 		if (!vrd_mem_next_slice(b))
 			return VRD_MEM_MORE;
+	}
+	if (p->wr.req.opcode == VIRTIO_RDMA_WR_SEND_WITH_INV) {
+		result = vrd_resp_invalidate(&b->resp, &p->msg, &p->wr.req, &p->inv_period);
+		if (result == VRD_RESP_AGAIN)
+			return VRD_MEM_MORE;
+		if (result)
+			return vrd_mem_answer(b, result);
 	}
 	vrd_resp_end(&b->resp, &p->msg, &p->wr.req);
 	return VRD_MEM_DONE;
@@ -235,6 +243,7 @@ static enum vrd_mem_step vrd_mem_rc_sliced(struct vrd_mem_burst *b, const struct
 	if (result)
 		return vrd_mem_answer(b, result);
 	p->left = p->wr.req.length;
+	p->inv_period = 0;
 	step = vrd_mem_rc_slices(b, p);
 	p->active = step == VRD_MEM_MORE;
 	return step;
@@ -277,6 +286,13 @@ static VRD_INLINE enum vrd_mem_step vrd_mem_rc_whole(struct vrd_mem_burst *b,
 	return VRD_MEM_DONE;
 }
 
+/* Makes the rest of the slice as large as the QP's situation allows. */
+static void vrd_mem_widen(struct vrd_mem_burst *b)
+{
+	if (!b->whole)
+		b->slice += vrd_mem_whole_slice(b) - VRD_MEM_SLICE;
+}
+
 /* A message of VRD_LONG_BYTES or more, or longer than the rest of the slice. */
 static VRD_NOINLINE enum vrd_mem_step vrd_mem_rc_long(struct vrd_mem_burst *b,
 						      const struct vrd_wr *wr)
@@ -285,13 +301,50 @@ static VRD_NOINLINE enum vrd_mem_step vrd_mem_rc_long(struct vrd_mem_burst *b,
 		return vrd_mem_fail(b, VIRTIO_RDMA_WC_LOC_LEN_ERR);
 	if (wr->req.length >= VRD_LONG_BYTES)
 		vrd_sq_long(b->qp, wr->req.length);
-	if (!b->whole)
-		b->slice += vrd_mem_whole_slice(b) - VRD_MEM_SLICE;
+	vrd_mem_widen(b);
 	if (wr->req.length > b->whole)
 		return vrd_mem_rc_sliced(b, wr);
 	if (wr->req.length > b->slice && !vrd_mem_next_slice(b))
 		return VRD_MEM_MORE;
 	return vrd_mem_rc_whole(b, wr);
+}
+
+/* SEND_WITH_INV: it may have to wait for other pollers, so its state outlives the turn. */
+static enum vrd_mem_step vrd_mem_rc_send_inv(struct vrd_mem_burst *b, const struct vrd_wr *wr)
+{
+	if (!wr->length_ok)
+		return vrd_mem_fail(b, VIRTIO_RDMA_WC_LOC_LEN_ERR);
+	if (wr->req.length >= VRD_LONG_BYTES)
+		vrd_sq_long(b->qp, wr->req.length);
+	vrd_mem_widen(b);
+	return vrd_mem_rc_sliced(b, wr);
+}
+
+/* LOCAL_INV and REG_MR.  The list of a REG_MR takes time as if it were copied. */
+static enum vrd_mem_step vrd_mem_rc_local(struct vrd_mem_burst *b, const struct vrd_wr *wr)
+{
+	struct vrd_req *req = &b->mq->req;
+	uint64_t cost = 0;
+	uint8_t status;
+
+	if (wr->req.opcode == VIRTIO_RDMA_WR_REG_MR)
+		cost = (uint64_t)wr->reg.num_entries * VRD_MEM_ENTRY_COST;
+	b->slice -= cost < b->slice ? cost : b->slice;
+	if (!vrd_req_run_local(req, wr, &status))
+		return req->wait == VRD_REQ_WAIT_MEMORY ? VRD_MEM_WAIT : VRD_MEM_MORE;
+	return status ? vrd_mem_fail(b, status) : VRD_MEM_DONE;
+}
+
+/* What vrd_sq_fetch() does not report as OK: operations without a fast path, or BAD. */
+static VRD_NOINLINE enum vrd_mem_step vrd_mem_rc_special(struct vrd_mem_burst *b,
+							 const struct vrd_wr *wr,
+							 enum vrd_fetch fetch)
+{
+	if (fetch != VRD_FETCH_SPECIAL)
+		return vrd_mem_fail(b, VIRTIO_RDMA_WC_LOC_QP_OP_ERR);
+	if (wr->req.opcode == VIRTIO_RDMA_WR_SEND_WITH_INV)
+		return vrd_mem_rc_send_inv(b, wr);
+	return vrd_mem_rc_local(b, wr);
 }
 
 static VRD_INLINE enum vrd_run vrd_mem_rc_run(struct vrd_mem_burst *b, unsigned int budget)
@@ -316,7 +369,7 @@ static VRD_INLINE enum vrd_run vrd_mem_rc_run(struct vrd_mem_burst *b, unsigned 
 		if (fetch == VRD_FETCH_EMPTY)
 			return VRD_RUN_IDLE;
 		if (vrd_unlikely(fetch != VRD_FETCH_OK))
-			step = vrd_mem_fail(b, VIRTIO_RDMA_WC_LOC_QP_OP_ERR);
+			step = vrd_mem_rc_special(b, wr, fetch);
 		else if (vrd_unlikely(!wr->length_ok || wr->req.length >= VRD_LONG_BYTES ||
 				      wr->req.length > b->slice))
 			step = vrd_mem_rc_long(b, wr);

@@ -13,9 +13,15 @@ enum vrd_mem_step vrd_mem_fail(struct vrd_mem_burst *b, uint8_t status)
 	return VRD_MEM_FAILED;
 }
 
-/* Counts a READ or an atomic. */
+/* Counts operations other than WRITE and the usual SENDs.  LOCAL_INV and REG_MR are not counted. */
 void vrd_mem_count_other(struct vrd_mem_burst *b, const struct vrd_wr *wr)
 {
+	if (wr->req.opcode == VIRTIO_RDMA_WR_SEND_WITH_INV) {
+		b->sends++;
+		b->sent += wr->req.length;
+	}
+	if (vrd_wr_is(wr, VRD_WR_SPECIAL))
+		return;
 	if (wr->req.opcode != VIRTIO_RDMA_WR_RDMA_READ) {
 		vrd_count(b->count, VIRTIO_RDMA_STAT_ATOMIC, 1);
 		return;
