@@ -254,6 +254,140 @@ static void test_encode_ud(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, vrdma_encode_send(&ud, &wr.wr, wqe), -EINVAL);
 }
 
+static void test_encode_reg_mr(struct kunit *test)
+{
+	struct virtio_rdma_reg_entry list[2] = {};
+	dma_addr_t dma = 0x123000;
+	struct vrdma_buf buf = { .dma = &dma };
+	struct vrdma_mr mr = {
+		.ibmr.iova = 0x5040,
+		.ibmr.length = 8000,
+		.ibmr.page_size = 8192,
+		.buf = &buf,
+		.list = list,
+		.max_entries = 2,
+		.num_entries = 2,
+	};
+	struct ib_reg_wr wr = {
+		.wr.opcode = IB_WR_REG_MR,
+		.mr = &mr.ibmr,
+		.key = 0x77,
+		.access = IB_ACCESS_LOCAL_WRITE | IB_ACCESS_RELAXED_ORDERING,
+	};
+	struct vrdma_send_limits ud = rc;
+	struct virtio_rdma_reg_mr_wqe wqe;
+
+	KUNIT_ASSERT_EQ(test, vrdma_encode_send(&rc, &wr.wr, &wqe), 0);
+	KUNIT_EXPECT_EQ(test, wqe.ctrl.opcode, VIRTIO_RDMA_WR_REG_MR);
+	KUNIT_EXPECT_EQ(test, le32_to_cpu(wqe.key), 0x77u);
+	KUNIT_EXPECT_EQ(test, le32_to_cpu(wqe.access),
+			(u32)VIRTIO_RDMA_ACCESS_LOCAL_WRITE);
+	KUNIT_EXPECT_EQ(test, le64_to_cpu(wqe.iova), 0x5040ull);
+	KUNIT_EXPECT_EQ(test, le64_to_cpu(wqe.length), 8000ull);
+	KUNIT_EXPECT_EQ(test, le64_to_cpu(wqe.list), 0x123000ull);
+	KUNIT_EXPECT_EQ(test, le32_to_cpu(wqe.num_entries), 2u);
+	KUNIT_EXPECT_EQ(test, wqe.page_shift, 13);
+	mr.gaps = true;
+	KUNIT_ASSERT_EQ(test, vrdma_encode_send(&rc, &wr.wr, &wqe), 0);
+	KUNIT_EXPECT_EQ(test, wqe.page_shift, 0);
+
+	ud.type = IB_QPT_UD;
+	KUNIT_EXPECT_EQ(test, vrdma_encode_send(&ud, &wr.wr, &wqe), -EINVAL);
+	wr.access |= IB_ACCESS_MW_BIND;
+	KUNIT_EXPECT_EQ(test, vrdma_encode_send(&rc, &wr.wr, &wqe), -EINVAL);
+	wr.access = 0;
+	mr.num_entries = 0;
+	KUNIT_EXPECT_EQ(test, vrdma_encode_send(&rc, &wr.wr, &wqe), -EINVAL);
+	mr.num_entries = 2;
+	mr.list = NULL;
+	KUNIT_EXPECT_EQ(test, vrdma_encode_send(&rc, &wr.wr, &wqe), -EINVAL);
+}
+
+static void test_encode_inv(struct kunit *test)
+{
+	struct ib_send_wr wr = {
+		.opcode = IB_WR_LOCAL_INV,
+		.ex.invalidate_rkey = 0x1234,
+	};
+	struct vrdma_send_limits uc = rc;
+	u8 buf[256] __aligned(8);
+	struct virtio_rdma_wqe_ctrl *ctrl = (void *)buf;
+
+	uc.type = IB_QPT_UC;
+	KUNIT_ASSERT_EQ(test, vrdma_encode_send(&uc, &wr, buf), 0);
+	KUNIT_EXPECT_EQ(test, ctrl->opcode, VIRTIO_RDMA_WR_LOCAL_INV);
+	KUNIT_EXPECT_EQ(test, le32_to_cpu(ctrl->inv_rkey), 0x1234u);
+	wr.num_sge = 1;
+	KUNIT_EXPECT_EQ(test, vrdma_encode_send(&rc, &wr, buf), -EINVAL);
+	wr.num_sge = 0;
+	wr.opcode = IB_WR_SEND_WITH_INV;
+	KUNIT_EXPECT_EQ(test, vrdma_encode_send(&uc, &wr, buf), -EINVAL);
+	KUNIT_ASSERT_EQ(test, vrdma_encode_send(&rc, &wr, buf), 0);
+	KUNIT_EXPECT_EQ(test, ctrl->opcode, VIRTIO_RDMA_WR_SEND_WITH_INV);
+	KUNIT_EXPECT_EQ(test, le32_to_cpu(ctrl->inv_rkey), 0x1234u);
+}
+
+/* Maps pieces of these places and lengths; returns how many the region has. */
+static int map_pieces(struct vrdma_mr *mr, const u32 (*piece)[2], int num,
+		      unsigned int *offset)
+{
+	struct scatterlist sg[4];
+	int i;
+
+	sg_init_table(sg, num);
+	for (i = 0; i < num; i++) {
+		sg_dma_address(&sg[i]) = piece[i][0];
+		sg_dma_len(&sg[i]) = piece[i][1];
+	}
+	return vrdma_map_mr_sg(&mr->ibmr, sg, num, offset);
+}
+
+static void test_map_mr_sg(struct kunit *test)
+{
+	static const u32 pages[][2] = {
+		{ 0x1800, 0x800 }, { 0x5000, 0x1000 }, { 0x6000, 0x1000 }, { 0x9000, 5 },
+	};
+	static const u32 gaps[][2] = {
+		{ 0x1800, 0x700 }, { 0x5000, 0x1000 }, { 0x6001, 0x1000 },
+	};
+	struct vrdma_dev *dev = kunit_kzalloc(test, sizeof(*dev), GFP_KERNEL);
+	struct virtio_rdma_reg_entry list[3];
+	struct vrdma_mr mr = { .list = list, .max_entries = 3 };
+	unsigned int offset = 0x10;
+
+	KUNIT_ASSERT_NOT_NULL(test, dev);
+	dev->attr.page_sizes = SZ_4K | SZ_64K;
+	mr.ibmr.device = &dev->ibdev;
+	mr.ibmr.page_size = SZ_4K;
+
+	/* The second and the third are one. */
+	KUNIT_EXPECT_EQ(test, map_pieces(&mr, pages, 4, &offset), 4);
+	KUNIT_EXPECT_EQ(test, offset, 0u);
+	KUNIT_EXPECT_EQ(test, mr.num_entries, 3u);
+	KUNIT_EXPECT_EQ(test, mr.ibmr.iova, 0x1810ull);
+	KUNIT_EXPECT_EQ(test, mr.ibmr.length, 0x7f0ull + 0x2000 + 5);
+	KUNIT_EXPECT_EQ(test, le64_to_cpu(list[0].addr), 0x1810ull);
+	KUNIT_EXPECT_EQ(test, le64_to_cpu(list[0].length), 0x7f0ull);
+	KUNIT_EXPECT_EQ(test, le64_to_cpu(list[1].addr), 0x5000ull);
+	KUNIT_EXPECT_EQ(test, le64_to_cpu(list[1].length), 0x2000ull);
+	KUNIT_EXPECT_EQ(test, le64_to_cpu(list[2].length), 5ull);
+	mr.max_entries = 2;
+	KUNIT_EXPECT_EQ(test, map_pieces(&mr, pages, 4, NULL), 3);
+	KUNIT_EXPECT_EQ(test, mr.ibmr.length, 0x2800ull);
+
+	/* A gap ends the mapping, unless the region may have gaps. */
+	KUNIT_EXPECT_EQ(test, map_pieces(&mr, gaps, 3, NULL), 1);
+	mr.gaps = true;
+	mr.max_entries = 3;
+	KUNIT_EXPECT_EQ(test, map_pieces(&mr, gaps, 3, NULL), 3);
+	KUNIT_EXPECT_EQ(test, mr.ibmr.length, 0x2700ull);
+	offset = 0x700;
+	KUNIT_EXPECT_EQ(test, map_pieces(&mr, gaps, 3, &offset), -EINVAL);
+	mr.gaps = false;
+	mr.ibmr.page_size = SZ_8K;
+	KUNIT_EXPECT_EQ(test, map_pieces(&mr, pages, 4, NULL), -EINVAL);
+}
+
 static void test_encode_refused(struct kunit *test)
 {
 	struct ib_send_wr wr = { .opcode = IB_WR_SEND, .num_sge = 5 };
@@ -267,7 +401,7 @@ static void test_encode_refused(struct kunit *test)
 	wr.send_flags = IB_SEND_IP_CSUM;
 	KUNIT_EXPECT_EQ(test, vrdma_encode_send(&rc, &wr, buf), -EINVAL);
 	wr.send_flags = 0;
-	wr.opcode = IB_WR_REG_MR;
+	wr.opcode = IB_WR_REG_MR_INTEGRITY;
 	KUNIT_EXPECT_EQ(test, vrdma_encode_send(&rc, &wr, buf), -EOPNOTSUPP);
 	KUNIT_EXPECT_EQ(test, vrdma_encode_recv(1, &rwr, buf), -EINVAL);
 }
@@ -311,6 +445,9 @@ static struct kunit_case pure_cases[] = {
 	KUNIT_CASE(test_encode_inline),
 	KUNIT_CASE(test_encode_atomic),
 	KUNIT_CASE(test_encode_ud),
+	KUNIT_CASE(test_encode_reg_mr),
+	KUNIT_CASE(test_encode_inv),
+	KUNIT_CASE(test_map_mr_sg),
 	KUNIT_CASE(test_encode_refused),
 	KUNIT_CASE(test_decode),
 	KUNIT_CASE(test_status),

@@ -139,6 +139,14 @@ struct vrdma_buf *vrdma_buf_alloc(struct vrdma_dev *dev, size_t len)
 	return buf ?: ERR_PTR(-ENOMEM);
 }
 
+/* The same in one contiguous chunk, or NULL. */
+struct vrdma_buf *vrdma_buf_alloc_chunk(struct vrdma_dev *dev, size_t len)
+{
+	size_t chunk = max_t(size_t, roundup_pow_of_two(len), PAGE_SIZE);
+
+	return vrdma_buf_try_alloc(dev, chunk, ilog2(chunk), GFP_KERNEL);
+}
+
 /* After a failed command: frees @buf, or parks it if the device may know it. */
 void vrdma_buf_release(struct vrdma_dev *dev, struct vrdma_buf *buf)
 {

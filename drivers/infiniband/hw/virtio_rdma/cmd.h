@@ -158,6 +158,9 @@ struct vrdma_mr_keys {
 	u32 rkey;
 };
 
+/* mr.c */
+void vrdma_mr_set(struct vrdma_mr *mr, const struct vrdma_mr_keys *keys);
+
 struct vrdma_qp_numbers {
 	u32 qpn;
 	u32 sq_slot;
@@ -168,6 +171,8 @@ int vrdma_cmd_reg_mr(struct vrdma_dev *dev, const struct vrdma_mr_params *p,
 		     struct vrdma_mr_keys *keys);
 int vrdma_cmd_reg_dma_mr(struct vrdma_dev *dev, u32 pdn, u32 access,
 			 struct vrdma_mr_keys *keys);
+int vrdma_cmd_alloc_mr(struct vrdma_dev *dev, u32 pdn, u32 max_entries,
+		       struct vrdma_mr_keys *keys);
 int vrdma_cmd_create_cq(struct vrdma_dev *dev, const struct vrdma_cq_params *p,
 			u32 *cqn);
 int vrdma_cmd_resize_cq(struct vrdma_dev *dev, u32 cqn,

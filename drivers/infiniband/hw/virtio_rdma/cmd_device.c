@@ -77,6 +77,10 @@ int vrdma_cmd_query_device(struct vrdma_dev *dev, struct vrdma_attr *attr)
 	attr->max_srq = le32_to_cpu(rsp->max_srq);
 	attr->max_srq_wr = vrdma_limit(rsp->max_srq_wr, VRDMA_MAX_ENTRIES);
 	attr->max_srq_sge = vrdma_limit(rsp->max_srq_sge, VRDMA_MAX_RECV_SGE);
+	/* Lists are contiguous in memory. */
+	attr->max_fast_reg_pages = vrdma_limit(rsp->max_fast_reg_pages,
+					       SZ_64K / sizeof(struct virtio_rdma_reg_entry));
+	attr->page_sizes = le64_to_cpu(rsp->page_sizes);
 	attr->local_ca_ack_delay = le32_to_cpu(rsp->local_ca_ack_delay);
 out:
 	vrdma_cmd_done(cmd);

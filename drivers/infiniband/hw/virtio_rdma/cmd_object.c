@@ -130,6 +130,32 @@ int vrdma_cmd_reg_dma_mr(struct vrdma_dev *dev, u32 pdn, u32 access,
 	return ret;
 }
 
+int vrdma_cmd_alloc_mr(struct vrdma_dev *dev, u32 pdn, u32 max_entries,
+		       struct vrdma_mr_keys *keys)
+{
+	struct virtio_rdma_alloc_mr_req *req;
+	struct virtio_rdma_reg_mr_rsp *rsp;
+	struct vrdma_cmd *cmd;
+	int ret;
+
+	cmd = vrdma_cmd_alloc(VIRTIO_RDMA_CMD_ALLOC_MR, sizeof(*req),
+			      sizeof(*rsp));
+	if (!cmd)
+		return -ENOMEM;
+	req = cmd->req;
+	req->pd = cpu_to_le32(pdn);
+	req->max_entries = cpu_to_le32(max_entries);
+	ret = vrdma_cmd_exec(dev, cmd);
+	if (!ret) {
+		rsp = cmd->rsp;
+		keys->handle = le32_to_cpu(rsp->mr);
+		keys->lkey = le32_to_cpu(rsp->lkey);
+		keys->rkey = le32_to_cpu(rsp->rkey);
+	}
+	vrdma_cmd_put(cmd);
+	return ret;
+}
+
 /* ---- buffers of rings ---- */
 
 /**

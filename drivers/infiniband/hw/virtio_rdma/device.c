@@ -82,6 +82,11 @@ static const struct ib_device_ops vrdma_srq_ops = {
 	INIT_RDMA_OBJ_SIZE(ib_srq, vrdma_srq, ibsrq),
 };
 
+static const struct ib_device_ops vrdma_mem_mgt_ops = {
+	.alloc_mr = vrdma_alloc_mr,
+	.map_mr_sg = vrdma_map_mr_sg,
+};
+
 static const struct ib_device_ops vrdma_resize_ops = {
 	VRDMA_RESIZE_OPS
 };
@@ -242,6 +247,9 @@ static int vrdma_dev_register(struct vrdma_dev *dev)
 		ib_set_device_ops(ibdev, &vrdma_resize_ops);
 	if (vrdma_has(dev, VIRTIO_RDMA_F_SRQ))
 		ib_set_device_ops(ibdev, &vrdma_srq_ops);
+
+	if (vrdma_has(dev, VIRTIO_RDMA_F_MEM_MGT))
+		ib_set_device_ops(ibdev, &vrdma_mem_mgt_ops);
 
 	/* With the netdev, so that the GIDs exist from the start. */
 	vrdma_netdev_pair(dev);

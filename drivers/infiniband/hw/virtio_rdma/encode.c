@@ -7,6 +7,23 @@
 #include "encode.h"
 #include "vrdma.h"
 
+/* Opcodes of VIRTIO_RDMA_F_MEM_MGT; the device refuses them without it. */
+static int vrdma_mem_mgt_opcode(enum ib_qp_type type, enum ib_wr_opcode opcode)
+{
+	switch (opcode) {
+	case IB_WR_SEND_WITH_INV:
+		return type == IB_QPT_RC ? VIRTIO_RDMA_WR_SEND_WITH_INV : -EINVAL;
+	case IB_WR_LOCAL_INV:
+		return type == IB_QPT_RC || type == IB_QPT_UC ?
+		       VIRTIO_RDMA_WR_LOCAL_INV : -EINVAL;
+	case IB_WR_REG_MR:
+		return type == IB_QPT_RC || type == IB_QPT_UC ?
+		       VIRTIO_RDMA_WR_REG_MR : -EINVAL;
+	default:
+		return -EOPNOTSUPP;
+	}
+}
+
 /* Returns the device's opcode, or an errno if the QP type does not support it. */
 static int vrdma_send_opcode(enum ib_qp_type type, enum ib_wr_opcode opcode)
 {
@@ -30,7 +47,7 @@ static int vrdma_send_opcode(enum ib_qp_type type, enum ib_wr_opcode opcode)
 		return type == IB_QPT_RC ? VIRTIO_RDMA_WR_ATOMIC_FETCH_AND_ADD :
 					   -EINVAL;
 	default:
-		return -EOPNOTSUPP;
+		return vrdma_mem_mgt_opcode(type, opcode);
 	}
 }
 
@@ -104,6 +121,26 @@ static int vrdma_encode_atomic(const struct ib_send_wr *wr,
 	return 0;
 }
 
+static int vrdma_encode_reg_mr(const struct ib_send_wr *wr,
+			       struct virtio_rdma_reg_mr_wqe *wqe)
+{
+	const struct ib_reg_wr *rwr = reg_wr(wr);
+	const struct vrdma_mr *mr = to_vrdma_mr(rwr->mr);
+
+	if (wr->num_sge || (wr->send_flags & IB_SEND_INLINE) || !mr->list ||
+	    !mr->num_entries ||
+	    rwr->access & ~(VRDMA_ACCESS | IB_ACCESS_OPTIONAL))
+		return -EINVAL;
+	wqe->key = cpu_to_le32(rwr->key);
+	wqe->access = cpu_to_le32(rwr->access & VRDMA_ACCESS);
+	wqe->iova = cpu_to_le64(mr->ibmr.iova);
+	wqe->length = cpu_to_le64(mr->ibmr.length);
+	wqe->list = cpu_to_le64(mr->buf->dma[0]);
+	wqe->num_entries = cpu_to_le32(mr->num_entries);
+	wqe->page_shift = mr->gaps ? 0 : ilog2(mr->ibmr.page_size);
+	return 0;
+}
+
 static int vrdma_encode_rc(const struct vrdma_send_limits *lim,
 			   const struct ib_send_wr *wr,
 			   struct virtio_rdma_rc_wqe *wqe)
@@ -112,6 +149,11 @@ static int vrdma_encode_rc(const struct vrdma_send_limits *lim,
 	case IB_WR_ATOMIC_CMP_AND_SWP:
 	case IB_WR_ATOMIC_FETCH_AND_ADD:
 		return vrdma_encode_atomic(wr, (void *)wqe);
+	case IB_WR_REG_MR:
+		return vrdma_encode_reg_mr(wr, (void *)wqe);
+	case IB_WR_LOCAL_INV:
+		return wr->num_sge || (wr->send_flags & IB_SEND_INLINE) ?
+		       -EINVAL : 0;
 	case IB_WR_RDMA_READ:
 		if (wr->send_flags & IB_SEND_INLINE)
 			return -EINVAL;
@@ -181,6 +223,9 @@ int vrdma_encode_send(const struct vrdma_send_limits *lim,
 	if (wr->opcode == IB_WR_SEND_WITH_IMM ||
 	    wr->opcode == IB_WR_RDMA_WRITE_WITH_IMM)
 		ctrl->imm = wr->ex.imm_data;
+	else if (wr->opcode == IB_WR_SEND_WITH_INV ||
+		 wr->opcode == IB_WR_LOCAL_INV)
+		ctrl->inv_rkey = cpu_to_le32(wr->ex.invalidate_rkey);
 	if (lim->type == IB_QPT_UD || lim->type == IB_QPT_GSI)
 		return vrdma_encode_ud(lim, wr, wqe);
 	return vrdma_encode_rc(lim, wr, wqe);

@@ -126,6 +126,7 @@ static const unsigned int vrdma_features[] = {
 	VIRTIO_RDMA_F_RESIZE_CQ,
 	VIRTIO_RDMA_F_DMA_KEY,
 	VIRTIO_RDMA_F_RNR_NAK,
+	VIRTIO_RDMA_F_MEM_MGT,
 };
 
 static u64 vrdma_read_features(struct virtio_device *vdev)

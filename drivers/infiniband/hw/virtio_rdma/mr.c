@@ -5,10 +5,6 @@
  */
 #include "cmd.h"
 
-/* The access rights that the device supports; their bits are the same on both sides. */
-#define VRDMA_ACCESS	(IB_ACCESS_LOCAL_WRITE | IB_ACCESS_REMOTE_WRITE | \
-			 IB_ACCESS_REMOTE_READ | IB_ACCESS_REMOTE_ATOMIC)
-
 static_assert(IB_ACCESS_LOCAL_WRITE == VIRTIO_RDMA_ACCESS_LOCAL_WRITE);
 static_assert(IB_ACCESS_REMOTE_WRITE == VIRTIO_RDMA_ACCESS_REMOTE_WRITE);
 static_assert(IB_ACCESS_REMOTE_READ == VIRTIO_RDMA_ACCESS_REMOTE_READ);
@@ -22,7 +18,7 @@ static int vrdma_check_access(int access)
 	return 0;
 }
 
-static void vrdma_mr_set(struct vrdma_mr *mr, const struct vrdma_mr_keys *keys)
+void vrdma_mr_set(struct vrdma_mr *mr, const struct vrdma_mr_keys *keys)
 {
 	mr->handle = keys->handle;
 	mr->ibmr.lkey = keys->lkey;

@@ -57,6 +57,11 @@ int vrdma_query_device(struct ib_device *ibdev, struct ib_device_attr *attr,
 		attr->max_srq_wr = vrdma_int(a->max_srq_wr);
 		attr->max_srq_sge = vrdma_int(a->max_srq_sge);
 	}
+	if (vrdma_has(dev, VIRTIO_RDMA_F_MEM_MGT)) {
+		attr->device_cap_flags |= IB_DEVICE_MEM_MGT_EXTENSIONS;
+		attr->kernel_cap_flags |= IBK_SG_GAPS_REG;
+		attr->max_fast_reg_page_list_len = a->max_fast_reg_pages;
+	}
 	attr->max_res_rd_atom = min_t(u64, (u64)a->max_qp * a->max_qp_rd_atom,
 				      INT_MAX);
 	if (vrdma_has(dev, VIRTIO_RDMA_F_ATOMIC_GLOBAL))

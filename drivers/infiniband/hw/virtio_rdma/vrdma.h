@@ -163,6 +163,8 @@ struct vrdma_attr {
 	u32 max_srq;
 	u32 max_srq_wr;
 	u32 max_srq_sge;
+	u32 max_fast_reg_pages;
+	u64 page_sizes;
 	u32 local_ca_ack_delay;
 };
 
@@ -333,10 +335,20 @@ struct vrdma_pd {
 	u32 ctx;
 };
 
+/**
+ * struct vrdma_mr - memory region
+ * @buf:         its memory; with fast registration that of @list; NULL for a DMA MR
+ * @list:        of vrdma_map_mr_sg(): @num_entries of at most @max_entries
+ * @gaps:        pieces of any size and place
+ */
 struct vrdma_mr {
 	struct ib_mr ibmr;
 	u32 handle;
-	struct vrdma_buf *buf;		/* NULL for a DMA MR */
+	struct vrdma_buf *buf;
+	struct virtio_rdma_reg_entry *list;
+	u32 max_entries;
+	u32 num_entries;
+	bool gaps;
 };
 
 struct vrdma_ah {
@@ -517,6 +529,7 @@ void vrdma_death_work(struct work_struct *work);
 struct vrdma_buf *vrdma_buf_pin(struct vrdma_dev *dev, u64 addr, u64 len,
 				int access);
 struct vrdma_buf *vrdma_buf_alloc(struct vrdma_dev *dev, size_t len);
+struct vrdma_buf *vrdma_buf_alloc_chunk(struct vrdma_dev *dev, size_t len);
 void vrdma_buf_free(struct vrdma_dev *dev, struct vrdma_buf *buf);
 void vrdma_buf_release(struct vrdma_dev *dev, struct vrdma_buf *buf);
 void vrdma_buf_free_parked(struct vrdma_dev *dev);
@@ -594,9 +607,19 @@ int vrdma_alloc_pd(struct ib_pd *ibpd, struct ib_udata *udata);
 int vrdma_dealloc_pd(struct ib_pd *ibpd, struct ib_udata *udata);
 
 /* mr.c */
+/* The access rights that the device supports; their bits are the same on both sides. */
+#define VRDMA_ACCESS	(IB_ACCESS_LOCAL_WRITE | IB_ACCESS_REMOTE_WRITE | \
+			 IB_ACCESS_REMOTE_READ | IB_ACCESS_REMOTE_ATOMIC)
+
 /* vrdma_reg_user_mr(): see compat.h */
 struct ib_mr *vrdma_get_dma_mr(struct ib_pd *ibpd, int access);
 int vrdma_dereg_mr(struct ib_mr *ibmr, struct ib_udata *udata);
+
+/* fast_reg.c */
+struct ib_mr *vrdma_alloc_mr(struct ib_pd *ibpd, enum ib_mr_type type,
+			     u32 max_num_sg);
+int vrdma_map_mr_sg(struct ib_mr *ibmr, struct scatterlist *sgl, int sg_nents,
+		    unsigned int *sg_offset);
 
 /* ah.c */
 int vrdma_av_from_ah_attr(struct virtio_rdma_av *av,
