@@ -100,6 +100,8 @@ static void add_entry(struct vrd_mr *mr, uint64_t offset, uint64_t addr)
 static int take_list(struct vrd_device *dev, struct vrd_mr *mr, const struct vrd_fast_reg *reg)
 {
 	bool write = reg->access & VIRTIO_RDMA_ACCESS_LOCAL_WRITE;
+	/* A client may split memory into many regions, and each element may name all of it. */
+	unsigned int budget = reg->num_entries + VRD_FAST_BORDERS;
 	uint64_t offset = 0;
 
 	for (uint32_t i = 0; i < reg->num_entries; i++) {
@@ -116,7 +118,7 @@ static int take_list(struct vrd_device *dev, struct vrd_mr *mr, const struct vrd
 		length = le64toh(e.length);
 		if (!length || length > reg->length - offset || !is_aligned(reg, i, addr, length))
 			return -EINVAL;
-		if (!vrd_mem_covers(dev->mem, addr, length, write))
+		if (!vrd_mem_covers_few(dev->mem, addr, length, write, &budget))
 			return -EFAULT;
 		add_entry(mr, offset, addr);
 		offset += length;

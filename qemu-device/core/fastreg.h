@@ -20,6 +20,9 @@
 #define VRD_FAST_PAGE_SHIFT_MIN	12U
 #define VRD_FAST_PAGE_SHIFT_MAX	31U
 
+/* Borders between regions of the memory table that the elements of a list may cross. */
+#define VRD_FAST_BORDERS	16U
+
 /* What the owner of a region of ALLOC_MR has in addition to struct vrd_mr. */
 struct vrd_fast {
 	struct vrd_mr *owner;		/* constant, as is max_entries */

@@ -6,6 +6,7 @@
  * end has checked them.
  */
 #include <errno.h>
+#include <limits.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -269,17 +270,26 @@ void *vrd_mem_range(const struct vrd_mem *mem, uint64_t addr, uint64_t len, bool
 	return p && run == len ? p : NULL;
 }
 
-bool vrd_mem_covers(const struct vrd_mem *mem, uint64_t addr, uint64_t len, bool write)
+bool vrd_mem_covers_few(const struct vrd_mem *mem, uint64_t addr, uint64_t len, bool write,
+			unsigned int *budget)
 {
 	uint64_t run;
 
 	if (addr + len < addr)
 		return false;
 	while (len) {
-		if (!vrd_mem_at(mem, addr, len, write, &run))
+		if (!*budget || !vrd_mem_at(mem, addr, len, write, &run))
 			return false;
+		--*budget;
 		addr += run;
 		len -= run;
 	}
 	return true;
+}
+
+bool vrd_mem_covers(const struct vrd_mem *mem, uint64_t addr, uint64_t len, bool write)
+{
+	unsigned int budget = UINT_MAX;
+
+	return vrd_mem_covers_few(mem, addr, len, write, &budget);
 }

@@ -89,6 +89,10 @@ uint8_t *vrd_mem_in_slot(const struct vrd_mem *mem, const struct vrd_mem_slot **
 /* True if [addr, addr + len) is RAM, in any number of regions. */
 bool vrd_mem_covers(const struct vrd_mem *mem, uint64_t addr, uint64_t len, bool write);
 
+/* The same for pollers: also false if it lies in more regions than *@budget, which it reduces. */
+bool vrd_mem_covers_few(const struct vrd_mem *mem, uint64_t addr, uint64_t len, bool write,
+			unsigned int *budget);
+
 /* True if part of [addr, addr + len) differs from the previous table. */
 bool vrd_mem_changed(const struct vrd_mem *mem, uint64_t addr, uint64_t len);
 

@@ -533,6 +533,40 @@ static void test_table(void)
 	fast_drop(&f);
 }
 
+/* Elements that cross borders between regions of the memory table: a bounded number. */
+static void test_borders(void)
+{
+	struct fast f = fast_new(b, 512);
+	uint64_t start = guest_addr(b->g, b->buf) - b->g->base, end = start + MEM_BUF;
+	uint64_t piece = MEM_BUF / 48;
+	struct vrd_mem_region m[50];
+	struct vrd_error err;
+
+	for (unsigned int i = 0; i < 50; i++) {
+		uint64_t from = i ? start + (i - 1) * piece : 0;
+		uint64_t to = i < 49 ? start + i * piece : b->g->cfg.mem_size;
+
+		m[i] = (struct vrd_mem_region){
+			.addr = b->g->base + from, .size = to - from, .fd = b->g->memfd,
+			.fd_offset = from, .host = MEM_HOST_MAPPED ? b->g->mem + from : NULL,
+		};
+	}
+	ok(start + 48 * piece == end && piece % 4096 == 0, "48 regions");
+	is(vrd_device_set_mem_table(b->g->dev, m, 50, &err), 0, "a table of many regions");
+	fresh();
+	add(&f, 1, 16 * piece + 100);
+	is(reg(&f, LW | RW), 0, "REG_MR over 16 borders");
+	is(write_to(&f, 0, f.length), 0, "WRITE");
+	ok(only_these(&f, 0, f.length), "the bytes are in their places");
+	is(inv(b, f.key), 0, "LOCAL_INV");
+	clear(&f);
+	add(&f, 1, 17 * piece + 100);
+	is(reg(&f, LW | RW), WC(MW_BIND_ERR), "REG_MR over 17 borders");
+	drop();
+	guest_set_memory(b->g);
+	fast_drop(&f);
+}
+
 /* ---- several pollers -------------------------------------------------------------- */
 
 /*
@@ -644,6 +678,7 @@ int main(void)
 	test_refused();
 	test_send_inv();
 	test_table();
+	test_borders();
 	mem_pair_close(&pair);
 	for (unsigned int pollers = 1; pollers <= 3; pollers++) {
 		test_cycles(pollers);
