@@ -22,7 +22,7 @@ import vhostuser as vu
 from vhostuser import Client, Closed, Daemon, state, u64
 
 # VIRTIO_RDMA_F_UC to _RNR_NAK.
-DEVICE_FEATURES = 0x7f
+DEVICE_FEATURES = 0x1ff & ~(1 << 7)      # not VIRTIO_RDMA_F_VLAN_GID
 
 # ---- the command line ----------------------------------------------------------
 
