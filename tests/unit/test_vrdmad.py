@@ -21,8 +21,8 @@ import time
 import vhostuser as vu
 from vhostuser import Client, Closed, Daemon, state, u64
 
-# VIRTIO_RDMA_F_UC to _RNR_NAK.
-DEVICE_FEATURES = 0x1ff & ~(1 << 7)      # not VIRTIO_RDMA_F_VLAN_GID
+# VIRTIO_RDMA_F_UC to _MEM_MGT, but not _VLAN_GID.
+DEVICE_FEATURES = 0x1ff & ~(1 << 7)
 
 # ---- the command line ----------------------------------------------------------
 
