@@ -20,8 +20,7 @@ vrd_cmd_fn vrd_cmd_init, vrd_cmd_query_device, vrd_cmd_query_port, vrd_cmd_add_g
 /* cmd_mr.c */
 vrd_cmd_fn vrd_cmd_alloc_pd, vrd_cmd_dealloc_pd, vrd_cmd_reg_mr, vrd_cmd_reg_mr_more,
 	   vrd_cmd_reg_dma_mr, vrd_cmd_alloc_mr, vrd_cmd_dereg_mr, vrd_cmd_create_buf,
-	   vrd_cmd_fill_buf,
-	   vrd_cmd_destroy_buf;
+	   vrd_cmd_fill_buf, vrd_cmd_destroy_buf;
 /* cmd_cq.c */
 vrd_cmd_fn vrd_cmd_create_cq, vrd_cmd_resize_cq, vrd_cmd_destroy_cq;
 /* cmd_qp.c */

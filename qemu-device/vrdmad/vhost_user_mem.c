@@ -37,17 +37,6 @@ static int check_file(const struct vrdmad_session *s, const struct vu_mem_region
 			 "give the guest -object memory-backend-memfd,share=on,...");
 		return -EINVAL;
 	}
-	/*
-	 * Check the seal before the size: seals cannot be removed, but without the seal the
-	 * client could shrink the file between the two checks.
-	 */
-	seals = fcntl(fd, F_GET_SEALS);
-	if (!s->opt->unsealed && (seals < 0 || !(seals & F_SEAL_SHRINK))) {
-		vu_fail(err, -EPERM, "guest memory is not sealed against shrinking");
-		snprintf(err->hint, sizeof(err->hint),
-			 "give the guest -object memory-backend-memfd,share=on,... or, if its owner is trusted, add unsealed=on to this --socket (or --allow-unsealed)");
-		return -EPERM;
-	}
 	if (fstat(fd, &st) < 0)
 		return vu_fail(err, -errno, "fstat of guest memory: %s", strerror(errno));
 	if (r->mmap_offset > (uint64_t)st.st_size ||
@@ -56,7 +45,15 @@ static int check_file(const struct vrdmad_session *s, const struct vu_mem_region
 			       "region of 0x%llx bytes at offset 0x%llx is longer than its file of 0x%llx",
 			       (unsigned long long)r->size, (unsigned long long)r->mmap_offset,
 			       (unsigned long long)st.st_size);
-	return 0;
+	if (s->opt->unsealed)
+		return 0;
+	seals = fcntl(fd, F_GET_SEALS);
+	if (seals >= 0 && seals & F_SEAL_SHRINK)
+		return 0;
+	vu_fail(err, -EPERM, "guest memory is not sealed against shrinking");
+	snprintf(err->hint, sizeof(err->hint),
+		 "give the guest -object memory-backend-memfd,share=on,... or, if its owner is trusted, add unsealed=on to this --socket (or --allow-unsealed)");
+	return -EPERM;
 }
 
 static bool overlap(uint64_t a, uint64_t b, uint64_t a_size, uint64_t b_size)

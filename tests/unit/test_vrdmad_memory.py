@@ -1,37 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Tests vrdmad with guest memory that vanishes: files that shrink, also while vrdmad checks
-them, and huge pages that do not exist."""
+"""Tests vrdmad with guest memory that vanishes: files that shrink, and huge pages that do not
+exist."""
 
 import fcntl
 import os
-import subprocess
 import sys
-import tempfile
 
 import vhostuser as vu
 from vhostuser import Client, Closed, Daemon, u64
-
-
-def sealed_too_late(binary):
-    """A file that shrinks after its size was read, and is sealed then, must be refused."""
-    source = os.path.join(vu.TOP, "tests", "unit", "preload", "shrink_at_fstat.c")
-    with tempfile.TemporaryDirectory(prefix="vrdmad-") as folder:
-        library = os.path.join(folder, "shrink.so")
-        subprocess.run([os.environ.get("CC", "cc"), "-D_GNU_SOURCE", "-shared", "-fPIC", "-o",
-                        library, source], check=True)
-        daemon = Daemon(vu.build_plain_daemon(binary), ["vm0"], folder=folder,
-                        env={"LD_PRELOAD": library, "ASAN_OPTIONS": "verify_asan_link_order=0"})
-        if not daemon.ready:
-            return "not ready: " + daemon.log()
-        wrong = None
-        with Client(daemon.paths[0]) as c:
-            c.negotiate()
-            for sealed, status in ((False, 1), (True, 0)):
-                fd = c.keep(vu.memfd(seals=vu.F_SEAL_SHRINK if sealed else 0))
-                if c.tell(vu.SET_MEM_TABLE, vu.mem_table(vu.region()), [fd]) != status:
-                    wrong = f"sealed before the check: {sealed}, status is not {status}"
-        return wrong or daemon.stop()
 
 
 def shrinking_memory(binary):
@@ -70,10 +47,6 @@ def huge_memfd(size=2 << 20):
 def huge_pages(binary):
     """Regions that are parts of huge pages, which are missing as well: nothing of them stays
     mapped, and an access only loses the device of their guest."""
-    try:
-        os.close(huge_memfd())
-    except OSError:
-        return None
     daemon = Daemon(binary, ["vm0", "vm1"])
     if not daemon.ready:
         return "not ready: " + daemon.log()
@@ -109,8 +82,12 @@ def huge_pages(binary):
 def main():
     tap = vu.Tap()
     binary = vu.build_daemon()
-    tap.run("memory that shrinks while it is checked is refused", sealed_too_late, binary)
-    tap.run("huge pages that are not there", huge_pages, binary)
+    try:
+        os.close(huge_memfd())
+    except OSError as e:
+        tap.ok(True, f"huge pages that are not there # SKIP no huge pages: {e.strerror}")
+    else:
+        tap.run("huge pages that are not there", huge_pages, binary)
     tap.run("memory that shrinks costs its own guest the device", shrinking_memory, binary)
     return tap.done()
 

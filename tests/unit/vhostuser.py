@@ -236,19 +236,10 @@ def build_daemon():
     return os.path.join(TOP, "build", "vrdmad-asan", "vrdmad")
 
 
-def build_plain_daemon(binary):
-    """The plain build, which is built now; @binary if $VRDMAD names it."""
-    if os.environ.get("VRDMAD"):
-        return binary
-    subprocess.run(["make", "--no-print-directory", "-C", os.path.join(TOP, "qemu-device"),
-                    "vrdmad"], check=True, stdout=sys.stderr)
-    return os.path.join(TOP, "build", "vrdmad", "vrdmad")
-
-
 class Daemon:
     """A vrdmad with its own folder, which notifies when it is ready."""
 
-    def __init__(self, binary, sockets, *options, folder=None, env=None):
+    def __init__(self, binary, sockets, *options, folder=None):
         self.tmp = None if folder else tempfile.TemporaryDirectory(prefix="vrdmad-")
         self.folder = folder or self.tmp.name
         self.paths = [os.path.join(self.folder, s.split(",")[0]) for s in sockets]
@@ -264,8 +255,7 @@ class Daemon:
         self.log_path = os.path.join(self.folder, "log")
         with open(self.log_path, "ab") as log:
             self.proc = subprocess.Popen(argv + list(options), stderr=log,
-                                         env=dict(os.environ, NOTIFY_SOCKET=notify_path,
-                                                  **(env or {})))
+                                         env=dict(os.environ, NOTIFY_SOCKET=notify_path))
         try:
             self.ready = notify.recv(64) == b"READY=1"
         except socket.timeout:
