@@ -10,21 +10,36 @@
 
 static_assert(VRDMA_MR_EXTENTS <= VIRTIO_RDMA_MAX_CMD_EXTENTS);
 
+/* Executes a command that creates a region, and puts it; sets @keys on success. */
+static int vrdma_cmd_exec_mr(struct vrdma_dev *dev, struct vrdma_cmd *cmd,
+			     struct vrdma_mr_keys *keys)
+{
+	const struct virtio_rdma_reg_mr_rsp *rsp = cmd->rsp;
+	int ret = vrdma_cmd_exec(dev, cmd);
+
+	if (!ret) {
+		keys->handle = le32_to_cpu(rsp->mr);
+		keys->lkey = le32_to_cpu(rsp->lkey);
+		keys->rkey = le32_to_cpu(rsp->rkey);
+	}
+	vrdma_cmd_put(cmd);
+	return ret;
+}
+
 static int vrdma_cmd_reg_mr_first(struct vrdma_dev *dev,
 				  const struct vrdma_mr_params *p,
 				  struct vrdma_extent_iter *it,
 				  struct vrdma_mr_keys *keys)
 {
 	struct virtio_rdma_reg_mr_req *req;
-	struct virtio_rdma_reg_mr_rsp *rsp;
 	u64 pages = it->left;
 	struct vrdma_cmd *cmd;
 	u32 num;
-	int ret;
 
 	num = min_t(u64, pages, VRDMA_MR_EXTENTS);
 	cmd = vrdma_cmd_alloc_extents(VIRTIO_RDMA_CMD_REG_MR,
-				      sizeof(*req), num, sizeof(*rsp));
+				      sizeof(*req), num,
+				      sizeof(struct virtio_rdma_reg_mr_rsp));
 	if (!cmd)
 		return -ENOMEM;
 	req = cmd->req;
@@ -37,15 +52,7 @@ static int vrdma_cmd_reg_mr_first(struct vrdma_dev *dev,
 	req->total_pages = cpu_to_le64(pages);
 	req->num_extents = cpu_to_le32(num);
 	cmd->buf = p->buf;
-	ret = vrdma_cmd_exec(dev, cmd);
-	if (!ret) {
-		rsp = cmd->rsp;
-		keys->handle = le32_to_cpu(rsp->mr);
-		keys->lkey = le32_to_cpu(rsp->lkey);
-		keys->rkey = le32_to_cpu(rsp->rkey);
-	}
-	vrdma_cmd_put(cmd);
-	return ret;
+	return vrdma_cmd_exec_mr(dev, cmd, keys);
 }
 
 /* If more requests follow, the keys of the last response are the valid ones. */
@@ -108,52 +115,32 @@ int vrdma_cmd_reg_dma_mr(struct vrdma_dev *dev, u32 pdn, u32 access,
 			 struct vrdma_mr_keys *keys)
 {
 	struct virtio_rdma_reg_dma_mr_req *req;
-	struct virtio_rdma_reg_mr_rsp *rsp;
 	struct vrdma_cmd *cmd;
-	int ret;
 
 	cmd = vrdma_cmd_alloc(VIRTIO_RDMA_CMD_REG_DMA_MR, sizeof(*req),
-			      sizeof(*rsp));
+			      sizeof(struct virtio_rdma_reg_mr_rsp));
 	if (!cmd)
 		return -ENOMEM;
 	req = cmd->req;
 	req->pd = cpu_to_le32(pdn);
 	req->access = cpu_to_le32(access);
-	ret = vrdma_cmd_exec(dev, cmd);
-	if (!ret) {
-		rsp = cmd->rsp;
-		keys->handle = le32_to_cpu(rsp->mr);
-		keys->lkey = le32_to_cpu(rsp->lkey);
-		keys->rkey = le32_to_cpu(rsp->rkey);
-	}
-	vrdma_cmd_put(cmd);
-	return ret;
+	return vrdma_cmd_exec_mr(dev, cmd, keys);
 }
 
 int vrdma_cmd_alloc_mr(struct vrdma_dev *dev, u32 pdn, u32 max_entries,
 		       struct vrdma_mr_keys *keys)
 {
 	struct virtio_rdma_alloc_mr_req *req;
-	struct virtio_rdma_reg_mr_rsp *rsp;
 	struct vrdma_cmd *cmd;
-	int ret;
 
 	cmd = vrdma_cmd_alloc(VIRTIO_RDMA_CMD_ALLOC_MR, sizeof(*req),
-			      sizeof(*rsp));
+			      sizeof(struct virtio_rdma_reg_mr_rsp));
 	if (!cmd)
 		return -ENOMEM;
 	req = cmd->req;
 	req->pd = cpu_to_le32(pdn);
 	req->max_entries = cpu_to_le32(max_entries);
-	ret = vrdma_cmd_exec(dev, cmd);
-	if (!ret) {
-		rsp = cmd->rsp;
-		keys->handle = le32_to_cpu(rsp->mr);
-		keys->lkey = le32_to_cpu(rsp->lkey);
-		keys->rkey = le32_to_cpu(rsp->rkey);
-	}
-	vrdma_cmd_put(cmd);
-	return ret;
+	return vrdma_cmd_exec_mr(dev, cmd, keys);
 }
 
 /* ---- buffers of rings ---- */
