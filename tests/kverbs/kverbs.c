@@ -20,14 +20,13 @@
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
-#include <linux/completion.h>
 #include <linux/delay.h>
 #include <linux/dma-mapping.h>
 #include <linux/module.h>
 
 #include "connect.h"
+#include "kverbs.h"
 
-#define KV_BUF		SZ_64K
 #define KV_DEPTH	64
 #define KV_TIMEOUT	(10 * HZ)
 
@@ -39,24 +38,6 @@ static uint loops = 200;
 module_param(loops, uint, 0444);
 MODULE_PARM_DESC(loops, "Rounds of SEND/RECV, to run the rings around");
 
-struct kv_test {
-	struct ib_device *dev;
-	struct ib_pd *pd;
-	struct ib_mr *mr;	/* all memory, for remote access */
-	struct ib_cq *cq;
-	struct ib_qp *qp[2];
-	bool live[2];		/* left RESET, so there is something to drain */
-	u8 *buf[2];
-	u64 dma[2];
-	int flushed;
-};
-
-struct kv_wait {
-	struct ib_cqe cqe;
-	struct completion done;
-	struct ib_wc wc;
-};
-
 static void kv_done(struct ib_cq *cq, struct ib_wc *wc)
 {
 	struct kv_wait *w = container_of(wc->wr_cqe, struct kv_wait, cqe);
@@ -65,13 +46,13 @@ static void kv_done(struct ib_cq *cq, struct ib_wc *wc)
 	complete(&w->done);
 }
 
-static void kv_wait_init(struct kv_wait *w)
+void kv_wait_init(struct kv_wait *w)
 {
 	w->cqe.done = kv_done;
 	init_completion(&w->done);
 }
 
-static int kv_wait_for(struct kv_wait *w, const char *what)
+int kv_wait_for(struct kv_wait *w, const char *what)
 {
 	if (!wait_for_completion_timeout(&w->done, KV_TIMEOUT)) {
 		pr_err("%s: no completion\n", what);
@@ -110,7 +91,7 @@ static int kv_connect(struct kv_test *t)
 	return 0;
 }
 
-static int kv_post_recv(struct kv_test *t, int i, struct ib_cqe *cqe, u32 len)
+int kv_post_recv(struct kv_test *t, int i, struct ib_cqe *cqe, u32 len)
 {
 	struct ib_sge sge = {
 		.addr = t->dma[i],
@@ -126,8 +107,7 @@ static int kv_post_recv(struct kv_test *t, int i, struct ib_cqe *cqe, u32 len)
 	return ib_post_recv(t->qp[i], &wr, NULL);
 }
 
-static int kv_send(struct kv_test *t, int i, struct ib_send_wr *wr,
-		   const char *what)
+int kv_send(struct kv_test *t, int i, struct ib_send_wr *wr, const char *what)
 {
 	struct kv_wait w;
 	int ret;
@@ -249,7 +229,7 @@ bad:
 }
 
 /* Through ERR and RESET, back to RTS: the rings start from zero. */
-static int kv_test_restart(struct kv_test *t)
+int kv_test_restart(struct kv_test *t)
 {
 	int i, ret;
 
@@ -261,166 +241,6 @@ static int kv_test_restart(struct kv_test *t)
 	}
 	ret = kv_connect(t);
 	return ret ?: kv_test_send(t, 1000, false);
-}
-
-/* ---- fast registration ---- */
-
-/* Pieces of a buffer: at most the last one ends, and the first one begins, within a page. */
-static const struct kv_piece {
-	u32 offset, len;
-} kv_pages[] = {
-	{ 3 * PAGE_SIZE + 100, PAGE_SIZE - 100 }, { PAGE_SIZE, PAGE_SIZE },
-	{ 2 * PAGE_SIZE, PAGE_SIZE }, { 6 * PAGE_SIZE, 77 },
-}, kv_gaps[] = {
-	{ 5, 1 }, { 9000, 5000 }, { 300, 64 }, { 20000, 1 }, { 30001, 3333 },
-};
-
-static int kv_reg_mr(struct kv_test *t, struct ib_mr *mr,
-		     const struct kv_piece *pieces, int num)
-{
-	struct ib_reg_wr wr = {
-		.wr.opcode = IB_WR_REG_MR,
-		.mr = mr,
-		.access = IB_ACCESS_LOCAL_WRITE | IB_ACCESS_REMOTE_WRITE,
-	};
-	struct scatterlist sg[8];
-	int i, ret;
-
-	sg_init_table(sg, num);
-	for (i = 0; i < num; i++) {
-		sg_dma_address(&sg[i]) = t->dma[1] + pieces[i].offset;
-		sg_dma_len(&sg[i]) = pieces[i].len;
-	}
-	ret = ib_map_mr_sg(mr, sg, num, NULL, PAGE_SIZE);
-	if (ret != num) {
-		pr_err("ib_map_mr_sg: %d of %d\n", ret, num);
-		return -EIO;
-	}
-	ib_update_fast_reg_key(mr, mr->rkey + 1);
-	wr.key = mr->rkey;
-	return kv_send(t, 1, &wr.wr, "reg_mr");
-}
-
-static int kv_write_mr(struct kv_test *t, struct ib_mr *mr)
-{
-	struct ib_sge sge = {
-		.addr = t->dma[0],
-		.length = mr->length,
-		.lkey = t->pd->local_dma_lkey,
-	};
-	struct ib_rdma_wr wr = {
-		.wr.opcode = IB_WR_RDMA_WRITE,
-		.wr.sg_list = &sge,
-		.wr.num_sge = 1,
-		.remote_addr = mr->iova,
-		.rkey = mr->rkey,
-	};
-
-	return kv_send(t, 0, &wr.wr, "write to a fast registered region");
-}
-
-/* Every byte is in its piece, and no other one was written. */
-static bool kv_only_pieces(struct kv_test *t, const struct kv_piece *pieces,
-			   int num)
-{
-	u8 *from = t->buf[0], *copy = kmalloc(KV_BUF, GFP_KERNEL);
-	bool same;
-	int i;
-
-	if (!copy)
-		return false;
-	memset(copy, 0x77, KV_BUF);
-	for (i = 0; i < num; i++) {
-		memcpy(copy + pieces[i].offset, from, pieces[i].len);
-		from += pieces[i].len;
-	}
-	same = !memcmp(copy, t->buf[1], KV_BUF);
-	kfree(copy);
-	return same;
-}
-
-/* A message that invalidates the region. */
-static int kv_send_inv(struct kv_test *t, struct ib_mr *mr)
-{
-	struct ib_send_wr wr = {
-		.opcode = IB_WR_SEND_WITH_INV,
-		.ex.invalidate_rkey = mr->rkey,
-	};
-	struct kv_wait recv;
-	int ret;
-
-	kv_wait_init(&recv);
-	ret = kv_post_recv(t, 1, &recv.cqe, KV_BUF) ?:
-	      kv_send(t, 0, &wr, "send with invalidate") ?:
-	      kv_wait_for(&recv, "recv");
-	if (ret)
-		return ret;
-	if (!(recv.wc.wc_flags & IB_WC_WITH_INVALIDATE) ||
-	    recv.wc.ex.invalidate_rkey != mr->rkey) {
-		pr_err("send with invalidate: wrong completion\n");
-		return -EIO;
-	}
-	return 0;
-}
-
-static int kv_test_region(struct kv_test *t, struct ib_mr *mr,
-			  const struct kv_piece *pieces, int num)
-{
-	struct ib_send_wr inv = { .opcode = IB_WR_LOCAL_INV };
-	int i, ret;
-
-	for (i = 0; i < 10; i++) {
-		ret = kv_reg_mr(t, mr, pieces, num);
-		if (ret)
-			return ret;
-		get_random_bytes(t->buf[0], KV_BUF);
-		memset(t->buf[1], 0x77, KV_BUF);
-		ret = kv_write_mr(t, mr);
-		if (ret)
-			return ret;
-		if (!kv_only_pieces(t, pieces, num)) {
-			pr_err("fast registration: wrong data\n");
-			return -EIO;
-		}
-		inv.ex.invalidate_rkey = mr->rkey;
-		ret = i & 1 ? kv_send_inv(t, mr) :
-			      kv_send(t, 1, &inv, "local_inv");
-		if (ret)
-			return ret;
-	}
-	/* The QPs fail; kv_test_restart() follows. */
-	if (kv_write_mr(t, mr) != -EIO) {
-		pr_err("a write to an invalid region\n");
-		return -EIO;
-	}
-	return kv_test_restart(t);
-}
-
-static int kv_test_fast_reg(struct kv_test *t)
-{
-	struct ib_mr *mr;
-	int ret;
-
-	if (!(t->dev->attrs.device_cap_flags & IB_DEVICE_MEM_MGT_EXTENSIONS)) {
-		pr_info("fast registration: SKIP, the device does not have it\n");
-		return 0;
-	}
-	mr = ib_alloc_mr(t->pd, IB_MR_TYPE_MEM_REG, 8);
-	if (IS_ERR(mr))
-		return PTR_ERR(mr);
-	ret = kv_test_region(t, mr, kv_pages, ARRAY_SIZE(kv_pages));
-	ib_dereg_mr(mr);
-	if (ret)
-		return ret;
-	mr = ib_alloc_mr(t->pd, IB_MR_TYPE_SG_GAPS,
-			 t->dev->attrs.max_fast_reg_page_list_len);
-	if (IS_ERR(mr))
-		return PTR_ERR(mr);
-	ret = kv_test_region(t, mr, kv_gaps, ARRAY_SIZE(kv_gaps));
-	ib_dereg_mr(mr);
-	if (!ret)
-		pr_info("fast registration: PASS\n");
-	return ret;
 }
 
 /* Errors that a post must report at once. */
